@@ -1,0 +1,1 @@
+"""Graders: from what a model wrote to a verdict."""

@@ -1,0 +1,84 @@
+"""Objectives: pure functions from the rewards and scores of one pool of samples to advantages.
+
+Nothing here knows of models, files or configuration; other frameworks can import this room alone.
+
+>>> from bestofn.objectives import bon_rl
+>>> bon_rl(rewards=[[1, 0, 0, 0]], scores=[[3.0, 1.0, 2.0, 0.0]], n=2).sum().item()
+0.0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from bestofn.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp, lambda_n
+from bestofn.objectives.max_at_k import passk_training, pkpo
+from bestofn.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
+from bestofn.objectives.winners import WINNER_OBJECTIVES, draw_winners, winner_advantages
+
+_REGISTRY: dict[str, Callable[..., Tensor]] = {
+    function.__name__: function
+    for function in (
+        reinforce, rloo, grpo, dr_grpo, maxrl, inference_loo,
+        pkpo, passk_training,
+        bon_rl, bon_rlb, bon_rlbp, bon_rl_variational,
+    )
+}  # fmt: skip
+
+
+def names() -> list[str]:
+    """The names of all objectives.
+
+    >>> "bon_rl" in names()
+    True
+    """
+    return list(_REGISTRY)
+
+
+def get(name: str) -> Callable[..., Tensor]:
+    """The objective of that name, as a function.
+
+    Raises:
+        ValueError: no objective has that name.
+
+    >>> get("rloo")([1, 0]).tolist()
+    [1.0, -1.0]
+    """
+    if name not in _REGISTRY:
+        import difflib
+
+        near = difflib.get_close_matches(str(name), _REGISTRY, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"No objective is named {name!r}.{hint} There are: {', '.join(_REGISTRY)}.")
+    return _REGISTRY[name]
+
+
+def advantages(name: str, rewards: Any, scores: Any = None, n: int | None = None, **options: Any) -> Tensor:
+    """Call an objective by name with whatever of (rewards, scores, n, options) it takes.
+
+    Args:
+        name: one of :func:`names`.
+        rewards, scores: (..., M).
+        n: Best-of-N budget; objectives that train for one sample ignore it.
+        options: ``baseline``, ``p_fail``, ``sign``…; an option that is None, or that the objective has no use for, is
+            left out.
+
+    Returns:
+        (..., M) advantages, mean form.
+    """
+    import inspect
+
+    function = get(name)
+    given: dict[str, Any] = {"scores": scores, "n": n, **options}
+    taken = inspect.signature(function).parameters
+    return function(rewards, **{key: value for key, value in given.items() if key in taken and value is not None})
+
+
+__all__ = [
+    "WINNER_OBJECTIVES", "advantages", "bon_rl", "bon_rl_variational", "bon_rlb", "bon_rlbp", "dr_grpo", "draw_winners",
+    "get", "grpo", "inference_loo", "lambda_n", "maxrl", "names", "passk_training", "pkpo", "reinforce", "rloo",
+    "winner_advantages",
+]  # fmt: skip

@@ -1,0 +1,110 @@
+"""The door of every objective: what is accepted, in which precision it is computed, what comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def as_samples(values: Any, name: str, min_samples: int = 1) -> Tensor:
+    """Turn an array into a tensor of shape (..., M) and check it: real numbers, no NaN, at least ``min_samples``.
+
+    Args:
+        values: torch tensor, NumPy array or nested sequence; float, int or bool.
+        name: what the message calls it.
+        min_samples: smallest M allowed.
+
+    Raises:
+        ValueError: not an array of real numbers, no sample axis, too few samples, or NaN.
+    """
+    try:
+        samples = torch.as_tensor(values).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must be an array of numbers of shape (..., M), got {type(values).__name__}.") from error
+    if samples.is_complex():
+        raise ValueError(f"{name} must be real numbers, got dtype {samples.dtype}.")
+    if samples.ndim == 0:
+        raise ValueError(f"{name} must have shape (..., M) with the samples of one prompt last, got a single number.")
+    if samples.shape[-1] < min_samples:
+        raise ValueError(f"{name} has {samples.shape[-1]} samples per prompt, needs at least {min_samples}.")
+    if samples.is_floating_point() and bool(samples.isnan().any()):
+        raise ValueError(f"{name} holds NaN; every sample needs a number (drop or re-grade the ones that have none).")
+    return samples
+
+
+def as_rewards(rewards: Any, min_samples: int = 1) -> Tensor:
+    """Rewards as float64 of shape (..., M); float64 because a sum over subsets of float32 or int8 rewards is not exact.
+
+    Raises:
+        ValueError: see :func:`as_samples`; also if a reward is infinite.
+    """
+    samples = as_samples(rewards, "rewards", min_samples).to(torch.float64)
+    if bool(samples.isinf().any()):
+        raise ValueError("rewards holds an infinite value; an average over samples needs finite rewards.")
+    return samples
+
+
+def as_binary_rewards(rewards: Any, objective: str, min_samples: int = 1) -> Tensor:
+    """:func:`as_rewards`, and every reward is 0 or 1."""
+    samples = as_rewards(rewards, min_samples)
+    if not bool(((samples == 0) | (samples == 1)).all()):
+        worst = samples[(samples != 0) & (samples != 1)].flatten()[0].item()
+        raise ValueError(f"{objective} is derived for rewards of 0 or 1, got {worst:g}; for graded rewards use bon_rl.")
+    return samples
+
+
+def as_scores(scores: Any, rewards: Tensor) -> Tensor:
+    """Verifier scores of the rewards' shape, in their own dtype: they are only ever compared (±inf is allowed)."""
+    samples = as_samples(scores, "scores")
+    if samples.shape != rewards.shape:
+        raise ValueError(f"scores and rewards need the same shape, got {tuple(samples.shape)} and {tuple(rewards.shape)}.")
+    return samples.to(rewards.device)
+
+
+def check_budget(n: Any, num_samples: int, *, smallest: int = 1, spare: int = 0, what: str = "n") -> int:
+    """Check the Best-of-N budget against the M samples at hand.
+
+    Raises:
+        ValueError: n is no integer, is below ``smallest``, or n + ``spare`` exceeds M.
+    """
+    if isinstance(n, bool) or not (isinstance(n, int) or hasattr(n, "__index__")):
+        raise ValueError(f"{what} must be an integer, got {n!r}.")
+    n = int(n.__index__())
+    if n < smallest:
+        raise ValueError(f"{what} must be at least {smallest}, got {n}.")
+    if n + spare > num_samples:
+        extra = f" (this estimator needs {what} + {spare} samples)" if spare else ""
+        raise ValueError(f"{what} = {n} is more than the {num_samples} samples per prompt allow{extra}: draw more or lower it.")
+    return n
+
+
+def as_advantages(advantages: Tensor, rewards: Any) -> Tensor:
+    """Advantages in the rewards' floating dtype; integer and bool rewards give float64, which holds them exactly."""
+    given = torch.as_tensor(rewards).dtype
+    return advantages.to(given if given.is_floating_point else torch.float64)
+
+
+def as_failure_rate(p_fail: Any, rewards: Tensor, clip: tuple[float, float]) -> Tensor:
+    """P_fail per prompt, shape (..., 1), clipped; None gives the plug-in estimate, the share of wrong samples.
+
+    Args:
+        p_fail: None, a number, or an array of the rewards' leading shape (...) or (..., 1).
+        rewards: (..., M) float64, 0 or 1.
+        clip: lower and upper bound; the paper's Table 2 has [0.01, 0.99].
+    """
+    if p_fail is None:
+        estimate = 1.0 - rewards.mean(-1, keepdim=True)
+    else:
+        estimate = torch.as_tensor(p_fail, device=rewards.device).detach().to(torch.float64)
+        if estimate.shape != (*rewards.shape[:-1], 1):
+            try:
+                estimate = estimate.expand(rewards.shape[:-1]).unsqueeze(-1)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"p_fail needs one value per prompt, shape {tuple(rewards.shape[:-1])}, got {tuple(estimate.shape)}."
+                ) from error
+        if bool((estimate.isnan() | (estimate < 0) | (estimate > 1)).any()):
+            raise ValueError("p_fail must lie in [0, 1]: it is the probability that one sample fails.")
+    return estimate.clamp(*clip)

@@ -1,0 +1,130 @@
+"""Best-of-N draws as in the paper: pick the winner of N samples, train on winners only (``draw: winner``).
+
+The M samples of a prompt are cut into G = M // N disjoint groups of N; the winner of each group is one draw from
+π_bon. This keeps the paper's own recipe runnable; :func:`bestofn.objectives.bon_rl` uses all M samples instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bestofn.objectives.best_of_n import CLIP, lambda_n
+from bestofn.objectives.inputs import (
+    as_advantages,
+    as_binary_rewards,
+    as_failure_rate,
+    as_rewards,
+    as_samples,
+    as_scores,
+    check_budget,
+)
+
+WINNER_OBJECTIVES = ("bon_rl", "bon_rl_variational", "bon_rlb", "bon_rlbp")
+
+
+def draw_winners(scores: Any, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """Index of the Best-of-N winner in each of the M // N consecutive groups, ties broken uniformly.
+
+    Args:
+        scores: (..., M).
+        n: N ≤ M; a rest of M mod N samples is not used.
+        generator: for the ties.
+
+    Returns:
+        (..., M // N) int64, indices into the sample axis.
+
+    Raises:
+        ValueError: n > M, NaN.
+    """
+    ranks = as_samples(scores, "scores")
+    m = ranks.shape[-1]
+    n = check_budget(n, m)
+    groups = ranks[..., : m // n * n].reshape(*ranks.shape[:-1], m // n, n)
+    is_best = groups == groups.amax(-1, keepdim=True)
+    tie_break = torch.rand(groups.shape, generator=generator, dtype=torch.float64).to(groups.device)
+    winner = torch.where(is_best, tie_break, -1.0).argmax(-1)
+    return winner + torch.arange(m // n, device=ranks.device) * n
+
+
+def winner_advantages(
+    name: Literal["bon_rl", "bon_rl_variational", "bon_rlb", "bon_rlbp"],
+    rewards: Any,
+    scores: Any,
+    n: int,
+    winners: Tensor,
+    p_fail: Any = None,
+    sign: Literal["exact", "published"] = "exact",
+    clip: tuple[float, float] = CLIP,
+) -> Tensor:
+    """Advantages of the paper's estimators on G winners y_w ~ π_bon, placed among the M samples.
+
+        bon_rlbp             g = N p^{N−1}(1−p)/(1−p^N) on correct winners, 0 on wrong ones
+        bon_rlb              g = N p^{N−1}/(1−p^N) on correct, ± N p/(1−p) on wrong winners
+        bon_rl               (R_w − b) ∇log π_bon(y_w), the score of the exact law with p_<, p_≤ from the M samples
+        bon_rl_variational   (R_w − b)(∇log π(y_w) + λ_N ∇Q(y_w)), ∇Q from the M samples
+
+    The first two weigh winners only and are unbiased for p = q (``published``: see
+    :func:`bestofn.objectives.bon_rlb`). The last two also put weight on the samples that the winner beats; b is the
+    mean of the prompt's other winners, or 1 − p^N if there is only one. They are consistent in M, not unbiased.
+
+    Args:
+        name: one of the four.
+        rewards, scores: (..., M).
+        n: N.
+        winners: (..., G) from :func:`draw_winners`.
+        p_fail: P_fail per prompt; None: the plug-in estimate.
+        sign, clip: as in :func:`bestofn.objectives.bon_rlb`.
+
+    Returns:
+        (..., M) advantages, mean form over the M samples (a winner's weight is multiplied by M / G).
+
+    Raises:
+        ValueError: unknown name, rewards other than 0/1 for the closed forms, and as in the functions above.
+
+    References:
+        Chow et al., arXiv 2412.15287, eq. 5–6, Lemma 3, Corollary 4; exact law: Sessa et al., arXiv 2407.14622, Thm 1.
+    """
+    if name not in WINNER_OBJECTIVES:
+        raise ValueError(f"draw: winner is defined for {', '.join(WINNER_OBJECTIVES)}, not for {name!r}.")
+    is_closed = name in ("bon_rlb", "bon_rlbp")
+    samples = as_binary_rewards(rewards, name) if is_closed else as_rewards(rewards)
+    m, num_draws = samples.shape[-1], winners.shape[-1]
+    won = samples.gather(-1, winners)
+    if is_closed:
+        p = as_failure_rate(p_fail, samples, clip)
+        if name == "bon_rlbp":
+            weight = torch.where(won == 1, n * p ** (n - 1) * (1 - p) / (1 - p**n), 0.0)
+        else:
+            lost = n * p / (1 - p) * (1 if sign == "exact" else -1)
+            weight = torch.where(won == 1, n * p ** (n - 1) / (1 - p**n), lost)
+        return as_advantages(_scatter(weight * (m / num_draws), winners, m), rewards)
+
+    if num_draws > 1:
+        value = (won.sum(-1, keepdim=True) - won) / (num_draws - 1)
+    else:
+        value = 1 - as_failure_rate(p_fail, samples, (0.0, 1.0)) ** n
+    centred = (won - value) / num_draws
+    ranks = as_scores(rewards if scores is None else scores, samples)
+    winning = ranks.gather(-1, winners).unsqueeze(-1)
+    is_at_most = (ranks.unsqueeze(-2) <= winning).to(torch.float64)  # (..., G, M)
+    if name == "bon_rl_variational":
+        score = lambda_n(n) * is_at_most
+    else:
+        score = _exact_score(is_at_most, (ranks.unsqueeze(-2) < winning).to(torch.float64), n)
+    advantages = (centred.unsqueeze(-1) * score).sum(-2) + _scatter(centred * m, winners, m)
+    return as_advantages(advantages, rewards)
+
+
+def _exact_score(is_at_most: Tensor, is_below: Tensor, n: int) -> Tensor:
+    """M · coefficients of ∇log π(y_j) in ∇ log[(p_≤^N − p_<^N)/(p_≤ − p_<)], with p_≤, p_< the shares of the M samples."""
+    upto, below = is_at_most.mean(-1, keepdim=True), is_below.mean(-1, keepdim=True)
+    spread = upto**n - below**n
+    gap = upto - below  # at least 1/M: the winner itself
+    return is_at_most * (n * upto ** (n - 1) / spread - 1 / gap) - is_below * (n * below ** (n - 1) / spread - 1 / gap)
+
+
+def _scatter(weight: Tensor, winners: Tensor, m: int) -> Tensor:
+    return torch.zeros(*weight.shape[:-1], m, dtype=weight.dtype, device=weight.device).scatter_add(-1, winners, weight)

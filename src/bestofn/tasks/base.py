@@ -1,0 +1,51 @@
+"""What a task is: problems, and how to grade what a model writes for one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from bestofn.grading.verdict import Grade
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One prompt with what is needed to grade its completions."""
+
+    id: str
+    """Unique in its task; seeds, pools and paired comparisons go by it."""
+    prompt: str
+    """The text the model sees."""
+    reference: str
+    """The right answer, or what the grader needs to check one."""
+    level: int | None = None
+    """Difficulty, 1 the easiest; None if the task has none."""
+    row: dict[str, Any] = field(default_factory=dict)
+    """The original row, for graders that need more than the reference."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Problems and their grader. Implementations: ``countdown``, ``jsonl`` and your own."""
+
+    name: str
+    """Written into pools and reports."""
+    stop: tuple[str, ...]
+    """Strings that end a completion (they are cut off); empty if the model's end token does."""
+
+    def problems(self, split: str) -> list[Problem]:
+        """The problems of a split, always in the same order.
+
+        Raises:
+            BestofnError: no such split, or its data is missing, empty or malformed.
+        """
+        ...
+
+    def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
+        """Grade the completions of one problem, one grade each, in order.
+
+        Must not raise for anything a model may write. A grader that cannot do its work returns
+        :attr:`Verdict.GRADER_ERROR` with a reward of NaN.
+        """
+        ...
