@@ -1,0 +1,116 @@
+"""Models: the tiny one that ships with the package, folders, and ids on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bestofn.errors import BestofnError
+
+if TYPE_CHECKING:
+    import torch
+
+_SHIPPED = {"countdown-tiny": "countdown_tiny"}
+_MODEL_FILES = ("config.json", "adapter_config.json")
+
+
+def shipped() -> list[str]:
+    """The names of the models that come with the package.
+
+    Example:
+        >>> shipped()
+        ['countdown-tiny']
+    """
+    return sorted(_SHIPPED)
+
+
+def resolve(name_or_path: str | Path) -> str:
+    """Where a model is read from: a folder for a shipped name or a local path, else the hub id itself.
+
+    A folder of the user's called like a shipped model loses to it; write ``./countdown-tiny`` for the folder.
+
+    Raises:
+        BestofnError: a local path that does not exist or holds no model.
+    """
+    name = str(name_or_path)
+    if name in _SHIPPED:
+        return str(Path(__file__).parent / _SHIPPED[name])
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not any((path / file).is_file() for file in _MODEL_FILES):
+            raise BestofnError(f"the folder {name} holds no model: it has no config.json")
+        return str(path)
+    if path.exists():
+        raise BestofnError(f"{name} is a file; give the folder with config.json in it, a hub id, or {_shipped_text()}")
+    if isinstance(name_or_path, Path) or not name or name[0] in "./~" or name.count("/") > 1 or "\\" in name:
+        raise BestofnError(f"no model folder {name!r}; give a folder, a hub id (owner/name), or {_shipped_text()}")
+    return name
+
+
+def load_model(
+    name_or_path: str | Path, *, dtype: str | torch.dtype | None = None, device: str | torch.device | None = None
+) -> tuple[Any, Any]:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        name_or_path: a shipped name, a folder in Hugging Face format, or a hub id.
+        dtype: of the weights, such as ``"bfloat16"``; None: as they were saved.
+        device: where to put them; None: the CPU.
+
+    Returns:
+        (model, tokenizer): the model in evaluation mode; the tokenizer pads on the left and has a padding token (the
+        end token where it had none).
+
+    Raises:
+        BestofnError: there is no such model, or it cannot be fetched or read.
+
+    Example:
+        >>> model, tokenizer = load_model("countdown-tiny")
+        >>> tokenizer.decode(tokenizer("3,7,2,9:48=")["input_ids"])
+        '3,7,2,9:48='
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = resolve(name_or_path)
+    if dtype is not None:
+        dtype = _checked_dtype(dtype)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype="auto" if dtype is None else dtype)
+    except Exception as error:  # an edge: hub, files and weights fail in many types, tokenizers even in bare Exception
+        raise BestofnError(_load_failure(str(name_or_path), where, error)) from error
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise BestofnError(f"the tokenizer of {name_or_path} has neither a padding nor an end token; set one of them")
+        tokenizer.pad_token = tokenizer.eos_token
+    if device is not None:
+        model = model.to(device)
+    return model.eval(), tokenizer
+
+
+def _checked_dtype(dtype: str | torch.dtype) -> torch.dtype | str:
+    """A torch dtype from its name; ``"auto"`` stays."""
+    import torch
+
+    if dtype == "auto":
+        return dtype
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise BestofnError(f"dtype must be auto, float32, bfloat16 or float16, not {dtype!r}")
+    return found
+
+
+def _load_failure(name: str, where: str, error: Exception) -> str:
+    """One sentence: what could not be loaded, why, and what was perhaps meant."""
+    cause = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    if Path(where).is_dir():
+        return f"the model in {name} cannot be loaded: {type(error).__name__}: {cause}"
+    near = get_close_matches(name, shipped(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; give a folder, a hub id (owner/name), or {_shipped_text()}"
+    return f"no model {name!r} could be fetched from the hub: {cause}{hint}"
+
+
+def _shipped_text() -> str:
+    return "the shipped " + ", ".join(shipped())

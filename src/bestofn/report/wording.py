@@ -1,0 +1,84 @@
+"""How names and numbers are written in every table, figure and page: one place, so that they agree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+LABELS = {"base": "base model", "rloo": "plain RL", "bon_rl": "Best-of-N-aware RL"}
+SUBJECTS = {"base": "the base model", "rloo": "plain RL", "bon_rl": "Best-of-N-aware training"}
+FOCUS = "bon_rl"
+"""The model that sentences start with."""
+
+NOT_MEASURED = "–"
+_METRIC = re.compile(r"(?P<family>.+)@(?P<k>[0-9]{1,9})")
+
+
+def label(name: str) -> str:
+    """What a model is called in tables and figures."""
+    return LABELS.get(name, name)
+
+
+def subject(name: str) -> str:
+    """What a model is called inside a sentence."""
+    return SUBJECTS.get(name, name)
+
+
+def capitalized(sentence: str) -> str:
+    """The sentence with its first letter in upper case, the rest untouched."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """A fraction in percent, without the sign: 0.7431 is ``74.3``."""
+    return NOT_MEASURED if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def points(fraction: float) -> str:
+    """A difference of fractions in percentage points, signed with ASCII signs (any terminal can print them).
+
+    >>> points(0.0664), points(-0.01), points(-0.00001)
+    ('+6.6', '-1.0', '0.0')
+    """
+    text = f"{100 * fraction:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def number(value: float | None) -> str:
+    """A number that is no fraction, to four significant digits."""
+    return NOT_MEASURED if value is None else f"{value:.4g}"
+
+
+def typographic(text: str) -> str:
+    """Signed numbers with a true minus, for pages and figures."""
+    return re.sub(r"(?<![\w.])-(?=[0-9])", "−", text)
+
+
+def split_metric(name: str) -> tuple[str, int | None]:
+    """A metric's family and k: ``pass@16`` is ``("pass", 16)``, ``length`` is ``("length", None)``."""
+    match = _METRIC.fullmatch(name)
+    return (match["family"], int(match["k"])) if match else (name, None)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Metric names without repetition: families as they first appear, k ascending within each."""
+    unique = list(dict.fromkeys(names))
+    families = list(dict.fromkeys(split_metric(name)[0] for name in unique))
+    return sorted(unique, key=lambda name: (families.index(split_metric(name)[0]), split_metric(name)[1] or 0))
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 problem``, ``500 problems``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``0.4 s``, ``42 s``, ``3 min 30 s``, ``2 h 5 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

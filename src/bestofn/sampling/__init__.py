@@ -1,0 +1,1 @@
+"""From prompts to pools: M completions a prompt, with their log-probabilities."""

@@ -1,0 +1,101 @@
+"""What a sampler hands on.
+
+Shapes: ``_P`` prompts, ``_M`` samples of one prompt, ``_B`` = P·M flattened prompt by prompt, ``_T`` new tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from torch import Tensor
+
+from bestofn.errors import BestofnError
+
+
+class StopReason(str, Enum):
+    """Why a completion ended."""
+
+    END = "end"
+    """The model's end token."""
+    STOP = "stop"
+    """A stop string."""
+    LENGTH = "length"
+    """``max_new_tokens`` were drawn."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingOptions:
+    """How completions are drawn."""
+
+    num_samples: int
+    """M, samples per prompt."""
+    max_new_tokens: int
+    """Longest completion, in tokens, the end token included."""
+    temperature: float = 1.0
+    """T; 0 takes the most probable token."""
+    top_p: float = 1.0
+    """Nucleus: the smallest set of tokens with at least this probability; 1 is all."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a completion; cut off the text, kept in the tokens."""
+
+    def __post_init__(self) -> None:
+        rules = (
+            (self.num_samples >= 1, "num_samples must be at least 1", self.num_samples),
+            (self.max_new_tokens >= 1, "max_new_tokens must be at least 1", self.max_new_tokens),
+            (0 <= self.temperature < float("inf"), "temperature must be 0 or more", self.temperature),
+            (0 < self.top_p <= 1, "top_p must lie in (0, 1]", self.top_p),
+            (all(self.stop), "stop strings must not be empty", self.stop),
+        )
+        for holds, rule, given in rules:
+            if not holds:
+                raise BestofnError(f"{rule}, got {given!r}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Samples:
+    """P·M completions with what training needs of them."""
+
+    prompts: list[list[int]]
+    """Token ids of each of the P prompts."""
+    tokens_BT: Tensor
+    """int64 (B, T), on the CPU, padded at the right; the end token is part of a completion."""
+    lengths_B: Tensor
+    """int64 (B,), tokens of each completion, ≥ 1."""
+    logprobs_BT: Tensor
+    """float32 (B, T), log π_T of each drawn token (all of the vocabulary, at the sampling temperature); 0 on padding."""
+    stops: list[StopReason]
+    """B reasons."""
+    texts: list[list[str]] = field(repr=False)
+    """P lists of M decoded completions, stop strings and special tokens removed."""
+
+    @property
+    def num_samples(self) -> int:
+        """M."""
+        return len(self.texts[0])
+
+
+Poll = Callable[[], None]
+"""Called between chunks of work; raises :class:`bestofn.errors.Interrupted` when the run should stop."""
+
+
+class Sampler(Protocol):
+    """π → M completions per prompt."""
+
+    def sample(
+        self, prompts: Sequence[str], options: SamplingOptions, keys: Sequence[tuple[object, ...]], poll: Poll | None = None
+    ) -> Samples:
+        """Draw ``options.num_samples`` completions of each prompt.
+
+        Args:
+            prompts: P texts.
+            options: how to draw.
+            keys: P seed keys, one a prompt; sample i of a prompt uses the stream (*key, i) and nothing else.
+            poll: called between chunks of work.
+
+        Raises:
+            BestofnError: a prompt is empty or does not fit the context.
+        """
+        ...
