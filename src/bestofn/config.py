@@ -1,0 +1,326 @@
+"""The recipe: one validated tree that says all of a run. Every key has a default; unknown keys name the nearest one."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import NonNegativeFloat as NotNegative
+from pydantic import NonNegativeInt as NotNegativeInt
+
+from bestofn.errors import BestofnError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+class TaskSection(_Section):
+    """What to train on. Further keys go to the task itself (``jsonl``: ``data``, ``prompt``, ``answer``, ``grader`` …)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+
+    name: str = "countdown"
+    """``countdown`` or ``jsonl``."""
+    split: str = "train"
+    """Problems to train on."""
+
+    def options(self) -> dict[str, Any]:
+        """The keys that belong to the task itself."""
+        return dict(self.model_extra or {})
+
+
+class VerifierSection(_Section):
+    """What Best-of-N selects by."""
+
+    name: Literal["oracle", "majority", "python"] = "oracle"
+    """``oracle``: the reward itself; ``majority``: votes for the answer; ``python``: your own function."""
+    function: str | None = None
+    """For ``python``: ``module:function`` or ``file.py:function``, (problem, completion) -> float."""
+
+
+class ObjectiveSection(_Section):
+    """What to optimise; see ``bestofn.objectives``."""
+
+    name: str = "bon_rl"
+    """One of ``bestofn.objectives.names()``."""
+    n: PositiveInt = 16
+    """N, the Best-of-N budget that the model will be used with."""
+    baseline: Literal["loo", "loo1", "none"] | None = None
+    """Variance reduction of ``bon_rl``, ``pkpo`` and ``bon_rl_variational``; null: the objective's own default."""
+    draw: Literal["all", "winner"] = "all"
+    """``all`` samples carry credit, or only the ``winner`` of every N, as in the paper."""
+    p_fail: Literal["plugin", "running", "value_head"] = "plugin"
+    """Where BoN-RLB takes P_fail from: this batch, an average per prompt, or a value head on the prompt."""
+    sign: Literal["exact", "published"] = "exact"
+    """Sign of BoN-RLB's wrong samples."""
+
+
+class SamplingSection(_Section):
+    """How completions are drawn in training."""
+
+    samples: PositiveInt = 32
+    """M, samples per prompt."""
+    temperature: PositiveFloat = 1.0
+    """T; the policy that is trained is the one at this temperature."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus; below 1 the gradient estimate is biased, because truncated tokens are never drawn."""
+    max_new_tokens: PositiveInt = 24
+    """Longest completion, in tokens."""
+    token_budget: PositiveInt = 65_536
+    """Tokens held in the sampler's cache at once; bounds memory, not results."""
+
+
+class LoraSection(_Section):
+    """Low-rank adapters (peft)."""
+
+    r: PositiveInt = 16
+    """Rank."""
+    alpha: PositiveFloat = 32.0
+    """Scale: the update is multiplied by alpha / r."""
+    targets: str | list[str] = "all-linear"
+    """Modules to adapt."""
+
+
+class TrainingSection(_Section):
+    """The optimisation."""
+
+    steps: PositiveInt = 200
+    """Updates."""
+    prompts_per_step: PositiveInt = 32
+    """P, prompts per update (over all processes)."""
+    lr: PositiveFloat = 3e-4
+    """Peak learning rate of AdamW."""
+    warmup: NotNegativeInt = 10
+    """Steps of linear warm-up."""
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    """Shape of the learning rate after the warm-up, down to ``lr_end``."""
+    lr_end: NotNegative = 0.0
+    """Learning rate at the last step."""
+    weight_decay: NotNegative = 0.0
+    """AdamW's."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this norm."""
+    value_lr: PositiveFloat = 1e-5
+    """Learning rate of the value head (``objective.p_fail: value_head``)."""
+    checkpoint_every: NotNegativeInt = 50
+    """Steps between checkpoints; 0: only the last."""
+    keep_checkpoints: int = Field(default=2, ge=2)
+    """Checkpoints kept; at least 2, because the newest may be damaged."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """``auto``: bf16 on a GPU that has it, float32 elsewhere."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Trade time for memory; ``auto``: on a GPU for models from 1e9 parameters."""
+    token_budget: PositiveInt = 32_768
+    """Tokens of a micro-batch; bounds memory, not results."""
+    lora: LoraSection | None = None
+    """Train adapters instead of all weights."""
+    device: Literal["auto", "cpu"] = "auto"
+    """``auto``: what accelerate finds."""
+    max_grader_errors: float = Field(default=0.05, ge=0, le=1)
+    """Share of a step's samples that may fail to be graded before the run stops."""
+    track: list[Literal["tensorboard", "wandb"]] = []
+    """Extra places for the metrics."""
+
+
+class KLSection(_Section):
+    """The pull to the anchor, a moving average of the policy. Coefficient: ``start``, then to ``end`` over ``steps``."""
+
+    start: NotNegative = 1.0
+    """β at the beginning."""
+    end: NotNegative = 0.075
+    """β at the end."""
+    steps: PositiveInt = 200
+    """Length of the way from start to end."""
+    delay: NotNegativeInt = 10
+    """Steps at ``start`` before it begins."""
+    shape: Literal["linear", "cosine", "exponential"] = "linear"
+    """Of the way."""
+    anchor_ema: float = Field(default=0.01, ge=0, le=1)
+    """anchor ← ema·θ + (1 − ema)·anchor after each step; 0: the anchor stays the initial model."""
+    share: float = Field(default=0.25, gt=0, le=1)
+    """Share of each prompt's samples on which the KL is estimated (the first ones: they are exchangeable)."""
+
+
+class EvalSection(_Section):
+    """Evaluation on held-out problems."""
+
+    every: NotNegativeInt = 50
+    """Steps between evaluations; 0: none during training."""
+    split: str = "validation"
+    """Problems to evaluate on."""
+    problems: PositiveInt | None = 200
+    """How many of them; null: all."""
+    k: list[PositiveInt] = [1, 4, 16, 32]
+    """Budgets to report."""
+    samples: PositiveInt = 64
+    """Samples per problem; at least the largest k, better twice."""
+    temperature: NotNegative = 1.0
+    """T of the evaluation."""
+
+
+class Recipe(_Section):
+    """One run."""
+
+    model: str = "countdown-tiny"
+    """A shipped name, a folder, or a Hugging Face hub id."""
+    task: TaskSection = TaskSection()
+    verifier: VerifierSection = VerifierSection()
+    objective: ObjectiveSection = ObjectiveSection()
+    sampling: SamplingSection = SamplingSection()
+    training: TrainingSection = TrainingSection()
+    kl: KLSection = KLSection()
+    eval: EvalSection = EvalSection()
+    seed: int = 0
+    """Of everything random in the run."""
+    run: str = "runs/run"
+    """The run folder."""
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> Recipe:
+        """Build and validate.
+
+        Raises:
+            BestofnError: an unknown key (the nearest is named) or a value outside its range.
+        """
+        try:
+            recipe = cls.model_validate(tree)
+        except ValidationError as error:
+            raise BestofnError(_explain(cls, error)) from None
+        if recipe.eval.every and max(recipe.eval.k) > recipe.eval.samples:
+            raise BestofnError(
+                f"eval.k asks for {max(recipe.eval.k)} of eval.samples = {recipe.eval.samples}: draw more or lower k."
+            )
+        if recipe.verifier.name == "python" and not recipe.verifier.function:
+            raise BestofnError("verifier.name is 'python' but verifier.function is missing: give file.py:function.")
+        return recipe
+
+    def to_yaml(self) -> str:
+        """The whole tree as YAML."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def fingerprint(self) -> str:
+        """Hash of everything that changes results; a checkpoint of one recipe is not resumed under another.
+
+        ``run``, how often to save, tracking, and budgets that bound memory do not change results; more ``steps`` do
+        (the schedules stretch).
+        """
+        tree = self.model_dump(mode="json")
+        tree.pop("run")
+        for section, key in (
+            ("training", "checkpoint_every"), ("training", "keep_checkpoints"), ("training", "track"),
+            ("training", "token_budget"), ("sampling", "token_budget"),
+        ):  # fmt: skip
+            tree[section].pop(key)
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes in the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and apply ``key=value`` overrides.
+
+    Args:
+        source: a shipped name, or a YAML file.
+        overrides: like ``training.steps=50``; values are YAML.
+
+    Raises:
+        BestofnError: no such recipe, broken YAML, or an override that is not ``key=value``; and see
+            :meth:`Recipe.from_dict`.
+    """
+    return Recipe.from_dict(apply_overrides(read_recipe(source), overrides))
+
+
+def read_recipe(source: str) -> dict[str, Any]:
+    """The recipe's own tree, as written."""
+    path = Path(source)
+    if source in shipped_recipes():
+        path = RECIPES / f"{source}.yaml"
+    elif path.is_dir() and (path / "recipe.yaml").is_file():
+        path = path / "recipe.yaml"
+    elif not path.is_file():
+        near = difflib.get_close_matches(source, shipped_recipes(), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise BestofnError(f"No recipe {source!r}: neither a file nor one of {', '.join(shipped_recipes())}.{hint}")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BestofnError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if tree is not None and not isinstance(tree, dict):
+        raise BestofnError(f"{path} must hold keys and values, got {type(tree).__name__}.")
+    return tree or {}
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of the tree with ``a.b=value`` set."""
+    tree = json.loads(json.dumps(tree))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise BestofnError(f"{override!r} is not an override: write key=value, e.g. training.steps=50.")
+        try:
+            value = _number(yaml.safe_load(text))
+        except yaml.YAMLError:
+            value = text
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            if not isinstance(node.setdefault(parent, {}), dict):
+                node[parent] = {}
+            node = node[parent]
+        node[leaf] = value
+    return tree
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 3e-4 as a string; people do not."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+    """All keys of a recipe, dotted."""
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys += known_keys(kind, f"{prefix}{name}.")
+    return keys
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice most like the word, if any is."""
+    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def _explain(section: type[BaseModel], error: ValidationError) -> str:
+    """Pydantic's first complaint in one sentence: where, what was given, what is allowed."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part not in ("LoraSection",))
+    if first["type"] == "extra_forbidden":
+        keys = known_keys(section)
+        siblings = [key for key in keys if key.rpartition(".")[0] == where.rpartition(".")[0]]
+        leaf = where.rpartition(".")[2]
+        near = next((k for k in keys if k.rpartition(".")[2] == leaf), None) or nearest(where, siblings)
+        near = near or nearest(where, keys)
+        hint = f" Did you mean {near!r}?" if near else ""
+        return f"The recipe has no key {where!r}.{hint} `bestofn recipes show countdown` prints a whole recipe."
+    return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}."

@@ -1,0 +1,54 @@
+"""The KL reference: a moving average of the policy (Chow et al., Table 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Anchor:
+    """ref ← ema·θ + (1 − ema)·ref over the trainable parameters; the frozen ones are shared with the policy.
+
+    With LoRA the average is over the adapters, so the anchor costs no second model.
+    """
+
+    def __init__(self, model: nn.Module, ema: float) -> None:
+        """
+        Args:
+            model: the policy; its parameters as they are now become the anchor.
+            ema: weight of the policy in each update, in [0, 1]; 0 keeps the initial policy.
+        """
+        self.ema = ema
+        self._policy = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.tensors: dict[str, Tensor] = {name: p.detach().clone() for name, p in self._policy.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """One step of the average."""
+        if self.ema:
+            for name, parameter in self._policy.items():
+                self.tensors[name].lerp_(parameter.data, self.ema)
+
+    @contextmanager
+    def in_place_of_policy(self) -> Iterator[None]:
+        """Inside, the model computes with the anchor's weights. Storage is exchanged, nothing is copied.
+
+        Run no backward pass inside, and none of a graph built outside.
+        """
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for name, parameter in self._policy.items():
+            self.tensors[name], parameter.data = parameter.data, self.tensors[name]
+
+    def parameters_of(self, module: nn.Module) -> dict[str, Tensor]:
+        """The anchor's version of a module's parameters, by the module's own names (tied weights included)."""
+        ours = {id(parameter): self.tensors[name] for name, parameter in self._policy.items()}
+        return {name: ours.get(id(p), p.detach()) for name, p in module.named_parameters()}
