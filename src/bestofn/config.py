@@ -155,8 +155,8 @@ class EvalSection(_Section):
 
     every: NotNegativeInt = 50
     """Steps between evaluations; 0: none during training."""
-    split: str = "validation"
-    """Problems to evaluate on."""
+    split: str | None = None
+    """Problems to evaluate on; null: ``validation`` where the task has it, else ``test``."""
     problems: PositiveInt | None = 200
     """How many of them; null: all."""
     k: list[PositiveInt] = [1, 4, 16, 32]

@@ -141,14 +141,30 @@ def test_zero_advantages_are_skipped_without_a_trace(beta):
     assert sums.tokens == computed
 
 
-def test_micro_batches_keep_to_the_budget():
+def test_micro_batches_keep_to_the_budget(monkeypatch):
     _, samples, updater, _ = set_up("qwen2", token_budget=60)
-    batches = list(updater._micro_batches(samples, torch.arange(3 * M)))
-    assert torch.equal(torch.cat(batches), torch.arange(3 * M))
-    for rows in batches:
-        width = max(len(samples.prompts[r // M]) for r in rows.tolist()) + int(samples.lengths_B[rows].max())
-        assert len(rows) == 1 or len(rows) * width <= 60
-    assert any(len(rows) > 1 for rows in batches)
+    lengths = samples.lengths_B
+    buckets = list(updater._buckets(lengths, 11))
+    assert sorted(torch.cat(buckets).tolist()) == list(range(3 * M))
+    for rows in buckets:
+        assert len(rows) == 1 or len(rows) * (11 + int(lengths[rows].max())) <= 60
+    assert any(len(rows) > 1 for rows in buckets)
+    assert [p.tolist() for p in updater._prompt_groups(samples, torch.ones(3 * M, dtype=torch.bool))] == [[0, 1, 2]]
+    updater.token_budget = 20
+    assert [p.tolist() for p in updater._prompt_groups(samples, torch.ones(3 * M, dtype=torch.bool))] == [[0], [1], [2]]
+
+
+def test_buckets_bound_the_padding(monkeypatch):
+    from bestofn.training import update
+
+    _, _, updater, _ = set_up("qwen2", token_budget=10**6)
+    monkeypatch.setattr(update, "PADDING", 50)
+    lengths = torch.randint(1, 40, (300,), generator=torch.Generator().manual_seed(0))
+    buckets = list(updater._buckets(lengths, 11))
+    assert sorted(torch.cat(buckets).tolist()) == list(range(300))
+    wasted = [int((lengths[rows].max() - lengths[rows]).sum()) for rows in buckets]
+    assert max(wasted) <= 50
+    assert len(buckets) < 60
 
 
 def test_gradient_checkpointing_gives_the_same_gradient():

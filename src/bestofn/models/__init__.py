@@ -37,11 +37,11 @@ def resolve(name_or_path: str | Path) -> str:
     if name in _SHIPPED:
         return str(Path(__file__).parent / _SHIPPED[name])
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         if not any((path / file).is_file() for file in _MODEL_FILES):
             raise BestofnError(f"the folder {name} holds no model: it has no config.json")
         return str(path)
-    if path.exists():
+    if name and path.exists():
         raise BestofnError(f"{name} is a file; give the folder with config.json in it, a hub id, or {_shipped_text()}")
     if isinstance(name_or_path, Path) or not name or name[0] in "./~" or name.count("/") > 1 or "\\" in name:
         raise BestofnError(f"no model folder {name!r}; give a folder, a hub id (owner/name), or {_shipped_text()}")
@@ -83,7 +83,9 @@ def load_model(
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
-            raise BestofnError(f"the tokenizer of {name_or_path} has neither a padding nor an end token; set one of them")
+            raise BestofnError(
+                f"the tokenizer of {name_or_path} has neither a padding nor an end token; set one of them"
+            )
         tokenizer.pad_token = tokenizer.eos_token
     if device is not None:
         model = model.to(device)
@@ -109,7 +111,7 @@ def _load_failure(name: str, where: str, error: Exception) -> str:
         return f"the model in {name} cannot be loaded: {type(error).__name__}: {cause}"
     near = get_close_matches(name, shipped(), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; give a folder, a hub id (owner/name), or {_shipped_text()}"
-    return f"no model {name!r} could be fetched from the hub: {cause}{hint}"
+    return f"there is no folder {name!r}, and as a hub id it could not be fetched: {cause}{hint}"
 
 
 def _shipped_text() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +21,9 @@ def as_samples(values: Any, name: str, min_samples: int = 1) -> Tensor:
         ValueError: not an array of real numbers, no sample axis, too few samples, or NaN.
     """
     try:
-        samples = torch.as_tensor(values).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
+        # torch reads lists as float32, which ties scores that differ; NumPy reads them as they are.
+        samples = (values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))).detach()
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers of shape (..., M), got {type(values).__name__}.") from error
     if samples.is_complex():
         raise ValueError(f"{name} must be real numbers, got dtype {samples.dtype}.")
@@ -82,8 +84,9 @@ def check_budget(n: Any, num_samples: int, *, smallest: int = 1, spare: int = 0,
 
 def as_advantages(advantages: Tensor, rewards: Any) -> Tensor:
     """Advantages in the rewards' floating dtype; integer and bool rewards give float64, which holds them exactly."""
-    given = torch.as_tensor(rewards).dtype
-    return advantages.to(given if given.is_floating_point else torch.float64)
+    if not isinstance(rewards, Tensor):
+        rewards = torch.from_numpy(np.array(rewards))
+    return advantages.to(rewards.dtype if rewards.is_floating_point() else torch.float64)
 
 
 def as_failure_rate(p_fail: Any, rewards: Tensor, clip: tuple[float, float]) -> Tensor:

@@ -1,1 +1,1 @@
-"""What a run or a comparison looks like to people: figures (``plots``), pages (``html``), terminal tables (``table``)."""
+"""What a run or a comparison looks like: figures (``plots``), pages (``html``), terminal tables (``table``)."""

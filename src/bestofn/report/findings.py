@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -59,13 +59,21 @@ class Difference:
         """The difference as a sentence, with its interval."""
         a, b, size = subject(self.a), subject(self.b), f"{100 * abs(self.diff):.1f}"
         if self.outcome is Outcome.UNKNOWN:
-            return f"{capitalized(a)} and {b} differ by {_signed(self.diff)} points; without an interval, maybe by chance."
+            return (
+                f"{capitalized(a)} and {b} differ by {_signed(self.diff)} points; without an interval, maybe by chance."
+            )
         span = typographic(self.interval_text)
         if self.outcome is Outcome.UNCLEAR:
             return f"No clear difference between {a} and {b}: {_signed(self.diff)} points, 95 % interval {span}."
         comparison = "more" if self.outcome is Outcome.BETTER else "fewer"
         what = "solved" if split_metric(self.metric)[0] == "pass" else f"scored on {self.metric}"
-        return f"{capitalized(a)} {what} {size} points {comparison} than {b} (95 % interval {span})."
+        return f"{capitalized(a)} {what} {size} percentage points {comparison} than {b} (95 % interval {span})."
+
+
+def trained_n(summary: Mapping[str, Any]) -> int | None:
+    """The N that the models were trained for; None if the summary does not say."""
+    n = finite(summary.get("n"))
+    return None if n is None else int(n)
 
 
 def models(summary: Mapping[str, Any]) -> list[str]:
@@ -86,7 +94,7 @@ def interval(summary: Mapping[str, Any], model: str, metric: str) -> tuple[float
 def differences(summary: Mapping[str, Any]) -> list[Difference]:
     """The paired differences of a summary; entries without a finite difference are left out."""
     found = []
-    for entry in summary.get("differences") or ():
+    for entry in _sequence(summary.get("differences")):
         row = mapping(entry)
         diff = finite(row.get("diff"))
         if diff is not None and "a" in row and "b" in row:
@@ -98,10 +106,8 @@ def differences(summary: Mapping[str, Any]) -> list[Difference]:
 
 def table_metrics(summary: Mapping[str, Any]) -> list[str]:
     """The metrics worth a column: pass@k for :data:`TABLE_KS` and the trained N, and whatever is not pass@k."""
-    names = in_order(
-        str(metric) for row in mapping(summary.get("models")).values() for metric in mapping(row) if finite(row[metric]) is not None
-    )
-    wanted = {*TABLE_KS, summary.get("n")}
+    names = in_order(metric for model in models(summary) for metric in _measured(summary, model))
+    wanted = {*TABLE_KS, trained_n(summary)}
     chosen = [name for name in names if split_metric(name)[0] != "pass" or split_metric(name)[1] in wanted]
     return chosen or names
 
@@ -111,24 +117,26 @@ def headline_metric(summary: Mapping[str, Any]) -> str | None:
 
     Without differences: pass@N, else pass@k with the largest k that was measured; None if nothing was.
     """
-    measured = {metric for name in models(summary) for metric in mapping(mapping(summary.get("models"))[name])}
-    measured = {metric for metric in measured if any(value(summary, name, metric) is not None for name in models(summary))}
-    trained = f"pass@{summary.get('n')}"
+    measured = in_order(metric for model in models(summary) for metric in _measured(summary, model))
     compared = [entry.metric for entry in differences(summary) if entry.metric in measured]
-    for candidates in (compared, sorted(measured, key=lambda name: (split_metric(name)[0] == "pass", split_metric(name)[1] or 0))):
-        if trained in candidates:
-            return trained
-        if candidates:
-            return candidates[0] if candidates is compared else candidates[-1]
-    return None
+    trained = f"pass@{trained_n(summary)}"
+    if trained in (compared or measured):
+        return trained
+    if compared:
+        return compared[0]
+    passes = [metric for metric in measured if split_metric(metric)[0] == "pass"]
+    return (passes or measured)[-1] if measured else None
 
 
 def headline(summary: Mapping[str, Any], metric: str | None) -> str:
     """One sentence with every model's number, the Best-of-N-aware one first.
 
-    Such as: With 32 samples, Best-of-N-aware training solved 74.3 % of the problems; the base model 67.7 %, plain RL 61.6 %.
+    Such as: With 32 samples, Best-of-N-aware training solved 74.3 % of the problems; the base model 67.7 %, plain RL
+    61.6 %.
     """
-    named = [(name, number) for name in models(summary) if metric and (number := value(summary, name, metric)) is not None]
+    named = [
+        (name, number) for name in models(summary) if metric and (number := value(summary, name, metric)) is not None
+    ]
     if metric is None or not named:
         return "Nothing was measured, so there is nothing to compare."
     named.sort(key=lambda entry: entry[0] != FOCUS)
@@ -141,6 +149,15 @@ def headline(summary: Mapping[str, Any], metric: str | None) -> str:
         start = f"On {metric}, {subject(first)} reached {percent(number)} %"
     rest = ", ".join(f"{subject(name)} {percent(number)} %" for name, number in others)
     return f"{start}; {rest}." if rest else f"{start}."
+
+
+def _measured(summary: Mapping[str, Any], model: str) -> list[str]:
+    row = mapping(mapping(summary.get("models")).get(model))
+    return [str(metric) for metric in row if finite(row[metric]) is not None]
+
+
+def _sequence(value: object) -> Sequence[object]:
+    return value if isinstance(value, Sequence) else ()
 
 
 def _signed(diff: float) -> str:

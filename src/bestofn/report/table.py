@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bestofn.report.findings import Outcome, differences, interval, models, table_metrics, value
-from bestofn.report.wording import counted, label, percent, points
+from bestofn.report.wording import counted, heading, label, percent, points
 
 _OUTCOMES = {
     Outcome.BETTER: Text("* better", style="green"),
@@ -26,15 +26,15 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
     Args:
         summary: ``models`` and, where measured, ``intervals``; fractions 0..1. What is missing is shown as missing.
     """
-    table = Table(title=_title(summary), caption="percent [95 % interval]", box=box.SIMPLE_HEAD, title_justify="left")
-    table.caption_justify = "left"
-    table.add_column("model")
+    table = _table(_title(summary), "percent [95 % interval]")
+    table.add_column("model", overflow="fold")
     metrics = table_metrics(summary)
     for metric in metrics:
-        table.add_column(Text(metric), justify="right")
+        # Where the terminal is narrow, the interval goes below its number and is never cut.
+        table.add_column(Text(metric), justify="right", min_width=len("[12.3–45.6]"), overflow="fold")
     for model in models(summary):
         cells = [_cell(value(summary, model, metric), interval(summary, model, metric)) for metric in metrics]
-        table.add_row(Text(label(model)), *cells)
+        table.add_row(Text(heading(model)), *cells)
     return table
 
 
@@ -44,16 +44,21 @@ def difference_table(summary: Mapping[str, Any]) -> Table | None:
     if not found:
         return None
     caption = "percentage points, paired by problem; * the 95 % interval excludes 0"
-    table = Table(title="Differences", caption=caption, box=box.SIMPLE_HEAD, title_justify="left")
-    table.caption_justify = "left"
+    table = _table("Differences", caption)
     table.add_column("comparison")
     table.add_column("metric")
     table.add_column("difference", justify="right")
     table.add_column("95 % interval", justify="right")
     table.add_column("")
     for entry in found:
-        pair = Text(f"{label(entry.a)} vs {label(entry.b)}")
+        pair = Text(f"{heading(entry.a)} vs {label(entry.b)}")
         table.add_row(pair, Text(entry.metric), points(entry.diff), entry.interval_text, _OUTCOMES[entry.outcome])
+    return table
+
+
+def _table(title: str, caption: str) -> Table:
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.title_justify = table.caption_justify = "left"
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-LABELS = {"base": "base model", "rloo": "plain RL", "bon_rl": "Best-of-N-aware RL"}
+LABELS = {"base": "base model", "rloo": "plain RL", "bon_rl": "Best-of-N RL"}
 SUBJECTS = {"base": "the base model", "rloo": "plain RL", "bon_rl": "Best-of-N-aware training"}
 FOCUS = "bon_rl"
 """The model that sentences start with."""
@@ -17,6 +17,11 @@ _METRIC = re.compile(r"(?P<family>.+)@(?P<k>[0-9]{1,9})")
 def label(name: str) -> str:
     """What a model is called in tables and figures."""
     return LABELS.get(name, name)
+
+
+def heading(name: str) -> str:
+    """The label at the start of a line; a name without a label of its own stays as it is."""
+    return capitalized(LABELS[name]) if name in LABELS else name
 
 
 def subject(name: str) -> str:
@@ -54,6 +59,11 @@ def typographic(text: str) -> str:
     return re.sub(r"(?<![\w.])-(?=[0-9])", "−", text)
 
 
+def unbroken(text: str) -> str:
+    """Numbers kept on one line with their unit: for pages, where lines break by themselves."""
+    return re.sub(r"(?<=[0-9]) (?=%|s\b|min\b|h\b|points\b)", "\N{NO-BREAK SPACE}", text)
+
+
 def split_metric(name: str) -> tuple[str, int | None]:
     """A metric's family and k: ``pass@16`` is ``("pass", 16)``, ``length`` is ``("length", None)``."""
     match = _METRIC.fullmatch(name)
@@ -80,5 +90,5 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return f"{whole // 60} min {whole % 60} s".removesuffix(" 0 s")
+    return f"{whole // 3600} h {whole % 3600 // 60} min".removesuffix(" 0 min")

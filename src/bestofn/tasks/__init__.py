@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 from bestofn.errors import BestofnError
 from bestofn.tasks.base import Problem, Task
 from bestofn.tasks.countdown import Countdown
-from bestofn.tasks.jsonl import Jsonl, task_from_rows
+from bestofn.tasks.jsonl import Jsonl
+from bestofn.tasks.rows import RowsTask, nearest, task_from_rows
 
-__all__ = ["Countdown", "Jsonl", "Problem", "Task", "load_task", "names", "task_from_rows"]
+__all__ = ["Countdown", "Jsonl", "Problem", "RowsTask", "Task", "load_task", "names", "task_from_rows"]
 
 _TASKS: dict[str, Callable[..., Task]] = {"countdown": Countdown, "jsonl": Jsonl}
 
@@ -38,20 +38,15 @@ def load_task(name: str, **options: Any) -> Task:
         '11,13,7,1:18='
     """
     if name not in _TASKS:
-        raise BestofnError(f"no task {name!r}{_nearest(name, names())}; there are {', '.join(names())}")
+        raise BestofnError(f"no task {name!r}{nearest(name, names())}; there are {', '.join(names())}")
     parameters = inspect.signature(_TASKS[name]).parameters
     for option in options:
         if option not in parameters:
             raise BestofnError(
-                f"task {name} has no option {option!r}{_nearest(option, list(parameters))}; "
+                f"task {name} has no option {option!r}{nearest(option, list(parameters))}; "
                 f"it has {', '.join(parameters)}"
             )
     for parameter in parameters.values():
         if parameter.default is parameter.empty and parameter.name not in options:
             raise BestofnError(f"task {name} needs the option {parameter.name!r}")
     return _TASKS[name](**options)
-
-
-def _nearest(given: str, known: list[str]) -> str:
-    near = get_close_matches(given, known, n=1)
-    return f", did you mean {near[0]!r}?" if near else ""

@@ -33,6 +33,8 @@ class Task(Protocol):
     """Written into pools and reports."""
     stop: tuple[str, ...]
     """Strings that end a completion (they are cut off); empty if the model's end token does."""
+    splits: tuple[str, ...]
+    """The splits there are, e.g. ``("train", "validation", "test")``."""
 
     def problems(self, split: str) -> list[Problem]:
         """The problems of a split, always in the same order.

@@ -1,8 +1,8 @@
 """Countdown: reach a target from four numbers with ``+``, ``-`` and ``*``. Needs no data and no sandbox.
 
-The prompt ``3,7,2,9:48=`` asks for an expression such as ``(7-2)*9+3`` that uses every given number exactly once. Numbers
-are 1..13, targets 1..99. A problem is drawn as four numbers and a random expression over them whose value becomes the
-target, so each has a solution; problems are distinct by sorted numbers and target, across splits too.
+The prompt ``3,7,2,9:48=`` asks for an expression such as ``(7-2)*9+3`` that uses every given number exactly once.
+Numbers are 1..13, targets 1..99. A problem is drawn as four numbers and a random expression over them whose value
+becomes the target, so each has a solution; problems are distinct by sorted numbers and target, across splits too.
 
 Difficulty is the share of random expressions (operators drawn evenly) that hit the target, found by enumerating all
 3,888 equally likely ones: 3.6 % and more is level 1, under 0.7 % is level 5, about a fifth of the problems each.
@@ -37,7 +37,7 @@ DEMONSTRATION_OPERATORS = "+++++---*"
 LEVEL_THRESHOLDS = (140, 90, 50, 26)
 """Hits among ``NUM_EXPRESSIONS`` that levels 1 to 4 need at least; level 5 is the rest."""
 NUM_EXPRESSIONS = 3888
-"""Equally likely random expressions over four numbers: 24 orders, 6 (5 shapes, one of them twice as likely), 27 operators."""
+"""Equally likely random expressions: 24 orders × 6 shapes (5, one of them twice as likely) × 27 operators."""
 
 Key: TypeAlias = tuple[tuple[int, ...], int]
 """What tells two problems apart: the sorted numbers and the target."""
@@ -61,12 +61,13 @@ class Countdown:
             raise BestofnError(f"countdown: seed must be a whole number of at least 0, not {seed!r}")
         self.name = "countdown"
         self.stop: tuple[str, ...] = ()
+        self.splits: tuple[str, ...] = ("train", "validation", "test")
         self._seed = seed
 
     def problems(self, split: str) -> list[Problem]:
         """The problems of ``train``, ``validation`` or ``test``; ``reference`` is one solution."""
-        if split not in SPLIT_SIZES:
-            raise BestofnError(f"countdown has no split {split!r}; it has train, validation and test")
+        if split not in self.splits:
+            raise BestofnError(f"countdown has no split {split!r}; it has {', '.join(self.splits)}")
         return list(_all_problems(self._seed)[split])
 
     def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
@@ -121,7 +122,7 @@ def count_hits(numbers: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArra
 
     Example:
         >>> count_hits(np.array([[13, 13, 13, 13], [1, 1, 1, 1]]), np.array([13**4, 4]))
-        array([144, 144])
+        array([144, 192])
     """
     columns = numbers.astype(np.int32).T  # values reach 13⁴
     wanted = targets.astype(np.int32)
@@ -173,7 +174,7 @@ def _levels(keys: list[Key]) -> list[int]:
 
 
 def _draw(rng: Random, operators: str) -> tuple[list[int], int, str]:
-    """Draw four numbers and a random expression over them until its value is a target: (numbers, target, expression)."""
+    """Draw four numbers and an expression over them until its value is a target: (numbers, target, expression)."""
     while True:
         numbers = [1 + _below(rng, MAX_NUMBER) for _ in range(4)]
         leaves = list(numbers)

@@ -1,13 +1,15 @@
 """The policy on completions: hidden states first, logits only in chunks.
 
-The prompt is computed once and its cache shared by all samples that continue it, under autograd. Where that cannot be
-(gradient checkpointing switches the cache off; a model has no ordinary cache), prompt and completion are run together.
+The prompt is computed once and its cache shared by all samples that continue it, under autograd: the samples' backward
+passes leave their gradients at the cache, and one backward pass through the prompts takes them further. Where that cannot
+be (gradient checkpointing switches the cache off), prompt and completion are run together.
 
-Shapes: ``_P`` distinct prompts of a micro-batch, ``_R`` its rows (samples), ``_T`` tokens, ``H`` hidden, ``V`` vocabulary.
+Shapes: ``_P`` distinct prompts, ``_R`` rows (samples), ``_T`` tokens, ``H`` hidden, ``V`` vocabulary.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,29 +22,70 @@ from bestofn.sampling.transformers import left_pad, positions_of, select_cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MicroBatch:
-    """Some samples, and the prompts that they continue."""
+class Rows:
+    """Some samples, and which prompts they continue."""
 
-    prompts: Sequence[Sequence[int]]
-    """P distinct prompts as token ids."""
     owner_R: Tensor
-    """Which prompt each row continues."""
+    """Index of the prompt each row continues."""
     tokens_RT: Tensor
     """Completions, padded at the right."""
     lengths_R: Tensor
     """Their lengths."""
 
-    def to(self, device: Any) -> MicroBatch:
+    def select(self, rows: Tensor) -> Rows:
+        """Those rows, no wider than they need."""
+        lengths_R = self.lengths_R[rows]
+        width = int(lengths_R.max())
+        return Rows(owner_R=self.owner_R[rows], tokens_RT=self.tokens_RT[rows, :width], lengths_R=lengths_R)
+
+    def to(self, device: Any) -> Rows:
         """On that device."""
-        return MicroBatch(
-            prompts=self.prompts, owner_R=self.owner_R.to(device),
-            tokens_RT=self.tokens_RT.to(device), lengths_R=self.lengths_R.to(device),
-        )  # fmt: skip
+        return Rows(
+            owner_R=self.owner_R.to(device), tokens_RT=self.tokens_RT.to(device), lengths_R=self.lengths_R.to(device)
+        )
 
     @property
     def is_token_RT(self) -> Tensor:
         """True on tokens, False on padding."""
         return torch.arange(self.tokens_RT.shape[1], device=self.tokens_RT.device) < self.lengths_R.unsqueeze(-1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prefix:
+    """Prompts, and what was computed of them."""
+
+    ids: Tensor
+    """(P, longest), padded at the left."""
+    mask: Tensor
+    """(P, longest), 1 on tokens."""
+    cache: Any = None
+    """Their keys and values; None where prompt and completion are run together."""
+    last_hidden_PH: Tensor | None = None
+    """The hidden state at each prompt's end: it predicts the first completion token."""
+
+    def as_leaf(self) -> Prefix:
+        """The same values, cut from their graph: rows that continue it leave their gradients here."""
+        if self.cache is None or self.last_hidden_PH is None:
+            return self
+        cache = copy.copy(self.cache)
+        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        for layer in cache.layers:
+            layer.keys = layer.keys.detach().requires_grad_()
+            layer.values = layer.values.detach().requires_grad_()
+        last_hidden_PH = self.last_hidden_PH.detach().requires_grad_()
+        return Prefix(ids=self.ids, mask=self.mask, cache=cache, last_hidden_PH=last_hidden_PH)
+
+    def backward_from(self, leaf: Prefix) -> None:
+        """Take the gradients that were left at the leaf through the prompts."""
+        pairs = list(zip(self._tensors(), leaf._tensors(), strict=True))
+        used = [(whole, part.grad) for whole, part in pairs if part.grad is not None]
+        if used:
+            torch.autograd.backward([whole for whole, _ in used], [grad for _, grad in used])
+
+    def _tensors(self) -> list[Tensor]:
+        if self.cache is None or self.last_hidden_PH is None:
+            return []
+        return [t for layer in self.cache.layers for t in (layer.keys, layer.values)] + [self.last_hidden_PH]
 
 
 class CausalLM:
@@ -88,31 +131,32 @@ class CausalLM:
         logits = logits.float()
         return logits if self.soft_cap is None else torch.tanh(logits / self.soft_cap) * self.soft_cap
 
-    def hidden(self, batch: MicroBatch) -> Tensor:
-        """Hidden states (R, T, H) that predict each completion token (the first one's comes from the prompt's end)."""
-        return self._hidden_shared(batch) if self.share_prompt else self._hidden_plain(batch)
+    def encode(self, prompts: Sequence[Sequence[int]]) -> Prefix:
+        """Compute prompts (with a graph where gradients are on)."""
+        ids, mask = left_pad(prompts, self.pad, self.core.device)
+        if not self.share_prompt:
+            return Prefix(ids=ids, mask=mask)
+        out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True)
+        return Prefix(ids=ids, mask=mask, cache=out.past_key_values, last_hidden_PH=out.last_hidden_state[:, -1])
 
-    def _hidden_shared(self, batch: MicroBatch) -> Tensor:
-        ids, mask_P = left_pad(batch.prompts, self.pad, batch.tokens_RT.device)
-        prompt = self.body(input_ids=ids, attention_mask=mask_P, position_ids=positions_of(mask_P), use_cache=True)
-        first = prompt.last_hidden_state[:, -1:][batch.owner_R]
-        if batch.tokens_RT.shape[1] == 1:
+    def hidden(self, prefix: Prefix, rows: Rows) -> Tensor:
+        """Hidden states (R, T, H) that predict each completion token."""
+        mask_R = prefix.mask[rows.owner_R]
+        mask = torch.cat([mask_R, rows.is_token_RT[:, :-1].to(mask_R.dtype)], dim=-1)
+        num_prompt = mask_R.shape[1]
+        if prefix.cache is None or prefix.last_hidden_PH is None:
+            ids = torch.cat([prefix.ids[rows.owner_R], rows.tokens_RT[:, :-1]], dim=-1)
+            out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=False)
+            whole: Tensor = out.last_hidden_state[:, num_prompt - 1 :]
+            return whole
+        first = prefix.last_hidden_PH[rows.owner_R].unsqueeze(1)
+        if rows.tokens_RT.shape[1] == 1:
             return first
-        mask_R = mask_P[batch.owner_R]
-        mask = torch.cat([mask_R, batch.is_token_RT[:, :-1].to(mask_R.dtype)], dim=-1)
-        rest = self.body(
-            input_ids=batch.tokens_RT[:, :-1], attention_mask=mask, position_ids=positions_of(mask)[:, mask_R.shape[1] :],
-            past_key_values=select_cache(prompt.past_key_values, batch.owner_R), use_cache=True,
+        out = self.body(
+            input_ids=rows.tokens_RT[:, :-1], attention_mask=mask, position_ids=positions_of(mask)[:, num_prompt:],
+            past_key_values=select_cache(prefix.cache, rows.owner_R), use_cache=True,
         )  # fmt: skip
-        return torch.cat([first, rest.last_hidden_state], dim=1)
-
-    def _hidden_plain(self, batch: MicroBatch) -> Tensor:
-        ids, mask = left_pad(batch.prompts, self.pad, batch.tokens_RT.device)
-        num_prompt = ids.shape[1]
-        ids = torch.cat([ids[batch.owner_R], batch.tokens_RT[:, :-1]], dim=-1)
-        mask = torch.cat([mask[batch.owner_R], batch.is_token_RT[:, :-1].to(mask.dtype)], dim=-1)
-        out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=False)
-        return out.last_hidden_state[:, num_prompt - 1 :]
+        return torch.cat([first, out.last_hidden_state], dim=1)
 
     @torch.no_grad()
     def prompt_features(self, prompts: Sequence[Sequence[int]]) -> Tensor:

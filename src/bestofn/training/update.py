@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +14,12 @@ from torch import Tensor
 from bestofn.errors import RunStopped
 from bestofn.sampling.samples import Poll, Samples
 from bestofn.training.anchor import Anchor
-from bestofn.training.forward import CausalLM, MicroBatch
+from bestofn.training.forward import CausalLM, Prefix, Rows
 from bestofn.training.losses import LossSums, Reference, backward_through_head
+
+
+PADDING = 2048
+"""Padded tokens a micro-batch may waste: about what one more forward and backward call costs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +52,7 @@ class Updater:
             anchor: the KL reference.
             accelerator: for the device, autocast and the sum over processes.
             temperature: T of the sampling policy.
-            token_budget: rows × (prompt + completion) of a micro-batch.
+            token_budget: tokens of a micro-batch: rows × (prompt + completion).
             kl_share: share of each prompt's samples on which the KL is estimated.
             max_grad_norm: gradients are scaled down to it.
         """
@@ -80,33 +85,52 @@ class Updater:
         advantages_B = advantages_PM.reshape(-1).to(torch.float32)
         num_kl = math.ceil(self.kl_share * num_samples) if kl_coef > 0 else 0
         has_kl_B = torch.arange(len(advantages_B)) % num_samples < num_kl
+        is_needed_B = (advantages_B != 0) | has_kl_B
+        everything = Rows(
+            owner_R=torch.arange(len(advantages_B)) // num_samples,
+            tokens_RT=samples.tokens_BT, lengths_R=samples.lengths_B,
+        )  # fmt: skip
+        weight_B = advantages_B / (num_prompts * num_samples)
+        kl_weight_B = has_kl_B.to(torch.float32) / (num_prompts * max(num_kl, 1))
         sums = LossSums()
-        for rows_R in self._micro_batches(samples, ((advantages_B != 0) | has_kl_B).nonzero().squeeze(-1)):
-            if poll is not None:
-                poll()
-            batch = _micro_batch(samples, rows_R)
-            weight_R = advantages_B[rows_R] / (num_prompts * num_samples)
-            kl_weight_R = has_kl_B[rows_R].to(torch.float32) / (num_prompts * max(num_kl, 1))
+        for prompts in self._prompt_groups(samples, is_needed_B):
+            chosen = (is_needed_B & torch.isin(everything.owner_R, prompts)).nonzero().squeeze(-1)
             with self.accelerator.autocast():
-                sums.add(self._backward(batch.to(self.accelerator.device), samples, rows_R, weight_R, kl_weight_R, kl_coef))
+                encoded = [samples.prompts[p] for p in prompts.tolist()]
+                prefix = self.lm.encode(encoded)
+                leaf = prefix.as_leaf()
+                ref_prefix = self._reference_prefix(encoded) if num_kl else None
+                for bucket in self._buckets(samples.lengths_B[chosen], prefix.ids.shape[1]):
+                    if poll is not None:
+                        poll()
+                    rows_B = chosen[bucket]
+                    rows = everything.select(rows_B)
+                    rows = dataclasses.replace(rows, owner_R=torch.searchsorted(prompts, rows.owner_R))
+                    sums.add(self._backward(leaf, ref_prefix, rows, weight_B[rows_B], kl_weight_B[rows_B], kl_coef))
+            prefix.backward_from(leaf)
         return sums
 
+    def _reference_prefix(self, encoded: list[list[int]]) -> Prefix:
+        with torch.no_grad(), self.anchor.in_place_of_policy():
+            return self.lm.encode(encoded)
+
     def _backward(
-        self, batch: MicroBatch, samples: Samples, rows_R: Tensor, weight_R: Tensor, kl_weight_R: Tensor, kl_coef: float
+        self, leaf: Prefix, ref_prefix: Prefix | None, rows: Rows, weight_R: Tensor, kl_weight_R: Tensor, kl_coef: float
     ) -> LossSums:
-        device = batch.tokens_RT.device
+        """The loss of some rows, back to the model's body and to the prompts' leaf."""
+        device = leaf.ids.device
         reference = None
-        kl_rows_R = rows_R[kl_weight_R != 0]
-        if kl_coef > 0 and len(kl_rows_R):
-            kl_batch = _micro_batch(samples, kl_rows_R).to(device)
+        has_kl_R = kl_weight_R != 0
+        if ref_prefix is not None and bool(has_kl_R.any()):
+            kl_rows = rows.select(has_kl_R.nonzero().squeeze(-1)).to(device)
             with torch.no_grad(), self.anchor.in_place_of_policy():
-                hidden_NH = self.lm.hidden(kl_batch)[kl_batch.is_token_RT]
+                hidden_NH = self.lm.hidden(ref_prefix, kl_rows)[kl_rows.is_token_RT]
             reference = Reference(hidden_NH=hidden_NH, head_parameters=self.anchor.parameters_of(self.lm.head))
-        is_token_RT = batch.is_token_RT
-        hidden_NH = self.lm.hidden(batch)[is_token_RT]
-        per_token = batch.lengths_R
+        rows, per_token = rows.to(device), rows.lengths_R.to(device)
+        is_token_RT = rows.is_token_RT
+        hidden_NH = self.lm.hidden(leaf, rows)[is_token_RT]
         grad_NH, sums = backward_through_head(
-            self.lm, hidden_NH.detach(), batch.tokens_RT[is_token_RT],
+            self.lm, hidden_NH.detach(), rows.tokens_RT[is_token_RT],
             weight_R.to(device).repeat_interleave(per_token), temperature=self.temperature,
             kl_weight_N=kl_weight_R.to(device).repeat_interleave(per_token), kl_coef=kl_coef, reference=reference,
         )  # fmt: skip
@@ -151,27 +175,31 @@ class Updater:
         total: list[float] = self.accelerator.reduce(tensor, reduction="sum").tolist()
         return total
 
-    def _micro_batches(self, samples: Samples, rows_B: Tensor) -> Iterator[Tensor]:
-        """Rows in order, cut where the padded micro-batch would exceed the token budget."""
-        start = prompt = new = 0
-        for end, row in enumerate(rows_B.tolist()):
-            longer = max(prompt, len(samples.prompts[row // samples.num_samples]))
-            wider = max(new, int(samples.lengths_B[row]))
-            if end > start and (end - start + 1) * (longer + wider) > self.token_budget:
-                yield rows_B[start:end]
-                start, longer = end, len(samples.prompts[row // samples.num_samples])
-                wider = int(samples.lengths_B[row])
-            prompt, new = longer, wider
-        if start < len(rows_B):
-            yield rows_B[start:]
+    def _prompt_groups(self, samples: Samples, is_needed_B: Tensor) -> Iterator[Tensor]:
+        """Prompts that have work to do, as many at a time as fit the budget together."""
+        has_work_P = is_needed_B.view(-1, samples.num_samples).any(-1)
+        group: list[int] = []
+        longest = 0
+        for p in has_work_P.nonzero().squeeze(-1).tolist():
+            longest_with = max(longest, len(samples.prompts[p]))
+            if group and (len(group) + 1) * longest_with > self.token_budget:
+                yield torch.tensor(group)
+                group, longest_with = [], len(samples.prompts[p])
+            group.append(p)
+            longest = longest_with
+        if group:
+            yield torch.tensor(group)
 
-
-def _micro_batch(samples: Samples, rows_R: Tensor) -> MicroBatch:
-    owners, owner_R = torch.unique(rows_R // samples.num_samples, return_inverse=True)
-    lengths_R = samples.lengths_B[rows_R]
-    return MicroBatch(
-        prompts=[samples.prompts[p] for p in owners.tolist()],
-        owner_R=owner_R,
-        tokens_RT=samples.tokens_BT[rows_R, : int(lengths_R.max())],
-        lengths_R=lengths_R,
-    )
+    def _buckets(self, lengths_R: Tensor, num_prompt: int) -> Iterator[Tensor]:
+        """Rows by ascending length, cut where the budget is full or padding would waste more than another call costs."""
+        order = lengths_R.argsort(stable=True)
+        start = wasted = 0
+        for end in range(1, len(order) + 1):
+            if end < len(order):
+                width = int(lengths_R[order[end]])
+                grown = width - int(lengths_R[order[end - 1]])
+                wasted += grown * (end - start)
+                if wasted <= PADDING and (end - start + 1) * (num_prompt + width) <= self.token_budget:
+                    continue
+            yield order[start:end]
+            start, wasted = end, 0

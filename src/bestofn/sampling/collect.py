@@ -1,0 +1,108 @@
+"""Sample, grade and score the problems of a task: the pool in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bestofn.errors import RunStopped
+from bestofn.grading.verdict import Grade, Verdict
+from bestofn.sampling.samples import Poll, Sampler, Samples, SamplingOptions
+from bestofn.tasks.base import Problem, Task
+from bestofn.verifiers import Verifier
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Graded:
+    """P problems with M graded and scored completions each."""
+
+    problems: list[Problem]
+    """P problems."""
+    samples: Samples
+    """Their completions."""
+    grades: list[list[Grade]]
+    """P × M."""
+    scores: list[list[float]]
+    """P × M, the verifier's."""
+
+    @property
+    def num_grader_errors(self) -> int:
+        """Completions about which nothing is known, because the grader failed."""
+        return sum(grade.verdict is Verdict.GRADER_ERROR for row in self.grades for grade in row)
+
+    def rewards(self) -> list[list[float]]:
+        """P × M rewards; a completion that could not be graded counts 0 here, never as correct."""
+        return [[0.0 if math.isnan(grade.reward) else grade.reward for grade in row] for row in self.grades]
+
+    def answers(self) -> list[list[str | None]]:
+        """P × M answers in normal form."""
+        return [[grade.answer for grade in row] for row in self.grades]
+
+
+def grade_all(task: Task, problems: Sequence[Problem], texts: Sequence[Sequence[str]], poll: Poll | None) -> list[list[Grade]]:
+    """Grade P × M completions, problem by problem.
+
+    Raises:
+        RunStopped: a grader returned another number of grades than it was given completions.
+    """
+    grades = []
+    for problem, completions in zip(problems, texts, strict=True):
+        if poll is not None:
+            poll()
+        row = task.grade(problem, completions)
+        if len(row) != len(completions):
+            raise RunStopped(f"The grader of task {task.name} returned {len(row)} grades for {len(completions)} completions.")
+        grades.append(row)
+    return grades
+
+
+def score_all(
+    verifier: Verifier, problems: Sequence[Problem], texts: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
+) -> list[list[float]]:
+    """Score P × M completions.
+
+    Raises:
+        RunStopped: the verifier raised, or did not return one number per completion.
+    """
+    try:
+        scores = verifier.score(problems, texts, grades)
+    except Exception as error:  # the user's own code may raise anything
+        raise RunStopped(f"The verifier {verifier.name} failed: {type(error).__name__}: {error}") from error
+    if [len(row) for row in scores] != [len(row) for row in texts]:
+        raise RunStopped(f"The verifier {verifier.name} did not return one score per completion.")
+    is_known = [[g.verdict is not Verdict.GRADER_ERROR for g in row] for row in grades]
+    if any(math.isnan(s) and known for row, k in zip(scores, is_known, strict=True) for s, known in zip(row, k, strict=True)):
+        raise RunStopped(f"The verifier {verifier.name} returned NaN; every completion needs a number.")
+    # The oracle has no score for what could not be graded: last place, never the winner over anything graded.
+    return [[-math.inf if math.isnan(s) else s for s in row] for row in scores]
+
+
+def collect(
+    sampler: Sampler,
+    task: Task,
+    verifier: Verifier,
+    problems: Sequence[Problem],
+    options: SamplingOptions,
+    *,
+    key: tuple[object, ...],
+    batch_size: int = 64,
+    poll: Poll | None = None,
+) -> Iterator[Graded]:
+    """Draw, grade and score, ``batch_size`` problems at a time.
+
+    Args:
+        sampler: π.
+        task: grades.
+        verifier: scores.
+        problems: which.
+        options: how to draw; the task's stop strings should be in it.
+        key: seed key; problem p uses (*key, p.id).
+        batch_size: problems at a time: the granularity of progress and of restarts, not of results.
+        poll: called between pieces of work.
+    """
+    for start in range(0, len(problems), batch_size):
+        batch = list(problems[start : start + batch_size])
+        samples = sampler.sample([p.prompt for p in batch], options, [(*key, p.id) for p in batch], poll)
+        grades = grade_all(task, batch, samples.texts, poll)
+        yield Graded(problems=batch, samples=samples, grades=grades, scores=score_all(verifier, batch, samples.texts, grades))

@@ -1,0 +1,192 @@
+"""From a recipe to the parts of a run, with every check that can be made before work begins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bestofn import objectives, tasks, verifiers
+from bestofn.config import Recipe
+from bestofn.errors import BestofnError
+from bestofn.models import load_model
+from bestofn.sampling.samples import SamplingOptions
+from bestofn.sampling.transformers import pad_id
+from bestofn.tasks.base import Problem, Task
+from bestofn.training.checkpoint import write_atomically
+from bestofn.training.forward import CausalLM, disable_dropout
+
+LARGE = 1_000_000_000
+"""Parameters from which ``gradient_checkpointing: auto`` trades time for memory on a GPU."""
+
+
+def check_objective(recipe: Recipe) -> None:
+    """Call the objective once on M zeros: whatever it would refuse during the run, it refuses now.
+
+    Raises:
+        BestofnError: unknown objective, n > M, too few samples for the baseline, or options that it has no use for.
+    """
+    objective, zeros = recipe.objective, torch.zeros(recipe.sampling.samples)
+    if objective.p_fail != "plugin" and objective.name not in ("bon_rlb", "bon_rlbp"):
+        raise BestofnError(f"objective.p_fail is for bon_rlb and bon_rlbp; {objective.name} does not use P_fail.")
+    if objective.sign != "exact" and objective.name != "bon_rlb":
+        raise BestofnError(f"objective.sign is for bon_rlb; {objective.name} has no sign to choose.")
+    try:
+        if objective.draw == "winner":
+            winners = objectives.draw_winners(zeros, objective.n)
+            objectives.winner_advantages(objective.name, zeros, zeros, objective.n, winners)  # type: ignore[arg-type]
+        else:
+            objectives.advantages(objective.name, zeros, zeros, objective.n, baseline=objective.baseline)
+    except ValueError as error:
+        raise BestofnError(
+            f"objective {objective.name} with n = {objective.n} and sampling.samples = {recipe.sampling.samples}: {error}"
+        ) from None
+
+
+def load_task(recipe: Recipe) -> Task:
+    """The recipe's task."""
+    return tasks.load_task(recipe.task.name, **recipe.task.options())
+
+
+def load_verifier(recipe: Recipe) -> verifiers.Verifier:
+    """The recipe's verifier."""
+    return verifiers.load_verifier(recipe.verifier.name, recipe.verifier.function)
+
+
+def problems_of(task: Task, split: str) -> list[Problem]:
+    """The problems of a split.
+
+    Raises:
+        BestofnError: there is no such split, or it is empty.
+    """
+    problems = task.problems(split)
+    if not problems:
+        raise BestofnError(f"Split {split!r} of task {task.name} has no problems.")
+    return problems
+
+
+def eval_problems_of(task: Task, recipe: Recipe) -> list[Problem]:
+    """The first ``eval.problems`` problems of the evaluation split (``validation`` where there is one, else ``test``)."""
+    split = recipe.eval.split
+    if split is None:
+        split = next((name for name in ("validation", "test") if name in task.splits), None)
+    if split is None:
+        raise BestofnError(f"Task {task.name} has only {', '.join(task.splits)}: set eval.split to one, or eval.every=0.")
+    return problems_of(task, split)[: recipe.eval.problems]
+
+
+def make_accelerator(recipe: Recipe) -> Any:
+    """Device, precision, processes and trackers."""
+    from accelerate import Accelerator
+
+    precision, on_cpu = recipe.training.precision, recipe.training.device == "cpu"
+    if precision == "auto":
+        has_bf16 = not on_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        precision = "bf16" if has_bf16 else "fp32"
+    return Accelerator(
+        cpu=on_cpu, mixed_precision="no" if precision == "fp32" else "bf16",
+        log_with=list(recipe.training.track) or None, project_dir=recipe.run,
+    )  # fmt: skip
+
+
+def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) -> tuple[Any, Any, CausalLM]:
+    """Load the model, add adapters, choose how it is run.
+
+    Returns:
+        Model, tokenizer, and the model taken apart for training.
+    """
+    training = recipe.training
+    if model is None:
+        # With adapters the base is frozen and may live in bf16; weights that are trained stay in float32.
+        is_small = training.lora is not None and accelerator.mixed_precision == "bf16"
+        model, tokenizer = load_model(recipe.model, dtype=torch.bfloat16 if is_small else torch.float32)
+    if tokenizer is None:
+        raise BestofnError("A model was given without its tokenizer.")
+    if training.lora is not None:
+        from peft import LoraConfig, get_peft_model
+
+        torch.manual_seed(recipe.seed)
+        lora = training.lora
+        model = get_peft_model(
+            model, LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=lora.targets, task_type="CAUSAL_LM")
+        )
+    model = model.to(accelerator.device)
+    disable_dropout(model)
+    model.eval()
+    checkpointing = training.gradient_checkpointing
+    if checkpointing == "auto":
+        size = sum(p.numel() for p in model.parameters())
+        checkpointing = accelerator.device.type == "cuda" and size >= LARGE
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if training.lora is not None:
+            model.enable_input_require_grads()
+        model.train()  # transformers checkpoints in train mode only; dropout is off for good
+    # Checkpointing switches the cache off inside transformers, and with it the sharing of the prompt.
+    return model, tokenizer, CausalLM(model, pad=pad_id(tokenizer), share_prompt=not checkpointing)
+
+
+def sampling_options(recipe: Recipe, task: Task) -> SamplingOptions:
+    """How training draws."""
+    sampling = recipe.sampling
+    return SamplingOptions(
+        num_samples=sampling.samples, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature,
+        top_p=sampling.top_p, stop=task.stop,
+    )  # fmt: skip
+
+
+@contextmanager
+def run_folder(recipe: Recipe, is_main: bool) -> Iterator[Path]:
+    """The run's folder with its resolved ``recipe.yaml``, locked against a second process.
+
+    Raises:
+        BestofnError: another process trains in it, or it cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(recipe.run)
+    if not is_main:
+        yield folder
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BestofnError(f"The run folder {folder} cannot be made: {error.strerror}.") from None
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BestofnError(f"Another process is training in {folder}: wait for it, stop it, or choose another run=…") from None
+    try:
+        if not any((folder / "checkpoints").glob("step_*")):
+            write_atomically(folder / "recipe.yaml", recipe.to_yaml())
+        yield folder
+    finally:
+        lock.release()
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a plain Hugging Face folder, whole or not at all; adapters are merged into it and kept beside it."""
+    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    if hasattr(model, "get_base_model"):
+        model.save_pretrained(folder.with_name("adapter"))
+        model.merge_adapter()
+        try:
+            base = model.get_base_model()
+            state = {
+                name.replace(".base_layer", ""): tensor for name, tensor in base.state_dict().items() if "lora_" not in name
+            }
+            base.save_pretrained(temporary, state_dict=state)
+        finally:
+            model.unmerge_adapter()
+    else:
+        model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)

@@ -1,0 +1,319 @@
+"""The training loop: sample, grade, score, weigh, update, log, save.
+
+Shapes: ``_P`` prompts of a step (this process's share), ``_M`` samples of one prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from bestofn import objectives
+from bestofn.config import Recipe
+from bestofn.errors import Interrupted, RunStopped
+from bestofn.evaluation import Evaluation, evaluate_pool
+from bestofn.objectives.subsets import best_of_n_value
+from bestofn.sampling.collect import Graded, collect, grade_all, score_all
+from bestofn.sampling.samples import Samples, SamplingOptions
+from bestofn.sampling.seeds import order_of
+from bestofn.sampling.transformers import TransformersSampler
+from bestofn.tasks.base import Problem, Task
+from bestofn.training import checkpoint, setup
+from bestofn.training.anchor import Anchor
+from bestofn.training.failure_rate import FailureRates
+from bestofn.training.interrupts import StopSignals
+from bestofn.training.runlog import RunLog, Stages
+from bestofn.training.schedules import kl_coefficient, learning_rate
+from bestofn.training.update import Updater, UpdateResult
+from bestofn.verifiers import Verifier
+
+
+class Trainer:
+    """Fine-tunes one model by one recipe (Chow et al., arXiv 2412.15287, and the rivals, by ``objective.name``)."""
+
+    def __init__(
+        self, recipe: Recipe, *, task: Task | None = None, verifier: Verifier | None = None,
+        model: Any = None, tokenizer: Any = None, is_quiet: bool = False,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            recipe: all settings.
+            task, verifier: instead of those the recipe names.
+            model, tokenizer: instead of loading ``recipe.model``.
+            is_quiet: show no progress.
+
+        Raises:
+            BestofnError: a setting that cannot work; nothing has been written then.
+        """
+        setup.check_objective(recipe)
+        self.recipe = recipe
+        self.folder = Path(recipe.run)
+        self.task = task if task is not None else setup.load_task(recipe)
+        self.verifier = verifier if verifier is not None else setup.load_verifier(recipe)
+        self.problems = setup.problems_of(self.task, recipe.task.split)
+        self.eval_problems = setup.eval_problems_of(self.task, recipe) if recipe.eval.every else []
+        self.accelerator = setup.make_accelerator(recipe)
+        self.is_main = bool(self.accelerator.is_main_process)
+        self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
+        self.sampler = TransformersSampler(self.model, self.tokenizer, token_budget=recipe.sampling.token_budget)
+        self.options = setup.sampling_options(recipe, self.task)
+        self.anchor = Anchor(self.model, recipe.kl.anchor_ema)
+        self.names = {id(p): name for name, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            [p for p in self.model.parameters() if p.requires_grad],
+            lr=recipe.training.lr, weight_decay=recipe.training.weight_decay,
+        )  # fmt: skip
+        self.failure_rates = FailureRates(recipe.objective.p_fail, self.lm, value_lr=recipe.training.value_lr)
+        self.updater = Updater(
+            self.lm, self.optimizer, self.anchor, self.accelerator,
+            temperature=recipe.sampling.temperature, token_budget=recipe.training.token_budget,
+            kl_share=recipe.kl.share, max_grad_norm=recipe.training.max_grad_norm,
+        )  # fmt: skip
+        self.step = 0
+        self.best: dict[str, Any] = {}
+        self.log = RunLog(
+            self.folder, recipe.training.steps, label=recipe.objective.name, is_quiet=is_quiet or not self.is_main
+        )
+
+    def train(self) -> dict[str, Any]:
+        """Run to the end, from the last checkpoint if there is one, and write the model.
+
+        Returns:
+            What is written to ``summary.json``.
+
+        Raises:
+            BestofnError: another process trains in this folder, or its checkpoint belongs to other settings.
+            RunStopped: non-finite numbers, too many grader errors, or a checkpoint that cannot be written.
+            Interrupted: SIGINT or SIGTERM; the last completed step has been saved.
+        """
+        recipe, total = self.recipe, self.recipe.training.steps
+        with setup.run_folder(recipe, self.is_main), StopSignals() as signals, self.log:
+            try:
+                self.resume()
+                if recipe.eval.every and self.step % recipe.eval.every == 0 and not self.log.has_evaluation(self.step):
+                    self.evaluate(signals)
+                while self.step < total:
+                    step, stages = self.step + 1, Stages()
+                    problems = self.batch(step)
+                    with stages("sample"):
+                        samples = self.sample(step, problems, signals)
+                    with stages("grade"):
+                        grades = grade_all(self.task, problems, samples.texts, signals.poll)
+                    with stages("score"):
+                        scores = score_all(self.verifier, problems, samples.texts, grades)
+                    graded = Graded(problems=problems, samples=samples, grades=grades, scores=scores)
+                    with stages("weigh"):
+                        advantages_PM = self.weigh(step, graded)
+                    with stages("update"):
+                        result = self.update(step, graded, advantages_PM, signals)
+                    self.step = step
+                    self.record(graded, result, stages)
+                    if recipe.eval.every and (step % recipe.eval.every == 0 or step == total):
+                        self.evaluate(signals)
+                    every = recipe.training.checkpoint_every
+                    if (every and step % every == 0) or step == total:
+                        self.save()
+                    signals.poll()
+            except Interrupted:
+                self.save()
+                self.log.say(f"stopped by a signal; step {self.step} is saved, the same command continues from there")
+                raise
+            return self.finish()
+
+    # ---- the stages ----
+
+    def batch(self, step: int) -> list[Problem]:
+        """This process's problems of a step: a function of (seed, step) alone."""
+        per_step, num = self.recipe.training.prompts_per_step, len(self.problems)
+        first = (step - 1) * per_step
+        chosen = [int(order_of(num, self.recipe.seed, i // num)[i % num]) for i in range(first, first + per_step)]
+        mine = chosen[self.accelerator.process_index :: self.accelerator.num_processes]
+        return [self.problems[i] for i in mine]
+
+    def sample(self, step: int, problems: list[Problem], signals: StopSignals) -> Samples:
+        """M completions of each problem; the seed of each is (run seed, "train", step, problem, sample)."""
+        keys = [(self.recipe.seed, "train", step, problem.id) for problem in problems]
+        with self.accelerator.autocast():
+            samples = self.sampler.sample([problem.prompt for problem in problems], self.options, keys, signals.poll)
+        if not bool(samples.logprobs_BT.isfinite().all()):
+            self.stop(step, "A sampled token's log-probability is not finite", samples, None)
+        return samples
+
+    def weigh(self, step: int, graded: Graded) -> Tensor:
+        """Advantages (P, M), mean form. Prompts with a completion that could not be graded carry no weight."""
+        objective, training = self.recipe.objective, self.recipe.training
+        rewards_PM, scores_PM = torch.tensor(graded.rewards()), torch.tensor(graded.scores)
+        share = graded.num_grader_errors / max(rewards_PM.numel(), 1)
+        if share > training.max_grader_errors:
+            reason = next(g.reason for row in graded.grades for g in row if math.isnan(g.reward))
+            self.stop(step, f"{share:.0%} of the completions could not be graded ({reason})", graded.samples, None)
+        if not bool(rewards_PM.isfinite().all()):
+            self.stop(step, "A reward is not finite", graded.samples, None)
+        p_fail = self.failure_rates.estimate([p.id for p in graded.problems], graded.samples)
+        if objective.draw == "winner":
+            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
+            winners = objectives.draw_winners(scores_PM, objective.n, generator)
+            advantages_PM = objectives.winner_advantages(
+                objective.name, rewards_PM, scores_PM, objective.n, winners, p_fail, objective.sign  # type: ignore[arg-type]
+            )
+        else:
+            advantages_PM = objectives.advantages(
+                objective.name, rewards_PM, scores_PM, objective.n,
+                baseline=objective.baseline, p_fail=p_fail, sign=objective.sign,
+            )  # fmt: skip
+        is_graded_P = torch.tensor([not any(math.isnan(g.reward) for g in row) for row in graded.grades])
+        return advantages_PM * is_graded_P.unsqueeze(-1)
+
+    def update(self, step: int, graded: Graded, advantages_PM: Tensor, signals: StopSignals) -> UpdateResult:
+        """One optimizer step on −ΣA·log π + β·KL(anchor)."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self.recipe.training)
+        try:
+            result = self.updater.step(
+                graded.samples, advantages_PM, kl_coef=kl_coefficient(step, self.recipe.kl),
+                num_prompts=self.recipe.training.prompts_per_step, poll=signals.poll,
+            )  # fmt: skip
+        except RunStopped as error:
+            self.stop(step, f"The update is broken: {error}", graded.samples, advantages_PM)
+        rewards_PM = torch.tensor(graded.rewards())
+        self.failure_rates.learn([p.id for p in graded.problems], graded.samples, rewards_PM, self.accelerator)
+        return result
+
+    def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
+        """The step's row in ``metrics.jsonl``; means are over all processes."""
+        rewards_PM, scores_PM = torch.tensor(graded.rewards()).double(), torch.tensor(graded.scores)
+        n = min(self.recipe.objective.n, rewards_PM.shape[-1])
+        tokens = graded.samples.lengths_B.double()
+        local = [
+            rewards_PM.mean().item(), best_of_n_value(rewards_PM, rewards_PM, n).mean().item(),
+            best_of_n_value(rewards_PM, scores_PM, n).mean().item(), tokens.mean().item(), tokens.sum().item(),
+            float(graded.num_grader_errors), sum(reason.value == "length" for reason in graded.samples.stops) / len(tokens),
+        ]  # fmt: skip
+        processes = self.accelerator.num_processes
+        total = self.accelerator.reduce(torch.tensor(local, dtype=torch.float64), reduction="sum").tolist()
+        if not self.is_main:
+            return
+        reward, pass_at_n, best_of_n, length, num_tokens, grader_errors, cut_off = total
+        self.log.step({
+            "step": self.step, "n": n, "reward": reward / processes, "pass_at_n": pass_at_n / processes,
+            "best_of_n": best_of_n / processes, "kl": result.kl, "entropy": result.entropy, "loss": result.loss,
+            "grad_norm": result.grad_norm, "weighted": result.share_weighted, "length": length / processes,
+            "cut_off": cut_off / processes, "grader_errors": int(grader_errors),
+            "lr": learning_rate(self.step, self.recipe.training), "kl_coef": kl_coefficient(self.step, self.recipe.kl),
+            "tokens_per_s": num_tokens / sum(stages.seconds.values()), "seconds": stages.seconds,
+        })  # fmt: skip
+
+    def evaluate(self, signals: StopSignals) -> Evaluation:
+        """pass@k and best@k on the evaluation problems, with the same draws at every step (paired curves)."""
+        evaluation = self.evaluate_problems(self.eval_problems, signals)
+        if self.is_main:
+            intervals = {name: (i.low, i.high) for name, i in evaluation.intervals().items()}
+            self.log.evaluation(self.step, evaluation.means(), intervals)
+            within_n = [k for k in self.recipe.eval.k if k <= self.recipe.objective.n]
+            name = f"best@{max(within_n, default=min(self.recipe.eval.k))}"
+            value = evaluation.means()[name]
+            if value > self.best.get("value", -math.inf):
+                self.best = {"step": self.step, "metric": name, "value": value}
+        return evaluation
+
+    def evaluate_problems(self, problems: list[Problem], signals: StopSignals | None = None) -> Evaluation:
+        """Evaluate the policy as it is now."""
+        config = self.recipe.eval
+        options = SamplingOptions(
+            num_samples=config.samples, max_new_tokens=self.options.max_new_tokens,
+            temperature=config.temperature, stop=self.options.stop,
+        )  # fmt: skip
+        poll = signals.poll if signals is not None else None
+        mine = problems[self.accelerator.process_index :: self.accelerator.num_processes]
+        rows: list[tuple[Any, ...]] = []
+        with self.accelerator.autocast():
+            for part in collect(
+                self.sampler, self.task, self.verifier, mine, options, key=(self.recipe.seed, "eval"), poll=poll
+            ):
+                rows += zip([p.id for p in part.problems], part.rewards(), part.scores, part.answers(), strict=True)
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import gather_object
+
+            place = {problem.id: i for i, problem in enumerate(problems)}
+            rows = sorted(gather_object(rows), key=lambda row: place[row[0]])
+        ids, rewards, scores, answers = (list(column) for column in zip(*rows, strict=True))
+        return evaluate_pool(ids, rewards, config.k, scores_PM=scores, answers_PM=answers)
+
+    # ---- what keeps a run alive ----
+
+    def save(self) -> None:
+        """Checkpoint the last completed step."""
+        if self.is_main and self.step > 0:
+            rates = self.failure_rates
+            tensors = {
+                "policy": {name: p for name, p in self.model.named_parameters() if p.requires_grad},
+                "anchor": self.anchor.tensors,
+                "optimizer": checkpoint.optimizer_tensors(self.optimizer, self.names),
+            }
+            if rates.head is not None and rates.optimizer is not None:
+                names = {id(p): name for name, p in rates.head.named_parameters()}
+                tensors["value_head"] = dict(rates.head.named_parameters())
+                tensors["value_optimizer"] = checkpoint.optimizer_tensors(rates.optimizer, names)
+            state = {"step": self.step, "running": rates.running, "overall": rates.overall, "best": self.best}
+            checkpoint.save(
+                self.folder / "checkpoints", self.step,
+                checkpoint.Checkpoint(tensors=tensors, state=state, recipe_hash=self.recipe.fingerprint()),
+                keep=self.recipe.training.keep_checkpoints,
+            )  # fmt: skip
+        self.accelerator.wait_for_everyone()
+
+    @torch.no_grad()
+    def resume(self) -> None:
+        """Continue from the newest whole checkpoint, if there is one."""
+        found = checkpoint.load_latest(self.folder / "checkpoints", self.recipe.fingerprint())
+        if found is not None:
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(found.tensors["policy"][name])
+                    self.anchor.tensors[name].copy_(found.tensors["anchor"][name])
+            checkpoint.load_optimizer(self.optimizer, self.names, found.tensors["optimizer"])
+            rates = self.failure_rates
+            if rates.head is not None and rates.optimizer is not None:
+                rates.head.load_state_dict(found.tensors["value_head"])
+                names = {id(p): name for name, p in rates.head.named_parameters()}
+                checkpoint.load_optimizer(rates.optimizer, names, found.tensors["value_optimizer"])
+            self.step, self.best = int(found.state["step"]), dict(found.state["best"])
+            rates.running, rates.overall = dict(found.state["running"]), float(found.state["overall"])
+            self.log.say(f"continuing after step {self.step}")
+        if self.is_main:
+            self.log.cut_after(self.step if found is not None else -1)
+
+    def stop(self, step: int, reason: str, samples: Samples, advantages_PM: Tensor | None) -> NoReturn:
+        """Keep the offending batch for inspection and stop; the model has not been changed by it.
+
+        Raises:
+            RunStopped: always.
+        """
+        path = self.folder / f"stopped_at_step_{step:06d}.json"
+        batch = {
+            "reason": reason, "step": step, "texts": samples.texts,
+            "logprobs": [repr(x) for x in samples.logprobs_BT.sum(-1).tolist()],
+            "advantages": None if advantages_PM is None else [[repr(a) for a in row] for row in advantages_PM.tolist()],
+        }  # fmt: skip
+        checkpoint.write_atomically(path, json.dumps(batch, indent=1))
+        raise RunStopped(f"{reason} at step {step}; the step was not taken, its batch is in {path}.")
+
+    def finish(self) -> dict[str, Any]:
+        """Write the final model, the summary and the report."""
+        summary = {
+            "objective": self.recipe.objective.name, "n": self.recipe.objective.n, "steps": self.step, "best": self.best,
+            "generations": self.step * self.recipe.training.prompts_per_step * self.recipe.sampling.samples,
+        }  # fmt: skip
+        if self.is_main:
+            setup.save_model(self.model, self.tokenizer, self.folder / "model")
+            checkpoint.write_atomically(self.folder / "summary.json", json.dumps(summary, indent=1))
+            from bestofn.report.html import write_run_report
+
+            write_run_report(self.folder)
+        self.accelerator.wait_for_everyone()
+        return summary

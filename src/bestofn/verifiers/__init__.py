@@ -1,0 +1,132 @@
+"""Verifiers: what Best-of-N selects by."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from bestofn.errors import BestofnError
+from bestofn.grading.verdict import Grade
+from bestofn.tasks.base import Problem
+
+
+class Verifier(Protocol):
+    """Scores completions; the highest score wins, ties are broken uniformly."""
+
+    name: str
+    """Written into pools and reports."""
+
+    def score(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
+    ) -> list[list[float]]:
+        """Scores of P × M completions.
+
+        Args:
+            problems: P problems.
+            completions: P lists of M texts.
+            grades: their grades, for verifiers that are allowed to look (``oracle``) or read answers (``majority``).
+        """
+        ...
+
+
+class Oracle:
+    """r = R: the reward itself. Best-of-N under it is pass@N."""
+
+    name = "oracle"
+
+    def score(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
+    ) -> list[list[float]]:
+        """The rewards."""
+        return [[grade.reward for grade in row] for row in grades]
+
+
+class Majority:
+    """r = how many of the prompt's samples give the same answer; no answer scores −1.
+
+    A vote depends on the other samples, so the gradient estimate under it is exact only for the votes as they were cast.
+    """
+
+    name = "majority"
+
+    def score(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
+    ) -> list[list[float]]:
+        """Votes."""
+        scores = []
+        for row in grades:
+            votes = Counter(grade.answer for grade in row if grade.answer is not None)
+            scores.append([-1.0 if grade.answer is None else float(votes[grade.answer]) for grade in row])
+        return scores
+
+
+class FunctionVerifier:
+    """Your own function (problem, completion) -> float."""
+
+    def __init__(self, function: Callable[[Problem, str], float], name: str = "python") -> None:
+        """
+        Args:
+            function: gets the :class:`Problem` and the completion's text, returns a score; higher is better.
+            name: for reports.
+        """
+        self.function = function
+        self.name = name
+
+    def score(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
+    ) -> list[list[float]]:
+        """The function's values."""
+        return [
+            [float(self.function(problem, text)) for text in texts]
+            for problem, texts in zip(problems, completions, strict=True)
+        ]
+
+
+def load_verifier(name: str = "oracle", function: str | None = None) -> Verifier:
+    """The verifier of that name.
+
+    Raises:
+        BestofnError: no such verifier, or its function cannot be loaded.
+    """
+    if name == "oracle":
+        return Oracle()
+    if name == "majority":
+        return Majority()
+    if name == "python" and function:
+        return FunctionVerifier(load_function(function), name=function)
+    raise BestofnError(f"No verifier is named {name!r}; there are oracle, majority and python (with function=file.py:name).")
+
+
+def load_function(reference: str) -> Callable[..., Any]:
+    """Import ``module:function`` or ``path/to/file.py:function``.
+
+    Raises:
+        BestofnError: the file, the module or the function is not there, or importing it fails.
+    """
+    where, colon, attribute = reference.rpartition(":")
+    if not colon or not where or not attribute:
+        raise BestofnError(f"{reference!r} does not name a function: write module:function or path/to/file.py:function.")
+    try:
+        if where.endswith(".py"):
+            if not Path(where).is_file():
+                raise BestofnError(f"There is no file {where!r} to take {attribute!r} from.")
+            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(where)
+    except BestofnError:
+        raise
+    except Exception as error:  # the user's own file may raise anything while it is imported
+        raise BestofnError(f"Importing {where!r} failed: {type(error).__name__}: {error}") from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise BestofnError(f"{where!r} has no function {attribute!r}.")
+    loaded: Callable[..., Any] = function
+    return loaded

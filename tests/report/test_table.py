@@ -1,0 +1,133 @@
+"""What the terminal shows, at every width, and how a metrics file is read."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from bestofn.errors import BestofnError
+from bestofn.report.read import bounds, finite, read_json, read_metrics, rows_of_kind, series
+from bestofn.report.table import comparison_table, difference_table
+from bestofn.report.wording import duration, in_order, points
+
+SUMMARY: dict[str, Any] = {
+    "models": {
+        "base": {"pass@1": 0.138, "pass@2": 0.2, "pass@4": 0.31, "pass@16": 0.55, "pass@32": 0.677, "pass@64": 0.75},
+        "bon_rl": {"pass@1": 0.15, "pass@4": float("nan"), "pass@16": 0.6, "pass@32": 0.743, "pass@64": 0.8},
+    },
+    "intervals": {"base": {"pass@1": [0.12, 0.157], "pass@32": [0.65, 0.7]}},
+    "differences": [
+        {"a": "bon_rl", "b": "base", "metric": "pass@32", "diff": 0.066, "low": 0.03, "high": 0.1},
+        {"a": "bon_rl", "b": "base", "metric": "pass@1", "diff": 0.012, "low": -0.01, "high": 0.03},
+        {"a": "base", "b": "bon_rl", "metric": "pass@64", "diff": -0.05, "low": -0.07, "high": -0.03},
+        {"a": "bon_rl", "b": "base", "metric": "pass@16", "diff": 0.05},
+        {"a": "bon_rl", "b": "base", "metric": "pass@4", "diff": float("nan"), "low": 0.0, "high": 0.1},
+    ],
+    "n": 16,
+    "samples": 64,
+    "problems": 500,
+}
+
+
+def shown(table: Table | None, width: int = 140) -> str:
+    assert table is not None
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def line_with(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.strip().startswith(start))
+
+
+def test_models_are_rows_and_cells_carry_intervals_in_percent() -> None:
+    text = shown(comparison_table(SUMMARY))
+    assert "500 problems, 64 samples each" in text
+    assert line_with(text, "model").split() == ["model", "pass@1", "pass@4", "pass@16", "pass@32", "pass@64"]
+    assert "13.8 [12.0–15.7]" in line_with(text, "Base model")
+    assert "67.7 [65.0–70.0]" in line_with(text, "Base model")
+    assert line_with(text, "Best-of-N RL").split() == ["Best-of-N", "RL", "15.0", "–", "60.0", "74.3", "80.0"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_no_number_is_cut_on_a_narrow_terminal(width: int) -> None:
+    intervals = {model: {metric: [0.1, 0.9] for metric in row} for model, row in SUMMARY["models"].items()}
+    text = shown(comparison_table({**SUMMARY, "intervals": intervals}), width)
+    assert "…" not in text
+    assert text.count("[10.0–90.0]") == 9
+    assert "…" not in shown(difference_table(SUMMARY), width)
+
+
+def test_differences_are_marked_only_where_the_interval_excludes_zero() -> None:
+    lines = [line.strip() for line in shown(difference_table(SUMMARY)).splitlines() if " vs " in line]
+    assert len(lines) == 4, "a difference of NaN is no difference"
+    assert lines[0].endswith("* better")
+    assert "+6.6" in lines[0]
+    assert "+3.0 to +10.0" in lines[0]
+    assert lines[1].endswith("not clear")
+    assert lines[2].endswith("* worse")
+    assert lines[3].endswith("no interval")
+
+
+def test_an_interval_that_touches_zero_is_not_clear() -> None:
+    entry = {"a": "x", "b": "y", "metric": "pass@1", "diff": 0.1, "low": 0.0, "high": 0.2}
+    assert "not clear" in shown(difference_table({"differences": [entry]}))
+
+
+def test_markup_in_a_name_is_shown_as_it_is() -> None:
+    text = shown(comparison_table({"models": {"[red]x[/red]": {"pass@1": 0.5}}}))
+    assert "[red]x[/red]" in text
+
+
+def test_an_empty_summary_is_an_empty_table() -> None:
+    assert "model" in shown(comparison_table({}))
+    assert difference_table({}) is None
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    whole = '{"kind": "step", "step": 1, "note": "é"}\n\n{"kind": "eval", "step": 1}\n'.encode()
+    for torn in (b"", b'{"kind": "st', b"12", b'{"note": "\xc3', b"\x00\x00\x00\n"):
+        path.write_bytes(whole + torn)
+        assert [row["kind"] for row in read_metrics(path)] == ["step", "eval"]
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(BestofnError, match="line 2 is not a JSON object"):
+        read_metrics(path)
+    with pytest.raises(BestofnError, match="cannot read the metrics"):
+        read_metrics(tmp_path / "none.jsonl")
+    assert read_json(path) is None
+    assert read_json(tmp_path / "none.json") is None
+
+
+def test_rows_come_by_step_and_a_repeated_step_counts_once() -> None:
+    rows = [{"kind": "step", "step": step, "kl": kl} for step, kl in [(2, 0.2), (1, 0.1), (2, 0.3), (3, None)]]
+    assert [row["step"] for row in rows_of_kind([*rows, {"kind": "eval", "step": 9}], "step")] == [1, 2, 3]
+    at, values = series(rows, "kl")
+    assert at.tolist() == [1, 2]
+    assert values.tolist() == [0.1, 0.3]
+
+
+def test_only_finite_numbers_are_numbers() -> None:
+    assert [finite(value) for value in (1, 0.5, "1", None, True, float("nan"), float("inf"), 10**400)] == [
+        1.0,
+        0.5,
+        *[None] * 6,
+    ]
+    assert bounds([0.1, None]) is None
+    assert bounds(0.1) is None
+    assert bounds((0.3, 0.1)) == (0.1, 0.3)
+
+
+def test_wording() -> None:
+    assert [points(value) for value in (0.05, -0.05, 0.0004, -0.0004)] == ["+5.0", "-5.0", "0.0", "0.0"]
+    assert in_order(["b@2", "a@16", "a@4", "b@1", "a@4"]) == ["b@1", "b@2", "a@4", "a@16"]
+    assert [duration(value) for value in (0.42, 59.6, 210, 7500)] == ["0.4 s", "1 min", "3 min 30 s", "2 h 5 min"]

@@ -1,0 +1,205 @@
+"""Countdown: problems that can be solved, levels that mean something, grades that hold."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import time
+from collections import Counter
+from fractions import Fraction
+from functools import cache
+from hashlib import sha256
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from bestofn.errors import BestofnError
+from bestofn.grading.expression import evaluate
+from bestofn.grading.verdict import Verdict
+from bestofn.tasks import countdown
+from bestofn.tasks.base import Problem, Task
+from bestofn.tasks.countdown import Countdown, count_hits, demonstrations, held_out_keys
+
+SPLITS = ("train", "validation", "test")
+
+
+def key_of(problem: Problem) -> tuple[tuple[int, ...], int]:
+    return tuple(sorted(problem.row["numbers"])), problem.row["target"]
+
+
+@cache
+def chances(numbers: tuple[int, ...]) -> dict[int, Fraction]:
+    """Probability of each value of a random expression over ``numbers`` in this order: by recursion, exactly."""
+    if len(numbers) == 1:
+        return {numbers[0]: Fraction(1)}
+    found: dict[int, Fraction] = Counter()
+    for split in range(1, len(numbers)):
+        for left, left_chance in chances(numbers[:split]).items():
+            for right, right_chance in chances(numbers[split:]).items():
+                for value in (left + right, left - right, left * right):
+                    found[value] += left_chance * right_chance / (3 * (len(numbers) - 1))
+    return found
+
+
+def reachable(numbers: tuple[int, ...]) -> set[int]:
+    """All values of all expressions over a multiset: combine any two numbers, again and again."""
+    if len(numbers) == 1:
+        return {numbers[0]}
+    found: set[int] = set()
+    for i, a in enumerate(numbers):
+        for j, b in enumerate(numbers):
+            if i != j:
+                rest = tuple(n for k, n in enumerate(numbers) if k not in (i, j))
+                for value in (a + b, a - b, a * b):
+                    found |= reachable_cached(tuple(sorted((*rest, value))))
+    return found
+
+
+reachable_cached = cache(reachable)
+
+
+def test_is_a_task_with_the_promised_splits() -> None:
+    task = Countdown()
+    assert isinstance(task, Task)
+    assert (task.name, task.stop, task.splits) == ("countdown", (), SPLITS)
+    assert {split: len(task.problems(split)) for split in SPLITS} == {"train": 4000, "validation": 500, "test": 500}
+    with pytest.raises(BestofnError, match="train, validation, test"):
+        task.problems("tset")
+    with pytest.raises(BestofnError, match="seed"):
+        Countdown(seed=-1)
+
+
+def test_problems_are_distinct_across_splits() -> None:
+    problems = [problem for split in SPLITS for problem in Countdown().problems(split)]
+    assert len({key_of(problem) for problem in problems}) == len({problem.id for problem in problems}) == 5000
+    for problem in problems:
+        numbers, target = problem.row["numbers"], problem.row["target"]
+        assert problem.prompt == f"{','.join(map(str, numbers))}:{target}="
+        assert len(numbers) == 4
+        assert all(1 <= number <= 13 for number in numbers)
+        assert 1 <= target <= 99
+
+
+def test_problems_are_the_same_on_every_machine() -> None:
+    """Pinned: pools and the shipped model rely on these very problems. A change is a new task."""
+    lines = [
+        f"{split} {problem.id} {problem.prompt} {problem.reference} {problem.level}"
+        for split in SPLITS
+        for problem in Countdown().problems(split)
+    ]
+    assert (
+        sha256("\n".join(lines).encode()).hexdigest()
+        == "89a3a5a77015c5c93de9d27af997dbd73abe74de3bf190a33e6d4605b26bd999"
+    )
+    assert [key_of(p) for p in Countdown(seed=1).problems("test")] != [key_of(p) for p in Countdown().problems("test")]
+
+
+def test_problems_are_drawn_within_a_second() -> None:
+    countdown._all_problems.cache_clear()
+    start = time.perf_counter()
+    Countdown().problems("train")
+    assert time.perf_counter() - start < 1.0
+
+
+def test_every_problem_is_solvable_and_its_reference_solves_it() -> None:
+    task = Countdown()
+    for split in SPLITS:
+        for problem in task.problems(split):
+            assert task.grade(problem, [problem.reference])[0].verdict is Verdict.PASSED
+    for problem in task.problems("test")[:150]:
+        assert problem.row["target"] in reachable_cached(tuple(sorted(problem.row["numbers"])))
+
+
+def test_hits_are_the_exact_chance_of_a_random_expression() -> None:
+    from itertools import permutations
+
+    problems = random.Random(0).sample(Countdown().problems("train"), 40)
+    hits = count_hits(
+        np.array([problem.row["numbers"] for problem in problems]), np.array([p.row["target"] for p in problems])
+    )
+    for problem, count in zip(problems, hits.tolist(), strict=True):
+        orders = list(permutations(problem.row["numbers"]))
+        chance = sum(chances(order).get(problem.row["target"], Fraction(0)) for order in orders) / len(orders)
+        assert Fraction(count, countdown.NUM_EXPRESSIONS) == chance
+
+
+def test_levels_fall_as_the_chance_rises_and_all_occur() -> None:
+    problems = [problem for split in SPLITS for problem in Countdown().problems(split)]
+    hits = count_hits(np.array([p.row["numbers"] for p in problems]), np.array([p.row["target"] for p in problems]))
+    assert hits.min() > 0
+    by_level = {
+        level: [h for p, h in zip(problems, hits.tolist(), strict=True) if p.level == level] for level in range(1, 6)
+    }
+    assert sum(map(len, by_level.values())) == 5000
+    for level in range(1, 5):
+        assert min(by_level[level]) > max(by_level[level + 1])
+    assert all(700 <= len(found) <= 1300 for found in by_level.values()), "about a fifth each"
+
+
+def test_every_operator_is_common_in_the_solutions() -> None:
+    counts = Counter(c for problem in Countdown().problems("train") for c in problem.reference if c in "+-*")
+    # Drawn evenly, but products miss the targets 1..99 more often.
+    assert all(0.2 < counts[operator] / counts.total() < 0.45 for operator in "+-*"), counts
+
+
+@pytest.mark.parametrize(
+    ("completion", "reason"),
+    [
+        ("(7-2)*9+3", ""),
+        ("3+9*(7-2)", ""),
+        ("(7-2)*9-3", "equals 42, not 48"),
+        ("48", "uses 48, not each of 3, 7, 2, 9 once"),
+        ("(7-2)*9+3+3-3", "uses 7, 2, 9, 3, 3, 3, not each"),
+        ("(7-2)*9", "uses 7, 2, 9, not each"),
+        ("(7-2)*9+3=48", "not an expression"),
+        ("", "not an expression: it is empty"),
+        (" (7-2)*9+3", "not an expression"),
+        ("(" * 10**5, "not an expression"),
+        ("-2*9+73", "not an expression"),
+        ("(7-2)*9+\uff13", "not an expression"),
+    ],
+)
+def test_grades(completion: str, reason: str) -> None:
+    problem = Problem(id="x", prompt="3,7,2,9:48=", reference="", row={"numbers": [3, 7, 2, 9], "target": 48})
+    (grade,) = Countdown().grade(problem, [completion])
+    assert grade.reason.startswith(reason)
+    assert grade.verdict is (Verdict.FAILED if reason else Verdict.PASSED)
+    assert grade.reward == (0.0 if reason else 1.0)
+    assert (grade.answer is None) == reason.startswith("not an expression")
+
+
+def test_equal_expressions_count_as_one_answer() -> None:
+    problem = Problem(id="x", prompt="3,7,2,9:48=", reference="", row={"numbers": [3, 7, 2, 9], "target": 48})
+    grades = Countdown().grade(problem, ["(7-2)*9+3", "3+9*(7-2)", "(3+((7-2)*9))"])
+    assert len({grade.answer for grade in grades}) == 1
+
+
+def test_demonstrations_are_right_short_and_never_held_out() -> None:
+    excluded = held_out_keys()
+    assert len(excluded) == 1000
+    operators: Counter[str] = Counter()
+    for prompt, completion in islice(demonstrations(random.Random(0), excluded), 30_000):
+        numbers, target = re.fullmatch(r"([0-9,]+):([0-9]+)=", prompt).groups()
+        found = evaluate(completion)
+        assert found.value == int(target)
+        assert sorted(found.numbers) == sorted(map(int, numbers.split(",")))
+        assert (tuple(sorted(found.numbers)), found.value) not in excluded
+        assert len(completion) <= 15
+        operators.update(c for c in completion if c in "+-*")
+    assert operators["*"] / operators.total() < 0.15, "another distribution than the task's"
+
+
+def test_demonstrations_follow_their_generator_and_would_hit_held_out_problems() -> None:
+    one, other = (list(islice(demonstrations(random.Random(3)), 2000)) for _ in range(2))
+    assert one == other
+    excluded = held_out_keys()
+    keys = [(tuple(sorted(evaluate(text).numbers)), evaluate(text).value) for _, text in one]
+    assert any(key in excluded for key in keys), "otherwise the exclusion above is not tested"
+
+
+def test_a_parenthesis_is_written_only_where_it_changes_the_value_or_the_grouping() -> None:
+    for _, completion in islice(demonstrations(random.Random(1)), 3000):
+        assert "+(" not in completion or re.search(r"\+\([^()]*\)\*", completion), completion
+        assert math.prod(evaluate(completion).numbers) > 0
