@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 import torch
+
 from bestofn.objectives import bon_rl
 
 

@@ -6,7 +6,7 @@
    other frameworks can use the two alone.
 4. Every room with a floor is read from where it stands; imports inside functions and under TYPE_CHECKING count too.
 
-A module that has no floor (errors, config…) gets the highest floor of what it imports, so nothing can be smuggled through.
+A module without a floor (errors, config…) is looked through: what it imports counts for those who import it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import bestofn
 import pytest
+
+import bestofn
 
 PACKAGE = Path(bestofn.__file__).parent
 FLOORS = {
@@ -46,7 +47,7 @@ def imported_names(source: str, module: str, is_package: bool) -> Iterator[str]:
 
 
 def room_of(name: str) -> str | None:
-    """The room a dotted name lies in: bestofn.tasks.base.Task → tasks; None for other packages and bestofn's own names."""
+    """The room a dotted name lies in (bestofn.tasks.base.Task: tasks); None for other packages and bestofn itself."""
     parts = name.split(".")
     if parts[0] != "bestofn" or len(parts) < 2:
         return None

@@ -38,7 +38,8 @@ def test_ships_as_a_plain_folder_under_a_megabyte() -> None:
 def test_loads_without_a_network_and_says_when_it_needs_one() -> None:
     """In a fresh interpreter with a network that is down, and no offline switch that would hide an attempt."""
     code = (
-        "import socket\n"
+        "import socket, time\n"
+        "time.sleep = lambda seconds: None  # the hub's client waits between its attempts\n"
         "attempts = []\n"
         "def refuse(*a, **k):\n"
         "    attempts.append(a)\n"
@@ -48,7 +49,7 @@ def test_loads_without_a_network_and_says_when_it_needs_one() -> None:
         "from bestofn.models import load_model\n"
         "model, tokenizer = load_model('countdown-tiny')\n"
         "print(type(model).__name__, model.dtype, model.training, tokenizer.padding_side, attempts)\n"
-        "try: load_model('countdown-tinny')\n"
+        "try: load_model('no-owner/no-model')\n"
         "except BestofnError as error: print(error)\n"
         "print(len(attempts) > 0)\n"
     )
@@ -58,7 +59,6 @@ def test_loads_without_a_network_and_says_when_it_needs_one() -> None:
     loaded_line, error_line, attempted_line = done.stdout.splitlines()
     assert loaded_line == "LlamaForCausalLM torch.float32 False left []"
     assert "as a hub id it could not be fetched" in error_line
-    assert "did you mean 'countdown-tiny'?" in error_line
     assert attempted_line == "True"
 
 
@@ -137,6 +137,8 @@ def test_names_that_are_no_model(tmp_path: Path) -> None:
         ("runs/a/model", "no model folder"),
         ("", "no model folder"),
         (tmp_path / "broken", "cannot be loaded"),
+        ("countdown-tinny", "did you mean 'countdown-tiny'"),
+        ("countdown_tiny", "did you mean 'countdown-tiny'"),
     ]:
         with pytest.raises(BestofnError, match=phrase) as caught:
             load_model(name)

@@ -4,10 +4,11 @@
 2. bon_rlb with the published sign is the true gradient times (1 + q)/(1 − q), for p_fail = q.
 3. The plug-in P_fail = wrong/M: factors on the true gradient at q = .9, N = 4, M = 5, each with its derivation.
 4. P_fail is clipped to [0.01, 0.99] by default.
-5. bon_rl_variational (loo and none) is consistent for E_{π_var}[R]: right where the pool's frequencies equal the policy,
-   computed in float64 throughout, and its expectation converges as 1/M.
+5. bon_rl_variational (loo and none) is consistent for E_{π_var}[R]: right to 1e-8 where the pool's frequencies equal
+   the policy, and its expectation converges as 1/M.
 6. With values b as baseline it is right only for b = E_{π_var}[R]; otherwise off by (E_{π_var}[R] − b) E_{π_var}[h].
-7. grpo tends to the gradient of 2 arcsin √s, passk_training to that of (2/N) arcsin √(1 − q^N), LOO to N q^{N−1}(R − s).
+7. grpo tends to the gradient of 2 arcsin √s, passk_training to that of (2/N) arcsin √(1 − q^N), and the advantages of
+   LOO to N q^{N−1}(R − s).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+
 from bestofn.objectives import (
     bon_rl,
     bon_rl_variational,
@@ -39,7 +42,6 @@ from oracles import (
     variational_law,
     world,
 )
-from torch import Tensor
 
 UNCLIPPED = (0.0, 1.0)
 Q9 = world([math.log(0.1), math.log(0.9)], [1.0, 0.0], [1.0, 0.0])

@@ -1,8 +1,8 @@
 """What the objectives are to one another and to published formulas.
 
 1. r = R: bon_rl and pkpo equal s, sloo and sloo_minus_one of Walder & Karkhanis (arXiv 2505.15201), written here from
-   their matrix M over sorted rewards; sloo with its baseline weighted k/n instead of k/(n − 1), which is what makes it sum
-   to zero (both are unbiased).
+   their matrix over sorted rewards; sloo with its baseline weighted k/n instead of k/(n − 1), which is what makes it
+   sum to zero (both are unbiased).
 2. 0/1 r = R: LOO-1 gives wrong samples exactly 0 and correct ones N C(wrong, N−1)/C(M−1, N−1).
 3. passk_training · σ · n/(M − n) · M is the LOO advantage; σ = 0 gives exactly 0.
 4. λ_N: the table to 3 decimals, the defining equation, λ_1 = 0, and no overflow for large N.
@@ -17,6 +17,8 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+
 from bestofn.objectives import (
     bon_rl,
     bon_rl_variational,
@@ -33,7 +35,6 @@ from bestofn.objectives import (
     rloo,
 )
 from oracles import assert_equal_to
-from torch import Tensor
 
 # --- PKPO, from the paper -----------------------------------------------------------------------------------------
 

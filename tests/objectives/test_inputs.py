@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+
 from bestofn import objectives
 from bestofn.objectives import (
     advantages,
@@ -21,8 +22,8 @@ from bestofn.objectives import (
     bon_rl_variational,
     bon_rlb,
     bon_rlbp,
-    draw_winners,
     dr_grpo,
+    draw_winners,
     get,
     grpo,
     inference_loo,
@@ -132,7 +133,7 @@ BAD: list[tuple[str, Callable[[], object], list[str]]] = [
 
 @pytest.mark.parametrize(("call", "parts"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
 def test_bad_input_is_a_value_error_that_says_what_was_given(call: Callable[[], object], parts: list[str]) -> None:
-    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the message is checked below, piece by piece
+    with pytest.raises(ValueError) as raised:
         call()
     message = str(raised.value)
     for part in parts:

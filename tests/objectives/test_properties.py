@@ -12,6 +12,10 @@
 from __future__ import annotations
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
 from bestofn.objectives import (
     bon_rl,
     bon_rl_variational,
@@ -23,10 +27,7 @@ from bestofn.objectives import (
     pkpo,
     rloo,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from oracles import assert_equal_to
-from torch import Tensor
 
 settings.register_profile("oracles", derandomize=True, deadline=None, database=None, max_examples=60)
 PROFILE = settings.get_profile("oracles")

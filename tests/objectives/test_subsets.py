@@ -1,7 +1,7 @@
 """The estimator against brute force over subsets.
 
 1. W_i and Ĵ_N equal the average over all N-subsets, winner uniform among ties, on every ordered tuple of M ≤ 6 samples
-   from six outcomes, tied scores with different rewards included; Ĵ_N(all but i) and LOO-1's gain on every unordered one.
+   from six outcomes, tied scores with different rewards included; Ĵ_N(all but i) and LOO-1's gain on unordered ones.
 2. The advantages of bon_rl (loo, loo1, none) are M·W_i minus N·Ĵ of the rest, on every ordered tuple of M ≤ 5 and every
    unordered one of M = 6 and 7.
 3. Σ_i W_i = N Ĵ_N, and Σ_i A_i = 0 for loo in every pool.
@@ -16,6 +16,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+
 from bestofn.objectives import bon_rl
 from bestofn.objectives.subsets import (
     best_of_n_credit,

@@ -1,12 +1,14 @@
 """Training on Best-of-N winners only (draw: winner).
 
-1. draw_winners returns, per consecutive group of N, an index of a highest score; ties are uniform and follow the generator.
-2. bon_rlb (exact) and bon_rlbp on winners are unbiased for 1 − q^N with p_fail = q: all 6^M pools and all tie-breaks are
-   enumerated; the published sign is (1 + q)/(1 − q) times that.
-3. bon_rl on winners has the score of the exact Best-of-N law: where the pool's frequencies equal π and the winners' equal
-   π_bon, the estimate is G/(G − 1) times the true gradient (leave-one-out baseline), and a single winner is right for any b.
+1. draw_winners returns, per consecutive group of N, an index of a highest score; ties are uniform and follow the
+   generator.
+2. bon_rlb (exact) and bon_rlbp on winners are unbiased for 1 − q^N with p_fail = q: all 6^M pools and all tie-breaks
+   are enumerated; the published sign is (1 + q)/(1 − q) times that.
+3. bon_rl on winners has the score of the exact Best-of-N law: where the pool's frequencies equal π and the winners'
+   equal π_bon, the estimate is G/(G − 1) times the true gradient (leave-one-out baseline), and a single winner is right
+   for any b.
 4. bon_rl_variational on winners is E_bon[(R − b)(∇log π + λ_N ∇Q)] in the same limit.
-5. Losers outside the winners get 0 from the closed forms; an unused rest of M mod N samples is allowed.
+5. Losers get 0 from the closed forms; an unused rest of M mod N samples is allowed; batches equal single prompts.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import itertools
 
 import pytest
 import torch
+from torch import Tensor
+
 from bestofn.objectives import WINNER_OBJECTIVES, draw_winners, lambda_n, winner_advantages
 from oracles import (
     BINARY,
@@ -27,7 +31,6 @@ from oracles import (
     gradient_of_pools,
     tuples,
 )
-from torch import Tensor
 
 UNCLIPPED = (0.0, 1.0)
 TRUE_RATE = torch.tensor(BINARY.p_fail, dtype=torch.float64)

@@ -31,7 +31,7 @@ def resolve(name_or_path: str | Path) -> str:
     A folder of the user's called like a shipped model loses to it; write ``./countdown-tiny`` for the folder.
 
     Raises:
-        BestofnError: a local path that does not exist or holds no model.
+        BestofnError: a local path that does not exist or holds no model, or a name close to a shipped one.
     """
     name = str(name_or_path)
     if name in _SHIPPED:
@@ -45,6 +45,9 @@ def resolve(name_or_path: str | Path) -> str:
         raise BestofnError(f"{name} is a file; give the folder with config.json in it, a hub id, or {_shipped_text()}")
     if isinstance(name_or_path, Path) or not name or name[0] in "./~" or name.count("/") > 1 or "\\" in name:
         raise BestofnError(f"no model folder {name!r}; give a folder, a hub id (owner/name), or {_shipped_text()}")
+    near = get_close_matches(name, shipped(), n=1, cutoff=0.8)
+    if near:  # said at once: without a network the hub's client tries for most of a minute
+        raise BestofnError(f"no model {name!r}, did you mean {near[0]!r}?")
     return name
 
 
@@ -105,13 +108,14 @@ def _checked_dtype(dtype: str | torch.dtype) -> torch.dtype | str:
 
 
 def _load_failure(name: str, where: str, error: Exception) -> str:
-    """One sentence: what could not be loaded, why, and what was perhaps meant."""
+    """One sentence: what could not be loaded and why."""
     cause = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
     if Path(where).is_dir():
         return f"the model in {name} cannot be loaded: {type(error).__name__}: {cause}"
-    near = get_close_matches(name, shipped(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; give a folder, a hub id (owner/name), or {_shipped_text()}"
-    return f"there is no folder {name!r}, and as a hub id it could not be fetched: {cause}{hint}"
+    return (
+        f"there is no folder {name!r}, and as a hub id it could not be fetched: {cause}; "
+        f"give a folder, a hub id (owner/name), or {_shipped_text()}"
+    )
 
 
 def _shipped_text() -> str:

@@ -1,0 +1,117 @@
+"""Jobs in processes of their own: as many at a time as there are cores, stopped together, never orphaned."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from bestofn.errors import BestofnError, Interrupted, RunStopped
+
+POLL_S = 0.2
+GRACE_S = 30.0
+"""Time a job has to save after SIGTERM before it is killed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One call in a process of its own."""
+
+    name: str
+    """For people."""
+    function: Callable[..., None]
+    """A module-level function; it may raise the errors of :mod:`bestofn.errors`."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Its keyword arguments (they are pickled)."""
+    log: Path
+    """File that takes what the job prints."""
+
+
+def run_jobs(jobs: Sequence[Job], *, workers: int, poll: Callable[[], None]) -> Iterator[set[str]]:
+    """Run all jobs, at most ``workers`` at a time, each on one thread; yields the names that are running, now and then.
+
+    Args:
+        jobs: in order of start.
+        workers: processes at a time.
+        poll: called often; when it raises, the running jobs get SIGTERM and time to save.
+
+    Raises:
+        RunStopped: a job failed; the others are stopped first, and the message has the failed one's.
+        Interrupted: from ``poll``.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting = list(jobs)
+    running: dict[str, tuple[Job, SpawnProcess]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.pop(0)
+                process = context.Process(target=_work, args=(job,), name=job.name)
+                process.start()
+                running[job.name] = (job, process)
+            yield set(running)
+            time.sleep(POLL_S)
+            poll()
+            for name, (job, process) in list(running.items()):
+                if process.exitcode is not None:
+                    del running[name]
+                    if process.exitcode != 0:
+                        raise RunStopped(f"{name} failed: {_last_line(job.log)} (all of it in {job.log})")
+    finally:
+        _stop([process for _, process in running.values()])
+
+
+def _work(job: Job) -> None:
+    """In the child: print to the log, compute on one thread, die with the parent."""
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    import torch
+
+    # Jobs side by side on one thread each beat one job on all threads for models this small, and give the same
+    # numbers whatever the number of cores.
+    torch.set_num_threads(1)
+    try:
+        job.function(**job.arguments)
+    except Interrupted:
+        sys.exit(143)
+    except (BestofnError, RunStopped) as error:
+        print(f"{error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _stop(processes: Sequence[SpawnProcess]) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + GRACE_S
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else "it printed nothing"
