@@ -29,7 +29,7 @@ FLOORS = {
     "reproduce": 4,
     "cli": 5,
 }  # fmt: skip
-ALLOWED = {"objectives": {"torch", "bestofn.objectives"}, "metrics": {"numpy", "torch", "bestofn.objectives"}}
+ALLOWED = {"objectives": {"numpy", "torch", "bestofn.objectives"}, "metrics": {"numpy", "torch", "bestofn.objectives"}}
 
 
 def imported_names(source: str, module: str, is_package: bool) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ tasks_app = typer.Typer(help="The tasks that ship with the package.", invoke_wit
 app.add_typer(recipes_app, name="recipes")
 app.add_typer(tasks_app, name="tasks")
 
-KeyValues = Annotated[Optional[list[str]], typer.Argument(metavar="[KEY=VALUE]...", show_default=False)]
+KeyValues = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)]
 
 
 def _print_version(value: bool) -> None:
@@ -34,7 +34,9 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
 ) -> None:
     pass
 
@@ -77,7 +79,7 @@ def sample(
     top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Longest completion, in tokens.")] = 24,
     split: Annotated[str, typer.Option(help="Which problems.")] = "test",
-    limit: Annotated[Optional[int], typer.Option(help="Only the first so many problems.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
     verifier: Annotated[str, typer.Option(help="oracle, majority, or file.py:function.")] = "oracle",
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
 ) -> None:
@@ -88,17 +90,15 @@ def sample(
     from bestofn.commands import run_sample
     from bestofn.sampling.samples import SamplingOptions
 
-    drawing = SamplingOptions(
-        num_samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p
-    )
+    drawing = SamplingOptions(num_samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p)
     run_sample(model, task, options or [], drawing, out=out, split=split, limit=limit, verifier=verifier, seed=seed)
 
 
 @app.command("eval")
 def evaluate(
     pools: Annotated[list[Path], typer.Argument(help="Pools of `bestofn sample`; more than one are compared.")],
-    k: Annotated[Optional[str], typer.Option("--k", help="Budgets, like 1,4,16; default: powers of two.")] = None,
-    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="Also write it as .json or .csv.")] = None,
+    k: Annotated[str | None, typer.Option("--k", help="Budgets, like 1,4,16; default: powers of two.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write it as .json or .csv.")] = None,
 ) -> None:
     """Every metric of a pool for every k, with 95 % intervals; paired differences between pools."""
     from bestofn.commands import run_eval
@@ -119,7 +119,8 @@ def recipes(context: typer.Context) -> None:
 
 @recipes_app.command("show")
 def show_recipe(
-    name: Annotated[str, typer.Argument(help="A shipped recipe, a YAML file, or a run folder.")], overrides: KeyValues = None
+    name: Annotated[str, typer.Argument(help="A shipped recipe, a YAML file, or a run folder.")],
+    overrides: KeyValues = None,
 ) -> None:
     """Print a whole recipe, every key with its value."""
     from bestofn.config import load_recipe

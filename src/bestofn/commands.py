@@ -109,7 +109,12 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
         if scores is not None:
             scores = [[-float("inf") if s is None else s for s in row] for row in scores]
         evaluations[str(path)] = evaluate_pool(
-            pool.problem_ids, pool.rewards(), budgets, scores_PM=scores, answers_PM=pool.columns.get("answer"), vote=True
+            pool.problem_ids,
+            pool.rewards(),
+            budgets,
+            scores_PM=scores,
+            answers_PM=pool.columns.get("answer"),
+            vote=True,
         )
         if pool.num_grader_errors:
             print(

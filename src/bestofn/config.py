@@ -24,7 +24,7 @@ class _Section(BaseModel):
 
 
 class TaskSection(_Section):
-    """What to train on. Further keys go to the task itself (``jsonl``: ``data``, ``prompt``, ``answer``, ``grader`` …)."""
+    """What to train on. Further keys go to the task itself (``jsonl``: ``data``, ``prompt``, ``grader`` …)."""
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
@@ -132,7 +132,7 @@ class TrainingSection(_Section):
 
 
 class KLSection(_Section):
-    """The pull to the anchor, a moving average of the policy. Coefficient: ``start``, then to ``end`` over ``steps``."""
+    """The pull to the anchor, a moving average of the policy: the KL of whole completions, in nats."""
 
     start: NotNegative = 1.0
     """β at the beginning."""

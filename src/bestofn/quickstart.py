@@ -1,7 +1,7 @@
 """The quickstart: one model, two ways to train it on equal generations, one table.
 
-Evaluates the embedded base model, trains it by plain RL (``rloo``) and for Best-of-N (``bon_rl``), evaluates both on the
-same test problems with as many samples, and writes table, pictures and report. What is printed is what was measured.
+Evaluates the embedded base model, trains it by plain RL (``rloo``) and for Best-of-N (``bon_rl``), evaluates both on
+the same test problems with as many samples, and writes table, pictures and report.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def _jobs(out: Path, plan: Mapping[str, Any]) -> list[Job]:
             name=f"{arm}-seed{seed}",
             function=train_and_sample,
             arguments={
-                "recipe": _recipe(out, plan, arm, seed).model_dump(mode="json"), "pool": _pool(out, f"{arm}-seed{seed}"), **shared
+                "recipe": _recipe(out, plan, arm, seed).model_dump(mode="json"),
+                "pool": _pool(out, f"{arm}-seed{seed}"), **shared,
             },
             log=out / "runs" / f"{arm}-seed{seed}" / "log.txt",
         )
@@ -247,7 +248,10 @@ def _summarise(out: Path, plan: Mapping[str, Any], seconds: float) -> dict[str, 
             for m in order
         },
         "by_seed": {
-            m: [{f"pass@{k}": float(values[m][f"pass@{k}"][s].mean()) for k in KS} for s in range(len(values[m]["pass@1"]))]
+            m: [
+                {f"pass@{k}": float(values[m][f"pass@{k}"][s].mean()) for k in KS}
+                for s in range(len(values[m]["pass@1"]))
+            ]
             for m in order
         },
         "n": n, "samples": plan["samples"], "problems": num_problems, "seeds": plan["seeds"], "settings": plan,

@@ -99,8 +99,9 @@ def test_plugin_factor_of_the_centred_weight() -> None:
 
 
 def test_plugin_of_bon_rlb_keeps_the_direction() -> None:
-    """Documented as biased low and quiet; a negative factor would train *against* the objective."""
-    assert 0 < plugin_factor(lambda rewards: bon_rlb(rewards, 4)) < 1
+    """Groups that are all right or all wrong are skipped: pushing them by the clipped weight gives −84.8."""
+    assert plugin_factor(lambda rewards: bon_rlb(rewards, 4)) == pytest.approx(1.686, abs=5e-4)
+    assert bon_rlb([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]], 4).abs().max() == 0.0
 
 
 @pytest.mark.parametrize("given", [0.0, 0.005])

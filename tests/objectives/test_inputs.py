@@ -92,7 +92,7 @@ BAD: list[tuple[str, Callable[[], object], list[str]]] = [
     ("bon_rlb sign", lambda: bon_rlb([0.0, 1.0], 2, sign="both"), ["sign", "'both'"]),
     ("bon_rlb p_fail above", lambda: bon_rlb([0.0, 1.0], 2, p_fail=1.5), ["p_fail", "[0, 1]", "1.5"]),
     ("bon_rlb p_fail below", lambda: bon_rlb([0.0, 1.0], 2, p_fail=-0.25), ["p_fail", "[0, 1]", "-0.25"]),
-    ("bon_rlb p_fail NaN", lambda: bon_rlb([0.0, 1.0], 2, p_fail=NAN), ["p_fail", "[0, 1]", "nan"]),
+    ("bon_rlb p_fail NaN", lambda: bon_rlb([0.0, 1.0], 2, p_fail=NAN), ["p_fail", "NaN"]),
     ("bon_rlb p_fail shape", lambda: bon_rlb([[0.0, 1.0]], 2, p_fail=[0.1] * 3), ["p_fail", "(1,)", "(3,)"]),
     ("bon_rlb p_fail text", lambda: bon_rlb([0.0, 1.0], 2, p_fail="half"), ["p_fail"]),
     ("bon_rlbp not 0/1", lambda: bon_rlbp([2.0, 1.0], 2), ["0 or 1", "2", "bon_rlbp"]),

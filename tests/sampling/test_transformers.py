@@ -7,11 +7,11 @@
 """
 
 import pytest
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiny
 from bestofn.errors import BestofnError, Interrupted
 from bestofn.sampling.samples import SamplingOptions, StopReason
 from bestofn.sampling.transformers import TransformersSampler, draw_token
@@ -41,7 +41,9 @@ def test_a_prompts_samples_do_not_depend_on_the_batch(family):
     model, tokenizer = tiny.model(family), tiny.tokenizer()
     options = SamplingOptions(num_samples=6, max_new_tokens=16)
     whole = TransformersSampler(model, tokenizer).sample(PROMPTS, options, KEYS)
-    alone = [TransformersSampler(model, tokenizer).sample([p], options, [k]) for p, k in zip(PROMPTS, KEYS, strict=True)]
+    alone = [
+        TransformersSampler(model, tokenizer).sample([p], options, [k]) for p, k in zip(PROMPTS, KEYS, strict=True)
+    ]
     tight = TransformersSampler(model, tokenizer, token_budget=64).sample(PROMPTS, options, KEYS)
     fewer = TransformersSampler(model, tokenizer).sample(
         PROMPTS, SamplingOptions(num_samples=2, max_new_tokens=16), KEYS
@@ -54,8 +56,12 @@ def test_a_prompts_samples_do_not_depend_on_the_batch(family):
 
 def test_shorter_limit_gives_prefixes():
     model, tokenizer = tiny.model(), tiny.tokenizer()
-    long = TransformersSampler(model, tokenizer).sample(PROMPTS, SamplingOptions(num_samples=4, max_new_tokens=20), KEYS)
-    short = TransformersSampler(model, tokenizer).sample(PROMPTS, SamplingOptions(num_samples=4, max_new_tokens=7), KEYS)
+    long = TransformersSampler(model, tokenizer).sample(
+        PROMPTS, SamplingOptions(num_samples=4, max_new_tokens=20), KEYS
+    )
+    short = TransformersSampler(model, tokenizer).sample(
+        PROMPTS, SamplingOptions(num_samples=4, max_new_tokens=7), KEYS
+    )
     assert torch.equal(long.tokens_BT[:, :7], short.tokens_BT)
 
 
@@ -168,5 +174,7 @@ def test_poll_interrupts_between_tokens():
 
     model, tokenizer = tiny.model(), tiny.tokenizer()
     with pytest.raises(Interrupted):
-        TransformersSampler(model, tokenizer).sample(PROMPTS, SamplingOptions(num_samples=2, max_new_tokens=9), KEYS, poll)
+        TransformersSampler(model, tokenizer).sample(
+            PROMPTS, SamplingOptions(num_samples=2, max_new_tokens=9), KEYS, poll
+        )
     assert len(calls) == 3

@@ -34,7 +34,7 @@ def write(path: Path, rows: list[Any] = ROWS) -> Path:
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.json"])
 def test_reads_every_form_alike(tmp_path: Path, name: str) -> None:
-    task = load_task("jsonl", path=str(write(tmp_path / name)))
+    task = load_task("jsonl", data=str(write(tmp_path / name)))
     assert isinstance(task, Task)
     problems = task.problems("all")
     assert [(p.prompt, p.reference, p.level, p.row) for p in problems] == [
@@ -45,32 +45,32 @@ def test_reads_every_form_alike(tmp_path: Path, name: str) -> None:
 
 def test_the_hold_out_is_seeded_disjoint_and_keeps_equal_prompts_together(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", ROWS + ROWS)
-    task = Jsonl(path=path, hold_out=0.2)
+    task = Jsonl(data=path, hold_out=0.2)
     train, test = task.problems("train"), task.problems("test")
     assert (len(train), len(test)) == (80, 20)
     assert not {p.prompt for p in train} & {p.prompt for p in test}
-    assert Jsonl(path=path, hold_out=0.2).problems("test") == test
-    assert Jsonl(path=path, hold_out=0.2, seed=1).problems("test") != test
+    assert Jsonl(data=path, hold_out=0.2).problems("test") == test
+    assert Jsonl(data=path, hold_out=0.2, seed=1).problems("test") != test
     with pytest.raises(BestofnError, match=r"no split 'test'.*train, all"):
-        Jsonl(path=path, hold_out=0).problems("test")
+        Jsonl(data=path, hold_out=0).problems("test")
     with pytest.raises(BestofnError, match="hold_out"):
-        Jsonl(path=path, hold_out=1.0)
+        Jsonl(data=path, hold_out=1.0)
 
 
 def test_splits_from_files(tmp_path: Path) -> None:
     train, test = write(tmp_path / "a.jsonl", ROWS[:30]), write(tmp_path / "b.jsonl", ROWS[30:])
-    for task in (Jsonl(path=train, test_path=test), Jsonl(path={"train": train, "test": str(test)})):
+    for task in (Jsonl(data=train, test_data=test), Jsonl(data={"train": train, "test": str(test)})):
         assert (len(task.problems("train")), len(task.problems("test"))) == (30, 20)
         assert not {p.id for p in task.problems("train")} & {p.id for p in task.problems("test")}
         with pytest.raises(BestofnError, match="did you mean 'train'"):
             task.problems("trian")
-    assert len(Jsonl(path=train, test_path=test, limit=7).problems("train")) == 7
+    assert len(Jsonl(data=train, test_data=test, limit=7).problems("train")) == 7
 
 
 def test_columns_template_and_stop(tmp_path: Path) -> None:
     rows = [{"question": "2+2?", "final": 4, "hint": "count", "id": "q1", "level": "Level 3"}]
     task = Jsonl(
-        path=write(tmp_path / "rows.jsonl", rows),
+        data=write(tmp_path / "rows.jsonl", rows),
         prompt="question",
         answer="final",
         template="{hint}: {prompt} \\boxed{} {{hint}}\n",
@@ -104,7 +104,7 @@ def test_malformed_data_is_refused_with_its_place(tmp_path: Path, content: bytes
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
     with pytest.raises(BestofnError, match=re.escape(phrase)) as caught:
-        Jsonl(path=path)
+        Jsonl(data=path)
     assert "\n" not in str(caught.value)
 
 
@@ -126,13 +126,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         ("folder.jsonl", "is a folder"),
     ]:
         with pytest.raises(BestofnError, match=phrase):
-            Jsonl(path=tmp_path / name)
+            Jsonl(data=tmp_path / name)
 
 
 def test_a_byte_order_mark_and_line_separators_in_texts_are_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes("\ufeff".encode() + '{"prompt": "a\u2028b\x85c", "answer": "b"}\r\n'.encode())
-    (problem,) = Jsonl(path=path).problems("all")
+    (problem,) = Jsonl(data=path).problems("all")
     assert problem.prompt == "a\u2028b\x85c"
 
 
@@ -154,7 +154,7 @@ def test_a_byte_order_mark_and_line_separators_in_texts_are_read(tmp_path: Path)
 )
 def test_options_are_checked(tmp_path: Path, options: dict[str, Any], phrase: str) -> None:
     with pytest.raises(BestofnError, match=re.escape(phrase)):
-        Jsonl(path=write(tmp_path / "rows.jsonl"), **options)
+        Jsonl(data=write(tmp_path / "rows.jsonl"), **options)
 
 
 def test_registry_names_the_nearest() -> None:
@@ -162,15 +162,15 @@ def test_registry_names_the_nearest() -> None:
     for name, options, phrase in [
         ("countdwon", {}, "did you mean 'countdown'"),
         ("countdown", {"sed": 1}, "no option 'sed', did you mean 'seed'"),
-        ("jsonl", {"path": "a", "promt": "q"}, "did you mean 'prompt'"),
-        ("jsonl", {}, "needs the option 'path'"),
+        ("jsonl", {"data": "a", "promt": "q"}, "did you mean 'prompt'"),
+        ("jsonl", {}, "needs the option 'data'"),
     ]:
         with pytest.raises(BestofnError, match=re.escape(phrase)):
             load_task(name, **options)
 
 
 def test_exact(tmp_path: Path) -> None:
-    task = Jsonl(path=write(tmp_path / "rows.jsonl", [{"prompt": "p", "answer": "two  words\n"}]))
+    task = Jsonl(data=write(tmp_path / "rows.jsonl", [{"prompt": "p", "answer": "two  words\n"}]))
     grades = task.grade(task.problems("all")[0], [" two words", "two\twords ", "Two words", "", "two"])
     assert [grade.reward for grade in grades] == [1, 1, 0, 0, 0]
     assert [grade.answer for grade in grades] == ["two words", "two words", "Two words", None, "two"]
@@ -214,12 +214,12 @@ def test_last_number_is_fast_on_hostile_texts() -> None:
 
 def test_last_number_grader(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{"prompt": "p", "answer": "2*21=42\n#### 42"}])
-    task = Jsonl(path=path, grader="last_number")
+    task = Jsonl(data=path, grader="last_number")
     grades = task.grade(task.problems("all")[0], ["The answer is 42.", "#### 42.00", "42 or 43", "none"])
     assert [grade.reward for grade in grades] == [1, 1, 0, 0]
     assert [grade.answer for grade in grades] == ["42", "42", "43", None]
     with pytest.raises(BestofnError, match="line 1: column 'answer' holds no number"):
-        Jsonl(path=write(tmp_path / "words.jsonl", [{"prompt": "p", "answer": "w"}]), grader="last_number")
+        Jsonl(data=write(tmp_path / "words.jsonl", [{"prompt": "p", "answer": "w"}]), grader="last_number")
 
 
 def test_a_grader_from_a_file_gets_the_row(tmp_path: Path) -> None:
@@ -227,15 +227,15 @@ def test_a_grader_from_a_file_gets_the_row(tmp_path: Path) -> None:
         "def length(row, completion):\n    return len(completion) == row['n']\nnot_callable = 3\n"
     )
     path = write(tmp_path / "rows.jsonl", [{"prompt": "p", "n": 2}])
-    task = Jsonl(path=path, grader=f"{tmp_path}/my_graders.py:length")
+    task = Jsonl(data=path, grader=f"{tmp_path}/my_graders.py:length")
     grades = task.grade(task.problems("all")[0], ["ab", "abc", ""])
     assert [grade.verdict for grade in grades] == [Verdict.PASSED, Verdict.FAILED, Verdict.FAILED]
     assert [grade.answer for grade in grades] == ["ab", "abc", None]
     with pytest.raises(BestofnError, match=r"has no function 'lenght', did you mean 'length'"):
-        Jsonl(path=path, grader=f"{tmp_path}/my_graders.py:lenght")
+        Jsonl(data=path, grader=f"{tmp_path}/my_graders.py:lenght")
     (tmp_path / "broken.py").write_text("raise SystemExit(3)\n")
     with pytest.raises(BestofnError, match="cannot be imported: SystemExit: 3"):
-        Jsonl(path=path, grader=f"{tmp_path}/broken.py:grade")
+        Jsonl(data=path, grader=f"{tmp_path}/broken.py:grade")
 
 
 def failing(row: dict[str, Any], completion: str) -> Any:

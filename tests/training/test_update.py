@@ -1,16 +1,16 @@
 """Contract of the update:
 
-1. the gradient equals that of the plain computation of −(1/PM) Σ A·log π + β·KL to 1e-5, for each model family, with the
-   prompt shared or not, whatever the micro-batch and the logits chunk;
+1. the gradient equals that of the plain computation of −(1/PM) Σ A·log π + β·KL to 1e-5, for each model family, with
+   the prompt shared or not, whatever the micro-batch and the logits chunk;
 2. samples of zero advantage outside the KL share are skipped, and that changes nothing;
 3. the anchor follows θ with its rate and shares frozen weights; with LoRA too.
 """
 
 import pytest
-import tiny
 import torch
 from accelerate import Accelerator
 
+import tiny
 from bestofn.errors import BestofnError, RunStopped
 from bestofn.sampling.samples import SamplingOptions
 from bestofn.sampling.transformers import TransformersSampler
@@ -72,7 +72,9 @@ def plain_gradient(model, samples, anchor, advantages_PM, beta, temperature, num
                 for name, p in model.named_parameters():
                     if name in own:
                         p.data = anchor.tensors[name]
-                ref = (model(ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float() / temperature).log_softmax(-1)
+                ref = (model(ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float() / temperature).log_softmax(
+                    -1
+                )
                 for name, p in model.named_parameters():
                     if name in own:
                         p.data = own[name]
@@ -135,9 +137,7 @@ def test_zero_advantages_are_skipped_without_a_trace(beta):
     model.zero_grad(set_to_none=True)
     sums = updater.accumulate(samples, advantages(zeros=True), kl_coef=beta, num_prompts=3)
     assert_same_gradient(model, expected)
-    computed = sum(
-        int(n) for b, n in enumerate(samples.lengths_B) if (b % M) % 2 == 1 or (beta > 0 and b % M < 3)
-    )
+    computed = sum(int(n) for b, n in enumerate(samples.lengths_B) if (b % M) % 2 == 1 or (beta > 0 and b % M < 3))
     assert sums.tokens == computed
 
 
@@ -197,7 +197,7 @@ def test_anchor_is_the_moving_average(lora):
 
 
 def test_step_improves_what_it_was_told_to():
-    model, samples, updater, _ = set_up("qwen2")
+    _, samples, updater, _ = set_up("qwen2")
     a = advantages()
     before = updater.accumulate(samples, a, kl_coef=0.0, num_prompts=3).policy
     for _ in range(5):

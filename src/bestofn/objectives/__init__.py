@@ -74,7 +74,8 @@ def advantages(name: str, rewards: Any, scores: Any = None, n: int | None = None
     function = get(name)
     given: dict[str, Any] = {"scores": scores, "n": n, **options}
     taken = inspect.signature(function).parameters
-    return function(rewards, **{key: value for key, value in given.items() if key in taken and value is not None})
+    required = {key for key, parameter in taken.items() if parameter.default is parameter.empty}
+    return function(rewards, **{k: v for k, v in given.items() if k in taken and (v is not None or k in required)})
 
 
 __all__ = [

@@ -24,7 +24,9 @@ def as_samples(values: Any, name: str, min_samples: int = 1) -> Tensor:
         # torch reads lists as float32, which ties scores that differ; NumPy reads them as they are.
         samples = (values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))).detach()
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be an array of numbers of shape (..., M), got {type(values).__name__}.") from error
+        raise ValueError(
+            f"{name} must be an array of numbers of shape (..., M), got {type(values).__name__}."
+        ) from error
     if samples.is_complex():
         raise ValueError(f"{name} must be real numbers, got dtype {samples.dtype}.")
     if samples.ndim == 0:
@@ -32,7 +34,7 @@ def as_samples(values: Any, name: str, min_samples: int = 1) -> Tensor:
     if samples.shape[-1] < min_samples:
         raise ValueError(f"{name} has {samples.shape[-1]} samples per prompt, needs at least {min_samples}.")
     if samples.is_floating_point() and bool(samples.isnan().any()):
-        raise ValueError(f"{name} holds NaN; every sample needs a number (drop or re-grade the ones that have none).")
+        raise ValueError(f"{name} holds NaN; every entry needs a number (drop or re-grade the samples that have none).")
     return samples
 
 
@@ -61,12 +63,14 @@ def as_scores(scores: Any, rewards: Tensor) -> Tensor:
     """Verifier scores of the rewards' shape, in their own dtype: they are only ever compared (±inf is allowed)."""
     samples = as_samples(scores, "scores")
     if samples.shape != rewards.shape:
-        raise ValueError(f"scores and rewards need the same shape, got {tuple(samples.shape)} and {tuple(rewards.shape)}.")
+        raise ValueError(
+            f"scores and rewards need the same shape, got {tuple(samples.shape)} and {tuple(rewards.shape)}."
+        )
     return samples.to(rewards.device)
 
 
-def check_budget(n: Any, num_samples: int, *, smallest: int = 1, spare: int = 0, what: str = "n") -> int:
-    """Check the Best-of-N budget against the M samples at hand.
+def check_budget(n: Any, num_samples: int | None, *, smallest: int = 1, spare: int = 0, what: str = "n") -> int:
+    """Check the Best-of-N budget against the M samples at hand (None: any number of samples will do).
 
     Raises:
         ValueError: n is no integer, is below ``smallest``, or n + ``spare`` exceeds M.
@@ -76,9 +80,11 @@ def check_budget(n: Any, num_samples: int, *, smallest: int = 1, spare: int = 0,
     n = int(n.__index__())
     if n < smallest:
         raise ValueError(f"{what} must be at least {smallest}, got {n}.")
-    if n + spare > num_samples:
+    if num_samples is not None and n + spare > num_samples:
         extra = f" (this estimator needs {what} + {spare} samples)" if spare else ""
-        raise ValueError(f"{what} = {n} is more than the {num_samples} samples per prompt allow{extra}: draw more or lower it.")
+        raise ValueError(
+            f"{what} = {n} is more than the {num_samples} samples per prompt allow{extra}: draw more or lower it."
+        )
     return n
 
 
@@ -87,6 +93,26 @@ def as_advantages(advantages: Tensor, rewards: Any) -> Tensor:
     if not isinstance(rewards, Tensor):
         rewards = torch.from_numpy(np.array(rewards))
     return advantages.to(rewards.dtype if rewards.is_floating_point() else torch.float64)
+
+
+def as_per_prompt(values: Any, rewards: Tensor, name: str) -> Tensor:
+    """One value per prompt as float64 of shape (..., 1), from a number or an array of shape (...) or (..., 1).
+
+    Raises:
+        ValueError: no numbers, NaN or infinite, or a shape that does not fit the rewards'.
+    """
+    given = as_samples(np.atleast_1d(values) if not isinstance(values, Tensor) else torch.atleast_1d(values), name)
+    if bool(given.isinf().any()):
+        raise ValueError(f"{name} holds an infinite value; it needs one finite number per prompt.")
+    given = given.to(rewards.device, torch.float64)
+    leading = rewards.shape[:-1]
+    if given.shape == (*leading, 1):
+        return given
+    if given.numel() == 1:
+        return given.reshape(()).expand(*leading, 1)
+    if given.shape == leading:
+        return given.unsqueeze(-1)
+    raise ValueError(f"{name} needs one value per prompt, shape {tuple(leading)}, got {tuple(given.shape)}.")
 
 
 def as_failure_rate(p_fail: Any, rewards: Tensor, clip: tuple[float, float]) -> Tensor:
@@ -100,14 +126,10 @@ def as_failure_rate(p_fail: Any, rewards: Tensor, clip: tuple[float, float]) -> 
     if p_fail is None:
         estimate = 1.0 - rewards.mean(-1, keepdim=True)
     else:
-        estimate = torch.as_tensor(p_fail, device=rewards.device).detach().to(torch.float64)
-        if estimate.shape != (*rewards.shape[:-1], 1):
-            try:
-                estimate = estimate.expand(rewards.shape[:-1]).unsqueeze(-1)
-            except RuntimeError as error:
-                raise ValueError(
-                    f"p_fail needs one value per prompt, shape {tuple(rewards.shape[:-1])}, got {tuple(estimate.shape)}."
-                ) from error
-        if bool((estimate.isnan() | (estimate < 0) | (estimate > 1)).any()):
-            raise ValueError("p_fail must lie in [0, 1]: it is the probability that one sample fails.")
+        estimate = as_per_prompt(p_fail, rewards, "p_fail")
+        outside = estimate[(estimate < 0) | (estimate > 1)]
+        if outside.numel():
+            raise ValueError(
+                f"p_fail is the probability that one sample fails and must lie in [0, 1], got {outside[0]:g}."
+            )
     return estimate.clamp(*clip)

@@ -44,7 +44,8 @@ def passk_training(rewards: Any, n: int) -> Tensor:
         ρ = 1 − C(M−c, n)/C(M, n),  σ = √(ρ(1−ρ))
         A_i = (1−ρ)/σ if correct, (1 − ρ − C(M−c−1, n−1)/C(M−1, n−1))/σ if wrong;  0 where σ = 0
 
-    Optimises (2/N) arcsin √pass@N up to the bias of σ̂ (w(s) = q^{N/2−1}/√(1−q^N)); A·σ·n/(M−n) times M is the LOO advantage.
+    Optimises (2/N) arcsin √pass@N up to the bias of σ̂ (w(s) = q^{N/2−1}/√(1−q^N)). A·σ·n/(M−n) times M is the LOO
+    advantage of :func:`pkpo`.
 
     Args:
         rewards: (..., M), 0 or 1.
@@ -57,7 +58,8 @@ def passk_training(rewards: Any, n: int) -> Tensor:
         ValueError: rewards other than 0 and 1, or n outside 1..M.
 
     References:
-        Chen et al., "Pass@k Training for Adaptively Balancing Exploration and Exploitation", arXiv 2508.10751, eq. 11–15.
+        Chen et al., "Pass@k Training for Adaptively Balancing Exploration and Exploitation of LLMs", arXiv 2508.10751,
+        eq. 11–15.
     """
     samples = as_binary_rewards(rewards, "passk_training")
     m = samples.shape[-1]
@@ -68,5 +70,3 @@ def passk_training(rewards: Any, n: int) -> Tensor:
     sigma = (all_fail * (1 - all_fail)).clamp(min=0).sqrt()
     advantages = torch.where(samples == 1, all_fail, all_fail - others_fail) / torch.where(sigma > 0, sigma, 1.0)
     return as_advantages(torch.where(sigma > 0, advantages, 0.0), rewards)
-
-

@@ -109,7 +109,8 @@ def dr_grpo(rewards: Any) -> Tensor:
 def maxrl(rewards: Any) -> Tensor:
     """Maximum-likelihood RL.   A_i = (R_i − R̄) / R̄, zero where every sample of the prompt failed
 
-    For 0/1 rewards w(s) = (1 − q^M)/s: the order-M truncation of log s, Σ_{k≤M} −q^k/k. Unbiased for that truncation.
+    For 0/1 rewards w(s) = (1 − q^{M−1})/s: it is unbiased for the truncation of log s at order M − 1, Σ_{k<M} −q^k/k
+    (subtracting the mean costs one order: without it the first M terms would be met).
 
     Args:
         rewards: (..., M ≥ 2), none negative.

@@ -50,7 +50,7 @@ def draw_winners(scores: Any, n: int, generator: torch.Generator | None = None) 
 
 
 def winner_advantages(
-    name: Literal["bon_rl", "bon_rl_variational", "bon_rlb", "bon_rlbp"],
+    name: str,
     rewards: Any,
     scores: Any,
     n: int,
@@ -71,7 +71,7 @@ def winner_advantages(
     mean of the prompt's other winners, or 1 − p^N if there is only one. They are consistent in M, not unbiased.
 
     Args:
-        name: one of the four.
+        name: one of the four, ``WINNER_OBJECTIVES``.
         rewards, scores: (..., M).
         n: N.
         winners: (..., G) from :func:`draw_winners`.
@@ -89,9 +89,16 @@ def winner_advantages(
     """
     if name not in WINNER_OBJECTIVES:
         raise ValueError(f"draw: winner is defined for {', '.join(WINNER_OBJECTIVES)}, not for {name!r}.")
+    if sign not in ("exact", "published"):
+        raise ValueError(f"sign must be 'exact' or 'published', got {sign!r}.")
     is_closed = name in ("bon_rlb", "bon_rlbp")
     samples = as_binary_rewards(rewards, name) if is_closed else as_rewards(rewards)
     m, num_draws = samples.shape[-1], winners.shape[-1]
+    n = check_budget(n, m)
+    if winners.shape[:-1] != samples.shape[:-1] or num_draws == 0 or not bool(((winners >= 0) & (winners < m)).all()):
+        raise ValueError(
+            f"winners must be indices below M = {m}, shape {(*samples.shape[:-1], 'G')}, got {tuple(winners.shape)}."
+        )
     won = samples.gather(-1, winners)
     if is_closed:
         p = as_failure_rate(p_fail, samples, clip)
@@ -119,7 +126,7 @@ def winner_advantages(
 
 
 def _exact_score(is_at_most: Tensor, is_below: Tensor, n: int) -> Tensor:
-    """M · coefficients of ∇log π(y_j) in ∇ log[(p_≤^N − p_<^N)/(p_≤ − p_<)], with p_≤, p_< the shares of the M samples."""
+    """M · coefficients of ∇log π(y_j) in ∇ log[(p_≤^N − p_<^N)/(p_≤ − p_<)]; p_≤, p_< are shares of the M samples."""
     upto, below = is_at_most.mean(-1, keepdim=True), is_below.mean(-1, keepdim=True)
     spread = upto**n - below**n
     gap = upto - below  # at least 1/M: the winner itself

@@ -40,7 +40,9 @@ class Graded:
         return [[grade.answer for grade in row] for row in self.grades]
 
 
-def grade_all(task: Task, problems: Sequence[Problem], texts: Sequence[Sequence[str]], poll: Poll | None) -> list[list[Grade]]:
+def grade_all(
+    task: Task, problems: Sequence[Problem], texts: Sequence[Sequence[str]], poll: Poll | None
+) -> list[list[Grade]]:
     """Grade P × M completions, problem by problem.
 
     Raises:
@@ -52,7 +54,9 @@ def grade_all(task: Task, problems: Sequence[Problem], texts: Sequence[Sequence[
             poll()
         row = task.grade(problem, completions)
         if len(row) != len(completions):
-            raise RunStopped(f"The grader of task {task.name} returned {len(row)} grades for {len(completions)} completions.")
+            raise RunStopped(
+                f"The grader of task {task.name} returned {len(row)} grades for {len(completions)} completions."
+            )
         grades.append(row)
     return grades
 
@@ -72,7 +76,11 @@ def score_all(
     if [len(row) for row in scores] != [len(row) for row in texts]:
         raise RunStopped(f"The verifier {verifier.name} did not return one score per completion.")
     is_known = [[g.verdict is not Verdict.GRADER_ERROR for g in row] for row in grades]
-    if any(math.isnan(s) and known for row, k in zip(scores, is_known, strict=True) for s, known in zip(row, k, strict=True)):
+    if any(
+        math.isnan(s) and known
+        for row, k in zip(scores, is_known, strict=True)
+        for s, known in zip(row, k, strict=True)
+    ):
         raise RunStopped(f"The verifier {verifier.name} returned NaN; every completion needs a number.")
     # The oracle has no score for what could not be graded: last place, never the winner over anything graded.
     return [[-math.inf if math.isnan(s) else s for s in row] for row in scores]
@@ -105,4 +113,6 @@ def collect(
         batch = list(problems[start : start + batch_size])
         samples = sampler.sample([p.prompt for p in batch], options, [(*key, p.id) for p in batch], poll)
         grades = grade_all(task, batch, samples.texts, poll)
-        yield Graded(problems=batch, samples=samples, grades=grades, scores=score_all(verifier, batch, samples.texts, grades))
+        yield Graded(
+            problems=batch, samples=samples, grades=grades, scores=score_all(verifier, batch, samples.texts, grades)
+        )

@@ -105,10 +105,12 @@ class PoolWriter:
                 try:
                     entry = json.loads(line)
                 except ValueError:
-                    raise BestofnError(f"{self.partial} is damaged at line {number + 1}: delete it to start anew.") from None
+                    raise BestofnError(
+                        f"{self.partial} is damaged at line {number + 1}: delete it to start anew."
+                    ) from None
                 if number == 0 and entry.get("settings") != json.loads(json.dumps(self.settings)):
                     raise BestofnError(
-                        f"{self.partial} was begun with other settings: finish it with those, or delete it to start anew."
+                        f"{self.partial} was begun with other settings: finish it with those, or delete it."
                     )
                 if number > 0:
                     done.add(entry["rows"][0]["problem_id"])
@@ -133,7 +135,7 @@ class PoolWriter:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise RunStopped(
-                f"{self.partial} could not be written: {error.strerror}; free some space and run the same command again."
+                f"{self.partial} could not be written: {error.strerror}; free some space and run this again."
             ) from error
 
     def finish(self, order: Iterable[str]) -> Path:
@@ -166,8 +168,17 @@ def _write_parquet(path: Path, rows: list[dict[str, Any]], settings: Mapping[str
     import pyarrow.parquet as pq
 
     text, number, integer = pa.string(), pa.float64(), pa.int64()
-    types = {"sample": integer, "level": integer, "num_tokens": integer, "reward": number, "score": number, "logprob": number}
-    schema = pa.schema([(name, types.get(name, text)) for name in COLUMNS], metadata={"bestofn": json.dumps(dict(settings))})
+    types = {
+        "sample": integer,
+        "level": integer,
+        "num_tokens": integer,
+        "reward": number,
+        "score": number,
+        "logprob": number,
+    }
+    schema = pa.schema(
+        [(name, types.get(name, text)) for name in COLUMNS], metadata={"bestofn": json.dumps(dict(settings))}
+    )
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
 
 
@@ -195,12 +206,16 @@ def read_pool(path: Path) -> Pool:
         raise BestofnError(f"{path} holds no rows.")
     missing = [name for name in REQUIRED if name not in rows[0]]
     if missing:
-        raise BestofnError(f"{path} has no column {missing[0]!r}; a pool needs {' and '.join(REQUIRED)}, it has {', '.join(rows[0])}.")
+        raise BestofnError(
+            f"{path} has no column {missing[0]!r}; a pool needs {' and '.join(REQUIRED)}, it has {', '.join(rows[0])}."
+        )
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(str(row["problem_id"]), []).append(row)
     sizes = sorted({len(group) for group in groups.values()})
     if len(sizes) > 1:
-        raise BestofnError(f"{path} has problems with {sizes[0]} and with {sizes[-1]} samples; a pool has the same number for each.")
+        raise BestofnError(
+            f"{path} has problems with {sizes[0]} and with {sizes[-1]} samples; a pool has the same number for each."
+        )
     columns = {name: [[row.get(name) for row in group] for group in groups.values()] for name in rows[0]}
     return Pool(problem_ids=list(groups), columns=columns, settings=settings)

@@ -65,7 +65,7 @@ class Samples:
     lengths_B: Tensor
     """int64 (B,), tokens of each completion, ≥ 1."""
     logprobs_BT: Tensor
-    """float32 (B, T), log π_T of each drawn token (all of the vocabulary, at the sampling temperature); 0 on padding."""
+    """float32 (B, T), log π_T of each drawn token (at the sampling temperature, before top-p); 0 on padding."""
     stops: list[StopReason]
     """B reasons."""
     texts: list[list[str]] = field(repr=False)
@@ -85,7 +85,11 @@ class Sampler(Protocol):
     """π → M completions per prompt."""
 
     def sample(
-        self, prompts: Sequence[str], options: SamplingOptions, keys: Sequence[tuple[object, ...]], poll: Poll | None = None
+        self,
+        prompts: Sequence[str],
+        options: SamplingOptions,
+        keys: Sequence[tuple[object, ...]],
+        poll: Poll | None = None,
     ) -> Samples:
         """Draw ``options.num_samples`` completions of each prompt.
 

@@ -1,4 +1,4 @@
-"""Counter-based randomness: every draw has its own seed, so sampling has no state to save and any draw can be replayed."""
+"""Counter-based randomness: every draw has its own seed: no state to save, and any draw can be replayed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Sampling from any Hugging Face causal LM in this process.
 
-A prompt is computed once; its cache is then shared by its M samples. Completions that ended leave the batch. Tokens are
-drawn by inverting the cumulative distribution at a uniform number that belongs to (key, sample, token), so what a prompt
-yields does not depend on the batch it sits in (up to the rounding of the matrix products).
+A prompt is computed once; its cache is then shared by its M samples. Completions that ended leave the batch. Tokens
+are drawn by inverting the cumulative distribution at a uniform number that belongs to (key, sample, token), so what a
+prompt yields does not depend on the batch it sits in (up to the rounding of the matrix products).
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ class TransformersSampler:
         self.token_budget = token_budget
 
     def sample(
-        self, prompts: Sequence[str], options: SamplingOptions, keys: Sequence[tuple[object, ...]], poll: Poll | None = None
+        self,
+        prompts: Sequence[str],
+        options: SamplingOptions,
+        keys: Sequence[tuple[object, ...]],
+        poll: Poll | None = None,
     ) -> Samples:
         """Draw M completions of each prompt; see :meth:`bestofn.sampling.samples.Sampler.sample`."""
         encoded = encode_prompts(self.model, self.tokenizer, prompts, options.max_new_tokens)
@@ -76,7 +80,7 @@ class TransformersSampler:
     def _batches(
         self, encoded: list[list[int]], options: SamplingOptions, keys: Sequence[tuple[object, ...]], poll: Poll | None
     ) -> Iterator[tuple[Tensor, Drawn]]:
-        """Prompts in batches of similar length within the budget; a prompt too large for it in several runs of samples."""
+        """Prompts of similar length, within the budget; one too large for it in several runs of samples."""
         m = options.num_samples
         by_length = sorted(range(len(encoded)), key=lambda p: len(encoded[p]))
         while by_length:
@@ -108,7 +112,12 @@ class TransformersSampler:
         return out.past_key_values, mask, out.logits[:, -1]
 
     def _decode(
-        self, prefill: tuple[Any, Tensor, Tensor], owner: Tensor, draws_BT: Tensor, options: SamplingOptions, poll: Poll | None
+        self,
+        prefill: tuple[Any, Tensor, Tensor],
+        owner: Tensor,
+        draws_BT: Tensor,
+        options: SamplingOptions,
+        poll: Poll | None,
     ) -> Drawn:
         """Decode one row per entry of ``owner`` (the prompt it continues) from the shared prompt cache."""
         device = self.model.device
@@ -214,8 +223,8 @@ def encode_prompts(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_t
             raise BestofnError(f"The prompt {text[:60]!r} has no tokens; a prompt needs at least one.")
         if len(ids) + max_new_tokens > context:
             raise BestofnError(
-                f"The prompt {text[:60]!r}… has {len(ids)} tokens; with {max_new_tokens} new ones that is more than the "
-                f"model's context of {context}: shorten the prompt or lower sampling.max_new_tokens."
+                f"The prompt {text[:60]!r}… has {len(ids)} tokens; with {max_new_tokens} new ones that is more than "
+                f"the model's context of {context}: shorten the prompt or lower sampling.max_new_tokens."
             )
     return encoded
 

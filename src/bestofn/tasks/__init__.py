@@ -27,6 +27,11 @@ def names() -> list[str]:
     return sorted(_TASKS)
 
 
+def describe() -> dict[str, str]:
+    """Each task's name and what it is, in one line."""
+    return {name: (inspect.getdoc(_TASKS[name]) or "").splitlines()[0] for name in names()}
+
+
 def load_task(name: str, **options: Any) -> Task:
     """Build a task from its name and options, as a recipe writes them.
 

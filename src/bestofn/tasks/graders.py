@@ -7,22 +7,17 @@ reward NaN.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import math
 import re
-import sys
 from collections import deque
 from collections.abc import Callable
 from difflib import get_close_matches
 from fractions import Fraction
-from hashlib import sha256
 from numbers import Real
-from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeAlias
 
 from bestofn.errors import BestofnError
+from bestofn.grading.functions import load_function
 from bestofn.grading.verdict import Grade, Verdict
 from bestofn.tasks.base import Problem
 
@@ -101,35 +96,7 @@ def load_user_grader(spec: str) -> UserGrader:
         raise BestofnError(
             f"no grader {spec!r}{hint}; there are exact, last_number, and your own: module:function or file.py:function"
         )
-    module = _import_source(source, spec)
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        candidates = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        near = get_close_matches(attribute, candidates, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        raise BestofnError(f"grader {spec!r}: {source} has no function {attribute!r}{hint}")
-    return function
-
-
-def _import_source(source: str, spec: str) -> ModuleType:
-    try:
-        if not source.endswith(".py"):
-            return importlib.import_module(source)
-        path = Path(source).expanduser().resolve()
-        if not path.is_file():
-            raise BestofnError(f"grader {spec!r}: there is no file {source}")
-        name = f"bestofn_user_grader_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
-        module_spec = importlib.util.spec_from_file_location(name, path)
-        assert module_spec is not None
-        assert module_spec.loader is not None
-        module = importlib.util.module_from_spec(module_spec)
-        sys.modules[name] = module  # dataclasses and pickle look a function's module up here
-        module_spec.loader.exec_module(module)
-        return module
-    except BestofnError:
-        raise
-    except (Exception, SystemExit) as error:  # the user's module: it may fail in any way
-        raise BestofnError(f"grader {spec!r} cannot be imported: {type(error).__name__}: {error}") from error
+    return load_function(spec, what="grader")
 
 
 def _to_grade(result: Any, completion: str) -> Grade:

@@ -45,7 +45,7 @@ class Jsonl(RowsTask):
     """A task from files of rows.
 
     Args:
-        path: a ``.jsonl`` or ``.json`` file (a list of objects), either also as ``.gz``; or a file for each split, as
+        data: a ``.jsonl`` or ``.json`` file (a list of objects), either also as ``.gz``; or a file for each split, as
             in ``{"train": "a.jsonl", "test": "b.jsonl"}``. One file makes the splits ``train``, ``test`` (held out)
             and ``all``.
         prompt: the column with the question.
@@ -56,7 +56,7 @@ class Jsonl(RowsTask):
             function of (row, completion): ``module:function``, ``path/to/file.py:function`` or, from Python, the
             function itself. It returns a bool, a finite number (above 0 counts as passed) or a ``Grade``; if it fails,
             the verdict is a grader error.
-        test_path: a file for ``test``; then all of ``path`` is ``train`` and nothing is held out.
+        test_data: a file for ``test``; then all of ``data`` is ``train`` and nothing is held out.
         hold_out: share of the distinct prompts of a single file that goes to ``test``.
         seed: chooses them.
         limit: use at most so many problems of each split, the first ones.
@@ -70,12 +70,12 @@ class Jsonl(RowsTask):
     def __init__(
         self,
         *,
-        path: FilePath | Mapping[str, FilePath],
+        data: FilePath | Mapping[str, FilePath],
         prompt: str = "prompt",
         answer: str | None = "answer",
         template: str = "{prompt}",
         grader: str | UserGrader = "exact",
-        test_path: FilePath | None = None,
+        test_data: FilePath | None = None,
         hold_out: float = 0.1,
         seed: int = 0,
         limit: int | None = None,
@@ -89,14 +89,14 @@ class Jsonl(RowsTask):
         is_answer_needed = is_built_in or answer not in ("answer", None)
         columns = _Columns(prompt, answer, template, is_answer_needed, grader == "last_number")
         splits: dict[str, list[Problem]]
-        if isinstance(path, Mapping):
-            if test_path is not None:
-                raise BestofnError("test_path is for a single path; name the test file in path instead")
-            splits = {split: columns.problems(file, split) for split, file in path.items()}
-        elif test_path is not None:
-            splits = {"train": columns.problems(path, "train"), "test": columns.problems(test_path, "test")}
+        if isinstance(data, Mapping):
+            if test_data is not None:
+                raise BestofnError("test_data is for a single file; name the test file in data instead")
+            splits = {split: columns.problems(file, split) for split, file in data.items()}
+        elif test_data is not None:
+            splits = {"train": columns.problems(data, "train"), "test": columns.problems(test_data, "test")}
         else:
-            splits = split_problems(columns.problems(path, "row"), hold_out=hold_out, seed=seed)
+            splits = split_problems(columns.problems(data, "row"), hold_out=hold_out, seed=seed)
         super().__init__(
             {split: problems[:limit] for split, problems in splits.items()},
             _resolve_grader(grader),

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or not there.
 
 A checkpoint is a folder ``step_000123``: tensors as safetensors, everything else as JSON, no pickle. It is written as
-``.tmp-…``, each file fsynced, ``MANIFEST.json`` (name, size and SHA-256 of each file) last, then renamed: the final name
-says it is complete. ``latest`` is computed, not stored. A damaged newest one is reported and the one before is used.
+``.tmp-…``, each file fsynced, ``MANIFEST.json`` (name, size and SHA-256 of each file) last, then renamed: the final
+name says it is complete. ``latest`` is computed, not stored. A damaged newest one is reported and the one before used.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error)
         raise RunStopped(
-            f"The checkpoint of step {step} could not be written to {folder}: {reason}; earlier checkpoints are intact: "
+            f"The checkpoint of step {step} could not be written to {folder}: {reason}; earlier ones are intact: "
             "free some space and start the same command again."
         ) from error
     for old in steps(folder)[:-keep]:
@@ -108,17 +108,21 @@ def load_latest(folder: Path, recipe_hash: str) -> Checkpoint | None:
             manifest = verify(path)
         except ValueError as error:
             damaged.append(path.name)
-            warnings.warn(f"Checkpoint {path} is damaged ({error}); using the one before.", DamagedCheckpoint, stacklevel=2)
+            warnings.warn(
+                f"Checkpoint {path} is damaged ({error}); using the one before.", DamagedCheckpoint, stacklevel=2
+            )
             continue
         if manifest["recipe_hash"] != recipe_hash:
             raise RunStopped(
-                f"{path} was made with other settings: continue with the recipe.yaml of that run, or choose another run folder."
+                f"{path} was made with other settings: use that run's recipe.yaml, or choose another run folder."
             )
         tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         return Checkpoint(tensors=tensors, state=state, recipe_hash=recipe_hash)
     if damaged:
-        raise RunStopped(f"All checkpoints in {folder} are damaged ({', '.join(damaged)}): move them away to start anew.")
+        raise RunStopped(
+            f"All checkpoints in {folder} are damaged ({', '.join(damaged)}): move them away to start anew."
+        )
     return None
 
 

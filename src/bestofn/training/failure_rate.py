@@ -67,7 +67,7 @@ class FailureRates:
             logits = self.head(self.lm.prompt_features(samples.prompts)).squeeze(-1)
             loss = nn.functional.binary_cross_entropy_with_logits(logits, failed_P.float().to(logits.device))
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             if accelerator.num_processes > 1:
                 for parameter in self.head.parameters():
                     assert parameter.grad is not None

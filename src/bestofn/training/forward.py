@@ -1,8 +1,8 @@
 """The policy on completions: hidden states first, logits only in chunks.
 
 The prompt is computed once and its cache shared by all samples that continue it, under autograd: the samples' backward
-passes leave their gradients at the cache, and one backward pass through the prompts takes them further. Where that cannot
-be (gradient checkpointing switches the cache off), prompt and completion are run together.
+passes leave their gradients at the cache, and one backward pass through the prompts takes them further. Where that
+cannot be (gradient checkpointing switches the cache off), prompt and completion are run together.
 
 Shapes: ``_P`` distinct prompts, ``_R`` rows (samples), ``_T`` tokens, ``H`` hidden, ``V`` vocabulary.
 """
@@ -172,4 +172,4 @@ def disable_dropout(model: torch.nn.Module) -> None:
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010 - not an attribute that nn.Module knows

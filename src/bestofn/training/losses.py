@@ -99,7 +99,9 @@ def backward_through_head(
             sums.entropy -= float((logprobs.exp() * logprobs).sum())
         sums.tokens += len(hidden)
         if has_kl:
-            assert kl_weight_N is not None and ref_place_N is not None and reference is not None
+            assert kl_weight_N is not None
+            assert ref_place_N is not None
+            assert reference is not None
             rows = kl_weight_N[part].nonzero().squeeze(-1)
             if len(rows):
                 ref_hidden = reference.hidden_NH[ref_place_N[part][rows]]
@@ -109,7 +111,7 @@ def backward_through_head(
                 kl = ((own.exp() * (own - ref)).sum(-1) * kl_weight_N[part][rows]).sum()
                 loss = loss + kl_coef * kl
                 sums.kl += float(kl.detach())
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert hidden.grad is not None
         grad_NH[part] = hidden.grad
         sums.policy += float(policy.detach())

@@ -21,7 +21,9 @@ METRICS = "metrics.jsonl"
 class RunLog:
     """Appends rows to ``metrics.jsonl`` and shows progress: a bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, folder: Path, total_steps: int, *, label: str, is_quiet: bool = False, trackers: Any = None) -> None:
+    def __init__(
+        self, folder: Path, total_steps: int, *, label: str, is_quiet: bool = False, trackers: Any = None
+    ) -> None:
         """
         Args:
             folder: the run folder.
@@ -74,7 +76,7 @@ class RunLog:
         os.replace(temporary, self.path)
 
     def has_evaluation(self, step: int) -> bool:
-        """Whether ``metrics.jsonl`` holds an evaluation at this step (a run may be stopped between step and evaluation)."""
+        """Whether ``metrics.jsonl`` holds an evaluation at this step (a run may be stopped between the two)."""
         if not self.path.exists():
             return False
         rows = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
@@ -92,7 +94,9 @@ class RunLog:
         elif not self.is_quiet and (step % max(self.total_steps // 20, 1) == 0 or step == self.total_steps):
             rate = (time.monotonic() - self._started) / (step - self._first_step)
             left = int(rate * (self.total_steps - step))
-            print(f"{self.label} {step}/{self.total_steps}  {numbers}  {left // 60}:{left % 60:02d} left", file=sys.stderr)
+            print(
+                f"{self.label} {step}/{self.total_steps}  {numbers}  {left // 60}:{left % 60:02d} left", file=sys.stderr
+            )
         if self.trackers is not None:
             flat = {key: value for key, value in row.items() if isinstance(value, (int, float))}
             flat |= {f"seconds/{name}": value for name, value in row["seconds"].items()}

@@ -39,12 +39,12 @@ def check_objective(recipe: Recipe) -> None:
     try:
         if objective.draw == "winner":
             winners = objectives.draw_winners(zeros, objective.n)
-            objectives.winner_advantages(objective.name, zeros, zeros, objective.n, winners)  # type: ignore[arg-type]
+            objectives.winner_advantages(objective.name, zeros, zeros, objective.n, winners)
         else:
             objectives.advantages(objective.name, zeros, zeros, objective.n, baseline=objective.baseline)
     except ValueError as error:
         raise BestofnError(
-            f"objective {objective.name} with n = {objective.n} and sampling.samples = {recipe.sampling.samples}: {error}"
+            f"objective {objective.name}, n = {objective.n}, sampling.samples = {recipe.sampling.samples}: {error}"
         ) from None
 
 
@@ -71,12 +71,14 @@ def problems_of(task: Task, split: str) -> list[Problem]:
 
 
 def eval_problems_of(task: Task, recipe: Recipe) -> list[Problem]:
-    """The first ``eval.problems`` problems of the evaluation split (``validation`` where there is one, else ``test``)."""
+    """The first ``eval.problems`` of the evaluation split (``validation`` where there is one, else ``test``)."""
     split = recipe.eval.split
     if split is None:
         split = next((name for name in ("validation", "test") if name in task.splits), None)
     if split is None:
-        raise BestofnError(f"Task {task.name} has only {', '.join(task.splits)}: set eval.split to one, or eval.every=0.")
+        raise BestofnError(
+            f"Task {task.name} has only {', '.join(task.splits)}: set eval.split to one, or eval.every=0."
+        )
     return problems_of(task, split)[: recipe.eval.problems]
 
 
@@ -161,7 +163,9 @@ def run_folder(recipe: Recipe, is_main: bool) -> Iterator[Path]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise BestofnError(f"Another process is training in {folder}: wait for it, stop it, or choose another run=…") from None
+        raise BestofnError(
+            f"Another process is training in {folder}: wait for it, stop it, or choose another run=…"
+        ) from None
     try:
         if not any((folder / "checkpoints").glob("step_*")):
             write_atomically(folder / "recipe.yaml", recipe.to_yaml())
@@ -180,7 +184,9 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
         try:
             base = model.get_base_model()
             state = {
-                name.replace(".base_layer", ""): tensor for name, tensor in base.state_dict().items() if "lora_" not in name
+                name.replace(".base_layer", ""): tensor
+                for name, tensor in base.state_dict().items()
+                if "lora_" not in name
             }
             base.save_pretrained(temporary, state_dict=state)
         finally:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from bestofn import objectives
+from bestofn import objectives, verifiers
 from bestofn.config import Recipe
 from bestofn.errors import Interrupted, RunStopped
 from bestofn.evaluation import Evaluation, evaluate_pool
@@ -37,13 +38,15 @@ class Trainer:
     """Fine-tunes one model by one recipe (Chow et al., arXiv 2412.15287, and the rivals, by ``objective.name``)."""
 
     def __init__(
-        self, recipe: Recipe, *, task: Task | None = None, verifier: Verifier | None = None,
+        self, recipe: Recipe, *, task: Task | None = None,
+        verifier: Verifier | Callable[[Problem, str], float] | None = None,
         model: Any = None, tokenizer: Any = None, is_quiet: bool = False,
     ) -> None:  # fmt: skip
         """
         Args:
             recipe: all settings.
-            task, verifier: instead of those the recipe names.
+            task: instead of the recipe's.
+            verifier: instead of the recipe's; a function (problem, completion) -> float will do.
             model, tokenizer: instead of loading ``recipe.model``.
             is_quiet: show no progress.
 
@@ -54,7 +57,7 @@ class Trainer:
         self.recipe = recipe
         self.folder = Path(recipe.run)
         self.task = task if task is not None else setup.load_task(recipe)
-        self.verifier = verifier if verifier is not None else setup.load_verifier(recipe)
+        self.verifier = setup.load_verifier(recipe) if verifier is None else verifiers.as_verifier(verifier)
         self.problems = setup.problems_of(self.task, recipe.task.split)
         self.eval_problems = setup.eval_problems_of(self.task, recipe) if recipe.eval.every else []
         self.accelerator = setup.make_accelerator(recipe)
@@ -159,7 +162,13 @@ class Trainer:
             generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
             winners = objectives.draw_winners(scores_PM, objective.n, generator)
             advantages_PM = objectives.winner_advantages(
-                objective.name, rewards_PM, scores_PM, objective.n, winners, p_fail, objective.sign  # type: ignore[arg-type]
+                objective.name,
+                rewards_PM,
+                scores_PM,
+                objective.n,
+                winners,
+                p_fail,
+                objective.sign,
             )
         else:
             advantages_PM = objectives.advantages(
@@ -192,7 +201,8 @@ class Trainer:
         local = [
             rewards_PM.mean().item(), best_of_n_value(rewards_PM, rewards_PM, n).mean().item(),
             best_of_n_value(rewards_PM, scores_PM, n).mean().item(), tokens.mean().item(), tokens.sum().item(),
-            float(graded.num_grader_errors), sum(reason.value == "length" for reason in graded.samples.stops) / len(tokens),
+            float(graded.num_grader_errors),
+            sum(reason.value == "length" for reason in graded.samples.stops) / len(tokens),
         ]  # fmt: skip
         processes = self.accelerator.num_processes
         total = self.accelerator.reduce(torch.tensor(local, dtype=torch.float64), reduction="sum").tolist()
@@ -306,7 +316,8 @@ class Trainer:
     def finish(self) -> dict[str, Any]:
         """Write the final model, the summary and the report."""
         summary = {
-            "objective": self.recipe.objective.name, "n": self.recipe.objective.n, "steps": self.step, "best": self.best,
+            "objective": self.recipe.objective.name, "n": self.recipe.objective.n, "steps": self.step,
+            "best": self.best,
             "generations": self.step * self.recipe.training.prompts_per_step * self.recipe.sampling.samples,
         }  # fmt: skip
         if self.is_main:

@@ -17,7 +17,6 @@ from bestofn.training.anchor import Anchor
 from bestofn.training.forward import CausalLM, Prefix, Rows
 from bestofn.training.losses import LossSums, Reference, backward_through_head
 
-
 PADDING = 2048
 """Padded tokens a micro-batch may waste: about what one more forward and backward call costs."""
 
@@ -191,7 +190,7 @@ class Updater:
             yield torch.tensor(group)
 
     def _buckets(self, lengths_R: Tensor, num_prompt: int) -> Iterator[Tensor]:
-        """Rows by ascending length, cut where the budget is full or padding would waste more than another call costs."""
+        """Rows by ascending length, cut where the budget is full or padding would cost more than another call."""
         order = lengths_R.argsort(stable=True)
         start = wasted = 0
         for end in range(1, len(order) + 1):

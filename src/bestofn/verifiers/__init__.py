@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 from bestofn.errors import BestofnError
+from bestofn.grading.functions import load_function
 from bestofn.grading.verdict import Grade
 from bestofn.tasks.base import Problem
 
 
+@runtime_checkable
 class Verifier(Protocol):
     """Scores completions; the highest score wins, ties are broken uniformly."""
 
@@ -48,7 +47,7 @@ class Oracle:
 class Majority:
     """r = how many of the prompt's samples give the same answer; no answer scores −1.
 
-    A vote depends on the other samples, so the gradient estimate under it is exact only for the votes as they were cast.
+    A vote depends on the other samples, so the gradient under it is exact only for the votes as they were cast.
     """
 
     name = "majority"
@@ -86,6 +85,15 @@ class FunctionVerifier:
         ]
 
 
+def as_verifier(verifier: Verifier | Callable[[Problem, str], float]) -> Verifier:
+    """A verifier as it is, or a function made one."""
+    if isinstance(verifier, Verifier):
+        return verifier
+    if not callable(verifier):
+        raise BestofnError(f"A verifier has a method score, or is a function (problem, completion); got {verifier!r}.")
+    return FunctionVerifier(verifier, name=getattr(verifier, "__name__", "python"))
+
+
 def load_verifier(name: str = "oracle", function: str | None = None) -> Verifier:
     """The verifier of that name.
 
@@ -97,36 +105,7 @@ def load_verifier(name: str = "oracle", function: str | None = None) -> Verifier
     if name == "majority":
         return Majority()
     if name == "python" and function:
-        return FunctionVerifier(load_function(function), name=function)
-    raise BestofnError(f"No verifier is named {name!r}; there are oracle, majority and python (with function=file.py:name).")
-
-
-def load_function(reference: str) -> Callable[..., Any]:
-    """Import ``module:function`` or ``path/to/file.py:function``.
-
-    Raises:
-        BestofnError: the file, the module or the function is not there, or importing it fails.
-    """
-    where, colon, attribute = reference.rpartition(":")
-    if not colon or not where or not attribute:
-        raise BestofnError(f"{reference!r} does not name a function: write module:function or path/to/file.py:function.")
-    try:
-        if where.endswith(".py"):
-            if not Path(where).is_file():
-                raise BestofnError(f"There is no file {where!r} to take {attribute!r} from.")
-            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(where)
-    except BestofnError:
-        raise
-    except Exception as error:  # the user's own file may raise anything while it is imported
-        raise BestofnError(f"Importing {where!r} failed: {type(error).__name__}: {error}") from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise BestofnError(f"{where!r} has no function {attribute!r}.")
-    loaded: Callable[..., Any] = function
-    return loaded
+        return FunctionVerifier(load_function(function, what="verifier"), name=function)
+    raise BestofnError(
+        f"No verifier is named {name!r}; there are oracle, majority and python (with function=file.py:name)."
+    )
