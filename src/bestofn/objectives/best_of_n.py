@@ -1,4 +1,4 @@
-"""Best-of-N objectives on samples from π: the exact estimator, and the paper's forms (METHODS §1–2).
+"""Best-of-N objectives on samples from π: the exact estimator, and the paper's forms (derived in docs/estimators.md).
 
 Notation: prompt x, samples y_1..y_M ~ π(.|x), rewards R, verifier scores r, budget N; q = P_π(R = 0) = P_fail.
 π_bon is the law of the winner of N samples under r, ties broken uniformly; the objective is J = E_{π_bon}[R].
@@ -125,7 +125,7 @@ def bon_rlb(
         ValueError: rewards other than 0/1, p_fail outside [0, 1] or of the wrong shape, unknown sign.
 
     References:
-        Chow et al., arXiv 2412.15287, Lemma 3 and Table 2; the sign: METHODS derivation, docs/estimators.md.
+        Chow et al., arXiv 2412.15287, Lemma 3 and Table 2; the sign: docs/estimators.md.
 
     >>> bon_rlb([1, 0], n=2, p_fail=0.5).tolist()
     [2.0, 1.0]

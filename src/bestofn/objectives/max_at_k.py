@@ -1,4 +1,4 @@
-"""Objectives that train for the best of k by reward itself: PKPO and Pass@k Training (METHODS §2–3)."""
+"""Objectives that train for the best of k by reward itself: PKPO and Pass@k Training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objectives that train for one sample, and their group-normalised relatives (METHODS §3).
+"""Objectives that train for one sample, and their group-normalised relatives (see docs/estimators.md).
 
 Each maps rewards (..., M) of one prompt's samples to advantages (..., M) in mean form, so that
 ∇J ≈ (1/M) Σ_i A_i ∇log π(y_i|x) with log π summed over tokens. s = P_π(R = 1), q = 1 − s.

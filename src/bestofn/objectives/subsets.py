@@ -100,7 +100,7 @@ def _sum_over_groups(groups: TieGroups, weight: Tensor) -> Tensor:
 
 
 def best_of_n_value(rewards: Tensor, scores: Tensor, n: int) -> Tensor:
-    """Unbiased Best-of-N reward from a pool of M ≥ N samples (METHODS §2; max@k when scores are the rewards).
+    """Unbiased Best-of-N reward from a pool of M ≥ N samples (docs/estimators.md; max@k when scores are the rewards).
 
         Ĵ_N = Σ_v [C(L_v+m_v, N) − C(L_v, N)] / C(M, N) · R̄_v
 
@@ -125,7 +125,7 @@ def value_of_groups(groups: TieGroups, n: int) -> Tensor:
 
 
 def best_of_n_credit(groups: TieGroups, n: int) -> Tensor:
-    """W_i: reward of the winner, summed over the N-subsets that contain sample i, over C(M, N) (METHODS §2).
+    """W_i: the winner's reward summed over the N-subsets that contain sample i, over C(M, N); see docs/estimators.md.
 
         W_i = 1/C(M,N) · { P R_i + (C(L_a+m_a−1, N−1) − P) R̄_{a∖i}
                            + Σ_{v>a} [C(L_v+m_v−1, N−1) − C(L_v−1, N−1)] R̄_v },   P = [C(L_a+m_a,N) − C(L_a,N)]/m_a

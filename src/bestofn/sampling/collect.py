@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from bestofn.errors import RunStopped
 from bestofn.grading.verdict import Grade, Verdict
 from bestofn.sampling.samples import Poll, Sampler, Samples, SamplingOptions
@@ -34,6 +37,10 @@ class Graded:
     def rewards(self) -> list[list[float]]:
         """P × M rewards; a completion that could not be graded counts 0 here, never as correct."""
         return [[0.0 if math.isnan(grade.reward) else grade.reward for grade in row] for row in self.grades]
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Rewards and scores (P, M) in float64: scores that differ must not become ties."""
+        return torch.tensor(self.rewards(), dtype=torch.float64), torch.tensor(self.scores, dtype=torch.float64)
 
     def answers(self) -> list[list[str | None]]:
         """P × M answers in normal form."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 import numpy as np
@@ -22,6 +23,7 @@ def stream(*key: object) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
+@functools.lru_cache(maxsize=4)
 def order_of(num_items: int, seed: int, epoch: int) -> np.ndarray:
     """The data order of an epoch: a permutation of 0..num_items−1 that follows from (seed, epoch) alone."""
     return stream(seed, "order", epoch).permutation(num_items)

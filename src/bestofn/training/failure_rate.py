@@ -1,4 +1,4 @@
-"""P_fail, the probability that one sample of a prompt fails, for the closed-form objectives (METHODS §1)."""
+"""P_fail, the probability that one sample of a prompt fails, for the closed-form objectives."""
 
 from __future__ import annotations
 

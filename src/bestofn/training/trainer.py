@@ -150,7 +150,7 @@ class Trainer:
     def weigh(self, step: int, graded: Graded) -> Tensor:
         """Advantages (P, M), mean form. Prompts with a completion that could not be graded carry no weight."""
         objective, training = self.recipe.objective, self.recipe.training
-        rewards_PM, scores_PM = torch.tensor(graded.rewards()), torch.tensor(graded.scores)
+        rewards_PM, scores_PM = graded.tensors()
         share = graded.num_grader_errors / max(rewards_PM.numel(), 1)
         if share > training.max_grader_errors:
             reason = next(g.reason for row in graded.grades for g in row if math.isnan(g.reward))
@@ -189,13 +189,13 @@ class Trainer:
             )  # fmt: skip
         except RunStopped as error:
             self.stop(step, f"The update is broken: {error}", graded.samples, advantages_PM)
-        rewards_PM = torch.tensor(graded.rewards())
+        rewards_PM, _ = graded.tensors()
         self.failure_rates.learn([p.id for p in graded.problems], graded.samples, rewards_PM, self.accelerator)
         return result
 
     def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
         """The step's row in ``metrics.jsonl``; means are over all processes."""
-        rewards_PM, scores_PM = torch.tensor(graded.rewards()).double(), torch.tensor(graded.scores)
+        rewards_PM, scores_PM = graded.tensors()
         n = min(self.recipe.objective.n, rewards_PM.shape[-1])
         tokens = graded.samples.lengths_B.double()
         local = [
