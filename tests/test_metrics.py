@@ -8,14 +8,12 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import math
 import time
 import warnings
 from collections import Counter
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -524,18 +522,3 @@ REFUSED = [
 def test_what_is_refused_says_why(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_the_module_is_pure():
-    imported = set()
-    for node in ast.walk(ast.parse(Path(metrics.__file__).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module)
-    ours = {name for name in imported if name.startswith("bestofn")}
-    assert ours == {"bestofn.objectives.inputs", "bestofn.objectives.subsets"}
-    assert {name.split(".")[0] for name in imported - ours} <= {
-        *("__future__", "collections", "dataclasses", "functools", "itertools", "math", "sys", "typing"),
-        *("numpy", "torch"),
-    }

@@ -79,7 +79,7 @@ def sample(
     top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Longest completion, in tokens.")] = 24,
     split: Annotated[str, typer.Option(help="Which problems.")] = "test",
-    limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many problems.")] = None,
     verifier: Annotated[str, typer.Option(help="oracle, majority, or file.py:function.")] = "oracle",
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
 ) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
 from bestofn.config import apply_overrides, load_recipe
 from bestofn.errors import BestofnError, Interrupted
 from bestofn.sampling.samples import SamplingOptions
+
+if TYPE_CHECKING:
+    from bestofn.evaluation import Evaluation
 
 
 def quiet_libraries() -> None:
@@ -32,8 +37,11 @@ def run_train(recipe: str, overrides: Sequence[str]) -> None:
     quiet_libraries()
     from bestofn.training.trainer import Trainer
 
-    Trainer(settings).train()
-    print(f"{settings.run}/model holds the model, {settings.run}/report.html the report.")
+    trainer = Trainer(settings)
+    trainer.train()
+    if trainer.is_main:
+        print(f"{settings.run}/model holds the model, {settings.run}/report.html the report.")
+    trainer.accelerator.end_training()
 
 
 def run_sample(
@@ -46,7 +54,7 @@ def run_sample(
     from bestofn.models import load_model
     from bestofn.sampling.collect import collect
     from bestofn.sampling.pool import PoolWriter, rows_of
-    from bestofn.sampling.transformers import TransformersSampler
+    from bestofn.sampling.transformers import TransformersSampler, encode_prompts
     from bestofn.tasks import load_task
     from bestofn.training.interrupts import StopSignals
     from bestofn.verifiers import load_verifier
@@ -65,26 +73,24 @@ def run_sample(
     quiet_libraries()
     model, tokenizer = load_model(model_name, device=best_device())
     left = [problem for problem in problems if problem.id not in writer.done]
+    encode_prompts(model, tokenizer, [problem.prompt for problem in left], options.max_new_tokens)  # all fit, or none
     if len(left) < len(problems):
         print(f"{len(problems) - len(left)} of {len(problems)} problems are already there", file=sys.stderr)
     batch_size = max(1, min(64, 4096 // options.num_samples))
-    batches = collect(
-        TransformersSampler(model, tokenizer), task, judge, left, options,
-        key=(seed, "pool"), batch_size=batch_size, poll=None,
-    )  # fmt: skip
-    num_errors = 0
     with StopSignals() as signals:
+        batches = collect(
+            TransformersSampler(model, tokenizer), task, judge, left, options,
+            key=(seed, "pool"), batch_size=batch_size, poll=signals.poll,
+        )  # fmt: skip
         try:
             total = -(-len(left) // batch_size)
             for graded in track(batches, total=total, description="sampling", console=Console(stderr=True)):
                 writer.add(rows_of(graded))
-                num_errors += graded.num_grader_errors
-                signals.poll()
         except Interrupted:
             writer.close()
             print(f"stopped by a signal; the same command continues with {writer.partial}", file=sys.stderr)
             raise
-    writer.finish(problem.id for problem in problems)
+    num_errors = writer.finish(problem.id for problem in problems)
     print(f"{out}: {len(problems)} problems × {options.num_samples} samples")
     if num_errors:
         print(f"warning: {num_errors} completions could not be graded (verdict grader_error)", file=sys.stderr)
@@ -92,35 +98,11 @@ def run_sample(
 
 def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
     """``bestofn eval``: metrics of each pool, and paired differences to the first."""
-    from bestofn import metrics
-    from bestofn.evaluation import Evaluation, as_json, evaluate_pool
-    from bestofn.sampling.pool import read_pool
+    from bestofn.evaluation import as_json
 
     if out is not None and out.suffix not in (".json", ".csv"):
         raise BestofnError(f"--out ends in .json or .csv, got {out.name!r}.")
-    evaluations: dict[str, Evaluation] = {}
-    for path in paths:
-        pool = read_pool(path)
-        num_samples = len(pool.columns["reward"][0])
-        budgets = metrics.default_ks(num_samples) if ks is None else _parse_ks(ks)
-        if max(budgets) > num_samples:
-            raise BestofnError(f"k = {max(budgets)} is more than the {num_samples} samples per problem of {path}.")
-        scores = pool.columns.get("score")
-        if scores is not None:
-            scores = [[-float("inf") if s is None else s for s in row] for row in scores]
-        evaluations[str(path)] = evaluate_pool(
-            pool.problem_ids,
-            pool.rewards(),
-            budgets,
-            scores_PM=scores,
-            answers_PM=pool.columns.get("answer"),
-            vote=True,
-        )
-        if pool.num_grader_errors:
-            print(
-                f"warning: {path}: {pool.num_grader_errors} completions could not be graded; they count as wrong",
-                file=sys.stderr,
-            )
+    evaluations = {str(path): _evaluate(path, ks) for path in paths}
     console = Console()
     result: dict[str, Any] = {"pools": {}, "differences": []}
     for name, evaluation in evaluations.items():
@@ -143,6 +125,32 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
         _write(out, result)
 
 
+def _evaluate(path: Path, ks: str | None) -> Evaluation:
+    """The metrics of one pool."""
+    from bestofn import metrics
+    from bestofn.evaluation import evaluate_pool
+    from bestofn.sampling.pool import read_pool
+
+    pool = read_pool(path)
+    num_samples = len(pool.columns["reward"][0])
+    budgets = metrics.default_ks(num_samples) if ks is None else _parse_ks(ks)
+    if max(budgets) > num_samples:
+        raise BestofnError(f"k = {max(budgets)} is more than the {num_samples} samples per problem of {path}.")
+    try:
+        evaluation = evaluate_pool(
+            pool.problem_ids, pool.rewards(), budgets,
+            scores_PM=pool.scores(), answers_PM=pool.columns.get("answer"), vote=True,
+        )  # fmt: skip
+    except ValueError as error:  # what a pool of other origin may hold, such as answers that cannot be compared
+        raise BestofnError(f"{path} cannot be evaluated: {error}") from None
+    if pool.num_grader_errors:
+        print(
+            f"warning: {path}: {pool.num_grader_errors} completions could not be graded; they count as wrong",
+            file=sys.stderr,
+        )
+    return evaluation
+
+
 def _parse_ks(text: str) -> list[int]:
     try:
         ks = [int(part) for part in text.split(",")]
@@ -157,7 +165,7 @@ def _metrics_table(title: str, intervals: dict[str, Any]) -> Table:
     """Budgets down, metrics across; the ones without a budget below."""
     families = list(dict.fromkeys(name.partition("@")[0] for name in intervals if "@" in name))
     ks = list(dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name))
-    table = Table(title=title, title_justify="left", caption_justify="left")
+    table = Table(title=escape(title), title_justify="left", caption_justify="left")
     table.add_column("k", justify="right")
     for family in families:
         table.add_column(f"{family}@k, %", justify="right")
@@ -170,10 +178,12 @@ def _metrics_table(title: str, intervals: dict[str, Any]) -> Table:
 
 
 def _write(out: Path, result: dict[str, Any]) -> None:
+    from bestofn.report.write import write_whole
+
     if out.suffix == ".json":
-        out.write_text(json.dumps(result, indent=1), encoding="utf-8")
-        return
-    with open(out, "w", newline="", encoding="utf-8") as file:
+        text = json.dumps(result, indent=1)
+    else:
+        file = io.StringIO(newline="")
         writer = csv.writer(file)
         writer.writerow(["pool", "minus", "metric", "value", "low", "high"])
         for name, pool in result["pools"].items():
@@ -181,6 +191,8 @@ def _write(out: Path, result: dict[str, Any]) -> None:
                 writer.writerow([name, "", metric, i["value"], i["low"], i["high"]])
         for d in result["differences"]:
             writer.writerow([d["a"], d["b"], d["metric"], d["diff"], d["low"], d["high"]])
+        text = file.getvalue()
+    write_whole(out, text.encode(), "numbers")
 
 
 def show_problem(name: str, options: Sequence[str], split: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,16 +20,19 @@ from pydantic import NonNegativeInt as NotNegativeInt
 from bestofn.errors import BestofnError
 
 RECIPES = Path(__file__).parent / "recipes"
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class TaskSection(_Section):
     """What to train on. Further keys go to the task itself (``jsonl``: ``data``, ``prompt``, ``grader`` …)."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     name: str = "countdown"
     """``countdown`` or ``jsonl``."""
@@ -104,7 +110,7 @@ class TrainingSection(_Section):
     decay: Literal["linear", "cosine", "constant"] = "linear"
     """Shape of the learning rate after the warm-up, down to ``lr_end``."""
     lr_end: NotNegative = 0.0
-    """Learning rate at the last step."""
+    """Learning rate that the decay ends at, one step after the last."""
     weight_decay: NotNegative = 0.0
     """AdamW's."""
     max_grad_norm: PositiveFloat = 1.0
@@ -159,7 +165,7 @@ class EvalSection(_Section):
     """Problems to evaluate on; null: ``validation`` where the task has it, else ``test``."""
     problems: PositiveInt | None = 200
     """How many of them; null: all."""
-    k: list[PositiveInt] = [1, 4, 16, 32]
+    k: list[PositiveInt] = Field(default=[1, 4, 16, 32], min_length=1)
     """Budgets to report."""
     samples: PositiveInt = 64
     """Samples per problem; at least the largest k, better twice."""
@@ -232,7 +238,7 @@ def load_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe and apply ``key=value`` overrides.
 
     Args:
-        source: a shipped name, or a YAML file.
+        source: a shipped name, a YAML file, or a run folder.
         overrides: like ``training.steps=50``; values are YAML.
 
     Raises:
@@ -243,12 +249,13 @@ def load_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def read_recipe(source: str) -> dict[str, Any]:
-    """The recipe's own tree, as written."""
-    path = Path(source)
+    """The recipe's own tree, as written; of a run folder with ``run`` as it is called now."""
+    path, folder = Path(source), None
     if source in shipped_recipes():
         path = RECIPES / f"{source}.yaml"
     elif path.is_dir() and (path / "recipe.yaml").is_file():
         path = path / "recipe.yaml"
+        folder = source
     elif not path.is_file():
         near = difflib.get_close_matches(source, shipped_recipes(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -259,18 +266,19 @@ def read_recipe(source: str) -> dict[str, Any]:
         raise BestofnError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if tree is not None and not isinstance(tree, dict):
         raise BestofnError(f"{path} must hold keys and values, got {type(tree).__name__}.")
-    return tree or {}
+    tree = tree or {}
+    return tree if folder is None else tree | {"run": folder}
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """A copy of the tree with ``a.b=value`` set."""
-    tree = json.loads(json.dumps(tree))
+    tree = copy.deepcopy(tree)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise BestofnError(f"{override!r} is not an override: write key=value, e.g. training.steps=50.")
         try:
-            value = _number(yaml.safe_load(text))
+            value = _plain(yaml.safe_load(text), text)
         except yaml.YAMLError:
             value = text
         *parents, leaf = key.split(".")
@@ -283,13 +291,12 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
     return tree
 
 
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 3e-4 as a string; people do not."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
+def _plain(value: Any, text: str) -> Any:
+    """YAML 1.1 reads 3e-4 as text and 2024-01-31 as a date; people mean the number and the text."""
+    if isinstance(value, date):
+        return text
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)
     return value
 
 
@@ -313,14 +320,43 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 def _explain(section: type[BaseModel], error: ValidationError) -> str:
     """Pydantic's first complaint in one sentence: where, what was given, what is allowed."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("LoraSection",))
+    keys = known_keys(section)
+    first, *others = error.errors()
+    where = _where(keys, first)
     if first["type"] == "extra_forbidden":
-        keys = known_keys(section)
         siblings = [key for key in keys if key.rpartition(".")[0] == where.rpartition(".")[0]]
         leaf = where.rpartition(".")[2]
         near = next((k for k in keys if k.rpartition(".")[2] == leaf), None) or nearest(where, siblings)
         near = near or nearest(where, keys)
         hint = f" Did you mean {near!r}?" if near else ""
         return f"The recipe has no key {where!r}.{hint} `bestofn recipes show countdown` prints a whole recipe."
-    return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}."
+    same_place = [other for other in others if _where(keys, other) == where]  # one for each form that is allowed
+    rules = dict.fromkeys(_rule(complaint) for complaint in (first, *same_place))
+    return f"{where}: {', or '.join(rules)}, got {first['input']!r}."
+
+
+def _where(keys: list[str], complaint: Any) -> str:
+    """The dotted key of a complaint, without the names that pydantic gives to the forms of a value."""
+    where, parts = "", complaint["loc"]
+    for number, part in enumerate(parts, start=1):
+        dotted = f"{where}.{part}" if where else str(part)
+        if isinstance(part, int):
+            where += f"[{part}]"
+        elif dotted in keys or (complaint["type"] == "extra_forbidden" and number == len(parts)):
+            where = dotted
+    return where
+
+
+def _rule(complaint: Any) -> str:
+    """What is allowed, in pydantic's words but for its own class names."""
+    kind, given = complaint["type"], complaint["input"]
+    if kind in ("model_type", "dict_type"):
+        return "must be a section of keys and values"
+    if kind == "list_type":
+        return f"must be a list such as [{given}]"
+    if kind == "too_short":
+        return "must not be empty"
+    message = complaint["msg"].removeprefix("Input ")
+    if kind != "literal_error":  # what follows the comma repeats what was given
+        message = message.partition(", ")[0]
+    return message.replace("should be a valid string", "must be text").replace("should", "must", 1)

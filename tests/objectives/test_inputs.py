@@ -1,7 +1,7 @@
 """Bad input is refused with a ValueError that names the argument and what was given; the registry.
 
 1. Every case that a docstring lists under Raises is a ValueError whose message carries the argument and the value.
-2. names() lists every objective, get() finds each, an unknown name is answered with the nearest.
+2. names() lists every objective, get() finds each, an unknown name is answered with the known ones.
 3. advantages() passes on what an objective takes and drops the rest and what is None.
 """
 
@@ -165,16 +165,11 @@ def test_the_registry_lists_every_objective() -> None:
     assert names(), "the caller gets a list of its own"
 
 
-@pytest.mark.parametrize(
-    ("typo", "nearest"), [("bonrl", "bon_rl"), ("rlo", "rloo"), ("PKPO", None), ("drgrpo", "dr_grpo")]
-)
-def test_unknown_names_are_answered_with_the_nearest(typo: str, nearest: str | None) -> None:
-    for call in (lambda: get(typo), lambda: advantages(typo, [1, 0])):
-        with pytest.raises(ValueError, match=f"'{typo}'.*") as raised:
-            call()
-        if nearest is not None:
-            assert f"Did you mean '{nearest}'?" in str(raised.value)
-        assert "passk_training" in str(raised.value), "all names are listed"
+@pytest.mark.parametrize("unknown", ["bonrl", "PKPO", ""])
+def test_unknown_names_are_answered_with_the_known(unknown: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(unknown))) as raised:
+        get(unknown)
+    assert ", ".join(names()) in str(raised.value)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -48,11 +48,7 @@ def get(name: str) -> Callable[..., Tensor]:
     [1.0, -1.0]
     """
     if name not in _REGISTRY:
-        import difflib
-
-        near = difflib.get_close_matches(str(name), _REGISTRY, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"No objective is named {name!r}.{hint} There are: {', '.join(_REGISTRY)}.")
+        raise ValueError(f"No objective is named {name!r}; there are {', '.join(_REGISTRY)}.")
     return _REGISTRY[name]
 
 

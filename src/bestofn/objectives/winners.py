@@ -93,36 +93,46 @@ def winner_advantages(
         raise ValueError(f"sign must be 'exact' or 'published', got {sign!r}.")
     is_closed = name in ("bon_rlb", "bon_rlbp")
     samples = as_binary_rewards(rewards, name) if is_closed else as_rewards(rewards)
-    m, num_draws = samples.shape[-1], winners.shape[-1]
+    m = samples.shape[-1]
     n = check_budget(n, m)
-    if winners.shape[:-1] != samples.shape[:-1] or num_draws == 0 or not bool(((winners >= 0) & (winners < m)).all()):
+    if (
+        winners.shape[:-1] != samples.shape[:-1]
+        or not bool(((winners >= 0) & (winners < m)).all())
+        or not winners.numel()
+    ):
         raise ValueError(
             f"winners must be indices below M = {m}, shape {(*samples.shape[:-1], 'G')}, got {tuple(winners.shape)}."
         )
-    won = samples.gather(-1, winners)
     if is_closed:
         p = as_failure_rate(p_fail, samples, clip)
-        if name == "bon_rlbp":
-            weight = torch.where(won == 1, n * p ** (n - 1) * (1 - p) / (1 - p**n), 0.0)
-        else:
-            lost = n * p / (1 - p) * (1 if sign == "exact" else -1)
-            weight = torch.where(won == 1, n * p ** (n - 1) / (1 - p**n), lost)
-        return as_advantages(_scatter(weight * (m / num_draws), winners, m), rewards)
-
-    if num_draws > 1:
-        value = (won.sum(-1, keepdim=True) - won) / (num_draws - 1)
+        weight = _closed_form(samples.gather(-1, winners) == 1, n, p, None if name == "bon_rlbp" else sign)
+        advantages = _scatter(weight * (m / winners.shape[-1]), winners, m)
     else:
-        value = 1 - as_failure_rate(p_fail, samples, (0.0, 1.0)) ** n
+        ranks = as_scores(rewards if scores is None else scores, samples)
+        p = as_failure_rate(p_fail, samples, (0.0, 1.0))
+        advantages = _score_function(samples, ranks, winners, n, p, is_exact=name == "bon_rl")
+    return as_advantages(advantages, rewards)
+
+
+def _closed_form(has_won: Tensor, n: int, p: Tensor, sign: str | None) -> Tensor:
+    """g of BoN-RLB for each winner; ``sign`` None: BoN-RLB(P)."""
+    if sign is None:
+        return torch.where(has_won, n * p ** (n - 1) * (1 - p) / (1 - p**n), 0.0)
+    wrong = n * p / (1 - p) * (1 if sign == "exact" else -1)
+    return torch.where(has_won, n * p ** (n - 1) / (1 - p**n), wrong)
+
+
+def _score_function(samples: Tensor, ranks: Tensor, winners: Tensor, n: int, p: Tensor, *, is_exact: bool) -> Tensor:
+    """REINFORCE on the winners with the score of the exact or the variational law."""
+    m, num_draws = samples.shape[-1], winners.shape[-1]
+    won = samples.gather(-1, winners)
+    value = (won.sum(-1, keepdim=True) - won) / (num_draws - 1) if num_draws > 1 else 1 - p**n
     centred = (won - value) / num_draws
-    ranks = as_scores(rewards if scores is None else scores, samples)
     winning = ranks.gather(-1, winners).unsqueeze(-1)
     is_at_most = (ranks.unsqueeze(-2) <= winning).to(torch.float64)  # (..., G, M)
-    if name == "bon_rl_variational":
-        score = lambda_n(n) * is_at_most
-    else:
-        score = _exact_score(is_at_most, (ranks.unsqueeze(-2) < winning).to(torch.float64), n)
-    advantages = (centred.unsqueeze(-1) * score).sum(-2) + _scatter(centred * m, winners, m)
-    return as_advantages(advantages, rewards)
+    is_below = (ranks.unsqueeze(-2) < winning).to(torch.float64)
+    score = _exact_score(is_at_most, is_below, n) if is_exact else lambda_n(n) * is_at_most
+    return (centred.unsqueeze(-1) * score).sum(-2) + _scatter(centred * m, winners, m)
 
 
 def _exact_score(is_at_most: Tensor, is_below: Tensor, n: int) -> Tensor:

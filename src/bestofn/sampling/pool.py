@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bestofn.errors import BestofnError, RunStopped
 from bestofn.sampling.collect import Graded
@@ -21,8 +22,9 @@ COLUMNS = (
     "problem_id", "sample", "prompt", "reference", "level", "completion", "answer",
     "reward", "score", "verdict", "reason", "logprob", "num_tokens", "stop_reason",
 )  # fmt: skip
-"""Of a pool, in order. ``reward`` is null where the grader failed; ``score`` is the verifier's."""
+"""Of a pool, in order. ``reward`` is null where the grader failed; ``score``, the verifier's, is null for −∞ (last)."""
 REQUIRED = ("problem_id", "reward")
+SUFFIXES = (".parquet", ".jsonl")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +41,12 @@ class Pool:
     def rewards(self) -> list[list[float]]:
         """P × M rewards; what could not be graded counts 0, never as correct."""
         return [[0.0 if r is None or math.isnan(r) else float(r) for r in row] for row in self.columns["reward"]]
+
+    def scores(self) -> list[list[float]] | None:
+        """P × M scores of the verifier, None without; a completion that has none comes last."""
+        if "score" not in self.columns:
+            return None
+        return [[-math.inf if s is None or math.isnan(s) else float(s) for s in row] for row in self.columns["score"]]
 
     @property
     def num_grader_errors(self) -> int:
@@ -57,7 +65,7 @@ def rows_of(graded: Graded) -> list[list[dict[str, Any]]]:
                 "problem_id": problem.id, "sample": i, "prompt": problem.prompt, "reference": problem.reference,
                 "level": problem.level, "completion": graded.samples.texts[p][i], "answer": grade.answer,
                 "reward": None if math.isnan(grade.reward) else grade.reward,
-                "score": None if math.isinf(graded.scores[p][i]) else graded.scores[p][i],
+                "score": _storable(graded.scores[p][i]),
                 "verdict": grade.verdict.value, "reason": grade.reason, "logprob": logprobs[p * m + i],
                 "num_tokens": lengths[p * m + i], "stop_reason": graded.samples.stops[p * m + i].value,
             }
@@ -65,6 +73,11 @@ def rows_of(graded: Graded) -> list[list[dict[str, Any]]]:
         ]
         for p, problem in enumerate(graded.problems)
     ]  # fmt: skip
+
+
+def _storable(score: float) -> float | None:
+    """A score as JSON can hold it, in the same order: null for −∞, the largest float for +∞."""
+    return None if score == -math.inf else min(score, sys.float_info.max)
 
 
 class PoolWriter:
@@ -77,20 +90,24 @@ class PoolWriter:
             settings: how the pool is drawn; a partial pool drawn otherwise is not continued.
 
         Raises:
-            BestofnError: another ending, the pool is already there, or a partial pool has other settings.
+            BestofnError: another ending, the pool is already there or cannot be written, or a partial pool has other
+                settings.
         """
-        if path.suffix not in (".parquet", ".jsonl"):
+        if path.suffix not in SUFFIXES:
             raise BestofnError(f"A pool ends in .parquet or .jsonl, got {path.name!r}.")
         if path.exists():
             raise BestofnError(f"{path} is already there: delete it or give another name.")
         self.path = path
         self.settings = dict(settings)
         self.partial = path.with_name(path.name + ".partial.jsonl")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BestofnError(f"The folder {path.parent} cannot be made: {error.strerror}.") from None
+        if not os.access(path.parent, os.W_OK):
+            raise BestofnError(f"The folder {path.parent} may not be written to: give another --out.")
         self.done: set[str] = self._recover()
-        self._file = open(self.partial, "a", encoding="utf-8")  # noqa: SIM115 - open until finish() or close()
-        if self._file.tell() == 0:
-            self._append({"settings": self.settings})
+        self._file: IO[str] | None = None  # made with the first problem: a mistake found before leaves no file behind
 
     def _recover(self) -> set[str]:
         """Problems that are already there; a line torn by a kill is cut off."""
@@ -130,6 +147,10 @@ class PoolWriter:
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         try:
+            if self._file is None:
+                self._file = open(self.partial, "a", encoding="utf-8")  # noqa: SIM115 - until finish() or close()
+                if self._file.tell() == 0:
+                    self._file.write(json.dumps({"settings": self.settings}) + "\n")
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -138,9 +159,16 @@ class PoolWriter:
                 f"{self.partial} could not be written: {error.strerror}; free some space and run this again."
             ) from error
 
-    def finish(self, order: Iterable[str]) -> Path:
-        """Write the whole pool in the given order of problems and remove the partial one."""
-        self._file.close()
+    def finish(self, order: Iterable[str]) -> int:
+        """Write the whole pool in the given order of problems and remove the partial one.
+
+        Returns:
+            How many completions could not be graded.
+
+        Raises:
+            RunStopped: it cannot be written; the partial one stays.
+        """
+        self.close()
         entries: dict[str, list[dict[str, Any]]] = {}
         with open(self.partial, encoding="utf-8") as file:
             next(file)
@@ -149,18 +177,25 @@ class PoolWriter:
                 entries[rows[0]["problem_id"]] = rows
         rows = [row for name in order for row in entries[name]]
         temporary = self.path.with_name(f".tmp-{self.path.name}")
-        if self.path.suffix == ".parquet":
-            _write_parquet(temporary, rows, self.settings)
-        else:
-            with open(temporary, "w", encoding="utf-8") as out:
-                out.writelines(json.dumps(row) + "\n" for row in rows)
-        os.replace(temporary, self.path)
+        try:
+            if self.path.suffix == ".parquet":
+                _write_parquet(temporary, rows, self.settings)
+            else:
+                with open(temporary, "w", encoding="utf-8") as out:
+                    out.writelines(json.dumps(row) + "\n" for row in rows)
+            os.replace(temporary, self.path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise RunStopped(
+                f"{self.path} could not be written: {error.strerror}; free some space and run the same command again."
+            ) from error
         self.partial.unlink()
-        return self.path
+        return sum(row["reward"] is None for row in rows)
 
     def close(self) -> None:
         """Leave the partial pool for later."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def _write_parquet(path: Path, rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> None:
@@ -186,36 +221,59 @@ def read_pool(path: Path) -> Pool:
     """Read a pool: ours, or any Parquet or JSONL with ``problem_id`` and ``reward``, one row per completion.
 
     Raises:
-        BestofnError: no such file, not a pool, no rows, or problems with different numbers of samples.
+        BestofnError: no such file, not a pool, no rows, a reward or score that is no number, or problems with
+            different numbers of samples.
     """
+    rows, settings = _read_rows(path)
+    if not rows:
+        raise BestofnError(f"{path} holds no rows.")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise BestofnError(f"{path}, row {number} is a {type(row).__name__}; a row must be an object with columns.")
+        missing = [name for name in REQUIRED if name not in row]
+        if missing:
+            raise BestofnError(
+                f"{path}, row {number} has no column {missing[0]!r}; a pool needs {' and '.join(REQUIRED)}, "
+                f"it has {', '.join(row)}."
+            )
+        for name in ("reward", "score"):
+            value = row.get(name)
+            if value is not None and (not isinstance(value, (int, float)) or (name == "reward" and math.isinf(value))):
+                raise BestofnError(f"{path}, row {number}: {name} must be a finite number or null, got {value!r}.")
+        groups.setdefault(str(row["problem_id"]), []).append(row)
+    sizes = {name: len(group) for name, group in groups.items()}
+    few, many = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    if sizes[few] != sizes[many]:
+        raise BestofnError(
+            f"{path} has {sizes[few]} samples of problem {few} and {sizes[many]} of {many}; a pool must have as many "
+            "of each."
+        )
+    columns = {name: [[row.get(name) for row in group] for group in groups.values()] for name in rows[0]}
+    return Pool(problem_ids=list(groups), columns=columns, settings=settings)
+
+
+def _read_rows(path: Path) -> tuple[list[Any], dict[str, Any]]:
+    """The rows of a file, and the settings that a Parquet file of ours carries."""
     if not path.is_file():
         raise BestofnError(f"There is no pool at {path}.")
-    settings: dict[str, Any] = {}
+    if path.suffix not in SUFFIXES:
+        raise BestofnError(f"A pool ends in .parquet or .jsonl, got {path.name!r}.")
     try:
         if path.suffix == ".parquet":
             import pyarrow.parquet as pq
 
             table = pq.read_table(path)
-            settings = json.loads((table.schema.metadata or {}).get(b"bestofn", b"{}"))
-            rows = table.to_pylist()
-        else:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            return table.to_pylist(), json.loads((table.schema.metadata or {}).get(b"bestofn", b"{}"))
+        # Not splitlines: JSON texts may hold separators that it splits at too.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         raise BestofnError(f"{path} is not a pool: {' '.join(str(error).split())[:200]}") from None
-    if not rows or not isinstance(rows[0], dict):
-        raise BestofnError(f"{path} holds no rows.")
-    missing = [name for name in REQUIRED if name not in rows[0]]
-    if missing:
-        raise BestofnError(
-            f"{path} has no column {missing[0]!r}; a pool needs {' and '.join(REQUIRED)}, it has {', '.join(rows[0])}."
-        )
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(str(row["problem_id"]), []).append(row)
-    sizes = sorted({len(group) for group in groups.values()})
-    if len(sizes) > 1:
-        raise BestofnError(
-            f"{path} has problems with {sizes[0]} and with {sizes[-1]} samples; a pool has the same number for each."
-        )
-    columns = {name: [[row.get(name) for row in group] for group in groups.values()] for name in rows[0]}
-    return Pool(problem_ids=list(groups), columns=columns, settings=settings)
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line.strip():
+                rows.append(json.loads(line))
+        except ValueError as error:
+            raise BestofnError(f"{path}, line {number} is not JSON: {error}.") from None
+    return rows, {}

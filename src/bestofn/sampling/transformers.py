@@ -224,7 +224,7 @@ def encode_prompts(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_t
         if len(ids) + max_new_tokens > context:
             raise BestofnError(
                 f"The prompt {text[:60]!r}… has {len(ids)} tokens; with {max_new_tokens} new ones that is more than "
-                f"the model's context of {context}: shorten the prompt or lower sampling.max_new_tokens."
+                f"the model's context of {context}: shorten the prompt or lower max_new_tokens."
             )
     return encoded
 

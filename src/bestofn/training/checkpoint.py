@@ -151,14 +151,13 @@ def verify(path: Path) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """What made this: bitwise equal resumption is promised for equal versions only."""
     import platform
+    from importlib.metadata import version
 
     import accelerate
     import transformers
 
-    import bestofn
-
     return {
-        "bestofn": bestofn.__version__, "torch": torch.__version__, "transformers": transformers.__version__,
+        "bestofn": version("bestofn"), "torch": torch.__version__, "transformers": transformers.__version__,
         "accelerate": accelerate.__version__, "python": platform.python_version(),
     }  # fmt: skip
 

@@ -51,6 +51,11 @@ class Reference:
     head_parameters: dict[str, Tensor]
     """Its output layer."""
 
+    @torch.no_grad()
+    def logprobs(self, lm: CausalLM, places: Tensor, temperature: float) -> Tensor:
+        """log ref_T over the vocabulary for some of the tokens."""
+        return torch.log_softmax(lm.logits(self.hidden_NH[places], self.head_parameters) / temperature, dim=-1)
+
 
 def backward_through_head(
     lm: CausalLM,
@@ -104,9 +109,7 @@ def backward_through_head(
             assert reference is not None
             rows = kl_weight_N[part].nonzero().squeeze(-1)
             if len(rows):
-                ref_hidden = reference.hidden_NH[ref_place_N[part][rows]]
-                with torch.no_grad():
-                    ref = torch.log_softmax(lm.logits(ref_hidden, reference.head_parameters) / temperature, dim=-1)
+                ref = reference.logprobs(lm, ref_place_N[part][rows], temperature)
                 own = logprobs[rows]
                 kl = ((own.exp() * (own - ref)).sum(-1) * kl_weight_N[part][rows]).sum()
                 loss = loss + kl_coef * kl
@@ -116,18 +119,6 @@ def backward_through_head(
         grad_NH[part] = hidden.grad
         sums.policy += float(policy.detach())
     return grad_NH, sums
-
-
-@torch.no_grad()
-def token_logprobs(
-    lm: CausalLM, hidden_NH: Tensor, targets_N: Tensor, temperature: float, chunk_elements: int = CHUNK_ELEMENTS
-) -> Tensor:
-    """log π_T of each target (N,), float32, in the same chunks and without gradient."""
-    parts = []
-    for part in _chunks(len(targets_N), lm.head.weight.shape[0], chunk_elements):
-        logprobs = torch.log_softmax(lm.logits(hidden_NH[part]) / temperature, dim=-1)
-        parts.append(logprobs.gather(-1, targets_N[part].unsqueeze(-1)).squeeze(-1))
-    return torch.cat(parts) if parts else hidden_NH.new_zeros(0, dtype=torch.float32)
 
 
 def _chunks(num_tokens: int, vocabulary: int, chunk_elements: int) -> Iterator[slice]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bestofn import objectives, tasks, verifiers
-from bestofn.config import Recipe
+from bestofn.config import Recipe, nearest
 from bestofn.errors import BestofnError
 from bestofn.models import load_model
 from bestofn.sampling.samples import SamplingOptions
-from bestofn.sampling.transformers import pad_id
+from bestofn.sampling.transformers import encode_prompts, pad_id
 from bestofn.tasks.base import Problem, Task
 from bestofn.training.checkpoint import write_atomically
 from bestofn.training.forward import CausalLM, disable_dropout
@@ -32,6 +34,10 @@ def check_objective(recipe: Recipe) -> None:
         BestofnError: unknown objective, n > M, too few samples for the baseline, or options that it has no use for.
     """
     objective, zeros = recipe.objective, torch.zeros(recipe.sampling.samples)
+    if objective.name not in objectives.names():
+        near = nearest(objective.name, objectives.names())
+        hint = f", did you mean {near!r}?" if near else ""
+        raise BestofnError(f"no objective {objective.name!r}{hint}; there are {', '.join(objectives.names())}")
     if objective.p_fail != "plugin" and objective.name not in ("bon_rlb", "bon_rlbp"):
         raise BestofnError(f"objective.p_fail is for bon_rlb and bon_rlbp; {objective.name} does not use P_fail.")
     if objective.sign != "exact" and objective.name != "bon_rlb":
@@ -83,17 +89,52 @@ def eval_problems_of(task: Task, recipe: Recipe) -> list[Problem]:
 
 
 def make_accelerator(recipe: Recipe) -> Any:
-    """Device, precision, processes and trackers."""
+    """Device, precision, processes and trackers.
+
+    Raises:
+        BestofnError: a tracker is not installed, or the prompts of a step cannot be shared out evenly.
+    """
     from accelerate import Accelerator
 
-    precision, on_cpu = recipe.training.precision, recipe.training.device == "cpu"
+    for name in recipe.training.track:
+        if find_spec(name) is None:
+            raise BestofnError(f"training.track names {name}, which is not installed: pip install 'bestofn[tracking]'.")
+    # Apple's GPUs have no float64, in which tokens are drawn.
+    on_cpu = recipe.training.device == "cpu" or torch.backends.mps.is_available()
+    precision = recipe.training.precision
     if precision == "auto":
         has_bf16 = not on_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         precision = "bf16" if has_bf16 else "fp32"
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=on_cpu, mixed_precision="no" if precision == "fp32" else "bf16",
         log_with=list(recipe.training.track) or None, project_dir=recipe.run,
     )  # fmt: skip
+    if recipe.training.prompts_per_step % accelerator.num_processes:
+        raise BestofnError(
+            f"training.prompts_per_step = {recipe.training.prompts_per_step} must be a multiple of the "
+            f"{accelerator.num_processes} processes."
+        )
+    return accelerator
+
+
+@contextmanager
+def tracking(recipe: Recipe, accelerator: Any) -> Iterator[Any]:
+    """The accelerator with the recipe's trackers started, or None if it names none; they are closed in the end."""
+    if not recipe.training.track:
+        yield None
+        return
+    tree = recipe.model_dump(mode="json")
+    flat = {f"{name}.{key}": v for name, part in tree.items() if isinstance(part, dict) for key, v in part.items()}
+    flat |= {name: value for name, value in tree.items() if not isinstance(value, dict)}
+    config = {name: v if isinstance(v, (bool, int, float, str)) else json.dumps(v) for name, v in flat.items()}
+    accelerator.init_trackers(
+        "bestofn", config=config, init_kwargs={"wandb": {"name": Path(recipe.run).name, "dir": recipe.run}}
+    )
+    try:
+        yield accelerator
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
 
 
 def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) -> tuple[Any, Any, CausalLM]:
@@ -131,6 +172,15 @@ def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
         model.train()  # transformers checkpoints in train mode only; dropout is off for good
     # Checkpointing switches the cache off inside transformers, and with it the sharing of the prompt.
     return model, tokenizer, CausalLM(model, pad=pad_id(tokenizer), share_prompt=not checkpointing)
+
+
+def check_prompts(model: Any, tokenizer: Any, problems: Sequence[Problem], max_new_tokens: int) -> None:
+    """Find a prompt that is empty or does not fit the context now, not at the step that comes to it.
+
+    Raises:
+        BestofnError: there is one.
+    """
+    encode_prompts(model, tokenizer, [problem.prompt for problem in problems], max_new_tokens)
 
 
 def sampling_options(recipe: Recipe, task: Task) -> SamplingOptions:

@@ -65,6 +65,9 @@ class Trainer:
         self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
         self.sampler = TransformersSampler(self.model, self.tokenizer, token_budget=recipe.sampling.token_budget)
         self.options = setup.sampling_options(recipe, self.task)
+        setup.check_prompts(
+            self.model, self.tokenizer, [*self.problems, *self.eval_problems], self.options.max_new_tokens
+        )
         self.anchor = Anchor(self.model, recipe.kl.anchor_ema)
         self.names = {id(p): name for name, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
@@ -95,7 +98,12 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM; the last completed step has been saved.
         """
         recipe, total = self.recipe, self.recipe.training.steps
-        with setup.run_folder(recipe, self.is_main), StopSignals() as signals, self.log:
+        with (
+            setup.run_folder(recipe, self.is_main),
+            setup.tracking(recipe, self.accelerator) as self.log.trackers,
+            StopSignals() as signals,
+            self.log,
+        ):
             try:
                 self.resume()
                 if recipe.eval.every and self.step % recipe.eval.every == 0 and not self.log.has_evaluation(self.step):

@@ -1,0 +1,388 @@
+"""Time and memory of one training step, against TRL's GRPOTrainer on the same CPU: ratios of medians.
+
+A step is everything: generation, reward, advantages, reference, update. Both sides start from the same weights, see the
+same prompts, draw the same number of completions, and take one optimizer step per batch, in float32, with the KL on and
+a reference that follows the policy at the same rate. Each side runs in a process of its own; sides take turns.
+
+    python benchmarks/vs_trl.py
+    python benchmarks/vs_trl.py --cases large-all --repeats 5 --threads 4 --micro-batches 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "vs_trl.json"
+BETA, REFERENCE_RATE, LEARNING_RATE = 0.05, 0.01, 1e-6  # so slow that completions keep their length
+VOCABULARY, PROMPT_TOKENS = 4096, 192
+POSITIVES = 0.15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One model, one batch shape, one kind of reward."""
+
+    title: str
+    model: str
+    num_prompts: int
+    num_samples: int = 32
+    max_new_tokens: int
+    longest_prompt: int
+    """In tokens; with the rows it gives the size of a micro-batch."""
+    objective: str
+    reward: str
+    """``task``, or by a hash of the text: ``graded`` in [0, 1), ``sparse`` 1 for a share of them and else 0."""
+
+
+CASES = {
+    "countdown": Case(
+        title="countdown-tiny, Countdown's grader", model="countdown-tiny", num_prompts=32, max_new_tokens=24,
+        longest_prompt=16, objective="bon_rl", reward="task",
+    ),
+    "large-all": Case(
+        title="10M Qwen2, every sample weighted", model="large", num_prompts=2, max_new_tokens=64,
+        longest_prompt=PROMPT_TOKENS, objective="rloo", reward="graded",
+    ),
+    "large-positives": Case(
+        title="10M Qwen2, positives only", model="large", num_prompts=2, max_new_tokens=64,
+        longest_prompt=PROMPT_TOKENS, objective="bon_rlbp", reward="sparse",
+    ),
+}  # fmt: skip
+
+SIDES = {"trl": "TRL", "bestofn": "bestofn", "bestofn-full-kl": "bestofn, KL on all samples"}
+
+
+# ---- what both sides share ----
+
+
+def build_large(folder: Path) -> None:
+    """A random Qwen2 of 10M parameters and a tokenizer of whole words, as a Hugging Face folder.
+
+    No completion can end early: the tokenizer's end token lies just outside the model's vocabulary.
+    """
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    words = ["<pad>", *(f"w{i}" for i in range(1, VOCABULARY)), "<eos>"]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="w1"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="w1", padding_side="left"
+    )
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(Qwen2Config(
+        vocab_size=VOCABULARY, hidden_size=320, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=5,
+        num_key_value_heads=5, max_position_embeddings=512, tie_word_embeddings=True, pad_token_id=0,
+        bos_token_id=None, eos_token_id=None,
+    ))  # fmt: skip
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def by_hash(kind: str, problem_id: str, text: str) -> float:
+    """A reward that depends on nothing but the text, the same on both sides."""
+    digest = hashlib.sha256(f"{problem_id} {text}".encode()).digest()
+    value = int.from_bytes(digest[:6], "little") / 2**48
+    return value if kind == "graded" else float(value < POSITIVES)
+
+
+def make_task(case: Case) -> Any:
+    """A task with exactly the case's prompts, so that every step of either side sees all of them."""
+    from bestofn.grading.verdict import Grade, Verdict
+    from bestofn.tasks.base import Problem
+    from bestofn.tasks.countdown import Countdown
+
+    class BenchmarkTask:
+        name, splits, stop = "benchmark", ("train",), ()
+
+        def problems(self, split: str) -> list[Problem]:
+            if case.reward == "task":
+                return Countdown().problems("train")[: case.num_prompts]
+            prompts = (
+                " ".join(f"w{1 + (7919 * p + 31 * i * i) % (VOCABULARY - 1)}" for i in range(PROMPT_TOKENS))
+                for p in range(case.num_prompts)
+            )
+            return [Problem(id=str(p), prompt=prompt, reference="") for p, prompt in enumerate(prompts)]
+
+        def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
+            if case.reward == "task":
+                return Countdown().grade(problem, completions)
+            rewards = [by_hash(case.reward, problem.id, text) for text in completions]
+            return [Grade(reward=r, verdict=Verdict.PASSED if r else Verdict.FAILED, answer=None) for r in rewards]
+
+    return BenchmarkTask()
+
+
+class Meter:
+    """Step times, and how far memory rose above what the process held before the first step."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+        self.before = self.peak = 0.0
+
+    def start(self) -> None:
+        """Call when the trainer is built."""
+        if Path("/proc/self/clear_refs").exists():
+            Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the construction
+        self.before = self._status("VmRSS")
+        self.ends = [time.perf_counter()]
+
+    def step_ended(self) -> None:
+        """Call at the end of each step."""
+        self.ends.append(time.perf_counter())
+        self.peak = self._status("VmHWM")
+
+    @staticmethod
+    def _status(key: str) -> float:
+        """MiB."""
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(key + ":"):
+                return int(line.split()[1]) / 1024
+        raise RuntimeError(f"/proc/self/status has no {key}")
+
+    def result(self, warmup: int, **more: Any) -> dict[str, Any]:
+        """All of it; the first ``warmup`` steps do not count as times."""
+        seconds = [end - start for start, end in zip(self.ends, self.ends[1:], strict=False)]
+        return {"seconds": seconds[warmup:], "peak_mib": self.peak, "step_mib": self.peak - self.before, **more}
+
+
+# ---- the sides, each in a process of its own ----
+
+
+def run_bestofn(case: Case, model_folder: str, arguments: dict[str, Any], kl_share: float | None) -> dict[str, Any]:
+    """Steps of our trainer."""
+    from bestofn.config import Recipe
+    from bestofn.errors import Interrupted
+    from bestofn.training.trainer import Trainer
+
+    rows = -(-case.num_prompts * case.num_samples // arguments["micro_batches"])
+    steps = arguments["warmup"] + arguments["steps"]
+    meter, weighted, lengths, stages = Meter(), [], [], []
+
+    class Measured(Trainer):
+        def record(self, graded: Any, result: Any, stage_times: Any) -> None:
+            super().record(graded, result, stage_times)
+            meter.step_ended()
+            weighted.append(result.share_weighted)
+            lengths.append(graded.samples.lengths_B.double().mean().item())
+            stages.append(dict(stage_times.seconds))
+            if self.step == steps:
+                raise Interrupted("measured")  # leave before the model and the report are written
+
+        def save(self) -> None:
+            pass
+
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Recipe.from_dict({
+            "model": model_folder, "run": folder, "objective": {"name": case.objective, "n": 16},
+            "sampling": {"samples": case.num_samples, "max_new_tokens": case.max_new_tokens},
+            "training": {
+                "steps": steps, "prompts_per_step": case.num_prompts, "lr": LEARNING_RATE, "warmup": 0, "device": "cpu",
+                "decay": "constant", "precision": "fp32", "checkpoint_every": 0,
+                "token_budget": rows * (case.longest_prompt + case.max_new_tokens),
+            },
+            "kl": {"start": BETA, "end": BETA, "anchor_ema": REFERENCE_RATE}
+            | ({} if kl_share is None else {"share": kl_share}),
+            "eval": {"every": 0},
+        })  # fmt: skip
+        trainer = Measured(recipe, task=make_task(case), is_quiet=True)
+        meter.start()
+        try:
+            trainer.train()
+        except Interrupted:
+            pass
+    counted = stages[arguments["warmup"] :]
+    return meter.result(
+        arguments["warmup"], mean_length=statistics.mean(lengths), weighted=statistics.mean(weighted),
+        kl_share=recipe.kl.share,
+        stages={name: statistics.median(row[name] for row in counted) for name in counted[0]},
+    )  # fmt: skip
+
+
+def run_trl(case: Case, model_folder: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Steps of TRL's GRPOTrainer."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    task, meter = make_task(case), Meter()
+    problems = {problem.id: problem for problem in task.problems("train")}
+    steps = arguments["warmup"] + arguments["steps"]
+
+    def reward(completions: list[str], problem_id: list[str], **_: Any) -> list[float]:
+        return [
+            task.grade(problems[i], [text])[0].reward for i, text in zip(problem_id, completions, strict=True)
+        ]  # fmt: skip
+
+    class Measure(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            meter.step_ended()
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = GRPOConfig(
+            output_dir=folder, max_steps=steps, num_generations=case.num_samples, num_iterations=1, beta=BETA,
+            per_device_train_batch_size=case.num_prompts * case.num_samples // arguments["micro_batches"],
+            gradient_accumulation_steps=arguments["micro_batches"], max_completion_length=case.max_new_tokens,
+            temperature=1.0, loss_type="grpo", learning_rate=LEARNING_RATE, lr_scheduler_type="constant",
+            sync_ref_model=True, ref_model_mixup_alpha=REFERENCE_RATE, ref_model_sync_steps=1, disable_dropout=True,
+            mask_truncated_completions=False, gradient_checkpointing=False, bf16=False, use_cpu=True, use_vllm=False,
+            shuffle_dataset=False, save_strategy="no", report_to="none", disable_tqdm=True,
+            logging_strategy="steps", logging_steps=steps,  # once, after the last step was timed
+        )  # fmt: skip
+        trainer = GRPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32),
+            processing_class=AutoTokenizer.from_pretrained(model_folder, padding_side="left"),
+            reward_funcs=reward, args=config, callbacks=[Measure()],
+            train_dataset=Dataset.from_list([{"prompt": p.prompt, "problem_id": i} for i, p in problems.items()]),
+        )  # fmt: skip
+        meter.start()
+        trainer.train()
+    logged = next(row for row in trainer.state.log_history if "completions/mean_length" in row)
+    return meter.result(
+        arguments["warmup"], mean_length=logged["completions/mean_length"],
+        lengths=[logged["completions/min_length"], logged["completions/max_length"]], reward=logged["reward"],
+    )  # fmt: skip
+
+
+def worker(request: dict[str, Any]) -> None:
+    """Run one side and print its result as the last line."""
+    import torch
+
+    torch.set_num_threads(request["threads"])
+    case, side, folder = CASES[request["case"]], request["side"], request["model_folder"]
+    if side == "trl":
+        result = run_trl(case, folder, request)
+    else:
+        result = run_bestofn(case, folder, request, 1.0 if side == "bestofn-full-kl" else None)
+    print(json.dumps(result))
+
+
+# ---- the comparison ----
+
+
+def in_a_process(request: dict[str, Any]) -> dict[str, Any]:
+    """Run a side in a fresh interpreter."""
+    threads = str(request["threads"])
+    environment = os.environ | {
+        "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }  # fmt: skip
+    command = [sys.executable, str(Path(__file__).resolve()), "--worker", json.dumps(request)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{request['case']}, {request['side']} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over all timed steps and all repeats, with what was measured at least and at most."""
+    seconds = [s for run in runs for s in run["seconds"]]
+    row: dict[str, Any] = {"seconds": statistics.median(seconds), "seconds_range": [min(seconds), max(seconds)]}
+    for key in ("step_mib", "peak_mib", "mean_length", "weighted"):
+        if key in runs[0]:
+            row[key] = statistics.median(run[key] for run in runs)
+    if "stages" in runs[0]:
+        row["stages"] = {name: statistics.median(run["stages"][name] for run in runs) for name in runs[0]["stages"]}
+    return row
+
+
+def print_table(results: dict[str, dict[str, Any]], say: Callable[[str], None]) -> None:
+    """GitHub's Markdown, which is also readable."""
+    say("| case | side | s/step, median (min–max) | step memory, MiB | peak memory, MiB | tokens | faster | "
+        "step memory | peak memory |")  # fmt: skip
+    say("|---|---|---:|---:|---:|---:|---:|---:|---:|")
+    for name, sides in results.items():
+        for side, row in sides.items():
+            low, high = row["seconds_range"]
+            text = (f"| {CASES[name].title} | {SIDES[side]} | {row['seconds']:.2f} ({low:.2f}–{high:.2f}) | "
+                    f"{row['step_mib']:.0f} | {row['peak_mib']:.0f} | {row['mean_length']:.1f} |")  # fmt: skip
+            ratios = row.get("versus_trl")
+            say(text + (" | | |" if ratios is None else
+                        f" **{ratios['faster']:.1f}×** | {ratios['step_mib']:.2f}× | {ratios['peak_mib']:.2f}× |"))  # fmt: skip
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What the numbers belong to."""
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    versions = {name: importlib.metadata.version(name) for name in ("bestofn", "trl", "transformers", "torch")}
+    return {"cpu": cpu, "cores": os.cpu_count(), "threads": threads, "python": platform.python_version(), **versions}
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="default: all")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="default: all")
+    parser.add_argument("--repeats", type=int, default=3, help="processes a side and case (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=4, help="timed steps a process (default: %(default)s)")
+    parser.add_argument("--warmup", type=int, default=1, help="steps before those (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of each side (default: %(default)s)")
+    parser.add_argument("--micro-batches", type=int, default=1, help="parts an update is cut into (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON file (default: %(default)s)")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if min(arguments.repeats, arguments.steps, arguments.threads, arguments.micro_batches, arguments.warmup + 1) < 1:
+        parser.error("--repeats, --steps, --threads and --micro-batches must be at least 1, --warmup at least 0")
+    if not arguments.worker:
+        if not Path("/proc/self/status").exists():
+            parser.error("peak memory is read from /proc, which only Linux has")
+        if importlib.util.find_spec("trl") is None:
+            parser.error("TRL is not installed: install the extra `trl` (pip install 'bestofn[trl]')")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse()
+    if arguments.worker:
+        worker(json.loads(arguments.worker))
+        return
+    settings = {key: getattr(arguments, key) for key in ("repeats", "steps", "warmup", "threads", "micro_batches")}
+    runs: dict[str, dict[str, list[dict[str, Any]]]] = {c: {s: [] for s in arguments.sides} for c in arguments.cases}
+    with tempfile.TemporaryDirectory() as folder:
+        from bestofn.models import resolve
+
+        build_large(Path(folder))
+        for repeat in range(arguments.repeats):
+            for case in arguments.cases:
+                for side in arguments.sides:
+                    where = folder if CASES[case].model == "large" else resolve(CASES[case].model)
+                    run = in_a_process(settings | {"case": case, "side": side, "model_folder": where})
+                    runs[case][side].append(run)
+                    median = statistics.median(run["seconds"])
+                    print(f"{repeat + 1}/{arguments.repeats} {case} {side}: {median:.2f} s/step", file=sys.stderr)
+    results = {case: {side: summary(run) for side, run in sides.items()} for case, sides in runs.items()}
+    for sides in results.values():
+        for side, row in sides.items():
+            if side != "trl" and "trl" in sides:
+                trl = sides["trl"]
+                row["versus_trl"] = {"faster": trl["seconds"] / row["seconds"]} | {
+                    key: row[key] / trl[key] for key in ("step_mib", "peak_mib")
+                }
+    print_table(results, print)
+    report = {"machine": machine(arguments.threads), "settings": settings, "results": results, "runs": runs}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
