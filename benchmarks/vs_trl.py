@@ -79,11 +79,11 @@ def build_large(folder: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-    words = ["<pad>", *(f"w{i}" for i in range(1, VOCABULARY)), "<eos>"]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="w1"))
+    words = ["<pad>", "<unk>", *(f"w{i}" for i in range(2, VOCABULARY)), "<eos>"]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="w1", padding_side="left"
+        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
     )
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(Qwen2Config(
@@ -93,6 +93,21 @@ def build_large(folder: Path) -> None:
     ))  # fmt: skip
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def load(case: Case, folder: str) -> tuple[Any, Any]:
+    """The model in float32 and its tokenizer, the same on both sides.
+
+    Not AutoTokenizer: for a Qwen2 it takes Qwen2's own class, whatever tokenizer the folder holds.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
+    lengths = [len(tokenizer(problem.prompt)["input_ids"]) for problem in make_task(case).problems("train")]
+    if max(lengths) > case.longest_prompt or (case.model == "large" and set(lengths) != {PROMPT_TOKENS}):
+        raise RuntimeError(f"the prompts have {min(lengths)} to {max(lengths)} tokens, not {case.longest_prompt}")
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer
 
 
 def by_hash(kind: str, problem_id: str, text: str) -> float:
@@ -115,7 +130,7 @@ def make_task(case: Case) -> Any:
             if case.reward == "task":
                 return Countdown().problems("train")[: case.num_prompts]
             prompts = (
-                " ".join(f"w{1 + (7919 * p + 31 * i * i) % (VOCABULARY - 1)}" for i in range(PROMPT_TOKENS))
+                " ".join(f"w{2 + (7919 * p + 31 * i * i) % (VOCABULARY - 2)}" for i in range(PROMPT_TOKENS))
                 for p in range(case.num_prompts)
             )
             return [Problem(id=str(p), prompt=prompt, reference="") for p, prompt in enumerate(prompts)]
@@ -201,7 +216,8 @@ def run_bestofn(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
             | ({} if kl_share is None else {"share": kl_share}),
             "eval": {"every": 0},
         })  # fmt: skip
-        trainer = Measured(recipe, task=make_task(case), is_quiet=True)
+        model, tokenizer = load(case, model_folder)
+        trainer = Measured(recipe, task=make_task(case), model=model, tokenizer=tokenizer, is_quiet=True)
         meter.start()
         try:
             trainer.train()
@@ -217,9 +233,8 @@ def run_bestofn(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
 
 def run_trl(case: Case, model_folder: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Steps of TRL's GRPOTrainer."""
-    import torch
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
     task, meter = make_task(case), Meter()
@@ -246,10 +261,9 @@ def run_trl(case: Case, model_folder: str, arguments: dict[str, Any]) -> dict[st
             shuffle_dataset=False, save_strategy="no", report_to="none", disable_tqdm=True,
             logging_strategy="steps", logging_steps=steps,  # once, after the last step was timed
         )  # fmt: skip
+        model, tokenizer = load(case, model_folder)
         trainer = GRPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32),
-            processing_class=AutoTokenizer.from_pretrained(model_folder, padding_side="left"),
-            reward_funcs=reward, args=config, callbacks=[Measure()],
+            model=model, processing_class=tokenizer, reward_funcs=reward, args=config, callbacks=[Measure()],
             train_dataset=Dataset.from_list([{"prompt": p.prompt, "problem_id": i} for i, p in problems.items()]),
         )  # fmt: skip
         meter.start()
@@ -337,7 +351,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4, help="timed steps a process (default: %(default)s)")
     parser.add_argument("--warmup", type=int, default=1, help="steps before those (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of each side (default: %(default)s)")
-    parser.add_argument("--micro-batches", type=int, default=1, help="parts an update is cut into (default: %(default)s)")
+    parser.add_argument(
+        "--micro-batches", type=int, default=1, help="parts an update is cut into (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON file (default: %(default)s)")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -72,11 +72,13 @@ def run_sample(
     writer = PoolWriter(out, settings)
     quiet_libraries()
     model, tokenizer = load_model(model_name, device=best_device())
-    left = [problem for problem in problems if problem.id not in writer.done]
-    encode_prompts(model, tokenizer, [problem.prompt for problem in left], options.max_new_tokens)  # all fit, or none
-    if len(left) < len(problems):
-        print(f"{len(problems) - len(left)} of {len(problems)} problems are already there", file=sys.stderr)
+    encode_prompts(model, tokenizer, [p.prompt for p in problems], options.max_new_tokens)  # all fit, or none
+    if writer.done:
+        print(f"{len(writer.done)} of {len(problems)} problems are already there", file=sys.stderr)
     batch_size = max(1, min(64, 4096 // options.num_samples))
+    # A batch is drawn again as a whole if a problem of it is missing: in other company the last bits would differ.
+    groups = [problems[start : start + batch_size] for start in range(0, len(problems), batch_size)]
+    left = [problem for group in groups if any(p.id not in writer.done for p in group) for problem in group]
     with StopSignals() as signals:
         batches = collect(
             TransformersSampler(model, tokenizer), task, judge, left, options,
@@ -116,7 +118,7 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
             differences = {m: evaluations[other].difference(evaluations[first], m) for m in shared}
         except ValueError as error:
             raise BestofnError(f"{other} and {first}: {error}") from None
-        console.print(_metrics_table(f"{other} − {first}, paired", differences))
+        console.print(_metrics_table(f"{other} − {first}, paired", differences, sign="+"))
         result["differences"] += [
             {"a": other, "b": first, "metric": m, "diff": i.value, "low": i.low, "high": i.high}
             for m, i in differences.items()
@@ -161,8 +163,8 @@ def _parse_ks(text: str) -> list[int]:
     return ks
 
 
-def _metrics_table(title: str, intervals: dict[str, Any]) -> Table:
-    """Budgets down, metrics across; the ones without a budget below."""
+def _metrics_table(title: str, intervals: dict[str, Any], sign: str = "") -> Table:
+    """Budgets down, metrics across; the ones without a budget below. ``sign`` "+" shows the sign of differences."""
     families = list(dict.fromkeys(name.partition("@")[0] for name in intervals if "@" in name))
     ks = list(dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name))
     table = Table(title=escape(title), title_justify="left", caption_justify="left")
@@ -171,9 +173,9 @@ def _metrics_table(title: str, intervals: dict[str, Any]) -> Table:
         table.add_column(f"{family}@k, %", justify="right")
     for k in ks:
         cells = [intervals[f"{family}@{k}"] for family in families]
-        table.add_row(k, *(f"{100 * i.value:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]" for i in cells))
+        table.add_row(k, *(f"{100 * i.value:{sign}.1f} [{100 * i.low:{sign}.1f}, {100 * i.high:{sign}.1f}]" for i in cells))
     rest = [(name, i) for name, i in intervals.items() if "@" not in name]
-    table.caption = "   ".join(f"{name} {i.value:.2f} [{i.low:.2f}, {i.high:.2f}]" for name, i in rest)
+    table.caption = "   ".join(f"{name} {i.value:{sign}.2f} [{i.low:{sign}.2f}, {i.high:{sign}.2f}]" for name, i in rest)
     return table
 
 

@@ -292,8 +292,9 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
 
 
 def _plain(value: Any, text: str) -> Any:
-    """YAML 1.1 reads 3e-4 as text and 2024-01-31 as a date; people mean the number and the text."""
-    if isinstance(value, date):
+    """YAML reads 3e-4 as text, 2024-01-31 as a date and "Q: 1" as a mapping; people mean the number and the texts."""
+    is_block = isinstance(value, (dict, list)) and text.lstrip()[0] not in "{["
+    if isinstance(value, date) or is_block:
         return text
     if isinstance(value, str) and _EXPONENT.fullmatch(value):
         return float(value)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bestofn.errors import BestofnError, Interrupted, RunStopped
+from bestofn.training.interrupts import EXIT_STATUS
 
 POLL_S = 0.2
 GRACE_S = 30.0
@@ -65,13 +66,19 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, poll: Callable[[], None]) -> 
                 if process.exitcode is not None:
                     del running[name]
                     if process.exitcode != 0:
-                        raise RunStopped(f"{name} failed: {_last_line(job.log)} (all of it in {job.log})")
+                        reason = _last_line(job.log)
+                        if process.exitcode < 0:
+                            reason = f"killed by {signal.Signals(-process.exitcode).name} after {reason!r}"
+                        raise RunStopped(f"{name} failed: {reason} (all of it in {job.log})")
     finally:
         _stop([process for _, process in running.values()])
 
 
 def _work(job: Job) -> None:
     """In the child: print to the log, compute on one thread, die with the parent."""
+    # Ctrl-C goes to the terminal's whole process group. The parent passes it on as SIGTERM; of both, the second would
+    # end this process before it has saved.
+    os.setpgrp()
     job.log.parent.mkdir(parents=True, exist_ok=True)
     log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
@@ -85,7 +92,7 @@ def _work(job: Job) -> None:
     try:
         job.function(**job.arguments)
     except Interrupted:
-        sys.exit(143)
+        sys.exit(EXIT_STATUS)
     except (BestofnError, RunStopped) as error:
         print(f"{error}", file=sys.stderr)
         sys.exit(1)
@@ -99,6 +106,8 @@ def _die_with_parent() -> None:
     if parent is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_S)
+        os._exit(EXIT_STATUS)
 
 
 def _stop(processes: Sequence[SpawnProcess]) -> None:

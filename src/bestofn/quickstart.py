@@ -51,7 +51,10 @@ def run_quickstart(out: Path, *, is_full: bool = False) -> dict[str, Any]:
     summary = _finished(out, plan)
     if summary is None:
         started = time.monotonic()
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BestofnError(f"The folder {out} cannot be made: {error.strerror}.") from None
         with StopSignals() as signals:
             try:
                 _run(_jobs(out, plan), out, plan, signals.poll)

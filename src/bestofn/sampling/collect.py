@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,10 @@ class Graded:
         """Completions about which nothing is known, because the grader failed."""
         return sum(grade.verdict is Verdict.GRADER_ERROR for row in self.grades for grade in row)
 
+    def is_graded_P(self) -> Tensor:
+        """Which prompts had all their completions graded, (P,)."""
+        return torch.tensor([all(g.verdict is not Verdict.GRADER_ERROR for g in row) for row in self.grades])
+
     def rewards(self) -> list[list[float]]:
         """P × M rewards; a completion that could not be graded counts 0 here, never as correct."""
         return [[0.0 if math.isnan(grade.reward) else grade.reward for grade in row] for row in self.grades]
@@ -53,7 +57,8 @@ def grade_all(
     """Grade P × M completions, problem by problem.
 
     Raises:
-        RunStopped: a grader returned another number of grades than it was given completions.
+        RunStopped: a grader returned another number of grades than it was given completions, or a reward that is not
+            finite.
     """
     grades = []
     for problem, completions in zip(problems, texts, strict=True):
@@ -64,7 +69,14 @@ def grade_all(
             raise RunStopped(
                 f"The grader of task {task.name} returned {len(row)} grades for {len(completions)} completions."
             )
-        grades.append(row)
+        for grade in row:
+            if not math.isfinite(grade.reward) and grade.verdict is not Verdict.GRADER_ERROR:
+                raise RunStopped(
+                    f"The grader of task {task.name} gave a completion of problem {problem.id} the reward "
+                    f"{grade.reward}; a reward is a finite number."
+                )
+        # Where the grader failed, no number of its is a reward.
+        grades.append([replace(g, reward=math.nan) if g.verdict is Verdict.GRADER_ERROR else g for g in row])
     return grades
 
 

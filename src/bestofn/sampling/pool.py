@@ -136,14 +136,15 @@ class PoolWriter:
         return done
 
     def add(self, problem_rows: Sequence[Sequence[Mapping[str, Any]]]) -> None:
-        """Append problems, each with all its samples; on disk when this returns.
+        """Append problems, each with all its samples, unless they are there already; on disk when this returns.
 
         Raises:
             RunStopped: it cannot be written; what was there stays.
         """
         for rows in problem_rows:
-            self._append({"rows": list(rows)})
-            self.done.add(rows[0]["problem_id"])
+            if rows[0]["problem_id"] not in self.done:
+                self._append({"rows": list(rows)})
+                self.done.add(rows[0]["problem_id"])
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         try:
@@ -183,6 +184,8 @@ class PoolWriter:
             else:
                 with open(temporary, "w", encoding="utf-8") as out:
                     out.writelines(json.dumps(row) + "\n" for row in rows)
+            with open(temporary, "rb") as out:
+                os.fsync(out.fileno())  # before the partial pool, its only other copy, goes
             os.replace(temporary, self.path)
         except OSError as error:
             temporary.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ prompt yields does not depend on the batch it sits in (up to the rounding of the
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bestofn.errors import BestofnError
+from bestofn.sampling.cache import select_cache_with_room
 from bestofn.sampling.samples import Poll, Samples, SamplingOptions, StopReason
 from bestofn.sampling.seeds import stream
 
@@ -122,8 +122,9 @@ class TransformersSampler:
         """Decode one row per entry of ``owner`` (the prompt it continues) from the shared prompt cache."""
         device = self.model.device
         owner = owner.to(device)
-        cache, mask, logits = select_cache(prefill[0], owner), prefill[1][owner], prefill[2][owner]
         num_rows, width = draws_BT.shape
+        cache = select_cache_with_room(prefill[0], owner, width)
+        mask, logits = prefill[1][owner], prefill[2][owner]
         draws_BT = draws_BT.to(device)
         ends = torch.tensor(end_ids(self.model, self.tokenizer), device=device)
         tokens_BT = torch.full((num_rows, width), pad_id(self.tokenizer), device=device)
@@ -240,14 +241,6 @@ def left_pad(encoded: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[T
 def positions_of(mask: Tensor) -> Tensor:
     """Position ids that count real tokens only."""
     return (mask.cumsum(-1) - 1).clamp(min=0)
-
-
-def select_cache(cache: Any, indices: Tensor) -> Any:
-    """A new cache with those rows; the given one stays as it is, and gradients flow through both."""
-    selected = copy.copy(cache)
-    selected.layers = [copy.copy(layer) for layer in cache.layers]
-    selected.batch_select_indices(indices)
-    return selected
 
 
 def pad_id(tokenizer: Any) -> int:

@@ -23,6 +23,7 @@ from bestofn.errors import BestofnError
 from bestofn.grading.expression import ExpressionError, evaluate
 from bestofn.grading.verdict import Grade, Verdict
 from bestofn.tasks.base import Problem
+from bestofn.tasks.rows import nearest
 
 SPLIT_SIZES = {"test": 500, "validation": 500, "train": 4000}
 """Problems a split, in the order in which they are drawn."""
@@ -67,7 +68,8 @@ class Countdown:
     def problems(self, split: str) -> list[Problem]:
         """The problems of ``train``, ``validation`` or ``test``; ``reference`` is one solution."""
         if split not in self.splits:
-            raise BestofnError(f"countdown has no split {split!r}; it has {', '.join(self.splits)}")
+            known = ", ".join(self.splits)
+            raise BestofnError(f"task countdown has no split {split!r}{nearest(split, self.splits)}; it has {known}")
         return list(_all_problems(self._seed)[split])
 
     def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:

@@ -83,6 +83,7 @@ class Jsonl(RowsTask):
     ) -> None:
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise BestofnError(f"limit must be a whole number of at least 1, or null for all, not {limit!r}")
+        _require_text(prompt=prompt, answer=answer, template=template, grader=grader)
         is_built_in = isinstance(grader, str) and grader in _BUILT_IN
         if is_built_in and answer is None:
             raise BestofnError(f"the grader {grader} needs a column to compare with; set answer to its name")
@@ -111,6 +112,8 @@ def read_rows(path: FilePath) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         BestofnError: no such file, not JSON (with its line), or a row that is no object.
     """
+    if not isinstance(path, (str, Path)):
+        raise BestofnError(f"a file of rows must be given by its name, not {path!r}")
     path = Path(path).expanduser()
     _require_file(path)
     is_list = path.name.removesuffix(".gz").endswith(".json")
@@ -186,6 +189,14 @@ class _Columns:
                 f"{place}: column {self._answer!r} holds no number, which the grader last_number compares"
             )
         return reference
+
+
+def _require_text(**options: Any) -> None:
+    """Options come from YAML, where ``{prompt}`` is a mapping and ``5`` a number."""
+    for name, value in options.items():
+        may_differ = (name == "answer" and value is None) or (name == "grader" and callable(value))
+        if not isinstance(value, str) and not may_differ:
+            raise BestofnError(f'{name} must be text, not {value!r}; in YAML put it in quotes: {name}: "…"')
 
 
 def _resolve_grader(grader: str | UserGrader) -> Grader:

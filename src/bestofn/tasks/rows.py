@@ -32,9 +32,12 @@ class RowsTask:
         self, splits: Mapping[str, Sequence[Problem]], grader: Grader, *, name: str, stop: str | Iterable[str] = ()
     ) -> None:
         self.name = name
-        self.stop: tuple[str, ...] = (stop,) if isinstance(stop, str) else tuple(stop)
+        try:
+            self.stop: tuple[str, ...] = (stop,) if isinstance(stop, str) else tuple(stop)
+        except TypeError:  # recipes can hold anything
+            self.stop = ("",)
         if not all(isinstance(text, str) and text for text in self.stop):
-            raise BestofnError(f"task {name}: stop must hold texts that are not empty, not {self.stop!r}")
+            raise BestofnError(f"task {name}: stop must hold texts that are not empty, not {stop!r}")
         self.splits: tuple[str, ...] = tuple(splits)
         self._problems = {split: tuple(problems) for split, problems in splits.items()}
         self._grader = grader

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bestofn.errors import RunStopped
+from bestofn.errors import BestofnError, RunStopped
 
 MANIFEST = "MANIFEST.json"
 
@@ -99,7 +99,8 @@ def load_latest(folder: Path, recipe_hash: str) -> Checkpoint | None:
         DamagedCheckpoint: for each newer one that does not match its manifest.
 
     Raises:
-        RunStopped: checkpoints exist, but all are damaged, or they belong to another recipe.
+        BestofnError: it belongs to another recipe.
+        RunStopped: checkpoints exist, but all are damaged.
     """
     damaged = []
     for step in reversed(steps(folder)):
@@ -113,7 +114,7 @@ def load_latest(folder: Path, recipe_hash: str) -> Checkpoint | None:
             )
             continue
         if manifest["recipe_hash"] != recipe_hash:
-            raise RunStopped(
+            raise BestofnError(
                 f"{path} was made with other settings: use that run's recipe.yaml, or choose another run folder."
             )
         tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
@@ -124,6 +125,15 @@ def load_latest(folder: Path, recipe_hash: str) -> Checkpoint | None:
             f"All checkpoints in {folder} are damaged ({', '.join(damaged)}): move them away to start anew."
         )
     return None
+
+
+def set_aside_after(folder: Path, step: int) -> None:
+    """Rename the (damaged) checkpoints of later steps, so that they are neither counted nor taken for written."""
+    for later in steps(folder):
+        if later > step:
+            path = folder / f"step_{later:06d}"
+            shutil.rmtree(folder / f"damaged_{path.name}", ignore_errors=True)
+            os.replace(path, folder / f"damaged_{path.name}")
 
 
 def verify(path: Path) -> dict[str, Any]:

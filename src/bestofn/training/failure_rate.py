@@ -49,11 +49,17 @@ class FailureRates:
                 return torch.sigmoid(self.head(self.lm.prompt_features(samples.prompts)).squeeze(-1)).double().cpu()
         return None
 
-    def learn(self, ids: Sequence[str], samples: Samples, rewards_PM: Tensor, accelerator: Any) -> None:
-        """Take in this batch, after it was weighed."""
+    def learn(
+        self, ids: Sequence[str], samples: Samples, rewards_PM: Tensor, is_graded_P: Tensor, accelerator: Any
+    ) -> None:
+        """Take in this batch, after it was weighed; of prompts that were not graded in full, nothing is known."""
         failed_P = 1.0 - rewards_PM.double().mean(-1)
         if self.kind == "running":
-            everyone: list[tuple[str, float]] = list(zip(ids, failed_P.tolist(), strict=True))
+            everyone = [
+                (name, failed)
+                for name, failed, is_graded in zip(ids, failed_P.tolist(), is_graded_P.tolist(), strict=True)
+                if is_graded
+            ]
             if accelerator.num_processes > 1:
                 from accelerate.utils import gather_object
 
@@ -61,11 +67,15 @@ class FailureRates:
             for name, failed in everyone:
                 old = self.running.get(name)
                 self.running[name] = failed if old is None else MEMORY * old + (1 - MEMORY) * failed
-            mean = sum(failed for _, failed in everyone) / max(len(everyone), 1)
-            self.overall = MEMORY * self.overall + (1 - MEMORY) * mean
+            if everyone:
+                mean = sum(failed for _, failed in everyone) / len(everyone)
+                self.overall = MEMORY * self.overall + (1 - MEMORY) * mean
         if self.head is not None and self.optimizer is not None:
             logits = self.head(self.lm.prompt_features(samples.prompts)).squeeze(-1)
-            loss = nn.functional.binary_cross_entropy_with_logits(logits, failed_P.float().to(logits.device))
+            weight_P = is_graded_P.float().to(logits.device) / max(int(is_graded_P.sum()), 1)
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                logits, failed_P.float().to(logits.device), weight=weight_P, reduction="sum"
+            )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if accelerator.num_processes > 1:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from bestofn.errors import BestofnError
-from bestofn.sampling.transformers import left_pad, positions_of, select_cache
+from bestofn.sampling.cache import select_cache
+from bestofn.sampling.transformers import left_pad, positions_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +100,7 @@ class CausalLM:
             share_prompt: compute each prompt once; False runs prompt + completion together.
 
         Raises:
-            BestofnError: the model's logits are not head(body): it cannot be trained in chunks.
+            BestofnError: the model's logits are not finite, or not head(body): it cannot be trained in chunks.
         """
         self.model = model
         self.core = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -116,6 +117,8 @@ class CausalLM:
         ids = torch.arange(min(4, self.core.config.vocab_size), device=self.core.device).unsqueeze(0)
         ours = self.logits(self.body(input_ids=ids, use_cache=False).last_hidden_state)
         theirs = self.core(input_ids=ids, use_cache=False).logits.float()
+        if not bool(theirs.isfinite().all()):
+            raise BestofnError("The model's logits are not finite: its weights are broken, or beyond their dtype.")
         if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())):
             raise BestofnError(
                 f"{type(self.core).__name__} changes its logits after the output layer in a way that is not supported; "

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from bestofn.training.forward import CausalLM
 
-CHUNK_ELEMENTS = 2**23
-"""Logits held at once (32 MB of float32): large enough to keep the matrix products busy."""
+CHUNK_ELEMENTS = 15 * 2**19
+"""Logits held at once: large enough to keep the matrix products busy. These 30 MiB of float32 stay below the 32 MiB from
+which glibc hands every block back to the system, to be faulted in anew for each chunk."""
 
 
 @dataclass(kw_only=True, slots=True)

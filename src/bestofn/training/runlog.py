@@ -75,12 +75,12 @@ class RunLog:
         temporary.write_text("".join(kept), encoding="utf-8")
         os.replace(temporary, self.path)
 
-    def has_evaluation(self, step: int) -> bool:
-        """Whether ``metrics.jsonl`` holds an evaluation at this step (a run may be stopped between the two)."""
+    def evaluation_at(self, step: int) -> dict[str, float] | None:
+        """The metrics of the evaluation after this step, if ``metrics.jsonl`` holds one."""
         if not self.path.exists():
-            return False
+            return None
         rows = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
-        return any(row["kind"] == "eval" and row["step"] == step for row in rows)
+        return next((row["metrics"] for row in rows if row["kind"] == "eval" and row["step"] == step), None)
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Write the row of an update and show its numbers."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,6 +22,9 @@ from bestofn.sampling.transformers import encode_prompts, pad_id
 from bestofn.tasks.base import Problem, Task
 from bestofn.training.checkpoint import write_atomically
 from bestofn.training.forward import CausalLM, disable_dropout
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 LARGE = 1_000_000_000
 """Parameters from which ``gradient_checkpointing: auto`` trades time for memory on a GPU."""
@@ -197,31 +200,38 @@ def run_folder(recipe: Recipe, is_main: bool) -> Iterator[Path]:
     """The run's folder with its resolved ``recipe.yaml``, locked against a second process.
 
     Raises:
-        BestofnError: another process trains in it, or it cannot be made.
+        BestofnError: another process trains in it, or it cannot be made or written.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock
 
     folder = Path(recipe.run)
     if not is_main:
         yield folder
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BestofnError(f"The run folder {folder} cannot be made: {error.strerror}.") from None
     lock = FileLock(folder / ".lock")
     try:
+        _prepare(folder, recipe, lock)
+        yield folder
+    finally:
+        lock.release()
+
+
+def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
+    from filelock import Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
+        for leftover in folder.glob(".tmp-*"):  # of a process that was killed; the lock says it is no other's
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        if not any((folder / "checkpoints").glob("step_*")):
+            write_atomically(folder / "recipe.yaml", recipe.to_yaml())
     except Timeout:
         raise BestofnError(
             f"Another process is training in {folder}: wait for it, stop it, or choose another run=…"
         ) from None
-    try:
-        if not any((folder / "checkpoints").glob("step_*")):
-            write_atomically(folder / "recipe.yaml", recipe.to_yaml())
-        yield folder
-    finally:
-        lock.release()
+    except OSError as error:
+        raise BestofnError(f"The run folder {folder} cannot be made or written: {error.strerror}.") from None
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from bestofn import objectives, verifiers
@@ -30,7 +31,7 @@ from bestofn.training.failure_rate import FailureRates
 from bestofn.training.interrupts import StopSignals
 from bestofn.training.runlog import RunLog, Stages
 from bestofn.training.schedules import kl_coefficient, learning_rate
-from bestofn.training.update import Updater, UpdateResult
+from bestofn.training.update import Updater, UpdateResult, sum_over_processes
 from bestofn.verifiers import Verifier
 
 
@@ -106,35 +107,44 @@ class Trainer:
         ):
             try:
                 self.resume()
-                if recipe.eval.every and self.step % recipe.eval.every == 0 and not self.log.has_evaluation(self.step):
-                    self.evaluate(signals)
+                if self.is_evaluation_due():
+                    measured = self.log.evaluation_at(self.step)
+                    if measured is None:  # a new run, or one that was stopped between the step and its evaluation
+                        self.evaluate(signals)
+                    else:
+                        self.keep_best(measured)
                 while self.step < total:
                     step, stages = self.step + 1, Stages()
                     problems = self.batch(step)
                     with stages("sample"):
                         samples = self.sample(step, problems, signals)
-                    with stages("grade"):
-                        grades = grade_all(self.task, problems, samples.texts, signals.poll)
-                    with stages("score"):
-                        scores = score_all(self.verifier, problems, samples.texts, grades)
-                    graded = Graded(problems=problems, samples=samples, grades=grades, scores=scores)
+                    graded = self.grade(step, problems, samples, stages, signals)
                     with stages("weigh"):
                         advantages_PM = self.weigh(step, graded)
                     with stages("update"):
                         result = self.update(step, graded, advantages_PM, signals)
                     self.step = step
                     self.record(graded, result, stages)
-                    if recipe.eval.every and (step % recipe.eval.every == 0 or step == total):
+                    if self.is_evaluation_due():
                         self.evaluate(signals)
                     every = recipe.training.checkpoint_every
                     if (every and step % every == 0) or step == total:
                         self.save()
                     signals.poll()
+                return self.finish()
             except Interrupted:
                 self.save()
-                self.log.say(f"stopped by a signal; step {self.step} is saved, the same command continues from there")
+                saved = f"step {self.step} is saved, the same command continues from there"
+                self.log.say(f"stopped by a signal; {saved if self.step else 'no step was complete yet'}")
                 raise
-            return self.finish()
+            except BrokenPipeError:
+                raise
+            except (OSError, SafetensorError) as error:  # of metrics, model or report; save() has its own
+                reason = f"{error.strerror} ({error.filename or self.folder})" if isinstance(error, OSError) else error
+                raise RunStopped(
+                    f"The run had to stop after step {self.step}: {reason}; its checkpoints are intact: put that right "
+                    "and start the same command again."
+                ) from error
 
     # ---- the stages ----
 
@@ -155,36 +165,46 @@ class Trainer:
             self.stop(step, "A sampled token's log-probability is not finite", samples, None)
         return samples
 
+    def grade(
+        self, step: int, problems: list[Problem], samples: Samples, stages: Stages, signals: StopSignals
+    ) -> Graded:
+        """Rewards and scores; a grader or verifier that breaks its contract stops the run."""
+        try:
+            with stages("grade"):
+                grades = grade_all(self.task, problems, samples.texts, signals.poll)
+            with stages("score"):
+                scores = score_all(self.verifier, problems, samples.texts, grades)
+        except RunStopped as error:
+            self.stop(step, str(error).removesuffix("."), samples, None)
+        return Graded(problems=problems, samples=samples, grades=grades, scores=scores)
+
     def weigh(self, step: int, graded: Graded) -> Tensor:
         """Advantages (P, M), mean form. Prompts with a completion that could not be graded carry no weight."""
-        objective, training = self.recipe.objective, self.recipe.training
         rewards_PM, scores_PM = graded.tensors()
         share = graded.num_grader_errors / max(rewards_PM.numel(), 1)
-        if share > training.max_grader_errors:
+        if share > self.recipe.training.max_grader_errors:
             reason = next(g.reason for row in graded.grades for g in row if math.isnan(g.reward))
             self.stop(step, f"{share:.0%} of the completions could not be graded ({reason})", graded.samples, None)
-        if not bool(rewards_PM.isfinite().all()):
-            self.stop(step, "A reward is not finite", graded.samples, None)
         p_fail = self.failure_rates.estimate([p.id for p in graded.problems], graded.samples)
+        try:
+            advantages_PM = self.advantages(step, rewards_PM, scores_PM, p_fail)
+        except ValueError as error:  # such as a reward of ½ where the objective is derived for 0 and 1
+            self.stop(step, f"The objective cannot take these rewards: {str(error).rstrip('.')}", graded.samples, None)
+        return advantages_PM * graded.is_graded_P().unsqueeze(-1)
+
+    def advantages(self, step: int, rewards_PM: Tensor, scores_PM: Tensor, p_fail: Tensor | None) -> Tensor:
+        """The objective's, by all samples or by winners."""
+        objective = self.recipe.objective
         if objective.draw == "winner":
             generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
             winners = objectives.draw_winners(scores_PM, objective.n, generator)
-            advantages_PM = objectives.winner_advantages(
-                objective.name,
-                rewards_PM,
-                scores_PM,
-                objective.n,
-                winners,
-                p_fail,
-                objective.sign,
+            return objectives.winner_advantages(
+                objective.name, rewards_PM, scores_PM, objective.n, winners, p_fail, objective.sign
             )
-        else:
-            advantages_PM = objectives.advantages(
-                objective.name, rewards_PM, scores_PM, objective.n,
-                baseline=objective.baseline, p_fail=p_fail, sign=objective.sign,
-            )  # fmt: skip
-        is_graded_P = torch.tensor([not any(math.isnan(g.reward) for g in row) for row in graded.grades])
-        return advantages_PM * is_graded_P.unsqueeze(-1)
+        return objectives.advantages(
+            objective.name, rewards_PM, scores_PM, objective.n,
+            baseline=objective.baseline, p_fail=p_fail, sign=objective.sign,
+        )  # fmt: skip
 
     def update(self, step: int, graded: Graded, advantages_PM: Tensor, signals: StopSignals) -> UpdateResult:
         """One optimizer step on −ΣA·log π + β·KL(anchor)."""
@@ -198,7 +218,9 @@ class Trainer:
         except RunStopped as error:
             self.stop(step, f"The update is broken: {error}", graded.samples, advantages_PM)
         rewards_PM, _ = graded.tensors()
-        self.failure_rates.learn([p.id for p in graded.problems], graded.samples, rewards_PM, self.accelerator)
+        self.failure_rates.learn(
+            [p.id for p in graded.problems], graded.samples, rewards_PM, graded.is_graded_P(), self.accelerator
+        )
         return result
 
     def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
@@ -213,7 +235,7 @@ class Trainer:
             sum(reason.value == "length" for reason in graded.samples.stops) / len(tokens),
         ]  # fmt: skip
         processes = self.accelerator.num_processes
-        total = self.accelerator.reduce(torch.tensor(local, dtype=torch.float64), reduction="sum").tolist()
+        total = sum_over_processes(self.accelerator, local)
         if not self.is_main:
             return
         reward, pass_at_n, best_of_n, length, num_tokens, grader_errors, cut_off = total
@@ -226,18 +248,26 @@ class Trainer:
             "tokens_per_s": num_tokens / sum(stages.seconds.values()), "seconds": stages.seconds,
         })  # fmt: skip
 
+    def is_evaluation_due(self) -> bool:
+        """Whether an evaluation belongs after the step taken last: before the first, every so often, after the last."""
+        every = self.recipe.eval.every
+        return every > 0 and (self.step % every == 0 or self.step == self.recipe.training.steps)
+
     def evaluate(self, signals: StopSignals) -> Evaluation:
         """pass@k and best@k on the evaluation problems, with the same draws at every step (paired curves)."""
         evaluation = self.evaluate_problems(self.eval_problems, signals)
         if self.is_main:
             intervals = {name: (i.low, i.high) for name, i in evaluation.intervals().items()}
             self.log.evaluation(self.step, evaluation.means(), intervals)
-            within_n = [k for k in self.recipe.eval.k if k <= self.recipe.objective.n]
-            name = f"best@{max(within_n, default=min(self.recipe.eval.k))}"
-            value = evaluation.means()[name]
-            if value > self.best.get("value", -math.inf):
-                self.best = {"step": self.step, "metric": name, "value": value}
+            self.keep_best(evaluation.means())
         return evaluation
+
+    def keep_best(self, measured: Mapping[str, float]) -> None:
+        """Note the evaluation after the last step if it is the best so far, by best@k at the largest k up to N."""
+        within_n = [k for k in self.recipe.eval.k if k <= self.recipe.objective.n]
+        name = f"best@{max(within_n, default=min(self.recipe.eval.k))}"
+        if measured[name] > self.best.get("value", -math.inf):
+            self.best = {"step": self.step, "metric": name, "value": measured[name]}
 
     def evaluate_problems(self, problems: list[Problem], signals: StopSignals | None = None) -> Evaluation:
         """Evaluate the policy as it is now."""
@@ -303,8 +333,11 @@ class Trainer:
             self.step, self.best = int(found.state["step"]), dict(found.state["best"])
             rates.running, rates.overall = dict(found.state["running"]), float(found.state["overall"])
             self.log.say(f"continuing after step {self.step}")
+        self.accelerator.wait_for_everyone()  # all have read what the main process now tidies
         if self.is_main:
+            checkpoint.set_aside_after(self.folder / "checkpoints", self.step)
             self.log.cut_after(self.step if found is not None else -1)
+        self.accelerator.wait_for_everyone()
 
     def stop(self, step: int, reason: str, samples: Samples, advantages_PM: Tensor | None) -> NoReturn:
         """Keep the offending batch for inspection and stop; the model has not been changed by it.

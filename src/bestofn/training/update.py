@@ -147,7 +147,9 @@ class Updater:
         self.optimizer.zero_grad(set_to_none=True)
         sums = self.accumulate(samples, advantages_PM, kl_coef=kl_coef, num_prompts=num_prompts, poll=poll)
         weighted = float((advantages_PM != 0).sum())
-        totals = self._sum([sums.policy, sums.kl, sums.entropy, sums.tokens, weighted, float(advantages_PM.numel())])
+        totals = sum_over_processes(
+            self.accelerator, [sums.policy, sums.kl, sums.entropy, sums.tokens, weighted, float(advantages_PM.numel())]
+        )
         policy, kl, entropy, tokens, weighted, count = totals
         grads = [p.grad for p in self.parameters if p.grad is not None]
         if self.accelerator.num_processes > 1:
@@ -166,13 +168,6 @@ class Updater:
         return UpdateResult(
             loss=loss, kl=kl, entropy=entropy / max(tokens, 1.0), grad_norm=grad_norm, share_weighted=weighted / count
         )
-
-    def _sum(self, values: list[float]) -> list[float]:
-        if self.accelerator.num_processes == 1:
-            return values
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
-        total: list[float] = self.accelerator.reduce(tensor, reduction="sum").tolist()
-        return total
 
     def _prompt_groups(self, samples: Samples, is_needed_B: Tensor) -> Iterator[Tensor]:
         """Prompts that have work to do, as many at a time as fit the budget together."""
@@ -202,3 +197,11 @@ class Updater:
                     continue
             yield order[start:end]
             start, wasted = end, 0
+
+
+def sum_over_processes(accelerator: Any, values: list[float]) -> list[float]:
+    """Each value's sum over all processes, in float64."""
+    if accelerator.num_processes == 1:
+        return values
+    total = accelerator.reduce(torch.tensor(values, dtype=torch.float64, device=accelerator.device), reduction="sum")
+    return total.tolist()

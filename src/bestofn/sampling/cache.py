@@ -1,0 +1,71 @@
+"""Key-value caches for decoding: rows of a prompt's cache, with room for the tokens to come."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+
+def select_cache(cache: Any, indices: Tensor) -> Any:
+    """A new cache with those rows; the given one stays as it is, and gradients flow through both."""
+    selected = copy.copy(cache)
+    selected.layers = [copy.copy(layer) for layer in cache.layers]
+    selected.batch_select_indices(indices)
+    return selected
+
+
+def select_cache_with_room(cache: Any, indices: Tensor, num_tokens: int) -> Any:
+    """Like :func:`select_cache`, but up to ``num_tokens`` more tokens are appended without copying what is there.
+
+    Layers with a cache of their own kind (a sliding window, a recurrent state) are left as they are.
+    """
+    selected = copy.copy(cache)
+    selected.layers = []
+    for layer in cache.layers:
+        if type(layer) is DynamicLayer and layer.is_initialized:
+            selected.layers.append(_RoomyLayer(layer, indices, num_tokens))
+        else:
+            selected.layers.append(copy.copy(layer))
+            selected.layers[-1].batch_select_indices(indices)
+    return selected
+
+
+class _RoomyLayer(DynamicLayer):
+    """A layer that writes into storage set aside at the start; ``keys`` and ``values`` are views of the used part."""
+
+    def __init__(self, layer: Any, indices: Tensor, num_tokens: int) -> None:
+        super().__init__()
+        self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
+        self._stored = [_with_room(x, indices, num_tokens) for x in (layer.keys, layer.values)]
+        self._show(layer.keys.shape[-2])
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (stored[..., :length, :] for stored in self._stored)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append."""
+        length = self.keys.shape[-2]
+        end = length + key_states.shape[-2]
+        for stored, new in zip(self._stored, (key_states, value_states), strict=True):
+            stored[..., length:end, :] = new
+        self._show(end)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep those rows."""
+        length = self.keys.shape[-2]
+        room = self._stored[0].shape[-2] - length
+        self._stored = [_with_room(x, indices, room) for x in (self.keys, self.values)]
+        self._show(length)
+
+
+def _with_room(states: Tensor, indices: Tensor, num_tokens: int) -> Tensor:
+    """Those rows of (rows, heads, length, size), followed by unset places for ``num_tokens`` more."""
+    _, heads, length, size = states.shape
+    stored = states.new_empty(len(indices), heads, length + num_tokens, size)
+    torch.index_select(states, 0, indices, out=stored[..., :length, :])
+    return stored

@@ -1,0 +1,264 @@
+"""`bestofn` in processes of its own, for tests that kill, signal and starve it.
+
+1. A server imports everything once and forks a fresh process for each command, so that start-up is paid once. The
+   command runs through the real entry point, with its own output file and its own exit status.
+2. A command can be set to die or be signalled at an exact place, which no test outside could hit: before the n-th
+   fsync, rename or removal, at the n-th poll of the stop flag. The signals are real, and nothing is replaced.
+3. `RLIMIT_FSIZE` stands in for a full disk.
+4. All waiting is on conditions, with a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DEADLINE_S = 120.0
+ENVIRONMENT = {
+    **os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1", "COLUMNS": "200",
+}  # fmt: skip
+SMALL = (
+    "training.device=cpu", "training.prompts_per_step=4", "sampling.samples=8", "objective.n=2", "training.warmup=2",
+    "training.lr=1e-4", "kl.delay=0", "eval.problems=4", "eval.samples=4", "eval.k=[1,2]",
+)  # fmt: skip
+"""Overrides that make a step of the shipped recipe take a twentieth of a second."""
+
+
+def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
+    """Poll until the condition holds, and return its value."""
+    end = time.monotonic() + deadline_s
+    while not (value := condition()):
+        assert time.monotonic() < end, f"waited {deadline_s} s in vain for {what}"
+        time.sleep(0.005)
+    return value
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    """Exit status, or minus the signal that ended it."""
+    output: str
+    """Stdout and stderr."""
+
+    @property
+    def message(self) -> str:
+        """The last line, where the one sentence of an error stands."""
+        lines = self.output.strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A command that was started."""
+
+    pid: int
+    log: Path
+
+    def wait(self) -> Result:
+        """Wait for its end."""
+        ended = self.log.with_suffix(".exit")
+        try:
+            wait_for(ended.exists, f"the end of {self.log}")
+        except AssertionError:
+            os.kill(self.pid, signal.SIGKILL)
+            raise
+        return Result(int(ended.read_text()), self.log.read_text(errors="replace"))
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+
+class Driver:
+    """The server, seen from a test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+        self.server = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
+        )
+
+    def start(self, *command: str, **sabotage: Any) -> Child:
+        """Start `bestofn` with these arguments; see :func:`sabotaged` for what can be done to it."""
+        self.count += 1
+        log = self.folder / f"{self.count:03d}.log"
+        assert self.server.stdin is not None
+        self.server.stdin.write(json.dumps({"command": command, "log": str(log), **sabotage}) + "\n")
+        self.server.stdin.flush()
+        started = log.with_suffix(".pid")
+        wait_for(started.exists, "the server to fork")
+        return Child(int(started.read_text()), log)
+
+    def run(self, *command: str, **sabotage: Any) -> Result:
+        """Start and wait."""
+        return self.start(*command, **sabotage).wait()
+
+    def train(self, run: Path, *overrides: str, **sabotage: Any) -> Result:
+        """Train by the shipped recipe, made small."""
+        return self.run("train", "countdown", f"run={run}", *SMALL, *overrides, **sabotage)
+
+    def close(self) -> None:
+        """Let the server go."""
+        assert self.server.stdin is not None
+        self.server.stdin.close()
+        self.server.wait(DEADLINE_S)
+
+
+@contextlib.contextmanager
+def driver(folder: Path) -> Iterator[Driver]:
+    """A server for a test module."""
+    started = Driver(folder)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+# ---- what a run left behind ----
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """Everything that must be equal, bit for bit, however often a run was stopped: weights, checkpoints, metrics."""
+    newest = max((run / "checkpoints").glob("step_*"))
+    manifest = json.loads((newest / "MANIFEST.json").read_text())
+    return {
+        "checkpoint": (newest.name, manifest["files"]),
+        "model": (run / "model" / "model.safetensors").read_bytes(),
+        "summary": json.loads((run / "summary.json").read_text()),
+        "metrics": metrics(run),
+    }
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The rows of ``metrics.jsonl`` without what depends on the clock."""
+    path = run / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [{key: value for key, value in row.items() if key not in ("seconds", "tokens_per_s")} for row in rows]
+
+
+def steps(run: Path) -> list[int]:
+    """Steps of the checkpoints."""
+    return sorted(int(path.name[5:]) for path in (run / "checkpoints").glob("step_*"))
+
+
+# ---- the server ----
+
+
+def sabotaged(order: dict[str, Any]) -> None:
+    """In the new process, before the command runs.
+
+    ``kill_at``: SIGKILL before the n-th call of ``kill_in`` (default: fsync and rename). ``signals``: [n, names]:
+    these signals at the n-th poll of the stop flag. ``polls``: write the number of polls into this file.
+    ``file_limit``: bytes that a file may have.
+    """
+    if "kill_at" in order:
+        _count_calls(os, order.get("kill_in", ["fsync", "replace"]), order["kill_at"], ["SIGKILL"])
+    if "signals" in order or "polls" in order:
+        from bestofn.training.interrupts import StopSignals
+
+        _count_calls(StopSignals, ["poll"], *order.get("signals", [0, []]), file=order.get("polls"))
+    if "file_limit" in order:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_limit"], order["file_limit"]))
+
+
+def _count_calls(owner: Any, names: list[str], n: int, signals: list[str], file: str | None = None) -> None:
+    """Count the calls of some functions together, and send this process signals right before the n-th."""
+    count = 0
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if file is not None:
+                Path(file).write_text(str(count))
+            for name in signals if count == n else ():
+                os.kill(os.getpid(), signal.Signals[name])
+            return function(*arguments, **options)
+
+        return call
+
+    for name in names:
+        setattr(owner, name, counted(getattr(owner, name)))
+
+
+def serve() -> None:
+    """Fork for every line of stdin; between server and command stands one process that waits for the exit status."""
+    import matplotlib.backends.backend_agg  # noqa: F401
+    import peft  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+
+    import bestofn.cli
+    import bestofn.report.html
+    import bestofn.training.trainer  # noqa: F401
+    from bestofn.commands import quiet_libraries
+    from bestofn.models import load_model
+    from bestofn.tasks import load_task
+
+    quiet_libraries()
+    load_model("countdown-tiny")
+    load_task("countdown").problems("train")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _wait_for(json.loads(line))
+            os._exit(0)
+
+
+def _wait_for(order: dict[str, Any]) -> None:
+    log = Path(order["log"])
+    pid = os.fork()
+    if pid == 0:
+        _run(order, log)
+    _write_whole(log.with_suffix(".pid"), str(pid))
+    _, status = os.waitpid(pid, 0)
+    _write_whole(log.with_suffix(".exit"), str(os.waitstatus_to_exitcode(status)))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.with_suffix(".new").write_text(text)
+    os.replace(path.with_suffix(".new"), path)
+
+
+def _run(order: dict[str, Any], log: Path) -> None:
+    import bestofn.cli
+
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    code = 1
+    try:
+        sabotaged(order)
+        sys.argv = ["bestofn", *order["command"]]
+        bestofn.cli.main()
+        code = 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve()
