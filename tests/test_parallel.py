@@ -142,6 +142,7 @@ def stops_when_told(started: str) -> None:
                 signals.poll()
                 time.sleep(0.01)
         except Interrupted:
+            time.sleep(1)  # a save takes its time
             Path(started).write_text("saved")
             raise
 
@@ -200,7 +201,7 @@ import test_parallel
 from bestofn import parallel
 from bestofn.errors import Interrupted
 from bestofn.training.interrupts import StopSignals
-parallel.GRACE_S = 0.5
+parallel.GRACE_S = {grace_s}
 if __name__ == "__main__":
     started = Path({started!r})
     log = started.with_suffix(".txt")
@@ -214,26 +215,30 @@ if __name__ == "__main__":
 """
 
 
-def parent_of(function: Callable[[str], None], started: Path) -> tuple[subprocess.Popen[bytes], int]:
+def parent_of(function: Callable[[str], None], started: Path, grace_s: float) -> tuple[subprocess.Popen[bytes], int]:
     """A process that runs one job, and the job's pid once it is at work."""
     script = started.with_suffix(".py")
     tests = str(Path(__file__).parent)
-    script.write_text(PARENT.format(tests=tests, started=str(started), function=function.__name__))
-    parent = subprocess.Popen([sys.executable, str(script)], env=ENVIRONMENT)
+    script.write_text(PARENT.format(tests=tests, started=str(started), function=function.__name__, grace_s=grace_s))
+    parent = subprocess.Popen([sys.executable, str(script)], env=ENVIRONMENT, start_new_session=True)
     wait_for(lambda: started.exists() and started.read_text(), "the job")
     return parent, int(started.read_text())
 
 
-def test_the_parent_is_told_to_stop(tmp_path: Path) -> None:
-    parent, pid = parent_of(stops_when_told, tmp_path / "started")
-    parent.terminate()
+@pytest.mark.parametrize("stop", ["SIGTERM", "ctrl-c"])
+def test_the_parent_is_told_to_stop(tmp_path: Path, stop: str) -> None:
+    parent, pid = parent_of(stops_when_told, tmp_path / "started", 30.0)
+    if stop == "ctrl-c":
+        os.killpg(parent.pid, signal.SIGINT)
+    else:
+        parent.terminate()
     assert parent.wait(60) == 143
     assert not Path(f"/proc/{pid}").exists()
     assert (tmp_path / "started").read_text() == "saved"
 
 
 def test_a_job_that_does_not_listen_does_not_outlive_its_parent(tmp_path: Path) -> None:
-    parent, pid = parent_of(never_polls, tmp_path / "started")
+    parent, pid = parent_of(never_polls, tmp_path / "started", 0.5)
     parent.kill()
     parent.wait()
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the job to leave", 60)

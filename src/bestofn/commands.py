@@ -129,7 +129,7 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
 
 def _evaluate(path: Path, ks: str | None) -> Evaluation:
     """The metrics of one pool."""
-    from bestofn import metrics
+    import bestofn.metrics as metrics
     from bestofn.evaluation import evaluate_pool
     from bestofn.sampling.pool import read_pool
 
@@ -173,10 +173,15 @@ def _metrics_table(title: str, intervals: dict[str, Any], sign: str = "") -> Tab
         table.add_column(f"{family}@k, %", justify="right")
     for k in ks:
         cells = [intervals[f"{family}@{k}"] for family in families]
-        table.add_row(k, *(f"{100 * i.value:{sign}.1f} [{100 * i.low:{sign}.1f}, {100 * i.high:{sign}.1f}]" for i in cells))
+        table.add_row(k, *(_with_bounds(i, 100, f"{sign}.1f") for i in cells))
     rest = [(name, i) for name, i in intervals.items() if "@" not in name]
-    table.caption = "   ".join(f"{name} {i.value:{sign}.2f} [{i.low:{sign}.2f}, {i.high:{sign}.2f}]" for name, i in rest)
+    table.caption = "   ".join(f"{name} {_with_bounds(i, 1, f'{sign}.2f')}" for name, i in rest)
     return table
+
+
+def _with_bounds(interval: Any, scale: int, digits: str) -> str:
+    value, low, high = (format(scale * x, digits) for x in (interval.value, interval.low, interval.high))
+    return f"{value} [{low}, {high}]"
 
 
 def _write(out: Path, result: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bestofn import metrics
+import bestofn.metrics as metrics
 from bestofn.metrics import Interval
 
 

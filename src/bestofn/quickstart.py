@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from bestofn import metrics
+import bestofn.metrics as metrics
 from bestofn.config import Recipe, load_recipe
 from bestofn.errors import BestofnError, Interrupted
 from bestofn.parallel import Job, run_jobs

@@ -72,7 +72,7 @@ def test_one_sample_can_be_replayed_alone(tmp_path):
     samples = run.sample(5, problems, StopSignals())
     for p, i in ((0, 0), (3, 7), (7, 4)):
         ids = list(samples.prompts[p])
-        for u in stream(run.recipe.seed, "train", 5, problems[p].id, i).random(3):
+        for u in stream(run.recipe.seed, "train", run.draws(5)[p], problems[p].id, i).random(3):
             logits = run.model(torch.tensor([ids])).logits[:, -1]
             token, _ = draw_token(logits, torch.tensor([u]), 0.8)
             ids.append(int(token))
@@ -209,7 +209,7 @@ def test_a_failed_grader_gives_no_reward_and_its_prompt_no_weight(tmp_path):
                 return Grade(reward=1.0, verdict=Verdict.GRADER_ERROR, reason="no idea, but 1")
             if text[:1].isdigit():
                 raise RuntimeError("boom")
-            return 1.0
+            return False
         return text[:1] in tuple("abcdefgh")
 
     def never_correct(row, text):
@@ -220,10 +220,11 @@ def test_a_failed_grader_gives_no_reward_and_its_prompt_no_weight(tmp_path):
         "training": {"max_grader_errors": 0.2, "steps": 1},
     }  # fmt: skip
     for name, grade in (("fails", sometimes_fails), ("wrong", never_correct)):
-        run = trainer(tmp_path / name, letters(grade), **options)
-        run.train()
-        (row,) = rows(tmp_path / name, "step")
-        assert (row["grader_errors"] > 0) == (name == "fails")
+        trainer(tmp_path / name, letters(grade), **options).train()
+    (fails,), (wrong,) = (rows(tmp_path / name, "step") for name in ("fails", "wrong"))
+    assert (fails["grader_errors"] > 0, wrong["grader_errors"]) == (True, 0)
+    for number in ("reward", "pass_at_n", "best_of_n"):
+        assert fails[number] == wrong[number]
     ids = [problem.id for problem in letters().problems("train") if problem.prompt == "c="]
     state = {
         name: json.loads((tmp_path / name / "checkpoints" / "step_000001" / "state.json").read_text())
@@ -238,7 +239,7 @@ def test_with_and_without_a_prompt_that_cannot_be_graded(tmp_path):
 
     def unlucky(row, text):
         if row["prompt"] == "c=":
-            return 1 / 0 if text[:1].islower() else text[:1].isupper()
+            return 1 / (text[:1].isupper())
         return text[:1] in tuple("abcdefgh")
 
     def all_equal(row, text):

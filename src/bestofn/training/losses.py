@@ -18,7 +18,7 @@ from torch import Tensor
 from bestofn.training.forward import CausalLM
 
 CHUNK_ELEMENTS = 15 * 2**19
-"""Logits held at once: large enough to keep the matrix products busy. These 30 MiB of float32 stay below the 32 MiB from
+"""Logits held at once: large enough to keep the matrix products busy. 30 MiB of float32 stay below the 32 MiB from
 which glibc hands every block back to the system, to be faulted in anew for each chunk."""
 
 

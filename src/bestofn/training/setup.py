@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bestofn import objectives, tasks, verifiers
+import bestofn.objectives as objectives
+import bestofn.tasks as tasks
+import bestofn.verifiers as verifiers
 from bestofn.config import Recipe, nearest
 from bestofn.errors import BestofnError
 from bestofn.models import load_model

@@ -15,7 +15,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from bestofn import objectives, verifiers
+import bestofn.objectives as objectives
+import bestofn.verifiers as verifiers
 from bestofn.config import Recipe
 from bestofn.errors import Interrupted, RunStopped
 from bestofn.evaluation import Evaluation, evaluate_pool
@@ -150,15 +151,21 @@ class Trainer:
 
     def batch(self, step: int) -> list[Problem]:
         """This process's problems of a step: a function of (seed, step) alone."""
-        per_step, num = self.recipe.training.prompts_per_step, len(self.problems)
+        num = len(self.problems)
+        return [self.problems[int(order_of(num, self.recipe.seed, i // num)[i % num])] for i in self.draws(step)]
+
+    def draws(self, step: int) -> range:
+        """Which draws from the endless, reshuffled stream of problems this process takes in a step."""
+        per_step = self.recipe.training.prompts_per_step
         first = (step - 1) * per_step
-        chosen = [int(order_of(num, self.recipe.seed, i // num)[i % num]) for i in range(first, first + per_step)]
-        mine = chosen[self.accelerator.process_index :: self.accelerator.num_processes]
-        return [self.problems[i] for i in mine]
+        return range(first + self.accelerator.process_index, first + per_step, self.accelerator.num_processes)
 
     def sample(self, step: int, problems: list[Problem], signals: StopSignals) -> Samples:
-        """M completions of each problem; the seed of each is (run seed, "train", step, problem, sample)."""
-        keys = [(self.recipe.seed, "train", step, problem.id) for problem in problems]
+        """M completions of each problem; the seed of each is (run seed, "train", draw of the problem, problem, sample).
+
+        The draw says the step too, and keeps a problem that occurs twice in one step from giving the same samples twice.
+        """
+        keys = [(self.recipe.seed, "train", i, p.id) for i, p in zip(self.draws(step), problems, strict=True)]
         with self.accelerator.autocast():
             samples = self.sampler.sample([problem.prompt for problem in problems], self.options, keys, signals.poll)
         if not bool(samples.logprobs_BT.isfinite().all()):
