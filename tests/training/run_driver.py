@@ -86,21 +86,21 @@ class Driver:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.count = 0
+        self.children: list[Child] = []
         self.server = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
         )
 
     def start(self, *command: str, **sabotage: Any) -> Child:
         """Start `bestofn` with these arguments; see :func:`sabotaged` for what can be done to it."""
-        self.count += 1
-        log = self.folder / f"{self.count:03d}.log"
+        log = self.folder / f"{len(self.children):03d}.log"
         assert self.server.stdin is not None
         self.server.stdin.write(json.dumps({"command": command, "log": str(log), **sabotage}) + "\n")
         self.server.stdin.flush()
         started = log.with_suffix(".pid")
         wait_for(started.exists, "the server to fork")
-        return Child(int(started.read_text()), log)
+        self.children.append(Child(int(started.read_text()), log))
+        return self.children[-1]
 
     def run(self, *command: str, **sabotage: Any) -> Result:
         """Start and wait."""
@@ -111,7 +111,11 @@ class Driver:
         return self.run("train", "countdown", f"run={run}", *SMALL, *overrides, **sabotage)
 
     def close(self) -> None:
-        """Let the server go."""
+        """Let the server go; what a failed test left running or stopped goes with it."""
+        for child in self.children:
+            if not child.log.with_suffix(".exit").exists():
+                with contextlib.suppress(ProcessLookupError):
+                    child.signal(signal.SIGKILL)
         assert self.server.stdin is not None
         self.server.stdin.close()
         self.server.wait(DEADLINE_S)

@@ -72,7 +72,7 @@ def test_one_sample_can_be_replayed_alone(tmp_path):
     samples = run.sample(5, problems, StopSignals())
     for p, i in ((0, 0), (3, 7), (7, 4)):
         ids = list(samples.prompts[p])
-        for u in stream(run.recipe.seed, "train", run.draws(5)[p], problems[p].id, i).random(3):
+        for u in stream(run.recipe.seed, "train", 4 * 8 + p, problems[p].id, i).random(3):
             logits = run.model(torch.tensor([ids])).logits[:, -1]
             token, _ = draw_token(logits, torch.tensor([u]), 0.8)
             ids.append(int(token))

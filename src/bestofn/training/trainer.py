@@ -163,7 +163,7 @@ class Trainer:
     def sample(self, step: int, problems: list[Problem], signals: StopSignals) -> Samples:
         """M completions of each problem; the seed of each is (run seed, "train", draw of the problem, problem, sample).
 
-        The draw says the step too, and keeps a problem that occurs twice in one step from giving the same samples twice.
+        The draw says the step too, and keeps a problem that occurs twice in a step from giving the same samples twice.
         """
         keys = [(self.recipe.seed, "train", i, p.id) for i, p in zip(self.draws(step), problems, strict=True)]
         with self.accelerator.autocast():
