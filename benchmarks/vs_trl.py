@@ -11,6 +11,7 @@ a reference that follows the policy at the same rate. Each side runs in a proces
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -22,8 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -148,33 +150,30 @@ class Meter:
     """Step times, and how far memory rose above what the process held before the first step."""
 
     def __init__(self) -> None:
-        self.ends: list[float] = []
+        self.ends: list[tuple[float, float]] = []
         self.before = self.peak = 0.0
 
     def start(self) -> None:
         """Call when the trainer is built."""
-        if Path("/proc/self/clear_refs").exists():
-            Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the construction
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the construction
         self.before = self._status("VmRSS")
-        self.ends = [time.perf_counter()]
+        self.ends = [(time.perf_counter(), time.process_time())]
 
     def step_ended(self) -> None:
         """Call at the end of each step."""
-        self.ends.append(time.perf_counter())
+        self.ends.append((time.perf_counter(), time.process_time()))
         self.peak = self._status("VmHWM")
 
     @staticmethod
     def _status(key: str) -> float:
         """MiB."""
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(key + ":"):
-                return int(line.split()[1]) / 1024
-        raise RuntimeError(f"/proc/self/status has no {key}")
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key + ":"))
 
     def result(self, warmup: int, **more: Any) -> dict[str, Any]:
         """All of it; the first ``warmup`` steps do not count as times."""
-        seconds = [end - start for start, end in zip(self.ends, self.ends[1:], strict=False)]
-        return {"seconds": seconds[warmup:], "peak_mib": self.peak, "step_mib": self.peak - self.before, **more}
+        wall, cpu = ([b - a for a, b in pairwise(t)][warmup:] for t in zip(*self.ends, strict=True))
+        return {"seconds": wall, "cpu_seconds": cpu, "peak_mib": self.peak, "step_mib": self.peak - self.before, **more}
 
 
 # ---- the sides, each in a process of its own ----
@@ -186,6 +185,7 @@ def run_bestofn(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
     from bestofn.errors import Interrupted
     from bestofn.training.trainer import Trainer
 
+    share = {} if kl_share is None else {"share": kl_share}
     rows = -(-case.num_prompts * case.num_samples // arguments["micro_batches"])
     steps = arguments["warmup"] + arguments["steps"]
     meter, weighted, lengths, stages = Meter(), [], [], []
@@ -212,22 +212,18 @@ def run_bestofn(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
                 "decay": "constant", "precision": "fp32", "checkpoint_every": 0,
                 "token_budget": rows * (case.longest_prompt + case.max_new_tokens),
             },
-            "kl": {"start": BETA, "end": BETA, "anchor_ema": REFERENCE_RATE}
-            | ({} if kl_share is None else {"share": kl_share}),
+            "kl": {"start": BETA, "end": BETA, "anchor_ema": REFERENCE_RATE, **share},
             "eval": {"every": 0},
         })  # fmt: skip
         model, tokenizer = load(case, model_folder)
         trainer = Measured(recipe, task=make_task(case), model=model, tokenizer=tokenizer, is_quiet=True)
         meter.start()
-        try:
+        with contextlib.suppress(Interrupted):
             trainer.train()
-        except Interrupted:
-            pass
     counted = stages[arguments["warmup"] :]
     return meter.result(
         arguments["warmup"], mean_length=statistics.mean(lengths), weighted=statistics.mean(weighted),
-        kl_share=recipe.kl.share,
-        stages={name: statistics.median(row[name] for row in counted) for name in counted[0]},
+        kl_share=recipe.kl.share, stages={name: statistics.median(row[name] for row in counted) for name in counted[0]},
     )  # fmt: skip
 
 
@@ -242,9 +238,7 @@ def run_trl(case: Case, model_folder: str, arguments: dict[str, Any]) -> dict[st
     steps = arguments["warmup"] + arguments["steps"]
 
     def reward(completions: list[str], problem_id: list[str], **_: Any) -> list[float]:
-        return [
-            task.grade(problems[i], [text])[0].reward for i, text in zip(problem_id, completions, strict=True)
-        ]  # fmt: skip
+        return [task.grade(problems[i], [text])[0].reward for i, text in zip(problem_id, completions, strict=True)]
 
     class Measure(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -281,11 +275,8 @@ def worker(request: dict[str, Any]) -> None:
 
     torch.set_num_threads(request["threads"])
     case, side, folder = CASES[request["case"]], request["side"], request["model_folder"]
-    if side == "trl":
-        result = run_trl(case, folder, request)
-    else:
-        result = run_bestofn(case, folder, request, 1.0 if side == "bestofn-full-kl" else None)
-    print(json.dumps(result))
+    share = 1.0 if side == "bestofn-full-kl" else None
+    print(json.dumps(run_trl(case, folder, request) if side == "trl" else run_bestofn(case, folder, request, share)))
 
 
 # ---- the comparison ----
@@ -307,9 +298,11 @@ def in_a_process(request: dict[str, Any]) -> dict[str, Any]:
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over all timed steps and all repeats, with what was measured at least and at most."""
-    seconds = [s for run in runs for s in run["seconds"]]
-    row: dict[str, Any] = {"seconds": statistics.median(seconds), "seconds_range": [min(seconds), max(seconds)]}
-    for key in ("step_mib", "peak_mib", "mean_length", "weighted"):
+    row: dict[str, Any] = {}
+    for key in ("seconds", "cpu_seconds"):
+        values = [value for run in runs for value in run[key]]
+        row |= {key: statistics.median(values), f"{key}_range": [min(values), max(values)]}
+    for key in ("step_mib", "peak_mib", "mean_length", "weighted", "kl_share"):
         if key in runs[0]:
             row[key] = statistics.median(run[key] for run in runs)
     if "stages" in runs[0]:
@@ -317,19 +310,28 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def print_table(results: dict[str, dict[str, Any]], say: Callable[[str], None]) -> None:
+def compare(sides: dict[str, dict[str, Any]]) -> None:
+    """Write our ratios to TRL into our rows: how many times as fast, and what share of the memory."""
+    for side, row in sides.items():
+        if side != "trl" and "trl" in sides:
+            faster = {f"faster_{key}": sides["trl"][key] / row[key] for key in ("seconds", "cpu_seconds")}
+            row["versus_trl"] = faster | {key: row[key] / sides["trl"][key] for key in ("step_mib", "peak_mib")}
+
+
+def print_table(results: dict[str, dict[str, Any]]) -> None:
     """GitHub's Markdown, which is also readable."""
-    say("| case | side | s/step, median (min–max) | step memory, MiB | peak memory, MiB | tokens | faster | "
-        "step memory | peak memory |")  # fmt: skip
-    say("|---|---|---:|---:|---:|---:|---:|---:|---:|")
+    head = ("case", "side", "s/step, median (min–max)", "step MiB", "peak MiB", "tokens", "faster", "by CPU time",
+            "step memory", "peak memory")  # fmt: skip
+    print(f"| {' | '.join(head)} |\n|---|---|{'---:|' * (len(head) - 2)}")
     for name, sides in results.items():
         for side, row in sides.items():
             low, high = row["seconds_range"]
-            text = (f"| {CASES[name].title} | {SIDES[side]} | {row['seconds']:.2f} ({low:.2f}–{high:.2f}) | "
-                    f"{row['step_mib']:.0f} | {row['peak_mib']:.0f} | {row['mean_length']:.1f} |")  # fmt: skip
-            ratios = row.get("versus_trl")
-            say(text + (" | | |" if ratios is None else
-                        f" **{ratios['faster']:.1f}×** | {ratios['step_mib']:.2f}× | {ratios['peak_mib']:.2f}× |"))  # fmt: skip
+            cells = [CASES[name].title, SIDES[side], f"{row['seconds']:.2f} ({low:.2f}–{high:.2f})"]
+            cells += [f"{row['step_mib']:.0f}", f"{row['peak_mib']:.0f}", f"{row['mean_length']:.1f}"]
+            ratios = row.get("versus_trl", {})
+            cells += [f"{ratios[key]:.1f}×" if ratios else "" for key in ("faster_seconds", "faster_cpu_seconds")]
+            cells += [f"{ratios[key]:.2f}×" if ratios else "" for key in ("step_mib", "peak_mib")]
+            print(f"| {' | '.join(cells)} |")
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -351,9 +353,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4, help="timed steps a process (default: %(default)s)")
     parser.add_argument("--warmup", type=int, default=1, help="steps before those (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of each side (default: %(default)s)")
-    parser.add_argument(
-        "--micro-batches", type=int, default=1, help="parts an update is cut into (default: %(default)s)"
-    )
+    parser.add_argument("--micro-batches", type=int, default=1, help="parts of an update (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON file (default: %(default)s)")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -384,17 +384,12 @@ def main() -> None:
                     where = folder if CASES[case].model == "large" else resolve(CASES[case].model)
                     run = in_a_process(settings | {"case": case, "side": side, "model_folder": where})
                     runs[case][side].append(run)
-                    median = statistics.median(run["seconds"])
-                    print(f"{repeat + 1}/{arguments.repeats} {case} {side}: {median:.2f} s/step", file=sys.stderr)
+                    seconds = f"{statistics.median(run['seconds']):.2f} s/step"
+                    print(f"{repeat + 1}/{arguments.repeats} {case} {side}: {seconds}", file=sys.stderr)
     results = {case: {side: summary(run) for side, run in sides.items()} for case, sides in runs.items()}
     for sides in results.values():
-        for side, row in sides.items():
-            if side != "trl" and "trl" in sides:
-                trl = sides["trl"]
-                row["versus_trl"] = {"faster": trl["seconds"] / row["seconds"]} | {
-                    key: row[key] / trl[key] for key in ("step_mib", "peak_mib")
-                }
-    print_table(results, print)
+        compare(sides)
+    print_table(results)
     report = {"machine": machine(arguments.threads), "settings": settings, "results": results, "runs": runs}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
