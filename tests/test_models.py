@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+import tiny
 from bestofn.errors import BestofnError
 from bestofn.models import build_countdown, load_model, resolve, shipped
 from bestofn.tasks.countdown import Countdown, demonstrations
@@ -143,3 +144,16 @@ def test_names_that_are_no_model(tmp_path: Path) -> None:
         with pytest.raises(BestofnError, match=phrase) as caught:
             load_model(name)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "gemma2"])
+def test_a_folders_own_tokenizer_is_kept(family: str, tmp_path: Path) -> None:
+    """AutoTokenizer would give a Qwen2 folder Qwen2's own class, whatever tokenizer.json says."""
+    written = tiny.tokenizer()
+    tiny.model(family).save_pretrained(tmp_path)
+    written.save_pretrained(tmp_path)
+    _, read = load_model(tmp_path)
+    assert type(read) is type(written)
+    for text in ("what is 12+30?", "a b\n\nc", "Q: it's 007"):
+        assert read(text)["input_ids"] == written(text)["input_ids"]
+        assert read.decode(read(text)["input_ids"]) == text

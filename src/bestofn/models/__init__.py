@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,13 +74,15 @@ def load_model(
         >>> tokenizer.decode(tokenizer("3,7,2,9:48=")["input_ids"])
         '3,7,2,9:48='
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
     where = resolve(name_or_path)
     if dtype is not None:
         dtype = _checked_dtype(dtype)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where)
+        # AutoTokenizer goes by the model type and would put Qwen2's splitting rules over a folder's own tokenizer.
+        loader = PreTrainedTokenizerFast if _has_own_tokenizer(Path(where)) else AutoTokenizer
+        tokenizer = loader.from_pretrained(where)
         model = AutoModelForCausalLM.from_pretrained(where, dtype="auto" if dtype is None else dtype)
     except Exception as error:  # an edge: hub, files and weights fail in many types, tokenizers even in bare Exception
         raise BestofnError(_load_failure(str(name_or_path), where, error)) from error
@@ -120,3 +123,12 @@ def _load_failure(name: str, where: str, error: Exception) -> str:
 
 def _shipped_text() -> str:
     return "the shipped " + ", ".join(shipped())
+
+
+def _has_own_tokenizer(folder: Path) -> bool:
+    """Whether a local folder says that its tokenizer.json is all there is: no model family's class belongs to it."""
+    config = folder / "tokenizer_config.json"
+    if not config.is_file() or not (folder / "tokenizer.json").is_file():
+        return False
+    named = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")
+    return named in ("TokenizersBackend", "PreTrainedTokenizerFast")
