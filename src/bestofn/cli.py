@@ -63,7 +63,7 @@ def train(
 
     Example: bestofn train countdown run=runs/a training.steps=50
     """
-    from bestofn.commands import run_train
+    from bestofn.commands.train import run_train
 
     run_train(recipe, overrides or [])
 
@@ -87,7 +87,7 @@ def sample(
 
     Example: bestofn sample countdown-tiny countdown -o pools/base.parquet
     """
-    from bestofn.commands import run_sample
+    from bestofn.commands.sample import run_sample
     from bestofn.sampling.samples import SamplingOptions
 
     drawing = SamplingOptions(num_samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p)
@@ -101,7 +101,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write it as .json or .csv.")] = None,
 ) -> None:
     """Every metric of a pool for every k, with 95 % intervals; paired differences between pools."""
-    from bestofn.commands import run_eval
+    from bestofn.commands.evaluate import run_eval
 
     run_eval(pools, k, out)
 
@@ -145,7 +145,7 @@ def show_task(
     split: Annotated[str, typer.Option(help="Which problems.")] = "test",
 ) -> None:
     """Print a task's first prompt and reference. KEY=VALUE are options of the task."""
-    from bestofn.commands import show_problem
+    from bestofn.commands.tasks import show_problem
 
     show_problem(name, options or [], split)
 

@@ -135,7 +135,7 @@ def _pool(out: Path, name: str) -> Path:
 
 def train_and_sample(recipe: dict[str, Any], pool: Path, samples: int, temperature: float, split: str) -> None:
     """One arm, in a process of its own: train (or continue), then collect its pool."""
-    from bestofn.commands import quiet_libraries
+    from bestofn.commands.common import quiet_libraries
     from bestofn.training.trainer import Trainer
 
     if pool.exists():
@@ -148,7 +148,7 @@ def train_and_sample(recipe: dict[str, Any], pool: Path, samples: int, temperatu
 
 def sample_pool(model: str, pool: Path, recipe: dict[str, Any], samples: int, temperature: float, split: str) -> None:
     """Collect one model's pool on the evaluation problems; every model gets the same seeds."""
-    from bestofn.commands import run_sample
+    from bestofn.commands.sample import run_sample
     from bestofn.sampling.samples import SamplingOptions
 
     if pool.exists():

@@ -209,7 +209,7 @@ def serve() -> None:
     import bestofn.cli
     import bestofn.report.html
     import bestofn.training.trainer  # noqa: F401
-    from bestofn.commands import quiet_libraries
+    from bestofn.commands.common import quiet_libraries
     from bestofn.models import load_model
     from bestofn.tasks import load_task
 

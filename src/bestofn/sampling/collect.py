@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bestofn.errors import RunStopped
 from bestofn.grading.verdict import Grade, Verdict
+from bestofn.sampling.prompts import prompt_of
 from bestofn.sampling.samples import Poll, Sampler, Samples, SamplingOptions
 from bestofn.tasks.base import Problem, Task
 from bestofn.verifiers import Verifier
@@ -130,7 +131,8 @@ def collect(
     """
     for start in range(0, len(problems), batch_size):
         batch = list(problems[start : start + batch_size])
-        samples = sampler.sample([p.prompt for p in batch], options, [(*key, p.id) for p in batch], poll)
+        prompts = [prompt_of(p, sampler.uses_chat) for p in batch]
+        samples = sampler.sample(prompts, options, [(*key, p.id) for p in batch], poll)
         grades = grade_all(task, batch, samples.texts, poll)
         yield Graded(
             problems=batch, samples=samples, grades=grades, scores=score_all(verifier, batch, samples.texts, grades)

@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from bestofn.errors import BestofnError
+from bestofn.sampling.prompts import Prompt
 
 
 class StopReason(str, Enum):
@@ -84,9 +85,12 @@ Poll = Callable[[], None]
 class Sampler(Protocol):
     """π → M completions per prompt."""
 
+    uses_chat: bool
+    """Whether it takes conversations; see :func:`bestofn.sampling.prompts.prompt_of`."""
+
     def sample(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         options: SamplingOptions,
         keys: Sequence[tuple[object, ...]],
         poll: Poll | None = None,
@@ -94,7 +98,7 @@ class Sampler(Protocol):
         """Draw ``options.num_samples`` completions of each prompt.
 
         Args:
-            prompts: P texts.
+            prompts: P texts or conversations.
             options: how to draw.
             keys: P seed keys, one a prompt; sample i of a prompt uses the stream (*key, i) and nothing else.
             poll: called between chunks of work.

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from bestofn.errors import BestofnError
 from bestofn.sampling.cache import select_cache_with_room
+from bestofn.sampling.prompts import Prompt, as_text, has_chat_template
 from bestofn.sampling.samples import Poll, Samples, SamplingOptions, StopReason
 from bestofn.sampling.seeds import stream
 
@@ -39,10 +41,11 @@ class TransformersSampler:
         self.model = model
         self.tokenizer = tokenizer
         self.token_budget = token_budget
+        self.uses_chat = has_chat_template(tokenizer)
 
     def sample(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         options: SamplingOptions,
         keys: Sequence[tuple[object, ...]],
         poll: Poll | None = None,
@@ -211,15 +214,23 @@ def draw_token(logits: Tensor, uniform: Tensor, temperature: float, top_p: float
     return token.squeeze(-1), logprobs.gather(-1, token).squeeze(-1)
 
 
-def encode_prompts(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+def encode_prompts(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
     """Token ids of each prompt.
 
     Raises:
-        BestofnError: a prompt has no token, or does not leave room for ``max_new_tokens`` in the model's context.
+        BestofnError: a prompt has no token, does not leave room for ``max_new_tokens`` in the model's context, or is a
+            conversation that the chat template refuses.
     """
-    encoded: list[list[int]] = tokenizer(list(prompts))["input_ids"]
+    try:
+        texts = [as_text(prompt, tokenizer) for prompt in prompts]
+    except TemplateError as error:
+        raise BestofnError(f"The model's chat template refuses the conversation: {error}; try format=base.") from None
+    encoded = [
+        tokenizer(text, add_special_tokens=isinstance(prompt, str))["input_ids"]  # a template writes its own
+        for text, prompt in zip(texts, prompts, strict=True)
+    ]
     context = getattr(model.config, "max_position_embeddings", None) or float("inf")
-    for text, ids in zip(prompts, encoded, strict=True):
+    for text, ids in zip(texts, encoded, strict=True):
         if not ids:
             raise BestofnError(f"The prompt {text[:60]!r} has no tokens; a prompt needs at least one.")
         if len(ids) + max_new_tokens > context:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from bestofn.grading.verdict import Grade
+
+Message: TypeAlias = Mapping[str, str]
+"""One turn of a conversation: ``{"role": "user", "content": "…"}``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,9 +19,11 @@ class Problem:
     id: str
     """Unique in its task; seeds, pools and paired comparisons go by it."""
     prompt: str
-    """The text the model sees."""
+    """The text that a model continues."""
     reference: str
     """The right answer, or what the grader needs to check one."""
+    messages: tuple[Message, ...] = ()
+    """The same as a conversation, for models with a chat template; empty: there is only the text."""
     level: int | None = None
     """Difficulty, 1 the easiest; None if the task has none."""
     row: dict[str, Any] = field(default_factory=dict)
@@ -32,7 +37,7 @@ class Task(Protocol):
     name: str
     """Written into pools and reports."""
     stop: tuple[str, ...]
-    """Strings that end a completion (they are cut off); empty if the model's end token does."""
+    """Strings that end a continued text (they are cut off); empty if the model's end token does."""
     splits: tuple[str, ...]
     """The splits there are, e.g. ``("train", "validation", "test")``."""
 

@@ -19,6 +19,7 @@ import bestofn.verifiers as verifiers
 from bestofn.config import Recipe, nearest
 from bestofn.errors import BestofnError
 from bestofn.models import load_model
+from bestofn.sampling.prompts import has_chat_template, prompt_of, stop_of
 from bestofn.sampling.samples import SamplingOptions
 from bestofn.sampling.transformers import encode_prompts, pad_id
 from bestofn.tasks.base import Problem, Task
@@ -185,15 +186,16 @@ def check_prompts(model: Any, tokenizer: Any, problems: Sequence[Problem], max_n
     Raises:
         BestofnError: there is one.
     """
-    encode_prompts(model, tokenizer, [problem.prompt for problem in problems], max_new_tokens)
+    prompts = [prompt_of(problem, has_chat_template(tokenizer)) for problem in problems]
+    encode_prompts(model, tokenizer, prompts, max_new_tokens)
 
 
-def sampling_options(recipe: Recipe, task: Task) -> SamplingOptions:
+def sampling_options(recipe: Recipe, task: Task, problems: Sequence[Problem], tokenizer: Any) -> SamplingOptions:
     """How training draws."""
     sampling = recipe.sampling
     return SamplingOptions(
         num_samples=sampling.samples, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature,
-        top_p=sampling.top_p, stop=task.stop,
+        top_p=sampling.top_p, stop=stop_of(task, problems, has_chat_template(tokenizer)),
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from bestofn.errors import Interrupted, RunStopped
 from bestofn.evaluation import Evaluation, evaluate_pool
 from bestofn.objectives.subsets import best_of_n_value
 from bestofn.sampling.collect import Graded, collect, grade_all, score_all
+from bestofn.sampling.prompts import prompt_of
 from bestofn.sampling.samples import Samples, SamplingOptions
 from bestofn.sampling.seeds import order_of
 from bestofn.sampling.transformers import TransformersSampler
@@ -66,7 +67,7 @@ class Trainer:
         self.is_main = bool(self.accelerator.is_main_process)
         self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
         self.sampler = TransformersSampler(self.model, self.tokenizer, token_budget=recipe.sampling.token_budget)
-        self.options = setup.sampling_options(recipe, self.task)
+        self.options = setup.sampling_options(recipe, self.task, self.problems, self.tokenizer)
         setup.check_prompts(
             self.model, self.tokenizer, [*self.problems, *self.eval_problems], self.options.max_new_tokens
         )
@@ -167,7 +168,8 @@ class Trainer:
         """
         keys = [(self.recipe.seed, "train", i, p.id) for i, p in zip(self.draws(step), problems, strict=True)]
         with self.accelerator.autocast():
-            samples = self.sampler.sample([problem.prompt for problem in problems], self.options, keys, signals.poll)
+            prompts = [prompt_of(problem, self.sampler.uses_chat) for problem in problems]
+            samples = self.sampler.sample(prompts, self.options, keys, signals.poll)
         if not bool(samples.logprobs_BT.isfinite().all()):
             self.stop(step, "A sampled token's log-probability is not finite", samples, None)
         return samples

@@ -1,4 +1,4 @@
-"""What the commands do, without the command line."""
+"""``bestofn eval``."""
 
 from __future__ import annotations
 
@@ -12,90 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
-from bestofn.config import apply_overrides, load_recipe
-from bestofn.errors import BestofnError, Interrupted
-from bestofn.sampling.samples import SamplingOptions
+from bestofn.errors import BestofnError
 
 if TYPE_CHECKING:
     from bestofn.evaluation import Evaluation
-
-
-def quiet_libraries() -> None:
-    """No progress bars of other libraries between ours."""
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-
-
-def run_train(recipe: str, overrides: Sequence[str]) -> None:
-    """``bestofn train``."""
-    settings = load_recipe(recipe, overrides)
-    quiet_libraries()
-    from bestofn.training.trainer import Trainer
-
-    trainer = Trainer(settings)
-    trainer.train()
-    if trainer.is_main:
-        print(f"{settings.run}/model holds the model, {settings.run}/report.html the report.")
-    trainer.accelerator.end_training()
-
-
-def run_sample(
-    model_name: str, task_name: str, task_options: Sequence[str], drawing: SamplingOptions, *,
-    out: Path, split: str, limit: int | None, verifier: str, seed: int,
-) -> None:  # fmt: skip
-    """``bestofn sample``: collect a pool, or go on with one that was begun."""
-    import dataclasses
-
-    from bestofn.models import load_model
-    from bestofn.sampling.collect import collect
-    from bestofn.sampling.pool import PoolWriter, rows_of
-    from bestofn.sampling.transformers import TransformersSampler, encode_prompts
-    from bestofn.tasks import load_task
-    from bestofn.training.interrupts import StopSignals
-    from bestofn.verifiers import load_verifier
-
-    task = load_task(task_name, **apply_overrides({}, task_options))
-    judge = load_verifier("python", verifier) if ":" in verifier else load_verifier(verifier)
-    problems = task.problems(split)[:limit]
-    if not problems:
-        raise BestofnError(f"Split {split!r} of task {task_name} has no problems.")
-    options = dataclasses.replace(drawing, stop=task.stop)
-    settings: dict[str, Any] = {
-        "model": model_name, "task": task_name, "task_options": list(task_options), "split": split, "limit": limit,
-        "verifier": judge.name, "seed": seed, **dataclasses.asdict(options),
-    }  # fmt: skip
-    writer = PoolWriter(out, settings)
-    quiet_libraries()
-    model, tokenizer = load_model(model_name, device=best_device())
-    encode_prompts(model, tokenizer, [p.prompt for p in problems], options.max_new_tokens)  # all fit, or none
-    if writer.done:
-        print(f"{len(writer.done)} of {len(problems)} problems are already there", file=sys.stderr)
-    batch_size = max(1, min(64, 4096 // options.num_samples))
-    # A batch is drawn again as a whole if a problem of it is missing: in other company the last bits would differ.
-    groups = [problems[start : start + batch_size] for start in range(0, len(problems), batch_size)]
-    left = [problem for group in groups if any(p.id not in writer.done for p in group) for problem in group]
-    with StopSignals() as signals:
-        batches = collect(
-            TransformersSampler(model, tokenizer), task, judge, left, options,
-            key=(seed, "pool"), batch_size=batch_size, poll=signals.poll,
-        )  # fmt: skip
-        try:
-            total = -(-len(left) // batch_size)
-            for graded in track(batches, total=total, description="sampling", console=Console(stderr=True)):
-                writer.add(rows_of(graded))
-        except Interrupted:
-            writer.close()
-            print(f"stopped by a signal; the same command continues with {writer.partial}", file=sys.stderr)
-            raise
-    num_errors = writer.finish(problem.id for problem in problems)
-    print(f"{out}: {len(problems)} problems × {options.num_samples} samples")
-    if num_errors:
-        print(f"warning: {num_errors} completions could not be graded (verdict grader_error)", file=sys.stderr)
 
 
 def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
@@ -200,21 +122,3 @@ def _write(out: Path, result: dict[str, Any]) -> None:
             writer.writerow([d["a"], d["b"], d["metric"], d["diff"], d["low"], d["high"]])
         text = file.getvalue()
     write_whole(out, text.encode(), "numbers")
-
-
-def show_problem(name: str, options: Sequence[str], split: str) -> None:
-    """``bestofn tasks show``."""
-    from bestofn.tasks import load_task
-
-    task = load_task(name, **apply_overrides({}, options))
-    problems = task.problems(split)
-    print(f"{task.name}, split {split}: {len(problems)} problems (splits: {', '.join(task.splits)})")
-    print(f"prompt:    {problems[0].prompt}")
-    print(f"reference: {problems[0].reference}")
-
-
-def best_device() -> str:
-    """The first GPU, or the CPU."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

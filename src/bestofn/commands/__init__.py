@@ -1,0 +1,1 @@
+"""What the commands do, without the command line: a file for each."""
