@@ -15,6 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from bestofn.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp, lambda_n
+from bestofn.objectives.bon_likelihood import SequenceWeights, best_of_n_log_ratio, bon_sft
+from bestofn.objectives.distillation import BondWeights, best_and_worst, bonbon, bonbon_gap, bond, vbon
+from bestofn.objectives.imitation import SequenceLoss, bon_distillation, dco, rft, sft, star, winner_weights
 from bestofn.objectives.max_at_k import passk_training, pkpo
 from bestofn.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
 from bestofn.objectives.winners import WINNER_OBJECTIVES, draw_winners, winner_advantages
@@ -75,7 +78,9 @@ def advantages(name: str, rewards: Any, scores: Any = None, n: int | None = None
 
 
 __all__ = [
-    "WINNER_OBJECTIVES", "advantages", "bon_rl", "bon_rl_variational", "bon_rlb", "bon_rlbp", "dr_grpo", "draw_winners",
-    "get", "grpo", "inference_loo", "lambda_n", "maxrl", "names", "passk_training", "pkpo", "reinforce", "rloo",
-    "winner_advantages",
+    "WINNER_OBJECTIVES", "BondWeights", "SequenceLoss", "SequenceWeights", "advantages", "best_and_worst",
+    "best_of_n_log_ratio", "bon_distillation", "bon_rl", "bon_rl_variational", "bon_rlb", "bon_rlbp", "bon_sft",
+    "bonbon", "bonbon_gap", "bond", "dco", "dr_grpo", "draw_winners", "get", "grpo", "inference_loo", "lambda_n",
+    "maxrl", "names", "passk_training", "pkpo", "reinforce", "rft", "rloo", "sft", "star", "vbon",
+    "winner_advantages", "winner_weights",
 ]  # fmt: skip
