@@ -67,6 +67,15 @@ def test_splits_from_files(tmp_path: Path) -> None:
     assert len(Jsonl(data=train, test_data=test, limit=7).problems("train")) == 7
 
 
+def test_the_text_as_a_message(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "2+2", "answer": "4"}])
+    assert Jsonl(data=path).problems("all")[0].messages == ()
+    (problem,) = Jsonl(data=path, template="Q: {prompt}", chat=True).problems("all")
+    assert problem.messages == ({"role": "user", "content": problem.prompt},)
+    with pytest.raises(BestofnError, match="chat must be true or false, not 'yes'"):
+        Jsonl(data=path, chat="yes")  # type: ignore[arg-type]
+
+
 def test_columns_template_and_stop(tmp_path: Path) -> None:
     rows = [{"question": "2+2?", "final": 4, "hint": "count", "id": "q1", "level": "Level 3"}]
     task = Jsonl(
@@ -158,7 +167,7 @@ def test_options_are_checked(tmp_path: Path, options: dict[str, Any], phrase: st
 
 
 def test_registry_names_the_nearest() -> None:
-    assert names() == ["countdown", "jsonl"]
+    assert {"countdown", "gsm8k", "humaneval", "jsonl", "math", "mbpp"} <= set(names())
     for name, options, phrase in [
         ("countdwon", {}, "did you mean 'countdown'"),
         ("countdown", {"sed": 1}, "no option 'sed', did you mean 'seed'"),

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from bestofn.errors import BestofnError
 from bestofn.tasks.base import Problem, Task
 from bestofn.tasks.countdown import Countdown
+from bestofn.tasks.gsm8k import Gsm8k
+from bestofn.tasks.humaneval import HumanEval
 from bestofn.tasks.jsonl import Jsonl
+from bestofn.tasks.math import Math
+from bestofn.tasks.mbpp import Mbpp
+from bestofn.tasks.programs import Programs
 from bestofn.tasks.rows import RowsTask, nearest, task_from_rows
 
-__all__ = ["Countdown", "Jsonl", "Problem", "RowsTask", "Task", "load_task", "names", "task_from_rows"]
+__all__ = [
+    "Countdown", "Gsm8k", "HumanEval", "Jsonl", "Math", "Mbpp", "Problem", "Programs", "RowsTask", "Task", "load_task",
+    "names", "task_from_rows",
+]  # fmt: skip
 
-_TASKS: dict[str, Callable[..., Task]] = {"countdown": Countdown, "jsonl": Jsonl}
+_TASKS: dict[str, Callable[..., Task]] = {
+    "countdown": Countdown,
+    "gsm8k": Gsm8k,
+    "humaneval": HumanEval,
+    "jsonl": Jsonl,
+    "math": Math,
+    "mbpp": Mbpp,
+    "programs": Programs,
+}
+_ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+"""In a docstring's list of arguments."""
 
 
 def names() -> list[str]:
     """The tasks that :func:`load_task` knows.
 
     Example:
-        >>> names()
-        ['countdown', 'jsonl']
+        >>> "math" in names()
+        True
     """
     return sorted(_TASKS)
 
@@ -30,6 +50,39 @@ def names() -> list[str]:
 def describe() -> dict[str, str]:
     """Each task's name and what it is, in one line."""
     return {name: (inspect.getdoc(_TASKS[name]) or "").splitlines()[0] for name in names()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """An option of a task."""
+
+    name: str
+    """As a recipe writes it."""
+    default: str
+    """Its default as text; empty: it must be given."""
+    summary: str
+    """What it does."""
+
+
+def options(name: str) -> list[Option]:
+    """The options of a task, in order.
+
+    Example:
+        >>> [(option.name, option.default) for option in options("countdown")]
+        [('seed', '0')]
+    """
+    factory = _factory(name)
+    summaries = {
+        found[1]: " ".join(found[2].split()) for found in _ARGUMENT.finditer(inspect.cleandoc(factory.__doc__ or ""))
+    }
+    return [
+        Option(
+            name=parameter.name,
+            default="" if parameter.default is parameter.empty else str(parameter.default),
+            summary=summaries.get(parameter.name, ""),
+        )
+        for parameter in inspect.signature(factory).parameters.values()
+    ]
 
 
 def load_task(name: str, **options: Any) -> Task:
@@ -42,9 +95,8 @@ def load_task(name: str, **options: Any) -> Task:
         >>> load_task("countdown").problems("test")[0].prompt
         '11,13,7,1:18='
     """
-    if name not in _TASKS:
-        raise BestofnError(f"no task {name!r}{nearest(name, names())}; there are {', '.join(names())}")
-    parameters = inspect.signature(_TASKS[name]).parameters
+    factory = _factory(name)
+    parameters = inspect.signature(factory).parameters
     for option in options:
         if option not in parameters:
             raise BestofnError(
@@ -54,4 +106,10 @@ def load_task(name: str, **options: Any) -> Task:
     for parameter in parameters.values():
         if parameter.default is parameter.empty and parameter.name not in options:
             raise BestofnError(f"task {name} needs the option {parameter.name!r}")
-    return _TASKS[name](**options)
+    return factory(**options)
+
+
+def _factory(name: str) -> Callable[..., Task]:
+    if name not in _TASKS:
+        raise BestofnError(f"no task {name!r}{nearest(name, names())}; there are {', '.join(names())}")
+    return _TASKS[name]

@@ -38,7 +38,7 @@ __all__ = ["Jsonl", "RowsTask", "read_rows", "task_from_rows"]
 FilePath: TypeAlias = "str | Path"
 _BUILT_IN: dict[str, Grader] = {"exact": grade_exact, "last_number": grade_last_number}
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
-_SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
 
 
 class Jsonl(RowsTask):
@@ -61,6 +61,7 @@ class Jsonl(RowsTask):
         seed: chooses them.
         limit: use at most so many problems of each split, the first ones.
         stop: strings that end a completion.
+        chat: also offer the text as a message of the user, for models with a chat template.
 
     Raises:
         BestofnError: a missing, empty or malformed file, a missing column, an unknown grader. All files are read here,
@@ -80,7 +81,10 @@ class Jsonl(RowsTask):
         seed: int = 0,
         limit: int | None = None,
         stop: str | Iterable[str] = (),
+        chat: bool = False,
     ) -> None:
+        if not isinstance(chat, bool):
+            raise BestofnError(f"chat must be true or false, not {chat!r}")
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise BestofnError(f"limit must be a whole number of at least 1, or null for all, not {limit!r}")
         _require_text(prompt=prompt, answer=answer, template=template, grader=grader)
@@ -88,7 +92,7 @@ class Jsonl(RowsTask):
         if is_built_in and answer is None:
             raise BestofnError(f"the grader {grader} needs a column to compare with; set answer to its name")
         is_answer_needed = is_built_in or answer not in ("answer", None)
-        columns = _Columns(prompt, answer, template, is_answer_needed, grader == "last_number")
+        columns = _Columns(prompt, answer, template, is_answer_needed, grader == "last_number", chat)
         splits: dict[str, list[Problem]]
         if isinstance(data, Mapping):
             if test_data is not None:
@@ -115,7 +119,7 @@ def read_rows(path: FilePath) -> Iterator[tuple[str, dict[str, Any]]]:
     if not isinstance(path, (str, Path)):
         raise BestofnError(f"a file of rows must be given by its name, not {path!r}")
     path = Path(path).expanduser()
-    _require_file(path)
+    require_file(path)
     is_list = path.name.removesuffix(".gz").endswith(".json")
     try:
         with gzip.open(path) if path.name.endswith(".gz") else open(path, "rb") as file:
@@ -133,32 +137,44 @@ class _Columns:
     """Makes problems of rows: which column is what."""
 
     def __init__(
-        self, prompt: str, answer: str | None, template: str, is_answer_needed: bool, is_number_needed: bool
+        self,
+        prompt: str,
+        answer: str | None,
+        template: str,
+        is_answer_needed: bool,
+        is_number_needed: bool,
+        is_chat: bool,
     ) -> None:
         self._prompt = prompt
         self._answer = answer
         self._template = template
         self._is_answer_needed = is_answer_needed
         self._is_number_needed = is_number_needed
+        self._is_chat = is_chat
         if not any(match[2] for match in _PLACEHOLDER.finditer(template)):
             raise BestofnError(f"the template {template!r} names no column; write {{prompt}} where the question goes")
 
     def problems(self, path: FilePath, prefix: str) -> list[Problem]:
         """The problems of one file; ``prefix`` starts the ids of rows that have none."""
         problems = [
-            Problem(
-                id=column(row, "id", place) if row.get("id") is not None else f"{prefix}-{number}",
-                prompt=self._render(row, place),
-                reference=self._reference(row, place),
-                level=level_of(row),
-                row=row,
-            )
+            self._problem(row, place, f"{prefix}-{number}")
             for number, (place, row) in enumerate(read_rows(path), start=1)
         ]
         if not problems:
             raise BestofnError(f"{path} holds no rows")
         require_distinct_ids(problems, str(path))
         return problems
+
+    def _problem(self, row: dict[str, Any], place: str, usual_id: str) -> Problem:
+        text = self._render(row, place)
+        return Problem(
+            id=column(row, "id", place) if row.get("id") is not None else usual_id,
+            prompt=text,
+            reference=self._reference(row, place),
+            messages=({"role": "user", "content": text},) if self._is_chat else (),
+            level=level_of(row),
+            row=row,
+        )
 
     def _render(self, row: Row, place: str) -> str:
         question = column(row, self._prompt, place)
@@ -205,9 +221,14 @@ def _resolve_grader(grader: str | UserGrader) -> Grader:
     return _BUILT_IN.get(grader) or guarded(load_user_grader(grader))
 
 
-def _require_file(path: Path) -> None:
-    if not path.name.endswith(_SUFFIXES):
-        raise BestofnError(f"{path}: files of rows end in {', '.join(_SUFFIXES)}")
+def require_file(path: Path) -> None:
+    """Refuse what is not an existing file of rows, with its likely name.
+
+    Raises:
+        BestofnError: another ending, a folder, or no such file.
+    """
+    if not path.name.endswith(SUFFIXES):
+        raise BestofnError(f"{path}: files of rows end in {', '.join(SUFFIXES)}")
     if path.is_dir():
         raise BestofnError(f"{path} is a folder; name a file in it")
     if not path.is_file():

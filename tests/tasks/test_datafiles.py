@@ -1,0 +1,177 @@
+"""Where a known data set's rows come from: files, folders, the hub; and what is said when they do not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bestofn.errors import BestofnError
+from bestofn.tasks import load_task
+from bestofn.tasks.datafiles import Source, Table, stem_of
+from bestofn.tasks.partition import choose, held_out
+
+TABLES = {
+    "train": Table(files=("set_train", "train"), columns=("q", "a"), repository="owner/set", hub_split="train"),
+    "test": Table(files=("set_test", "test"), columns=("q", "a"), repository="owner/set"),
+}
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson")
+
+
+def write(path: Path, marks: list[str]) -> Path:
+    rows = [{"q": mark, "a": "1"} for mark in marks]
+    is_list = ".json" in path.suffixes
+    text = json.dumps(rows) if is_list else "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def questions(source: Source, table: str) -> list[str]:
+    return [row["q"] for _, row in source.rows(table)]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_folder_is_searched_for_the_usual_names(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path / f"train{suffix}", ["a", "b"])
+    write(tmp_path / f"set_test{suffix}", ["c"])
+    write(tmp_path / f"test{suffix}", ["another set's"])
+    (tmp_path / "notes.txt").write_text("no data")
+    source = Source("set", TABLES, tmp_path)
+    assert source.tables == ("train", "test")
+    assert (questions(source, "train"), questions(source, "test")) == (["a", "b"], ["c"])
+    place, _ = source.rows("train")[1]
+    assert place == f"{tmp_path / f'train{suffix}'}, {'item' if '.json' in Path('x' + suffix).suffixes else 'line'} 2"
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("set_train.jsonl", "train"), ("my-train-part.json", "train"), ("test.jsonl.gz", "test"), ("rows.jsonl", "test")],
+)
+def test_a_single_file_is_the_table_that_its_name_says(tmp_path: Path, name: str, table: str) -> None:
+    source = Source("set", TABLES, str(write(tmp_path / name, ["x"])))
+    assert source.tables == (table,)
+    assert questions(source, table) == ["x"]
+
+
+def test_a_file_for_each_table(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "test.jsonl", ["a"]), write(tmp_path / "train.jsonl", ["b"])
+    source = Source("set", TABLES, {"train": one, "test": str(two)})
+    assert (questions(source, "train"), questions(source, "test")) == (["a"], ["b"])
+    with pytest.raises(BestofnError, match="no table 'tset', did you mean 'test'"):
+        Source("set", TABLES, {"tset": one})
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "train.jsonl", ["a"])
+    (tmp_path / "none.jsonl").write_text("")
+    (tmp_path / "cut.jsonl").write_text('{"q": "a", "a": "1"}\n{"q": "b", "a')
+    (tmp_path / "other.jsonl").write_text('{"question": "a", "a": "1"}\n')
+    cases: list[tuple[Any, str]] = [
+        (tmp_path / "empty", r"holds no file of task set: .*set_train\.jsonl or set_test\.jsonl"),
+        (tmp_path / "absent", "there is no folder"),
+        (tmp_path / "tarin.jsonl", "there is no file .*did you mean .*train.jsonl"),
+        (tmp_path / "rows.csv", "there is no folder"),
+        (5, "data must be a file or a folder, not 5"),
+        ({"train": 5}, r"data\.train must be the name of a file, not 5"),
+        (tmp_path / "none.jsonl", "holds no rows"),
+        (tmp_path / "cut.jsonl", r"cut\.jsonl, line 2 is not JSON"),
+        (tmp_path / "other.jsonl", r"line 1: task set needs the columns q, a; q is missing, there are: question, a"),
+    ]
+    for data, phrase in cases:
+        with pytest.raises(BestofnError, match=phrase):
+            Source("set", TABLES, data).rows("test")
+    with pytest.raises(BestofnError, match="data and hub are both given"):
+        Source("set", TABLES, tmp_path, "owner/set")
+
+
+def test_stem() -> None:
+    names = ["a.b.jsonl.gz", "a.json", "a", "mbpp_sanitized.json.gz"]
+    assert [stem_of(Path(name)) for name in names] == ["a.b", "a", "a", "mbpp_sanitized"]
+
+
+# ---- the hub ----
+
+
+def test_rows_from_a_folder_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for split, number in (("train", 20), ("test", 3)):
+        rows = [{"question": f"{split} {i}?", "answer": f"so\n#### {i}"} for i in range(number)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = load_task("gsm8k", hub=str(folder))
+    assert [len(task.problems(split)) for split in ("train", "validation", "test")] == [18, 2, 3]
+    assert task.problems("test")[2].reference == "2"
+    (folder / "test.jsonl").write_text('{"question": "a", "answer": "no number"}\n')
+    with pytest.raises(BestofnError, match=r"row 1: the answer does not end in ####"):
+        load_task("gsm8k", hub=str(folder)).problems("test")
+
+
+CODE = (
+    "import sys\n"
+    "if sys.argv[1] == 'absent': sys.modules['datasets'] = None\n"
+    "from bestofn.errors import BestofnError\n"
+    "from bestofn.tasks import load_task\n"
+    "try: load_task('math').problems('test')\n"
+    "except BestofnError as error: print(error)\n"
+)
+
+
+def without_hub(tmp_path: Path, word: str, **environment: str) -> tuple[str, float]:
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, word],
+        env={**os.environ, "HF_HOME": str(tmp_path), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout, time.perf_counter() - start
+
+
+def test_without_the_package(tmp_path: Path) -> None:
+    said, _ = without_hub(tmp_path, "absent")
+    assert "pip install 'bestofn[hub]', or give task.data=PATH" in said
+
+
+def test_a_hub_that_cannot_be_reached_is_said_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    nobody = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "no_proxy": "*"}  # the port for discarding
+    said, seconds = without_hub(tmp_path, "present", **nobody)
+    assert "HuggingFaceH4/MATH-500 from http://127.0.0.1:9, which cannot be reached" in said
+    assert "task.data=PATH" in said
+    assert seconds < 20  # 3 s on an idle core; the hub's own client gives up after 24 s
+
+
+def test_offline_is_respected(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    said, _ = without_hub(tmp_path, "present", HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    assert "HuggingFaceH4/MATH-500 could not be fetched" in said
+
+
+# ---- splits of our own ----
+
+
+def test_held_out_rows_are_the_same_for_every_order_and_keep_equal_questions_together() -> None:
+    texts = [f"Question {i % 90}" for i in range(100)]
+    chosen = held_out(texts, 30)
+    assert len(chosen) == 30
+    picked = {texts[i] for i in chosen}
+    assert not picked & {texts[i] for i in range(100) if i not in chosen}
+    reverse = held_out(texts[::-1], 30)
+    assert {texts[::-1][i] for i in reverse} == picked
+    assert held_out(texts, 30, seed=1) != chosen
+    assert held_out(texts, 10) < chosen or len(held_out(texts, 10) - chosen) <= 1  # nested but for a pair at the edge
+    assert held_out(["same", "Same", " same "], 2) == set()
+    train, validation = choose("train", texts, 10), choose("validation", texts, 10)
+    assert sorted(train + validation) == list(range(100)) == choose("test", texts, 10)
