@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from bestofn.errors import RunStopped
+from bestofn.errors import BestofnError, RunStopped
 from bestofn.grading.verdict import Grade, Verdict
 from bestofn.sampling.prompts import prompt_of
-from bestofn.sampling.samples import Poll, Sampler, Samples, SamplingOptions
+from bestofn.sampling.samples import Completion, Poll, Sampler, Samples, SamplingOptions
 from bestofn.tasks.base import Problem, Task
 from bestofn.verifiers import Verifier
+
+if TYPE_CHECKING:
+    from bestofn.sampling.openai import OpenAISampler
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,10 +92,13 @@ def score_all(
     """Score P × M completions.
 
     Raises:
+        BestofnError: from the verifier, such as a server that refuses a judge's request.
         RunStopped: the verifier raised, or did not return one number per completion.
     """
     try:
         scores = verifier.score(problems, texts, grades)
+    except (BestofnError, RunStopped):
+        raise
     except Exception as error:  # the user's own code may raise anything
         raise RunStopped(f"The verifier {verifier.name} failed: {type(error).__name__}: {error}") from error
     if [len(row) for row in scores] != [len(row) for row in texts]:
@@ -137,3 +145,45 @@ def collect(
         yield Graded(
             problems=batch, samples=samples, grades=grades, scores=score_all(verifier, batch, samples.texts, grades)
         )
+
+
+def collect_served(
+    sampler: OpenAISampler,
+    task: Task,
+    verifier: Verifier,
+    problems: Sequence[Problem],
+    options: SamplingOptions,
+    *,
+    key: tuple[object, ...],
+    known: Mapping[str, Mapping[int, Completion]] | None = None,
+    keep: Callable[[str, dict[int, Completion]], None] | None = None,
+    poll: Poll | None = None,
+) -> Iterator[tuple[Problem, list[Completion], list[Grade], list[float]]]:
+    """Draw from a server, and grade and score each problem as soon as it is complete, while others are being drawn.
+
+    Args:
+        sampler: π, behind a server.
+        task: grades.
+        verifier: scores.
+        problems: which; they come in the order in which they are complete.
+        options: how to draw; the task's stop strings should be in it.
+        key: seed key; problem p uses (*key, p.id).
+        known: completions that are there already, by problem and sample.
+        keep: gets completions by problem as they arrive, in another thread.
+        poll: called between pieces of work.
+    """
+    drawn = sampler.as_completed(
+        [prompt_of(p, sampler.uses_chat) for p in problems],
+        options,
+        [(*key, p.id) for p in problems],
+        names=[f"problem {p.id}" for p in problems],
+        known=[(known or {}).get(p.id, {}) for p in problems],
+        keep=None if keep is None else (lambda p, completions: keep(problems[p].id, completions)),
+        poll=poll,
+    )
+    with closing(drawn):
+        for p, completions in drawn:
+            texts = [[completion.text for completion in completions]]
+            grades = grade_all(task, [problems[p]], texts, poll)
+            scores = score_all(verifier, [problems[p]], texts, grades)
+            yield problems[p], completions, grades[0], scores[0]

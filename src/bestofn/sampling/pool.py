@@ -1,11 +1,13 @@
 """Sample pools on disk: one row per completion, Parquet or JSONL, for pandas and for ``bestofn eval``.
 
-A pool is collected into ``POOL.partial.jsonl`` (one line per problem, appended and fsynced) and becomes ``POOL`` in one
-rename when it is complete, so a killed collection continues where it was and a finished pool is never half there.
+A pool is collected into ``POOL.partial.jsonl`` (one line per problem, appended and fsynced; before it, one per answer
+of a server) and becomes ``POOL`` in one rename when it is complete, so a killed collection continues where it was and
+a finished pool is never half there. ``POOL.lock`` keeps a second process out.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -13,10 +15,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import Any
 
 from bestofn.errors import BestofnError, RunStopped
+from bestofn.grading.verdict import Grade
 from bestofn.sampling.collect import Graded
+from bestofn.sampling.journal import Journal, sync_folder
+from bestofn.sampling.samples import Completion, StopReason
+from bestofn.tasks.base import Problem
 
 COLUMNS = (
     "problem_id", "sample", "prompt", "reference", "level", "completion", "answer",
@@ -54,24 +61,34 @@ class Pool:
         return sum(r is None or math.isnan(r) for row in self.columns["reward"] for r in row)
 
 
-def rows_of(graded: Graded) -> list[list[dict[str, Any]]]:
+Rows = list[dict[str, Any]]
+"""The M rows of one problem."""
+
+
+def rows_of(graded: Graded) -> list[Rows]:
     """The pool rows of graded samples, P lists of M."""
-    m = graded.samples.num_samples
-    logprobs = graded.samples.logprobs_BT.double().sum(-1).tolist()
-    lengths = graded.samples.lengths_B.tolist()
+    completions = graded.samples.completions()
     return [
-        [
-            {
-                "problem_id": problem.id, "sample": i, "prompt": problem.prompt, "reference": problem.reference,
-                "level": problem.level, "completion": graded.samples.texts[p][i], "answer": grade.answer,
-                "reward": None if math.isnan(grade.reward) else grade.reward,
-                "score": _storable(graded.scores[p][i]),
-                "verdict": grade.verdict.value, "reason": grade.reason, "logprob": logprobs[p * m + i],
-                "num_tokens": lengths[p * m + i], "stop_reason": graded.samples.stops[p * m + i].value,
-            }
-            for i, grade in enumerate(graded.grades[p])
-        ]
-        for p, problem in enumerate(graded.problems)
+        problem_rows(problem, drawn, grades, scores)
+        for problem, drawn, grades, scores in zip(
+            graded.problems, completions, graded.grades, graded.scores, strict=True
+        )
+    ]
+
+
+def problem_rows(
+    problem: Problem, completions: Sequence[Completion], grades: Sequence[Grade], scores: Sequence[float]
+) -> Rows:
+    """The pool rows of one problem's M completions."""
+    return [
+        {
+            "problem_id": problem.id, "sample": i, "prompt": problem.prompt, "reference": problem.reference,
+            "level": problem.level, "completion": completion.text, "answer": grade.answer,
+            "reward": None if math.isnan(grade.reward) else grade.reward, "score": _storable(score),
+            "verdict": grade.verdict.value, "reason": grade.reason, "logprob": completion.logprob,
+            "num_tokens": completion.num_tokens, "stop_reason": completion.stop.value,
+        }
+        for i, (completion, grade, score) in enumerate(zip(completions, grades, scores, strict=True))
     ]  # fmt: skip
 
 
@@ -81,17 +98,18 @@ def _storable(score: float) -> float | None:
 
 
 class PoolWriter:
-    """Collects problems one by one, restartable."""
+    """Collects problems one by one, restartable; one process at a time."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], notes: Mapping[str, Any] | None = None) -> None:
         """
         Args:
             path: ends in .parquet or .jsonl.
             settings: how the pool is drawn; a partial pool drawn otherwise is not continued.
+            notes: more to remember, which may change between start and continuation, such as a server's address.
 
         Raises:
-            BestofnError: another ending, the pool is already there or cannot be written, or a partial pool has other
-                settings.
+            BestofnError: another ending, the pool is already there or cannot be written, another process collects it,
+                or a partial pool has other settings.
         """
         if path.suffix not in SUFFIXES:
             raise BestofnError(f"A pool ends in .parquet or .jsonl, got {path.name!r}.")
@@ -99,41 +117,58 @@ class PoolWriter:
             raise BestofnError(f"{path} is already there: delete it or give another name.")
         self.path = path
         self.settings = dict(settings)
+        self.notes = dict(notes or {})
         self.partial = path.with_name(path.name + ".partial.jsonl")
+        self.done: set[str] = set()
+        self.drawn: dict[str, dict[int, Completion]] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BestofnError(f"The folder {path.parent} cannot be made: {error.strerror}.") from None
         if not os.access(path.parent, os.W_OK):
             raise BestofnError(f"The folder {path.parent} may not be written to: give another --out.")
-        self.done: set[str] = self._recover()
-        self._file: IO[str] | None = None  # made with the first problem: a mistake found before leaves no file behind
+        self._journal = Journal(self.partial, self.settings, self.notes)
+        try:
+            self._recover()
+        except BaseException:
+            self.close()
+            raise
 
-    def _recover(self) -> set[str]:
-        """Problems that are already there; a line torn by a kill is cut off."""
-        if not self.partial.exists():
-            return set()
-        done: set[str] = set()
-        whole = 0
-        with open(self.partial, "rb") as file:
-            for number, line in enumerate(file):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    entry = json.loads(line)
-                except ValueError:
-                    raise BestofnError(
-                        f"{self.partial} is damaged at line {number + 1}: delete it to start anew."
-                    ) from None
-                if number == 0 and entry.get("settings") != json.loads(json.dumps(self.settings)):
-                    raise BestofnError(
-                        f"{self.partial} was begun with other settings: finish it with those, or delete it."
-                    )
-                if number > 0:
-                    done.add(entry["rows"][0]["problem_id"])
-                whole += len(line)
-        os.truncate(self.partial, whole)
-        return done
+    def __enter__(self) -> PoolWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _recover(self) -> None:
+        """Problems that are already there, and completions of others."""
+        if self.path.exists():  # finished by another process between our first look and the lock
+            raise BestofnError(f"{self.path} is already there: delete it or give another name.")
+        for number, entry in enumerate(self._journal.entries(), start=2):
+            try:
+                if "rows" in entry:
+                    name = entry["rows"][0]["problem_id"]
+                    self.done.add(name)
+                    self.drawn.pop(name, None)
+                elif entry["problem_id"] not in self.done:
+                    known = self.drawn.setdefault(entry["problem_id"], {})
+                    for sample in entry["samples"]:
+                        known.setdefault(sample.pop("sample"), _completion(sample))
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+                raise BestofnError(f"{self.partial} is damaged at line {number}: delete it to start anew.") from None
+
+    def keep(self, problem_id: str, completions: Mapping[int, Completion]) -> None:
+        """Append completions of a problem that is not complete yet, by sample; on disk when this returns.
+
+        Any thread may call it.
+
+        Raises:
+            RunStopped: they cannot be written; what was there stays.
+        """
+        samples = [{"sample": i, **dataclasses.asdict(completion)} for i, completion in completions.items()]
+        self._journal.append({"problem_id": problem_id, "samples": samples})
 
     def add(self, problem_rows: Sequence[Sequence[Mapping[str, Any]]]) -> None:
         """Append problems, each with all its samples, unless they are there already; on disk when this returns.
@@ -143,22 +178,8 @@ class PoolWriter:
         """
         for rows in problem_rows:
             if rows[0]["problem_id"] not in self.done:
-                self._append({"rows": list(rows)})
+                self._journal.append({"rows": list(rows)})
                 self.done.add(rows[0]["problem_id"])
-
-    def _append(self, entry: Mapping[str, Any]) -> None:
-        try:
-            if self._file is None:
-                self._file = open(self.partial, "a", encoding="utf-8")  # noqa: SIM115 - until finish() or close()
-                if self._file.tell() == 0:
-                    self._file.write(json.dumps({"settings": self.settings}) + "\n")
-            self._file.write(json.dumps(entry) + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise RunStopped(
-                f"{self.partial} could not be written: {error.strerror}; free some space and run this again."
-            ) from error
 
     def finish(self, order: Iterable[str]) -> int:
         """Write the whole pool in the given order of problems and remove the partial one.
@@ -169,36 +190,40 @@ class PoolWriter:
         Raises:
             RunStopped: it cannot be written; the partial one stays.
         """
-        self.close()
-        entries: dict[str, list[dict[str, Any]]] = {}
-        with open(self.partial, encoding="utf-8") as file:
-            next(file)
-            for line in file:
-                rows = json.loads(line)["rows"]
-                entries[rows[0]["problem_id"]] = rows
+        entries: dict[str, Rows] = {}
+        for entry in self._journal.entries():
+            if "rows" in entry:
+                entries.setdefault(entry["rows"][0]["problem_id"], entry["rows"])
         rows = [row for name in order for row in entries[name]]
         temporary = self.path.with_name(f".tmp-{self.path.name}")
         try:
             if self.path.suffix == ".parquet":
-                _write_parquet(temporary, rows, self.settings)
+                _write_parquet(temporary, rows, self.settings | self.notes)
             else:
                 with open(temporary, "w", encoding="utf-8") as out:
                     out.writelines(json.dumps(row) + "\n" for row in rows)
             with open(temporary, "rb") as out:
                 os.fsync(out.fileno())  # before the partial pool, its only other copy, goes
             os.replace(temporary, self.path)
+            sync_folder(self.path.parent)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise RunStopped(
                 f"{self.path} could not be written: {error.strerror}; free some space and run the same command again."
             ) from error
-        self.partial.unlink()
+        else:
+            self.partial.unlink()
+        finally:
+            self.close()
         return sum(row["reward"] is None for row in rows)
 
     def close(self) -> None:
         """Leave the partial pool for later."""
-        if self._file is not None:
-            self._file.close()
+        self._journal.close()
+
+
+def _completion(sample: Mapping[str, Any]) -> Completion:
+    return Completion(**{**sample, "stop": StopReason(sample["stop"])})
 
 
 def _write_parquet(path: Path, rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> None:

@@ -20,11 +20,28 @@ class StopReason(str, Enum):
     """Why a completion ended."""
 
     END = "end"
-    """The model's end token."""
+    """The model's end token; also a stop string, behind a server that does not tell the two apart."""
     STOP = "stop"
     """A stop string."""
     LENGTH = "length"
     """``max_new_tokens`` were drawn."""
+    OTHER = "other"
+    """What only servers know: a content filter, a call of a tool, or no reason given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """One completion as text, wherever it was drawn."""
+
+    text: str
+    """Decoded, stop strings and special tokens removed."""
+    stop: StopReason
+    """Why it ended."""
+    num_tokens: int | None
+    """Its tokens, the end token included; None where a server does not say."""
+    logprob: float | None
+    """Its log-probability, summed over its tokens: at the sampling temperature from a model in this process, as the
+    server defines it (mostly at temperature 1) from a server; None where it was not asked for or not given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +94,30 @@ class Samples:
         """M."""
         return len(self.texts[0])
 
+    def completions(self) -> list[list[Completion]]:
+        """P × M, without the tensors."""
+        logprobs, lengths, m = self.logprobs_BT.double().sum(-1).tolist(), self.lengths_B.tolist(), self.num_samples
+        return [
+            [
+                Completion(text=text, stop=self.stops[b], num_tokens=lengths[b], logprob=logprobs[b])
+                for b, text in enumerate(row, start=p * m)
+            ]
+            for p, row in enumerate(self.texts)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completions:
+    """P·M completions without tensors, from a server."""
+
+    rows: list[list[Completion]]
+    """P × M."""
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """P lists of M texts."""
+        return [[completion.text for completion in row] for row in self.rows]
+
 
 Poll = Callable[[], None]
 """Called between chunks of work; raises :class:`bestofn.errors.Interrupted` when the run should stop."""
@@ -106,4 +147,32 @@ class Sampler(Protocol):
         Raises:
             BestofnError: a prompt is empty or does not fit the context.
         """
+        ...
+
+
+class HasTexts(Protocol):
+    """What every sampler hands on: :class:`Samples` or :class:`Completions`."""
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """P lists of M texts."""
+        ...
+
+
+class TextSampler(Protocol):
+    """π as all who need no tensors see it: a model in this process or a server."""
+
+    @property
+    def uses_chat(self) -> bool:
+        """Whether it takes conversations."""
+        ...
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        options: SamplingOptions,
+        keys: Sequence[tuple[object, ...]],
+        poll: Poll | None = None,
+    ) -> HasTexts:
+        """See :meth:`Sampler.sample`."""
         ...
