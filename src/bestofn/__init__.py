@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bestofn.best_of_n import BestOfN as BestOfN
     from bestofn.config import Recipe as Recipe
     from bestofn.config import load_recipe as load_recipe
     from bestofn.models import load_model as load_model
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bestofn.training.trainer import Trainer as Trainer
 
 _HOME = {
+    "BestOfN": "bestofn.best_of_n",
     "Recipe": "bestofn.config",
     "load_recipe": "bestofn.config",
     "load_model": "bestofn.models",

@@ -34,7 +34,7 @@ from bestofn.verifiers import FunctionVerifier
 STAGES = {"sample", "grade", "score", "weigh", "update"}
 NUMBERS = {
     "step", "n", "reward", "pass_at_n", "best_of_n", "kl", "entropy", "loss", "grad_norm", "weighted", "length",
-    "cut_off", "grader_errors", "lr", "kl_coef", "tokens_per_s",
+    "cut_off", "grader_errors", "timeouts", "crashes", "canaries", "samples", "lr", "kl_coef", "tokens_per_s",
 }  # fmt: skip
 
 
@@ -112,6 +112,34 @@ def test_every_objective_trains(tmp_path: Path, name: str, options: dict[str, An
 
 
 # ---- it trains for what it is told to ----
+
+
+def test_the_verifiers_score_as_reward_is_training_on_that_score(tmp_path: Path) -> None:
+    """RL with the verifier as reward: what the environment says must not matter, to the last bit."""
+
+    def score(text: str) -> float:
+        return sum(letter in "abc" for letter in text) / 2
+
+    rows = [{"prompt": f"{letter}="} for letter in "abcdefghijkl"]
+    weights = []
+    for name, reward, task in (
+        ("verifier", "verifier", task_from_rows(rows, lambda row, text: 0.0, hold_out=0.25)),
+        ("environment", "environment", task_from_rows(rows, lambda row, text: score(text), hold_out=0.25)),
+    ):
+        run = trainer(
+            recipe(tmp_path / name, objective={"name": "rloo", "reward": reward}, training={"steps": 3}),
+            task, verifier=lambda problem, text: score(text),
+        )  # fmt: skip
+        run.train()
+        weights.append(run.model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_canaries_are_counted(tmp_path: Path) -> None:
+    run = trainer(recipe(tmp_path, training={"steps": 1}))
+    run.train()
+    assert rows_of(tmp_path)[0]["canaries"] == 0
+    assert rows_of(tmp_path)[0]["samples"] == 8 * 16
 
 
 def two_answers() -> RowsTask:

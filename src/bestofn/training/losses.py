@@ -20,6 +20,9 @@ from bestofn.training.forward import CausalLM
 CHUNK_ELEMENTS = 15 * 2**19
 """Logits held at once: large enough to keep the matrix products busy. 30 MiB of float32 stay below the 32 MiB from
 which glibc hands every block back to the system, to be faulted in anew for each chunk."""
+GPU_CHUNK_ELEMENTS = 2**27
+"""The same on a GPU: 512 tokens of a vocabulary of 262,144, half a GiB of float32 each for logits and gradient. Every
+chunk reads the whole output layer, so that the 15 tokens of the CPU's size would wait for memory."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -68,7 +71,7 @@ def backward_through_head(
     kl_weight_N: Tensor | None = None,
     kl_coef: float = 0.0,
     reference: Reference | None = None,
-    chunk_elements: int = CHUNK_ELEMENTS,
+    chunk_elements: int | None = None,
 ) -> tuple[Tensor, LossSums]:
     """Gradient of the loss with respect to the hidden states; the head's own parameters get theirs on the way.
 
@@ -86,7 +89,7 @@ def backward_through_head(
         kl_weight_N: zero where no KL is estimated; the reference holds the non-zero ones in order.
         kl_coef: β.
         reference: the anchor, needed if β > 0.
-        chunk_elements: logits held at once.
+        chunk_elements: logits held at once; None: as suits the device.
 
     Returns:
         Gradient (N, H), and the sums.
@@ -95,6 +98,8 @@ def backward_through_head(
     sums = LossSums()
     has_kl = kl_coef > 0 and kl_weight_N is not None and reference is not None
     ref_place_N = kl_weight_N.ne(0).cumsum(0) - 1 if has_kl and kl_weight_N is not None else None
+    if chunk_elements is None:
+        chunk_elements = GPU_CHUNK_ELEMENTS if hidden_NH.is_cuda else CHUNK_ELEMENTS
     for part in _chunks(len(targets_N), lm.head.weight.shape[0], chunk_elements):
         hidden = hidden_NH[part].detach().requires_grad_()
         logprobs = torch.log_softmax(lm.logits(hidden) / temperature, dim=-1)

@@ -16,7 +16,7 @@ import torch
 import bestofn.objectives as objectives
 import bestofn.tasks as tasks
 import bestofn.verifiers as verifiers
-from bestofn.config import Recipe, nearest
+from bestofn.config import Recipe, TaskSection, nearest
 from bestofn.errors import BestofnError
 from bestofn.models import load_model
 from bestofn.sampling.prompts import has_chat_template, prompt_of, stop_of
@@ -48,6 +48,8 @@ def check_objective(recipe: Recipe) -> None:
         raise BestofnError(f"objective.p_fail is for bon_rlb and bon_rlbp; {objective.name} does not use P_fail.")
     if objective.sign != "exact" and objective.name != "bon_rlb":
         raise BestofnError(f"objective.sign is for bon_rlb; {objective.name} has no sign to choose.")
+    if objective.reward == "verifier" and objective.name in ("bon_rlb", "bon_rlbp", "passk_training"):
+        raise BestofnError(f"objective.reward=verifier gives scores, and {objective.name} is for rewards of 0 and 1.")
     try:
         if objective.draw == "winner":
             winners = objectives.draw_winners(zeros, objective.n)
@@ -60,14 +62,15 @@ def check_objective(recipe: Recipe) -> None:
         ) from None
 
 
-def load_task(recipe: Recipe) -> Task:
-    """The recipe's task."""
-    return tasks.load_task(recipe.task.name, **recipe.task.options())
+def load_task(section: TaskSection) -> Task:
+    """The task that a section of the recipe names."""
+    return tasks.load_task(section.name, **section.options())
 
 
 def load_verifier(recipe: Recipe) -> verifiers.Verifier:
     """The recipe's verifier."""
-    return verifiers.load_verifier(recipe.verifier.name, recipe.verifier.function)
+    device = "cpu" if recipe.training.device == "cpu" else None
+    return verifiers.load_verifier(recipe.verifier.name, **recipe.verifier.options(), device=device)
 
 
 def problems_of(task: Task, split: str) -> list[Problem]:
@@ -196,6 +199,14 @@ def sampling_options(recipe: Recipe, task: Task, problems: Sequence[Problem], to
     return SamplingOptions(
         num_samples=sampling.samples, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature,
         top_p=sampling.top_p, stop=stop_of(task, problems, has_chat_template(tokenizer)),
+    )  # fmt: skip
+
+
+def eval_options(recipe: Recipe, task: Task, problems: Sequence[Problem], tokenizer: Any) -> SamplingOptions:
+    """How evaluation draws."""
+    return SamplingOptions(
+        num_samples=recipe.eval.samples, max_new_tokens=recipe.sampling.max_new_tokens,
+        temperature=recipe.eval.temperature, stop=stop_of(task, problems, has_chat_template(tokenizer)),
     )  # fmt: skip
 
 

@@ -20,10 +20,9 @@ import bestofn.verifiers as verifiers
 from bestofn.config import Recipe
 from bestofn.errors import Interrupted, RunStopped
 from bestofn.evaluation import Evaluation, evaluate_pool
-from bestofn.objectives.subsets import best_of_n_value
 from bestofn.sampling.collect import Graded, collect, grade_all, score_all
 from bestofn.sampling.prompts import prompt_of
-from bestofn.sampling.samples import Samples, SamplingOptions
+from bestofn.sampling.samples import Samples
 from bestofn.sampling.seeds import order_of
 from bestofn.sampling.transformers import TransformersSampler
 from bestofn.tasks.base import Problem, Task
@@ -33,7 +32,8 @@ from bestofn.training.failure_rate import FailureRates
 from bestofn.training.interrupts import StopSignals
 from bestofn.training.runlog import RunLog, Stages
 from bestofn.training.schedules import kl_coefficient, learning_rate
-from bestofn.training.update import Updater, UpdateResult, sum_over_processes
+from bestofn.training.step_row import batch_numbers
+from bestofn.training.update import Updater, UpdateResult
 from bestofn.verifiers import Verifier
 
 
@@ -59,15 +59,17 @@ class Trainer:
         setup.check_objective(recipe)
         self.recipe = recipe
         self.folder = Path(recipe.run)
-        self.task = task if task is not None else setup.load_task(recipe)
+        self.task = task if task is not None else setup.load_task(recipe.task)
         self.verifier = setup.load_verifier(recipe) if verifier is None else verifiers.as_verifier(verifier)
         self.problems = setup.problems_of(self.task, recipe.task.split)
-        self.eval_problems = setup.eval_problems_of(self.task, recipe) if recipe.eval.every else []
+        self.eval_task = setup.load_task(recipe.eval.task) if recipe.eval.task is not None else self.task
+        self.eval_problems = setup.eval_problems_of(self.eval_task, recipe) if recipe.eval.every else []
         self.accelerator = setup.make_accelerator(recipe)
         self.is_main = bool(self.accelerator.is_main_process)
         self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
         self.sampler = TransformersSampler(self.model, self.tokenizer, token_budget=recipe.sampling.token_budget)
         self.options = setup.sampling_options(recipe, self.task, self.problems, self.tokenizer)
+        self.eval_options = setup.eval_options(recipe, self.eval_task, self.eval_problems, self.tokenizer)
         setup.check_prompts(
             self.model, self.tokenizer, [*self.problems, *self.eval_problems], self.options.max_new_tokens
         )
@@ -190,6 +192,10 @@ class Trainer:
     def weigh(self, step: int, graded: Graded) -> Tensor:
         """Advantages (P, M), mean form. Prompts with a completion that could not be graded carry no weight."""
         rewards_PM, scores_PM = graded.tensors()
+        is_known_P = graded.is_graded_P()
+        if self.recipe.objective.reward == "verifier":
+            is_known_P = scores_PM.isfinite().all(-1)
+            rewards_PM = torch.where(is_known_P.unsqueeze(-1), scores_PM, 0.0)
         share = graded.num_grader_errors / max(rewards_PM.numel(), 1)
         if share > self.recipe.training.max_grader_errors:
             reason = next(g.reason for row in graded.grades for g in row if math.isnan(g.reward))
@@ -199,7 +205,7 @@ class Trainer:
             advantages_PM = self.advantages(step, rewards_PM, scores_PM, p_fail)
         except ValueError as error:  # such as a reward of ½ where the objective is derived for 0 and 1
             self.stop(step, f"The objective cannot take these rewards: {str(error).rstrip('.')}", graded.samples, None)
-        return advantages_PM * graded.is_graded_P().unsqueeze(-1)
+        return advantages_PM * is_known_P.unsqueeze(-1)
 
     def advantages(self, step: int, rewards_PM: Tensor, scores_PM: Tensor, p_fail: Tensor | None) -> Tensor:
         """The objective's, by all samples or by winners."""
@@ -234,25 +240,13 @@ class Trainer:
 
     def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
         """The step's row in ``metrics.jsonl``; means are over all processes."""
-        rewards_PM, scores_PM = graded.tensors()
-        n = min(self.recipe.objective.n, rewards_PM.shape[-1])
-        tokens = graded.samples.lengths_B.double()
-        local = [
-            rewards_PM.mean().item(), best_of_n_value(rewards_PM, rewards_PM, n).mean().item(),
-            best_of_n_value(rewards_PM, scores_PM, n).mean().item(), tokens.mean().item(), tokens.sum().item(),
-            float(graded.num_grader_errors),
-            sum(reason.value == "length" for reason in graded.samples.stops) / len(tokens),
-        ]  # fmt: skip
-        processes = self.accelerator.num_processes
-        total = sum_over_processes(self.accelerator, local)
+        numbers = batch_numbers(graded, self.recipe.objective.n, self.accelerator)
         if not self.is_main:
             return
-        reward, pass_at_n, best_of_n, length, num_tokens, grader_errors, cut_off = total
+        num_tokens = numbers["length"] * numbers["samples"]
         self.log.step({
-            "step": self.step, "n": n, "reward": reward / processes, "pass_at_n": pass_at_n / processes,
-            "best_of_n": best_of_n / processes, "kl": result.kl, "entropy": result.entropy, "loss": result.loss,
-            "grad_norm": result.grad_norm, "weighted": result.share_weighted, "length": length / processes,
-            "cut_off": cut_off / processes, "grader_errors": int(grader_errors),
+            "step": self.step, **numbers, "kl": result.kl, "entropy": result.entropy, "loss": result.loss,
+            "grad_norm": result.grad_norm, "weighted": result.share_weighted,
             "lr": learning_rate(self.step, self.recipe.training), "kl_coef": kl_coefficient(self.step, self.recipe.kl),
             "tokens_per_s": num_tokens / sum(stages.seconds.values()), "seconds": stages.seconds,
         })  # fmt: skip
@@ -280,18 +274,14 @@ class Trainer:
 
     def evaluate_problems(self, problems: list[Problem], signals: StopSignals | None = None) -> Evaluation:
         """Evaluate the policy as it is now."""
-        config = self.recipe.eval
-        options = SamplingOptions(
-            num_samples=config.samples, max_new_tokens=self.options.max_new_tokens,
-            temperature=config.temperature, stop=self.options.stop,
-        )  # fmt: skip
         poll = signals.poll if signals is not None else None
         mine = problems[self.accelerator.process_index :: self.accelerator.num_processes]
         rows: list[tuple[Any, ...]] = []
         with self.accelerator.autocast():
             for part in collect(
-                self.sampler, self.task, self.verifier, mine, options, key=(self.recipe.seed, "eval"), poll=poll
-            ):
+                self.sampler, self.eval_task, self.verifier, mine, self.eval_options,
+                key=(self.recipe.seed, "eval"), poll=poll,
+            ):  # fmt: skip
                 rows += zip([p.id for p in part.problems], part.rewards(), part.scores, part.answers(), strict=True)
         if self.accelerator.num_processes > 1:
             from accelerate.utils import gather_object
@@ -299,7 +289,7 @@ class Trainer:
             place = {problem.id: i for i, problem in enumerate(problems)}
             rows = sorted(gather_object(rows), key=lambda row: place[row[0]])
         ids, rewards, scores, answers = (list(column) for column in zip(*rows, strict=True))
-        return evaluate_pool(ids, rewards, config.k, scores_PM=scores, answers_PM=answers)
+        return evaluate_pool(ids, rewards, self.recipe.eval.k, scores_PM=scores, answers_PM=answers)
 
     # ---- what keeps a run alive ----
 
