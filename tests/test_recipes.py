@@ -1,4 +1,4 @@
-"""Every shipped recipe runs; the ones for Gemma with its architecture at random weights, on real rows where they are there."""
+"""Shipped recipes run; those for Gemma with its architecture at random weights, on real rows where they are at hand."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,8 +20,15 @@ recipes_app = typer.Typer(help="The recipes that ship with the package.", invoke
 tasks_app = typer.Typer(help="The tasks that ship with the package.", invoke_without_command=True)
 app.add_typer(recipes_app, name="recipes")
 app.add_typer(tasks_app, name="tasks")
+verify_app = typer.Typer(help="Train a verifier on pools; score a pool with one.", no_args_is_help=True)
+app.add_typer(verify_app, name="verify")
 
 KeyValues = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)]
+
+
+def _server(text: str, *names: str) -> Any:
+    """An option that is for servers only."""
+    return typer.Option(*names, help=text, rich_help_panel="Servers")
 
 
 def _print_version(value: bool) -> None:
@@ -58,11 +65,19 @@ def quickstart(
 def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe (`bestofn recipes`), a YAML file, or a run folder.")],
     overrides: KeyValues = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print samples, memory and time to expect; train nothing.")] = (
+        False
+    ),
 ) -> None:
     """Train by a recipe; continues by itself if the run folder holds a checkpoint.
 
     Example: bestofn train countdown run=runs/a training.steps=50
     """
+    if plan:
+        from bestofn.commands.plan import run_plan
+
+        run_plan(recipe, overrides or [])
+        return
     from bestofn.commands.train import run_train
 
     run_train(recipe, overrides or [])
@@ -70,28 +85,54 @@ def train(
 
 @app.command()
 def sample(
-    model: Annotated[str, typer.Argument(help="A shipped model, a folder, or a Hugging Face hub id.")],
+    model: Annotated[str, typer.Argument(help="A shipped model, a folder, a hub id, or a server's http://host/v1.")],
     task: Annotated[str, typer.Argument(help="A task (`bestofn tasks`).")],
     options: KeyValues = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The pool: .parquet or .jsonl.")] = Path("pool.parquet"),
     samples: Annotated[int, typer.Option("--samples", "-n", help="Completions per prompt.")] = 64,
     temperature: Annotated[float, typer.Option("--temperature", "-t", help="0 is greedy.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest completion, in tokens.")] = 24,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Longest completion, in tokens; default: 24 to 512, by task.", show_default=False)
+    ] = None,
     split: Annotated[str, typer.Option(help="Which problems.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many problems.")] = None,
-    verifier: Annotated[str, typer.Option(help="oracle, majority, or file.py:function.")] = "oracle",
+    verifier: Annotated[
+        str,
+        typer.Option(
+            help="oracle, majority, a reward model (name, folder, hub id), file.py:function, http://…/v1#model."
+        ),
+    ] = "oracle",
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    served_model: Annotated[str | None, _server("Its model's name; default: the only one it has.")] = None,
+    api: Annotated[str, _server("auto (chat for problems with messages), chat, or completions.")] = "auto",
+    concurrency: Annotated[int, _server("Requests at a time.")] = 32,
+    timeout: Annotated[float, _server("Seconds for a whole request.")] = 600,
+    tries: Annotated[int, _server("For each request.")] = 8,
+    choices: Annotated[int, _server("Completions per request (n).")] = 1,
+    logprobs: Annotated[bool, _server("Ask for log-probabilities.", "--logprobs")] = False,
+    extra: Annotated[str | None, _server('More fields of each request, as JSON: {"top_k": 20}.')] = None,
 ) -> None:
     """Draw a pool of completions per prompt, graded; restartable. KEY=VALUE are options of the task.
 
-    Example: bestofn sample countdown-tiny countdown -o pools/base.parquet
-    """
-    from bestofn.commands.sample import run_sample
-    from bestofn.sampling.samples import SamplingOptions
+    Examples: bestofn sample countdown-tiny countdown -o pools/base.parquet
 
-    drawing = SamplingOptions(num_samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p)
-    run_sample(model, task, options or [], drawing, out=out, split=split, limit=limit, verifier=verifier, seed=seed)
+    bestofn sample http://127.0.0.1:8000/v1 jsonl data=mine.jsonl -n 16 --max-new-tokens 512; a server's key is read
+    from OPENAI_API_KEY.
+    """
+    from bestofn.commands.sample import Serving, run_sample
+    from bestofn.sampling.samples import SamplingOptions
+    from bestofn.tasks import usual_length
+
+    length = usual_length(task) if max_new_tokens is None else max_new_tokens
+    drawing = SamplingOptions(num_samples=samples, max_new_tokens=length, temperature=temperature, top_p=top_p)
+    serving = Serving(
+        served_model=served_model, api=api, concurrency=concurrency, timeout_s=timeout, tries=tries, choices=choices,
+        has_logprobs=logprobs, extra=extra,
+    )  # fmt: skip
+    run_sample(
+        model, task, options or [], drawing, serving, out=out, split=split, limit=limit, verifier=verifier, seed=seed
+    )
 
 
 @app.command("eval")
@@ -106,6 +147,75 @@ def evaluate(
     run_eval(pools, k, out)
 
 
+@app.command()
+def sweep(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="MODEL TASK [KEY=VALUE]... | --pools POOL POOL...", show_default=False)
+    ],
+    pools: Annotated[bool, typer.Option("--pools", help="The arguments are pools, one for each temperature.")] = False,
+    temperatures: Annotated[str, typer.Option(help="Like 0.5,0.8,1.2 or 0.4,0.6,...,1.6.")] = "0.4,0.6,...,1.6",
+    samples: Annotated[int, typer.Option("--samples", "-n", help="Completions per prompt.")] = 64,
+    split: Annotated[str, typer.Option(help="Which problems.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many problems.")] = None,
+    verifier: Annotated[str, typer.Option(help="What scores: oracle, majority, a reward model, file.py:function.")] = (
+        "oracle"
+    ),
+    top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Longest completion, in tokens; default: 24 to 512, by task.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    k: Annotated[str | None, typer.Option("--k", help="The N, like 1,4,16; default: powers of two.")] = None,
+    budgets: Annotated[str | None, typer.Option(help="Tokens per problem, like 100,1000; default: doubling.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pools, numbers and pictures.")] = Path("sweep"),
+    served_model: Annotated[str | None, _server("Its model's name; default: the only one it has.")] = None,
+    api: Annotated[str, _server("auto (chat for problems with messages), chat, or completions.")] = "auto",
+    concurrency: Annotated[int, _server("Requests at a time.")] = 32,
+) -> None:
+    """Co-scaling of N and temperature: a pool per temperature, the law of pass@N, T*(N), the best pair for a budget.
+
+    Restartable; pools that are there are kept. Example: bestofn sweep countdown-tiny countdown --limit 200 -o sweep
+
+    bestofn sweep --pools a.parquet b.parquet
+    """
+    from bestofn.commands.sweep import draw_from_arguments, run_sweep, study_pools
+
+    if pools:
+        study_pools([Path(path) for path in arguments], out=out, ks=k, budgets=budgets)
+        return
+    draw = draw_from_arguments(
+        arguments, split=split, limit=limit, verifier=verifier, seed=seed, num_samples=samples, top_p=top_p,
+        max_new_tokens=max_new_tokens, served_model=served_model, api=api, concurrency=concurrency,
+    )  # fmt: skip
+    run_sweep(draw, temperatures, out=out, ks=k, budgets=budgets)
+
+
+@app.command()
+def answer(
+    model: Annotated[str, typer.Argument(help="A shipped model, a folder, a hub id, or a server's http://host/v1.")],
+    prompt: Annotated[str, typer.Argument(help="What to ask; - reads it from the input.")],
+    verifier: Annotated[str, typer.Option(help="What picks: majority, a reward model, file.py:function, a judge.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="N, candidates.")] = 32,
+    temperature: Annotated[float, typer.Option("--temperature", "-t", help="Of the draws.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest candidate, in tokens.")] = 512,
+    stop: Annotated[list[str] | None, typer.Option(help="String that ends a candidate; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    shows_all: Annotated[bool, typer.Option("--all", help="Show every candidate.")] = False,
+    is_json: Annotated[bool, typer.Option("--json", help="Print winner, candidates and scores as JSON.")] = False,
+) -> None:
+    """Best-of-N in use: draw N candidates, let the verifier pick one; prints the winner, and beside it the candidates.
+
+    Example: bestofn answer countdown-tiny --verifier countdown-verifier -n 32 --max-new-tokens 24 "3,7,2,9:48="
+    """
+    from bestofn.commands.answer import run_answer
+
+    run_answer(
+        model, prompt, verifier=verifier, n=n, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens,
+        stop=stop or [], seed=seed, shows_all=shows_all, is_json=is_json,
+    )  # fmt: skip
+
+
 @recipes_app.callback()
 def recipes(context: typer.Context) -> None:
     """List the recipes."""
@@ -114,7 +224,7 @@ def recipes(context: typer.Context) -> None:
 
         for name in shipped_recipes():
             first = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
-            typer.echo(f"{name:<24}{first.removeprefix('#').strip()}")
+            typer.echo(f"{name:<32}{first.removeprefix('#').strip()}")
 
 
 @recipes_app.command("show")
@@ -143,11 +253,77 @@ def show_task(
     name: Annotated[str, typer.Argument(help="A task.")],
     options: KeyValues = None,
     split: Annotated[str, typer.Option(help="Which problems.")] = "test",
+    index: Annotated[int, typer.Option(min=0, help="Which problem of the split, from 0.")] = 0,
+    problem_id: Annotated[str | None, typer.Option("--id", help="The problem of this id instead.")] = None,
+    form: Annotated[str, typer.Option("--format", help="base, chat, or both: what there is.")] = "both",
+    check: Annotated[bool, typer.Option("--check", help="Grade every reference of the split.")] = False,
 ) -> None:
-    """Print a task's first prompt and reference. KEY=VALUE are options of the task."""
+    """Print a problem as a model sees it, its reference, and the task's splits and options.
+
+    KEY=VALUE are options of the task. Example: bestofn tasks show math data=DATA --index 3 --format chat
+    """
     from bestofn.commands.tasks import show_problem
 
-    show_problem(name, options or [], split)
+    show_problem(name, options or [], split, index=index, problem_id=problem_id, form=form, is_checked=check)
+
+
+@verify_app.command("fit")
+def verify_fit(
+    pools: Annotated[list[Path], typer.Argument(help="Pools with prompts, completions and rewards from 0 to 1.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="To start from: a shipped model, a folder, or a hub id.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the verifier.")],
+    epochs: Annotated[int, typer.Option(help="Passes over the completions at most.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Completions an update.")] = 64,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-5,
+    held_out: Annotated[float, typer.Option(help="Share of the problems that decide when to stop.")] = 0.15,
+    evaluations: Annotated[int, typer.Option(help="Looks at the held-out loss per epoch.")] = 1,
+    patience: Annotated[int, typer.Option(help="Looks without a lower loss after which it stops.")] = 3,
+    separator: Annotated[str, typer.Option(help="Between prompt and completion, for models that do not chat.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the held-out problems, the order and the new head.")] = 0,
+) -> None:
+    """Train an outcome verifier on graded pools; reports AUC, calibration and regret on held-out problems.
+
+    Example: bestofn verify fit pools/base.parquet --model countdown-tiny --lr 1e-3 --out runs/verifier
+    """
+    from bestofn.commands.verify import run_fit
+    from bestofn.verifiers.fit import FitOptions
+
+    options = FitOptions(
+        epochs=epochs, batch_size=batch_size, lr=lr, evaluations_per_epoch=evaluations, patience=patience, seed=seed
+    )
+    run_fit(pools, model, out, options, held_out=held_out, separator=separator)
+
+
+@verify_app.command("score")
+def verify_score(
+    pool: Annotated[Path, typer.Argument(help="A pool with prompts and completions.")],
+    verifier: Annotated[
+        str,
+        typer.Option(
+            help="oracle, majority, a reward model (name, folder, hub id), file.py:function, http://…/v1#model."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The pool with the new scores: .parquet or .jsonl.")],
+) -> None:
+    """Score a pool's completions with another verifier; reports AUC, calibration and regret.
+
+    Example: bestofn verify score pools/base.parquet --verifier countdown-verifier --out pools/scored.parquet
+    """
+    from bestofn.commands.verify import run_score
+
+    run_score(pool, verifier, out)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what holds on this machine: device, versions, isolation for model-written programs.
+
+    Exit status 0 if an isolation holds, 1 if not.
+    """
+    from bestofn.commands.doctor import run_doctor
+
+    if not run_doctor():
+        raise typer.Exit(1)
 
 
 def main() -> None:
