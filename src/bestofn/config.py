@@ -47,27 +47,60 @@ class TaskSection(_Section):
 class VerifierSection(_Section):
     """What Best-of-N selects by."""
 
-    name: Literal["oracle", "majority", "python"] = "oracle"
-    """``oracle``: the reward itself; ``majority``: votes for the answer; ``python``: your own function."""
+    name: Literal["oracle", "majority", "reward_model", "endpoint", "python"] = "oracle"
+    """``oracle``: the reward itself; ``majority``: votes for the answer; ``reward_model``: a trained scorer;
+    ``endpoint``: a judge behind a server; ``python``: your own function."""
+    path: str | None = None
+    """For ``reward_model``: a shipped name, a folder, or a Hugging Face hub id."""
     function: str | None = None
     """For ``python``: ``module:function`` or ``file.py:function``, (problem, completion) -> float."""
+    url: str | None = None
+    """For ``endpoint``: the server's address, such as ``http://localhost:8000/v1``."""
+    model: str | None = None
+    """For ``endpoint``: the model's name there; null: its only one."""
+    prompt: str | None = None
+    """For ``endpoint``: what to ask, a text or a file; null: the judge's own."""
+
+    def options(self) -> dict[str, str | None]:
+        """All keys but the name."""
+        return self.model_dump(exclude={"name"})
 
 
 class ObjectiveSection(_Section):
     """What to optimise; see ``bestofn.objectives``."""
 
     name: str = "bon_rl"
-    """One of ``bestofn.objectives.names()``."""
+    """One of ``bestofn.objectives.names()``, or supervised: ``sft``, ``dco``, ``star``, ``rft``, ``bon_distillation``,
+    ``bon_sft``, ``bonbon``, ``vbon``, ``bond``."""
     n: PositiveInt = 16
     """N, the Best-of-N budget that the model will be used with."""
+    reward: Literal["environment", "verifier"] = "environment"
+    """What a sample is worth: what the task says, or the verifier's score (the baseline that learns to please it)."""
     baseline: Literal["loo", "loo1", "none"] | None = None
-    """Variance reduction of ``bon_rl``, ``pkpo`` and ``bon_rl_variational``; null: the objective's own default."""
+    """Variance reduction of ``bon_rl``, ``pkpo``, ``bon_rl_variational`` and ``bon_sft`` (``loo`` or ``none``);
+    null here and below: the objective's own default."""
     draw: Literal["all", "winner"] = "all"
     """``all`` samples carry credit, or only the ``winner`` of every N, as in the paper."""
     p_fail: Literal["plugin", "running", "value_head"] = "plugin"
     """Where BoN-RLB takes P_fail from: this batch, an average per prompt, or a value head on the prompt."""
     sign: Literal["exact", "published"] = "exact"
     """Sign of BoN-RLB's wrong samples."""
+    law: Literal["exact", "no_ties", "variational"] | None = None
+    """The law of Best-of-N in ``bon_sft`` and ``bond`` (which has no ``variational``)."""
+    estimate: Literal["loo", "plugin", "harmonic"] | None = None
+    """Of that law: ``loo`` or ``plugin`` in ``bon_sft``, ``plugin`` or ``harmonic`` in ``vbon`` and ``bond``."""
+    alpha: float | None = Field(default=None, ge=0, le=1)
+    """Share of SFT on winners in ``bonbon``; null: 0.005."""
+    beta: float | None = Field(default=None, ge=0, le=1)
+    """Share of the backward KL in ``bond``; null: 0.5."""
+    distinct: bool | None = None
+    """``rft`` keeps only the first of equal correct texts; null: false."""
+    normalised: bool | None = None
+    """``rft`` weighs the kept samples of a prompt by one over their number; null: true."""
+    winners: Literal["all", "correct"] | None = None
+    """Which winners ``bon_distillation`` trains on; null: ``all``."""
+    reference_samples: NotNegativeInt | None = None
+    """K, samples of the anchor that ``vbon`` and ``bond`` compare with; 0: the own ones; null: ``sampling.samples``."""
 
 
 class SamplingSection(_Section):
@@ -161,6 +194,8 @@ class EvalSection(_Section):
 
     every: NotNegativeInt = 50
     """Steps between evaluations; 0: none during training."""
+    task: TaskSection | None = None
+    """Another task to evaluate on, such as ``humaneval`` after training on ``mbpp``; null: the one trained on."""
     split: str | None = None
     """Problems to evaluate on; null: ``validation`` where the task has it, else ``test``."""
     problems: PositiveInt | None = 200
@@ -205,8 +240,9 @@ class Recipe(_Section):
             raise BestofnError(
                 f"eval.k asks for {max(recipe.eval.k)} of eval.samples = {recipe.eval.samples}: draw more or lower k."
             )
-        if recipe.verifier.name == "python" and not recipe.verifier.function:
-            raise BestofnError("verifier.name is 'python' but verifier.function is missing: give file.py:function.")
+        from bestofn.verifiers.load import check_options
+
+        check_options(recipe.verifier.name, recipe.verifier.options())
         return recipe
 
     def to_yaml(self) -> str:

@@ -19,27 +19,28 @@ class Evaluation:
     problem_ids: list[str]
     """P problems, in order."""
     values: dict[str, np.ndarray]
-    """Metric → (P,) its value for each problem."""
+    """Metric → (P,) its value for each problem; NaN where it has none (``auc`` of a problem with one class)."""
 
     def intervals(self) -> dict[str, Interval]:
-        """Mean over problems with its 95 % bootstrap interval."""
-        return {name: metrics.bootstrap_interval(values) for name, values in self.values.items()}
+        """Mean over the problems that have a value, with its 95 % bootstrap interval."""
+        return {name: metrics.bootstrap_interval(v[~np.isnan(v)]) for name, v in self.values.items()}
 
     def means(self) -> dict[str, float]:
-        """Mean over problems."""
-        return {name: float(np.mean(values)) for name, values in self.values.items()}
+        """Mean over the problems that have a value."""
+        return {name: float(np.nanmean(values)) for name, values in self.values.items()}
 
     def difference(self, other: Evaluation, name: str) -> Interval:
-        """mean(self − other), paired by problem; both must hold the same problems.
+        """mean(self − other), paired by problem, over those that have a value in both.
 
         Raises:
-            ValueError: they do not.
+            ValueError: they do not hold the same problems, or none has a value in both.
         """
         if set(self.problem_ids) != set(other.problem_ids):
             raise ValueError("The two evaluations are of different problems; a paired difference needs the same ones.")
         place = {problem: i for i, problem in enumerate(other.problem_ids)}
         theirs = other.values[name][[place[problem] for problem in self.problem_ids]]
-        return metrics.paired_difference(self.values[name], theirs)
+        has_both = ~np.isnan(self.values[name]) & ~np.isnan(theirs)
+        return metrics.paired_difference(self.values[name][has_both], theirs[has_both])
 
 
 def evaluate_pool(
@@ -51,15 +52,19 @@ def evaluate_pool(
     answers_PM: Sequence[Sequence[Any]] | None = None,
     vote: bool = False,
 ) -> Evaluation:
-    """Compute pass@k (max@k for graded rewards), best@k under the scores, votes and diversity.
+    """Compute pass@k (max@k for graded rewards), best@k under the scores, what the verifier loses, votes, diversity.
+
+    Of a verifier: ``best@k``; ``gap@k``, what it leaves of pass@k; ``drop@k``, how far best@k is below its peak (see
+    :func:`bestofn.metrics.drop_at_k`); ``weighted@k``, the vote in which each sample weighs :func:`vote_weights`; and
+    ``auc`` within prompts. Where the scores are the rewards all but best@k are left out: they say nothing.
 
     Args:
         problem_ids: P ids.
         rewards_PM: P × M.
         ks: budgets, each ≤ M.
-        scores_PM: the verifier's; best@k and the gap to the oracle are left out without them.
+        scores_PM: the verifier's.
         answers_PM: answers in normal form; diversity and votes are left out without them.
-        vote: compute majority@k too (the slowest of the metrics).
+        vote: compute majority@k and weighted@k too (the slowest of the metrics).
 
     Raises:
         ValueError: a k above M.
@@ -71,12 +76,45 @@ def evaluate_pool(
     if scores_PM is not None:
         scores = np.asarray(scores_PM, dtype=np.float64)
         values |= {f"best@{k}": metrics.best_of_k(rewards, scores, k) for k in ks}
+        if not np.array_equal(np.where(np.isneginf(scores), rewards, scores), rewards):
+            values |= _of_verifier(rewards, scores, ks, is_binary=is_binary)
+            if vote and answers_PM is not None:
+                weights = vote_weights(scores)
+                values |= {f"weighted@{k}": metrics.majority_at_k(answers_PM, rewards, k, weights) for k in ks}
     if answers_PM is not None:
         if vote:
             values |= {f"majority@{k}": metrics.majority_at_k(answers_PM, rewards, k) for k in ks}
         values["distinct"] = np.asarray(metrics.distinct_answers(answers_PM), dtype=np.float64)
         values["entropy"] = np.asarray(metrics.answer_entropy(answers_PM), dtype=np.float64)
     return Evaluation(problem_ids=list(problem_ids), values=values)
+
+
+def _of_verifier(
+    rewards: np.ndarray, scores: np.ndarray, ks: Sequence[int], *, is_binary: bool
+) -> dict[str, np.ndarray]:
+    """What there is to say of a verifier that is not the oracle."""
+    values = {f"gap@{k}": metrics.oracle_gap(rewards, scores, k) for k in ks}
+    values |= {f"drop@{k}": metrics.drop_at_k(rewards, scores, k) for k in ks}
+    if is_binary:
+        auc = metrics.within_prompt_auc(rewards, scores)
+        if not np.isnan(auc).all():
+            values["auc"] = auc
+    return values
+
+
+def vote_weights(scores_PM: np.ndarray) -> np.ndarray:
+    """What each sample weighs in a weighted vote: a probability.
+
+    Scores that all lie in [0, 1] are taken for probabilities; any others for log-odds, as a trained verifier's are. A
+    sample without a score (−∞) weighs nothing.
+
+    >>> vote_weights(np.array([0.25, 1.0])).tolist(), vote_weights(np.array([-np.inf, 0.0, -800.0])).tolist()
+    ([0.25, 1.0], [0.0, 0.5, 0.0])
+    """
+    finite = scores_PM[np.isfinite(scores_PM)]
+    if bool(((finite >= 0) & (finite <= 1)).all()):
+        return np.asarray(np.clip(scores_PM, 0.0, 1.0))
+    return np.asarray(metrics.sigmoid(scores_PM))
 
 
 def as_points(interval: Interval) -> str:

@@ -32,7 +32,7 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
     for name, evaluation in evaluations.items():
         intervals = evaluation.intervals()
         result["pools"][name] = {"problems": len(evaluation.problem_ids), "metrics": as_json(intervals)}
-        console.print(_metrics_table(f"{name}: {len(evaluation.problem_ids)} problems", intervals))
+        console.print(*_metrics_tables(f"{name}: {len(evaluation.problem_ids)} problems", intervals), sep="\n")
     first, *others = evaluations
     for other in others:
         shared = [m for m in evaluations[first].values if m in evaluations[other].values]
@@ -40,7 +40,7 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
             differences = {m: evaluations[other].difference(evaluations[first], m) for m in shared}
         except ValueError as error:
             raise BestofnError(f"{other} and {first}: {error}") from None
-        console.print(_metrics_table(f"{other} − {first}, paired", differences, sign="+"))
+        console.print(*_metrics_tables(f"{other} − {first}, paired", differences, sign="+"), sep="\n")
         result["differences"] += [
             {"a": other, "b": first, "metric": m, "diff": i.value, "low": i.low, "high": i.high}
             for m, i in differences.items()
@@ -85,20 +85,26 @@ def _parse_ks(text: str) -> list[int]:
     return ks
 
 
-def _metrics_table(title: str, intervals: dict[str, Any], sign: str = "") -> Table:
-    """Budgets down, metrics across; the ones without a budget below. ``sign`` "+" shows the sign of differences."""
+def _metrics_tables(title: str, intervals: dict[str, Any], sign: str = "") -> list[Table]:
+    """Budgets down, metrics across, three a table, which fit 80 columns; the ones without a budget below the last.
+
+    ``sign`` "+" shows the sign of differences.
+    """
     families = list(dict.fromkeys(name.partition("@")[0] for name in intervals if "@" in name))
     ks = list(dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name))
-    table = Table(title=escape(title), title_justify="left", caption_justify="left")
-    table.add_column("k", justify="right")
-    for family in families:
-        table.add_column(f"{family}@k, %", justify="right")
-    for k in ks:
-        cells = [intervals[f"{family}@{k}"] for family in families]
-        table.add_row(k, *(_with_bounds(i, 100, f"{sign}.1f") for i in cells))
+    tables = []
+    for start in range(0, max(len(families), 1), 3):
+        table = Table(title=None if start else escape(title), title_justify="left", caption_justify="left")
+        table.add_column("k", justify="right")
+        for family in families[start : start + 3]:
+            table.add_column(f"{family}@k, %", justify="right")
+        for k in ks:
+            cells = [intervals[f"{family}@{k}"] for family in families[start : start + 3]]
+            table.add_row(k, *(_with_bounds(i, 100, f"{sign}.1f") for i in cells))
+        tables.append(table)
     rest = [(name, i) for name, i in intervals.items() if "@" not in name]
-    table.caption = "   ".join(f"{name} {_with_bounds(i, 1, f'{sign}.2f')}" for name, i in rest)
-    return table
+    tables[-1].caption = "   ".join(f"{name} {_with_bounds(i, 1, f'{sign}.2f')}" for name, i in rest)
+    return tables
 
 
 def _with_bounds(interval: Any, scale: int, digits: str) -> str:

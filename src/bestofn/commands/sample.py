@@ -75,7 +75,9 @@ def run_sample(
         "verifier": judge.name, "seed": seed, **dataclasses.asdict(drawing),
     }  # fmt: skip
     source = _Served(model_name, serving) if is_served else _Local(model_name)
-    with PoolWriter(out, settings | source.settings, source.notes) as writer, StopSignals() as signals:
+    # A task that runs programs: what they ran in belongs to the result.
+    notes = source.notes | ({"isolation": task.isolation} if hasattr(task, "isolation") else {})
+    with PoolWriter(out, settings | source.settings, notes) as writer, StopSignals() as signals:
         try:
             drawn = source.rows(task, judge, problems, drawing, seed, writer, signals.poll)
             if writer.done or writer.drawn:

@@ -7,22 +7,29 @@ Shapes: ``_M`` samples of one prompt, the last axis; leading axes, ``_P``: promp
 Rewards are float, int or bool: a tensor gives a tensor on its device, all else NumPy, in float64. Scores may be ±inf.
 """
 
+from bestofn.metrics.calibration import Calibration, ReliabilityBin, calibration, platt_scaling, sigmoid
 from bestofn.metrics.intervals import Interval, bootstrap_interval, default_ks, paired_difference
-from bestofn.metrics.selection import best_of_k, max_at_k, oracle_gap, pass_at_k, within_prompt_auc
+from bestofn.metrics.selection import best_of_k, drop_at_k, max_at_k, oracle_gap, pass_at_k, within_prompt_auc
 from bestofn.metrics.votes import MAX_EXACT_SUBSETS, answer_entropy, distinct_answers, majority_at_k
 
 __all__ = [
     "MAX_EXACT_SUBSETS",
+    "Calibration",
     "Interval",
+    "ReliabilityBin",
     "answer_entropy",
     "best_of_k",
     "bootstrap_interval",
+    "calibration",
     "default_ks",
     "distinct_answers",
+    "drop_at_k",
     "majority_at_k",
     "max_at_k",
     "oracle_gap",
     "paired_difference",
     "pass_at_k",
+    "platt_scaling",
+    "sigmoid",
     "within_prompt_auc",
 ]

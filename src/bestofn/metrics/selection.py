@@ -99,6 +99,33 @@ def oracle_gap(rewards: Kind, scores: Values, k: int) -> Kind:
     return (max_at_k(rewards, k) - best_of_k(rewards, scores, k)).clip(min=0.0)  # rounding can leave −1e-17
 
 
+def drop_at_k(rewards: Kind, scores: Values, k: int) -> Kind:
+    """How far best-of-k has fallen below its peak: what drawing more than the best budget costs under this verifier.
+
+        drop@k = best-of-j* − best-of-k,   j* = the j in {1, 2, 4, …} ∪ {k}, j ≤ k, with the highest mean over prompts
+
+    A perfect verifier never drops; an imperfect one may, because with more samples it meets more wrong ones that it
+    likes better (over-optimisation). The mean over prompts is max_j best-of-j − best-of-k and never negative; one
+    prompt's value may be. The budgets are always the same, whichever are reported. Biased up: the peak is chosen on the
+    samples at hand.
+
+    Args, Returns, Raises: see best_of_k; the leading axes are the prompts.
+
+    References:
+        Gao, Schulman and Hilton, Scaling Laws for Reward Model Overoptimization, arXiv 2210.10760.
+
+    >>> drop_at_k([[1, 1, 0], [1, 1, 0]], [[0.1, 0.2, 0.9], [0.2, 0.1, 0.9]], k=3).round(4).tolist()  # from 2/3 to 0
+    [0.6667, 0.6667]
+    """
+    at_k = best_of_k(rewards, scores, k)
+    peak = at_k
+    for budget in (2**i for i in range(check_budget(k, as_rewards(rewards).shape[-1], what="k").bit_length())):
+        at_budget = best_of_k(rewards, scores, budget)
+        if at_budget.mean() > peak.mean():
+            peak = at_budget
+    return peak - at_k
+
+
 def within_prompt_auc(rewards: Kind, scores: Values) -> Kind:
     """How well the verifier ranks correct above wrong samples *of the same prompt*; the prompt's difficulty cancels.
 

@@ -1,9 +1,10 @@
-"""Models: the tiny one that ships with the package, folders, and ids on the Hugging Face hub."""
+"""Models: the tiny ones that ship with the package, folders, and ids on the Hugging Face hub."""
 
 from __future__ import annotations
 
 import json
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,11 @@ from bestofn.errors import BestofnError
 if TYPE_CHECKING:
     import torch
 
-_SHIPPED = {"countdown-tiny": "countdown_tiny"}
+_SHIPPED = {"countdown-tiny": "countdown_tiny", "programs-tiny": "programs_tiny"}
+_BUILT = {"tiny-gemma2": "bestofn.models.tiny_gemma2"}
+"""Made when asked for: random weights need no file."""
+_VERIFIERS = {"countdown-verifier": "countdown_verifier"}
+"""Sequence classifiers that ship; see :mod:`bestofn.models.classifiers`."""
 _MODEL_FILES = ("config.json", "adapter_config.json")
 
 
@@ -21,13 +26,13 @@ def shipped() -> list[str]:
 
     Example:
         >>> shipped()
-        ['countdown-tiny']
+        ['countdown-tiny', 'programs-tiny', 'tiny-gemma2']
     """
-    return sorted(_SHIPPED)
+    return sorted([*_SHIPPED, *_BUILT])
 
 
 def resolve(name_or_path: str | Path) -> str:
-    """Where a model is read from: a folder for a shipped name or a local path, else the hub id itself.
+    """Where a model is read from: a folder for a shipped name or a local path, else the name itself.
 
     A folder of the user's called like a shipped model loses to it; write ``./countdown-tiny`` for the folder.
 
@@ -35,8 +40,10 @@ def resolve(name_or_path: str | Path) -> str:
         BestofnError: a local path that does not exist or holds no model, or a name close to a shipped one.
     """
     name = str(name_or_path)
-    if name in _SHIPPED:
-        return str(Path(__file__).parent / _SHIPPED[name])
+    if folder := _SHIPPED.get(name) or _VERIFIERS.get(name):
+        return str(Path(__file__).parent / folder)
+    if name in _BUILT:
+        return name
     path = Path(name).expanduser()
     if name and path.is_dir():
         if not any((path / file).is_file() for file in _MODEL_FILES):
@@ -46,7 +53,7 @@ def resolve(name_or_path: str | Path) -> str:
         raise BestofnError(f"{name} is a file; give the folder with config.json in it, a hub id, or {_shipped_text()}")
     if isinstance(name_or_path, Path) or not name or name[0] in "./~" or name.count("/") > 1 or "\\" in name:
         raise BestofnError(f"no model folder {name!r}; give a folder, a hub id (owner/name), or {_shipped_text()}")
-    near = get_close_matches(name, shipped(), n=1, cutoff=0.8)
+    near = get_close_matches(name, [*shipped(), *_VERIFIERS], n=1, cutoff=0.8)
     if near:  # said at once: without a network the hub's client tries for most of a minute
         raise BestofnError(f"no model {name!r}, did you mean {near[0]!r}?")
     return name
@@ -74,18 +81,9 @@ def load_model(
         >>> tokenizer.decode(tokenizer("3,7,2,9:48=")["input_ids"])
         '3,7,2,9:48='
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
-
-    where = resolve(name_or_path)
     if dtype is not None:
         dtype = _checked_dtype(dtype)
-    try:
-        # AutoTokenizer goes by the model type and would put Qwen2's splitting rules over a folder's own tokenizer.
-        loader = PreTrainedTokenizerFast if _has_own_tokenizer(Path(where)) else AutoTokenizer
-        tokenizer = loader.from_pretrained(where)
-        model = AutoModelForCausalLM.from_pretrained(where, dtype="auto" if dtype is None else dtype)
-    except Exception as error:  # an edge: hub, files and weights fail in many types, tokenizers even in bare Exception
-        raise BestofnError(_load_failure(str(name_or_path), where, error)) from error
+    model, tokenizer = _read(name_or_path, "auto" if dtype is None else dtype)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
@@ -96,6 +94,26 @@ def load_model(
     if device is not None:
         model = model.to(device)
     return model.eval(), tokenizer
+
+
+def _read(name_or_path: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any]:
+    """Model and tokenizer as they are."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+    if str(name_or_path) in _BUILT:
+        model, tokenizer = import_module(_BUILT[str(name_or_path)]).build()
+        return (model if dtype == "auto" else model.to(dtype)), tokenizer
+    if str(name_or_path) in _VERIFIERS:
+        raise BestofnError(f"{name_or_path} is a verifier, it scores texts and writes none; models: {_shipped_text()}")
+    where = resolve(name_or_path)
+    try:
+        # AutoTokenizer goes by the model type and would put Qwen2's splitting rules over a folder's own tokenizer.
+        loader = PreTrainedTokenizerFast if _has_own_tokenizer(Path(where)) else AutoTokenizer
+        tokenizer = loader.from_pretrained(where)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
+    except Exception as error:  # an edge: hub, files and weights fail in many types, tokenizers even in bare Exception
+        raise BestofnError(_load_failure(str(name_or_path), where, error)) from error
+    return model, tokenizer
 
 
 def _checked_dtype(dtype: str | torch.dtype) -> torch.dtype | str:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from bestofn.grading.sandbox import Outcome, Program, check_programs
+from bestofn.grading.sandbox import Outcome, Program, check_programs, sandbox_name
 from bestofn.grading.verdict import Grade, Verdict
 from bestofn.tasks.base import Problem
 from bestofn.tasks.benchmark import Benchmark
@@ -56,6 +56,11 @@ class ProgramBenchmark(Benchmark):
             stop=() if self._format == "chat" else stop,
             check_references=require_flag(kind, "check_references", check_references),
         )
+
+    @property
+    def isolation(self) -> str:
+        """What programs run in, for the record of a run or pool."""
+        return sandbox_name()
 
     @abstractmethod
     def source(self, problem: Problem, program: str) -> str:

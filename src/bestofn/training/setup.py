@@ -15,6 +15,7 @@ import torch
 
 import bestofn.objectives as objectives
 import bestofn.tasks as tasks
+import bestofn.training.supervised as supervised
 import bestofn.verifiers as verifiers
 from bestofn.config import Recipe, TaskSection, nearest
 from bestofn.errors import BestofnError
@@ -40,10 +41,12 @@ def check_objective(recipe: Recipe) -> None:
         BestofnError: unknown objective, n > M, too few samples for the baseline, or options that it has no use for.
     """
     objective, zeros = recipe.objective, torch.zeros(recipe.sampling.samples)
-    if objective.name not in objectives.names():
-        near = nearest(objective.name, objectives.names())
+    names = [*objectives.names(), *supervised.KINDS]
+    if objective.name not in names:
+        near = nearest(objective.name, names)
         hint = f", did you mean {near!r}?" if near else ""
-        raise BestofnError(f"no objective {objective.name!r}{hint}; there are {', '.join(objectives.names())}")
+        raise BestofnError(f"no objective {objective.name!r}{hint}; there are {', '.join(names)}")
+    supervised.check_options(objective)
     if objective.p_fail != "plugin" and objective.name not in ("bon_rlb", "bon_rlbp"):
         raise BestofnError(f"objective.p_fail is for bon_rlb and bon_rlbp; {objective.name} does not use P_fail.")
     if objective.sign != "exact" and objective.name != "bon_rlb":
@@ -51,7 +54,9 @@ def check_objective(recipe: Recipe) -> None:
     if objective.reward == "verifier" and objective.name in ("bon_rlb", "bon_rlbp", "passk_training"):
         raise BestofnError(f"objective.reward=verifier gives scores, and {objective.name} is for rewards of 0 and 1.")
     try:
-        if objective.draw == "winner":
+        if objective.name in supervised.KINDS:
+            supervised.check(recipe)
+        elif objective.draw == "winner":
             winners = objectives.draw_winners(zeros, objective.n)
             objectives.winner_advantages(objective.name, zeros, zeros, objective.n, winners)
         else:

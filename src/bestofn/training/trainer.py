@@ -21,18 +21,20 @@ from bestofn.config import Recipe
 from bestofn.errors import Interrupted, RunStopped
 from bestofn.evaluation import Evaluation, evaluate_pool
 from bestofn.sampling.collect import Graded, collect, grade_all, score_all
-from bestofn.sampling.prompts import prompt_of
 from bestofn.sampling.samples import Samples
 from bestofn.sampling.seeds import order_of
 from bestofn.sampling.transformers import TransformersSampler
 from bestofn.tasks.base import Problem, Task
 from bestofn.training import checkpoint, setup
 from bestofn.training.anchor import Anchor
+from bestofn.training.demonstrations import encode_demonstrations
 from bestofn.training.failure_rate import FailureRates
 from bestofn.training.interrupts import StopSignals
 from bestofn.training.runlog import RunLog, Stages
 from bestofn.training.schedules import kl_coefficient, learning_rate
+from bestofn.training.sequences import Sequences, first_columns
 from bestofn.training.step_row import batch_numbers
+from bestofn.training.supervised import KINDS, Supervised, columns_of
 from bestofn.training.update import Updater, UpdateResult
 from bestofn.verifiers import Verifier
 
@@ -61,6 +63,8 @@ class Trainer:
         self.folder = Path(recipe.run)
         self.task = task if task is not None else setup.load_task(recipe.task)
         self.verifier = setup.load_verifier(recipe) if verifier is None else verifiers.as_verifier(verifier)
+        # Of a task that runs programs: refused here where none holds, and part of the result where one does.
+        self.isolation: str | None = getattr(self.task, "isolation", None)
         self.problems = setup.problems_of(self.task, recipe.task.split)
         self.eval_task = setup.load_task(recipe.eval.task) if recipe.eval.task is not None else self.task
         self.eval_problems = setup.eval_problems_of(self.eval_task, recipe) if recipe.eval.every else []
@@ -80,10 +84,15 @@ class Trainer:
             lr=recipe.training.lr, weight_decay=recipe.training.weight_decay,
         )  # fmt: skip
         self.failure_rates = FailureRates(recipe.objective.p_fail, self.lm, value_lr=recipe.training.value_lr)
+        self.supervised = Supervised(recipe, self.lm, self.anchor) if recipe.objective.name in KINDS else None
+        columns = columns_of(recipe)
+        known = self.problems if columns.demonstrated else []
+        demonstrations = encode_demonstrations(self.task, known, self.model, self.tokenizer)
+        self.sequences = Sequences(columns, self.sampler, self.anchor, self.options, demonstrations)
         self.updater = Updater(
             self.lm, self.optimizer, self.anchor, self.accelerator,
             temperature=recipe.sampling.temperature, token_budget=recipe.training.token_budget,
-            kl_share=recipe.kl.share, max_grad_norm=recipe.training.max_grad_norm,
+            kl_share=columns.kl_share(recipe.kl.share), max_grad_norm=recipe.training.max_grad_norm,
         )  # fmt: skip
         self.step = 0
         self.best: dict[str, Any] = {}
@@ -164,14 +173,12 @@ class Trainer:
         return range(first + self.accelerator.process_index, first + per_step, self.accelerator.num_processes)
 
     def sample(self, step: int, problems: list[Problem], signals: StopSignals) -> Samples:
-        """M completions of each problem; the seed of each is (run seed, "train", draw of the problem, problem, sample).
+        """The sequences of each problem: M completions, and what else a supervised objective trains on.
 
-        The draw says the step too, and keeps a problem that occurs twice in a step from giving the same samples twice.
+        The seed of a completion is (run seed, "train", draw of the problem, problem, sample).
         """
-        keys = [(self.recipe.seed, "train", i, p.id) for i, p in zip(self.draws(step), problems, strict=True)]
         with self.accelerator.autocast():
-            prompts = [prompt_of(problem, self.sampler.uses_chat) for problem in problems]
-            samples = self.sampler.sample(prompts, self.options, keys, signals.poll)
+            samples = self.sequences.of(problems, self.recipe.seed, self.draws(step), signals.poll)
         if not bool(samples.logprobs_BT.isfinite().all()):
             self.stop(step, "A sampled token's log-probability is not finite", samples, None)
         return samples
@@ -202,14 +209,20 @@ class Trainer:
             self.stop(step, f"{share:.0%} of the completions could not be graded ({reason})", graded.samples, None)
         p_fail = self.failure_rates.estimate([p.id for p in graded.problems], graded.samples)
         try:
-            advantages_PM = self.advantages(step, rewards_PM, scores_PM, p_fail)
+            advantages_PM = self.advantages(step, graded, rewards_PM, scores_PM, p_fail)
         except ValueError as error:  # such as a reward of ½ where the objective is derived for 0 and 1
             self.stop(step, f"The objective cannot take these rewards: {str(error).rstrip('.')}", graded.samples, None)
         return advantages_PM * is_known_P.unsqueeze(-1)
 
-    def advantages(self, step: int, rewards_PM: Tensor, scores_PM: Tensor, p_fail: Tensor | None) -> Tensor:
-        """The objective's, by all samples or by winners."""
+    def advantages(
+        self, step: int, graded: Graded, rewards_PM: Tensor, scores_PM: Tensor, p_fail: Tensor | None
+    ) -> Tensor:
+        """The objective's: by all samples, by winners, or a supervised one's weights on its sequences."""
         objective = self.recipe.objective
+        if self.supervised is not None:
+            keys = [(self.recipe.seed, "ties", i) for i in self.draws(step)]
+            with self.accelerator.autocast():
+                return self.supervised.advantages(graded.samples, rewards_PM, scores_PM, keys)
         if objective.draw == "winner":
             generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
             winners = objectives.draw_winners(scores_PM, objective.n, generator)
@@ -240,7 +253,9 @@ class Trainer:
 
     def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
         """The step's row in ``metrics.jsonl``; means are over all processes."""
-        numbers = batch_numbers(graded, self.recipe.objective.n, self.accelerator)
+        numbers = batch_numbers(
+            first_columns(graded, self.sequences.columns.measured), self.recipe.objective.n, self.accelerator
+        )
         if not self.is_main:
             return
         num_tokens = numbers["length"] * numbers["samples"]
@@ -358,8 +373,10 @@ class Trainer:
         summary = {
             "objective": self.recipe.objective.name, "n": self.recipe.objective.n, "steps": self.step,
             "best": self.best,
-            "generations": self.step * self.recipe.training.prompts_per_step * self.recipe.sampling.samples,
+            "generations": self.step * self.recipe.training.prompts_per_step * self.sequences.columns.drawn,
         }  # fmt: skip
+        if self.isolation is not None:
+            summary["isolation"] = self.isolation
         if self.is_main:
             setup.save_model(self.model, self.tokenizer, self.folder / "model")
             checkpoint.write_atomically(self.folder / "summary.json", json.dumps(summary, indent=1))

@@ -1,111 +1,36 @@
-"""Verifiers: what Best-of-N selects by."""
+"""Verifiers: what Best-of-N selects by.
+
+``base`` says what one is; ``simple`` has those without a model; ``reward_model`` scores with a sequence classifier and
+``fit`` trains one; ``judge`` asks a language model behind a server; ``load`` finds one by name.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
-from bestofn.errors import BestofnError
-from bestofn.grading.functions import load_function
-from bestofn.grading.verdict import Grade
-from bestofn.tasks.base import Problem
+from bestofn.verifiers.base import Verifier
+from bestofn.verifiers.load import load_verifier, verifier_from_text
+from bestofn.verifiers.simple import FunctionVerifier, Majority, Oracle, as_verifier
 
+if TYPE_CHECKING:
+    from bestofn.verifiers.reward_model import RewardModel
 
-@runtime_checkable
-class Verifier(Protocol):
-    """Scores completions; the highest score wins, ties are broken uniformly."""
-
-    name: str
-    """Written into pools and reports."""
-
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
-    ) -> list[list[float]]:
-        """Scores of P × M completions.
-
-        Args:
-            problems: P problems.
-            completions: P lists of M texts.
-            grades: their grades, for verifiers that are allowed to look (``oracle``) or read answers (``majority``).
-        """
-        ...
+__all__ = [
+    "FunctionVerifier",
+    "Majority",
+    "Oracle",
+    "RewardModel",
+    "Verifier",
+    "as_verifier",
+    "load_verifier",
+    "verifier_from_text",
+]
 
 
-class Oracle:
-    """r = R: the reward itself. Best-of-N under it is pass@N."""
+def __getattr__(name: str) -> Any:
+    """``RewardModel`` when it is asked for: most runs need none, and torch takes seconds to load."""
+    if name == "RewardModel":
+        from bestofn.verifiers.reward_model import RewardModel
 
-    name = "oracle"
-
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
-    ) -> list[list[float]]:
-        """The rewards."""
-        return [[grade.reward for grade in row] for row in grades]
-
-
-class Majority:
-    """r = how many of the prompt's samples give the same answer; no answer scores −1.
-
-    A vote depends on the other samples, so the gradient under it is exact only for the votes as they were cast.
-    """
-
-    name = "majority"
-
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
-    ) -> list[list[float]]:
-        """Votes."""
-        scores = []
-        for row in grades:
-            votes = Counter(grade.answer for grade in row if grade.answer is not None)
-            scores.append([-1.0 if grade.answer is None else float(votes[grade.answer]) for grade in row])
-        return scores
-
-
-class FunctionVerifier:
-    """Your own function (problem, completion) -> float."""
-
-    def __init__(self, function: Callable[[Problem, str], float], name: str = "python") -> None:
-        """
-        Args:
-            function: gets the :class:`Problem` and the completion's text, returns a score; higher is better.
-            name: for reports.
-        """
-        self.function = function
-        self.name = name
-
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
-    ) -> list[list[float]]:
-        """The function's values."""
-        return [
-            [float(self.function(problem, text)) for text in texts]
-            for problem, texts in zip(problems, completions, strict=True)
-        ]
-
-
-def as_verifier(verifier: Verifier | Callable[[Problem, str], float]) -> Verifier:
-    """A verifier as it is, or a function made one."""
-    if isinstance(verifier, Verifier):
-        return verifier
-    if not callable(verifier):
-        raise BestofnError(f"A verifier has a method score, or is a function (problem, completion); got {verifier!r}.")
-    return FunctionVerifier(verifier, name=getattr(verifier, "__name__", "python"))
-
-
-def load_verifier(name: str = "oracle", function: str | None = None) -> Verifier:
-    """The verifier of that name.
-
-    Raises:
-        BestofnError: no such verifier, or its function cannot be loaded.
-    """
-    if name == "oracle":
-        return Oracle()
-    if name == "majority":
-        return Majority()
-    if name == "python" and function:
-        return FunctionVerifier(load_function(function, what="verifier"), name=function)
-    raise BestofnError(
-        f"No verifier is named {name!r}; there are oracle, majority and python (with function=file.py:name)."
-    )
+        return RewardModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
