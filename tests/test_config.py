@@ -64,7 +64,8 @@ def test_countdown_changes_no_key_but_rates_and_folder() -> None:
 def test_every_shipped_recipe_validates_loads_and_says_what_it_is(name: str) -> None:
     recipe = load_recipe(name)
     check_objective(recipe)
-    assert tasks.load_task(recipe.task.name, **recipe.task.options()).problems(recipe.task.split)
+    if recipe.task.name in ("countdown", "programs"):  # the others' data is the user's
+        assert tasks.load_task(recipe.task.name, **recipe.task.options()).problems(recipe.task.split)
     assert re.match(r"# \S.{20,}\.$", (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0])
 
 

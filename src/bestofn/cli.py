@@ -148,6 +148,30 @@ def evaluate(
 
 
 @app.command()
+def report(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN... | POOL... | SWEEP", help="Run folders, pools, or the folder of a sweep."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The page; default: report.html, in the folder if one is given."),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Folder for the numbers of pools; default: report_csv beside the page.")
+    ] = None,
+    k: Annotated[str | None, typer.Option("--k", help="Budgets, like 1,4,16; default: powers of two.")] = None,
+) -> None:
+    """One self-contained HTML page: of pools with every problem and its samples, of a sweep, or of runs.
+
+    Pools of the same problems are compared with the first. Example: bestofn report pools/base.parquet -o base.html
+    """
+    from bestofn.commands.report import run_report
+
+    run_report(paths, out, csv, k)
+
+
+@app.command()
 def sweep(
     arguments: Annotated[
         list[str], typer.Argument(metavar="MODEL TASK [KEY=VALUE]... | --pools POOL POOL...", show_default=False)

@@ -197,11 +197,11 @@ def _write_scored(path: Path, out: Path, pool: Pool, scores: list[list[float]], 
     import pyarrow.parquet as pq
 
     from bestofn.report.write import write_whole
-    from bestofn.sampling.pool import _read_rows, _storable
+    from bestofn.sampling.pool import read_rows, storable_score
 
-    rows, settings = _read_rows(path)
+    rows, settings = read_rows(path)
     left = {name: iter(row) for name, row in zip(pool.problem_ids, scores, strict=True)}
-    column = [_storable(next(left[str(row["problem_id"])])) for row in rows]
+    column = [storable_score(next(left[str(row["problem_id"])])) for row in rows]
     if out.suffix == ".jsonl":
         data = "".join(json.dumps(row | {"score": s}) + "\n" for row, s in zip(rows, column, strict=True)).encode()
     else:

@@ -27,9 +27,10 @@ from bestofn.tasks.base import Problem
 
 COLUMNS = (
     "problem_id", "sample", "prompt", "reference", "level", "completion", "answer",
-    "reward", "score", "verdict", "reason", "logprob", "num_tokens", "stop_reason",
+    "reward", "score", "verdict", "reason", "logprob", "num_tokens", "stop_reason", "messages",
 )  # fmt: skip
-"""Of a pool, in order. ``reward`` is null where the grader failed; ``score``, the verifier's, is null for −∞ (last)."""
+"""Of a pool, in order. ``reward`` is null where the grader failed; ``score``, the verifier's, is null for −∞ (last).
+``messages``: the problem as a conversation, JSON, null where it has none."""
 REQUIRED = ("problem_id", "reward")
 SUFFIXES = (".parquet", ".jsonl")
 
@@ -80,19 +81,20 @@ def problem_rows(
     problem: Problem, completions: Sequence[Completion], grades: Sequence[Grade], scores: Sequence[float]
 ) -> Rows:
     """The pool rows of one problem's M completions."""
+    messages = json.dumps([dict(turn) for turn in problem.messages], ensure_ascii=False) if problem.messages else None
     return [
         {
             "problem_id": problem.id, "sample": i, "prompt": problem.prompt, "reference": problem.reference,
             "level": problem.level, "completion": completion.text, "answer": grade.answer,
-            "reward": None if math.isnan(grade.reward) else grade.reward, "score": _storable(score),
+            "reward": None if math.isnan(grade.reward) else grade.reward, "score": storable_score(score),
             "verdict": grade.verdict.value, "reason": grade.reason, "logprob": completion.logprob,
-            "num_tokens": completion.num_tokens, "stop_reason": completion.stop.value,
+            "num_tokens": completion.num_tokens, "stop_reason": completion.stop.value, "messages": messages,
         }
         for i, (completion, grade, score) in enumerate(zip(completions, grades, scores, strict=True))
     ]  # fmt: skip
 
 
-def _storable(score: float) -> float | None:
+def storable_score(score: float) -> float | None:
     """A score as JSON can hold it, in the same order: null for −∞, the largest float for +∞."""
     return None if score == -math.inf else min(score, sys.float_info.max)
 
@@ -252,7 +254,7 @@ def read_pool(path: Path) -> Pool:
         BestofnError: no such file, not a pool, no rows, a reward or score that is no number, or problems with
             different numbers of samples.
     """
-    rows, settings = _read_rows(path)
+    rows, settings = read_rows(path)
     if not rows:
         raise BestofnError(f"{path} holds no rows.")
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -281,7 +283,7 @@ def read_pool(path: Path) -> Pool:
     return Pool(problem_ids=list(groups), columns=columns, settings=settings)
 
 
-def _read_rows(path: Path) -> tuple[list[Any], dict[str, Any]]:
+def read_rows(path: Path) -> tuple[list[Any], dict[str, Any]]:
     """The rows of a file, and the settings that a Parquet file of ours carries."""
     if not path.is_file():
         raise BestofnError(f"There is no pool at {path}.")

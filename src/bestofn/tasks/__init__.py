@@ -33,6 +33,7 @@ _TASKS: dict[str, Callable[..., Task]] = {
     "mbpp": Mbpp,
     "programs": Programs,
 }
+_USUAL_LENGTHS = {"countdown": 24, "programs": 32}
 _ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 """In a docstring's list of arguments."""
 
@@ -50,6 +51,11 @@ def names() -> list[str]:
 def describe() -> dict[str, str]:
     """Each task's name and what it is, in one line."""
     return {name: (inspect.getdoc(_TASKS[name]) or "").splitlines()[0] for name in names()}
+
+
+def usual_length(name: str) -> int:
+    """Tokens that are room enough for a completion of this task: 512 where answers are reasoned out or are programs."""
+    return _USUAL_LENGTHS.get(name, 512)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
