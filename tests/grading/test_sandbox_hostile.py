@@ -97,6 +97,39 @@ def test_reasons_carry_no_control_characters_and_stay_short(pool: Pool) -> None:
     assert len(outcome.reason) < 400
 
 
+DEEP = "def solve(x):\n  a = []\n  for _ in range(62): a = [a]\n  return a"
+
+
+@pytest.mark.parametrize(
+    ("source", "check"),
+    [
+        (DEEP, "def check(f):\n    assert f(f(1)) == 1\n"),  # what was let in cannot be sent back
+        ("def solve(x): return []", "def check(f):\n    for last in f(1):\n        pass\n    assert last == 1\n"),
+        (
+            "def solve(x): raise KeyError",
+            "def check(f):\n    try:\n        f(1)\n    except KeyError:\n        raise OSError from None\n",
+        ),
+    ],
+    ids=["deep", "unbound", "translated"],
+)
+def test_no_program_makes_its_failure_the_graders(pool: Pool, source: str, check: str) -> None:
+    (outcome,) = pool.check([program(source, check)], num_workers=1)
+    assert outcome.verdict is Verdict.FAILED, outcome
+
+
+@pytest.mark.parametrize("end", ["import os; os._exit(0)", "raise ValueError", "return 1"])
+@pytest.mark.parametrize(
+    "check", ["def check(f):\n    g = f(1)\n    assert f(2) == g\n", "g = solve(1)\nassert solve(2) == g\n"]
+)
+def test_what_a_program_gave_is_forgotten(pool: Pool, end: str, check: str) -> None:
+    source = f"def solve(x):\n  if x == 1: return bytes(50_000_000)\n  {end}"
+    large = Program(source=source, entry_point="solve", check=check, timeout_s=10.0, max_reply_bytes=64_000_000)
+    for _ in range(6):
+        assert not pool.check([large], num_workers=1)[0].passed
+    resident = int(Path(f"/proc/{pool._idle[-1].pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert resident < 150_000_000
+
+
 class Bait:
     """Things outside that an attack would touch."""
 

@@ -56,6 +56,23 @@ def test_more_nested_folders_than_the_stack_holds(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_what_cannot_be_counted_is_too_large(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(0)  # nothing can be put there
+    assert not scratch.is_too_large(str(tmp_path))
+    (tmp_path / "filled").mkdir(0o300)
+    assert scratch.is_too_large(str(tmp_path))
+    assert empty(tmp_path)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=descriptor)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    os.close(descriptor)
+    assert scratch.is_too_large(str(tmp_path))
+    assert empty(tmp_path)
+
+
 def test_the_deadline_and_a_missing_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert not scratch.empty(str(tmp_path), deadline=time.monotonic() - 1.0)

@@ -60,6 +60,25 @@ def test_grading(tmp_path: Path) -> None:
     assert grades[-1].answer is None
 
 
+def test_an_empty_list_is_close_to_no_number(tmp_path: Path) -> None:
+    test = """import numpy as np
+
+def assertion(out, exp, atol):
+    if out != exp and atol != 0:
+        assert np.allclose(out, exp, rtol=1e-07, atol=atol)
+    else:
+        assert out == exp, f"out: {out}, exp: {exp}"
+
+for inp, exp in [([0], 11.0), ([1], 12.0)]:
+    assertion(add(*inp), exp, 1e-6)
+"""
+    task = task_of(tmp_path, row(11, test=test, prompt="Add.", code="def add(x):\n  return x + 11"), variant="full")
+    (problem,) = task.problems("test")
+    lying = "def add(x): return O()\nclass O:\n  def __len__(s): return 0\n  def __getitem__(s, k): raise IndexError"
+    texts = ["def add(x): return x + 11 + 1e-9", "def add(x): return []", "def add(x): return [[]]", lying]
+    assert [grade.reward for grade in task.grade(problem, texts)] == [1, 0, 0, 0]
+
+
 def test_tests_may_use_classes_and_modules_of_the_reference(tmp_path: Path) -> None:
     code = "import sys\nclass Box:\n  def __init__(self, n):\n    self.n = n\ndef grow(box):\n  return Box(box.n + 1).n"
     own = row(

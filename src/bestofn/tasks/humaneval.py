@@ -14,7 +14,7 @@ from bestofn.tasks.code import joined
 from bestofn.tasks.datafiles import Data, Source, Table
 from bestofn.tasks.fewshot import offered
 from bestofn.tasks.options import require_choice
-from bestofn.tasks.program_grading import ProgramBenchmark
+from bestofn.tasks.program_grading import ProgramBenchmark, strict
 from bestofn.tasks.rows import column
 
 STOP = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
@@ -110,7 +110,7 @@ class HumanEval(ProgramBenchmark):
             )
         if "def check(" not in texts["test"]:
             raise BestofnError(f"{place}: the test does not define check(candidate); correct or remove the row")
-        shaped = {**row, "test": texts["test"].replace(_BROKEN_TEST, _MENDED_TEST), "helpers": texts["prompt"]}
+        shaped = {**row, "test": strict(texts["test"]).replace(_BROKEN_TEST, _MENDED_TEST), "helpers": texts["prompt"]}
         messages: tuple[Message, ...] = (
             {"role": "user", "content": f"{REQUEST}```python\n{texts['prompt'].strip()}\n```"},
         )

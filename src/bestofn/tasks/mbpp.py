@@ -17,7 +17,7 @@ from bestofn.tasks.base import Message, Problem
 from bestofn.tasks.datafiles import Data, PlacedRow, Source, Table
 from bestofn.tasks.fewshot import offered
 from bestofn.tasks.options import require_choice, require_count
-from bestofn.tasks.program_grading import ProgramBenchmark
+from bestofn.tasks.program_grading import ProgramBenchmark, strict
 from bestofn.tasks.rows import column
 
 SPLIT_IDS = {
@@ -220,7 +220,7 @@ def _test_of(place: str, row: dict[str, Any], code: str) -> dict[str, Any]:
     if row["task_id"] == 255 and "test" in row:
         row = {**row, "test": str(row["test"]).replace(*_SHORTENED_TEST)}
     setup = _plain(str(row.get("test_setup_code") or ""))  # two rows build arguments with a class of the solution's
-    test = _plain(str(row["test"])) if "test" in row else "\n".join([*imports, setup, _tests(place, row)])
+    test = strict(_plain(str(row["test"]))) if "test" in row else "\n".join([*imports, setup, _tests(place, row)])
     short = _DATA_LINE.sub(r"\1 = []", test)  # up to 0.8 MB, slow to parse
     try:
         with warnings.catch_warnings():

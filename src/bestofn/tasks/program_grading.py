@@ -20,6 +20,17 @@ MAX_MEMORY_MB = 65_536
 MAX_REPLY_BYTES = 64_000_000
 """Of one answer of a program's; some tests of HumanEval+ and MBPP+ ask for megabytes."""
 
+_CLOSE = "assert np.allclose(out, exp, rtol=1e-07, atol=atol)"
+_CLOSE_AND_OF_ONE_SHAPE = "assert np.shape(out) == np.shape(exp) and np.allclose(out, exp, rtol=1e-07, atol=atol)"
+
+
+def strict(test: str) -> str:
+    """A test of HumanEval+ or MBPP+ (0.1.10, 0.2.0) that compares numbers of one shape only.
+
+    As published it broadcasts: an empty list is close to every number, and passed 21 problems.
+    """
+    return test.replace(_CLOSE, _CLOSE_AND_OF_ONE_SHAPE)
+
 
 class ProgramBenchmark(Benchmark):
     """A known data set of programming problems.

@@ -104,6 +104,25 @@ _SOLVES = {
         "system calls by numbers of another instruction set",
         "attempt(lambda: raw(0x40000000 + 57), lambda: raw(0x40000000 + 39), lambda: raw(0x40000000 + 520, 0, 0, 0))",
     ),
+    "watches": (
+        "the names of files that others make, which Landlock does not govern",
+        "attempt(lambda: raw(254, raw(294, 0), b'{FOLDER}', 0xfff), lambda: raw(254, raw(253), b'/', 0xfff), lambda: raw(300, 0, 0))",
+    ),
+    "asynchronous_calls": ("a budget of the whole machine's", "attempt(lambda: raw(206, 60000, ctypes.byref(ctypes.c_ulong())), lambda: raw(209, 0, 0, 0))"),
+    "other_files_by_descriptor": (
+        "a file's content by a descriptor that may not read it",
+        "attempt(lambda: raw(265, os.open('{SECRET}', os.O_PATH), b'', -100, b'l', 0x1000), lambda: raw(316, -100, b'{SECRET}', -100, b'x', 2),"
+        " lambda: raw(437, -100, b'{SECRET}', b'\\0' * 24, 24), lambda: os.open('.', os.O_RDONLY, dir_fd=os.open('{FOLDER}', os.O_PATH)))",
+    ),
+    "namespaces_by_thread": (
+        "a namespace of its own, for a thread",
+        "attempt(*[lambda f=f: raw(56, f | 0x10f00, 0, 0, 0, 0) for f in (0x10000000, 0x20000000, 0x40000000, 0x08000000, 0x02000000)], lambda: raw(1 << 32 | 57), lambda: raw(1 << 32 | 41, 1, 1, 0))",
+    ),
+    "timers_of_others": (
+        "a timer that signals its parent, and the parent's scheduling",
+        "attempt(lambda: raw(222, 0, b'\\0' * 8 + b'\\x09\\0\\0\\0\\4\\0\\0\\0' + os.getppid().to_bytes(4, 'little') + b'\\0' * 44, b'\\0' * 8), lambda: raw(157, 62, 1, {GRADER}, 0, 0),"
+        " lambda: raw(157, 62, 2, os.getppid(), 2, 0), lambda: raw(302, 1 << 32, 9, 0, b'\\0' * 16), lambda: raw(157, 1 << 40 | 4, 1, 0, 0, 0), lambda: os.nice(1))",
+    ),
     "terminal": ("the user's keyboard", "attempt(lambda: fcntl.ioctl(0, 0x5412, b'x'), lambda: open('/dev/tty', 'w'), lambda: open('/dev/pts/0', 'w'), lambda: os.openpty())"),
 }  # fmt: skip
 

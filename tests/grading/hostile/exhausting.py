@@ -72,6 +72,26 @@ PROGRAMS: dict[str, tuple[str, str]] = {
         "import os\ndef solve(x):\n  os.makedirs('a/b/c'); open('a/b/f', 'w').close(); os.mkdir('a/z', 0)\n"
         "  for m in ('a/b', 'a'):\n    try: os.chmod(m, 0)\n    except OSError: pass\n  return 1",
     ),
+    "hidden_folder": (
+        "the disk, in a folder that can be filled and not be read",
+        "import os\ndef solve(x):\n  os.mkdir('q', 0o300); os.chdir('q')\n  for n in range(200):\n"
+        "    with open(f'f{n}', 'wb') as f: f.write(bytes(10**6))\n  while True: pass",
+    ),
+    "long_names": (
+        "the disk, below a path that is too long to be looked at",
+        "import os\ndef solve(x):\n  for _ in range(20): os.mkdir('d' * 250); os.chdir('d' * 250)\n  for n in range(200):\n"
+        "    with open(f'f{n}', 'wb') as f: f.write(bytes(10**6))\n  while True: pass",
+    ),
+    "spinning_threads": (
+        "the processor that the grader needs, where no lock of Python's is held",
+        "import hashlib, threading\nthreading.stack_size(65536)\ndef spin(): hashlib.pbkdf2_hmac('sha256', b'a', b'b', 10**8)\ndef solve(x):\n"
+        "  for _ in range(300): threading.Thread(target=spin, daemon=True).start()\n  spin()",
+    ),
+    "empty_sets": (
+        "the grader's memory, fifty bytes for each that is sent",
+        "import os\nm = b't\\x02\\0\\0\\0s\\x05\\0\\0\\0valuel' + (190_000).to_bytes(4, 'little') + b'S\\0\\0\\0\\0' * 190_000\ndef solve(x):\n"
+        "  v = memoryview(len(m).to_bytes(4, 'little') + m)\n  while v: v = v[os.write(4, v):]\n  while True: pass",
+    ),
     "stopped": ("time, by stopping itself", "import os, signal\ndef solve(x): signal.raise_signal(signal.SIGSTOP)"),
     "killed": ("an exit the grader does not expect", "import ctypes\ndef solve(x): ctypes.string_at(0)"),
     "aborted": ("a core dump", "import os\ndef solve(x): os.abort()"),

@@ -227,6 +227,20 @@ PROGRAMS: dict[str, tuple[str, str]] = {
         "a grader that takes silence for success",
         "import os\nos.closerange(0, 256)\ndef solve(x): return 17",
     ),
+    "end_of_nothing": (
+        "the end of an iteration in place of a value",
+        "import os\nm = b't\\x01\\0\\0\\0s\\x03\\0\\0\\0end'\ndef solve(x): os.write(4, len(m).to_bytes(4, 'little') + m)",
+    ),
+    "raises_the_graders_own": (
+        "the grader's own exceptions, by name",
+        "import os\ndef solve(x):\n  for n in (b'_EndOfIteration', b'SystemExit', b'Faults', b'StopIteration'):\n"
+        "    m = b't\\x03\\0\\0\\0s\\x06\\0\\0\\0raiseds' + len(n).to_bytes(4, 'little') + n + b's\\0\\0\\0\\0'\n    os.write(4, len(m).to_bytes(4, 'little') + m)",
+    ),
+    "number_protocols": (
+        "an object that is near every number",
+        "class F:\n  def __float__(s): return 0.0\n  __sub__ = __rsub__ = __add__ = __radd__ = lambda s, o: 0\n  def __abs__(s): return 0\n"
+        "  __lt__ = __le__ = __gt__ = __ge__ = __contains__ = lambda s, o: True\n  def __round__(s, n=0): return 0\n  def __format__(s, f): return ''\ndef solve(x): return F()",
+    ),
     "wrong": ("luck", "def solve(x): return 17 + x"),
     "pass": ("nothing at all", "def solve(x): pass"),
     "not_defined": ("a missing function that is skipped", "def resolve(x): return 17"),

@@ -5,9 +5,9 @@ A test runs against stand-ins (``remote``). How it ends decides:
 - it returns, and the conversation had no fault: passed;
 - an assertion fails, or what the candidate raised comes through: failed;
 - the candidate runs out of time, or its process ends: timeout, crashed;
-- the test raises anything else: failed once the candidate has given a value, since the reference's values raise
-  nothing; a grader error before, and always for a name or module that the test itself lacks, or a test that does
-  not compile. A data set's references, checked when it loads, tell which tests are broken.
+- the test raises anything else: failed once the candidate has given a value or raised, since on the reference's
+  values it raises nothing; a grader error before, and always for a name or module that the test itself lacks, or a
+  test that does not compile. A data set's references, checked when it loads, tell which tests are broken.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Program:
     """The test: source that defines ``check(candidate)``, or source that asserts by the entry point's name, or a
     function of a module that can be imported (or a ``functools.partial`` of one). It fails by ``AssertionError``."""
     other_names: tuple[str, ...] = ()
-    """More that the program must define, because a test in source form uses it, such as a class ``Node``."""
+    """More that the program must define, because a test in source form uses it, such as a class ``Node``. Only then may
+    its values be objects of its own; else a test can call them or go through them once, and no more."""
     helpers: str = ""
     """Trusted source that is executed before a test in source form: the row's prompt, imports."""
     timeout_s: float = 5.0
@@ -123,8 +124,11 @@ def prepare(program: Program) -> Judgement | Callable[[dict[str, Any]], object]:
         if helpers is not None:
             exec(helpers, names)
         names.update(stand_ins)
-        exec(test, names)
-        return names["check"](stand_ins[program.entry_point]) if _defines_check(source) else None
+        try:
+            exec(test, names)
+            return names["check"](stand_ins[program.entry_point]) if _defines_check(source) else None
+        finally:  # its functions refer to it: a cycle that keeps what the program gave, gigabytes, until a collection
+            names.clear()
 
     return run
 
@@ -152,6 +156,7 @@ def _defines_check(source: str) -> bool:
 
 def judge(session: Session, program: Program, run: Callable[[dict[str, Any]], object]) -> Judgement:
     """Load the program and run the test against it."""
+    session.allows_objects = bool(program.other_names)
     try:
         stand_ins = _load(session, program)
         run(stand_ins)
@@ -186,9 +191,11 @@ def _judge_error(session: Session, error: BaseException) -> Judgement:
     if isinstance(error, AssertionError):
         phrase = _phrase(error).removeprefix("AssertionError").removeprefix(": ")
         return Judgement(verdict=Verdict.FAILED, reason=f"an assertion failed{where}: {phrase}".removesuffix(": "))
-    if isinstance(error, wire.WireError):
+    has_given = session.num_values > 0 or session.last_raised is not None
+    if isinstance(error, wire.WireError) and not (isinstance(error, wire.TooDeep) and has_given):
         return Judgement(verdict=Verdict.GRADER_ERROR, reason=f"the test cannot ask this{where}: {_phrase(error)}")
-    if session.num_values == 0 or isinstance(error, (NameError, ImportError)) or not isinstance(error, Exception):
+    is_lacking = isinstance(error, (NameError, ImportError)) and not isinstance(error, UnboundLocalError)
+    if not has_given or is_lacking or not isinstance(error, Exception):
         return Judgement(verdict=Verdict.GRADER_ERROR, reason=f"the test raised {_phrase(error)}{where}")
     return Judgement(verdict=Verdict.FAILED, reason=f"the test raised {_phrase(error)}{where} on the program's values")
 
@@ -204,6 +211,6 @@ def _phrase(error: BaseException) -> str:
     """Type and message. The message is made of plain data and stand-ins, neither of which runs code of the model's."""
     try:
         message = repr(str(error))[1:-1][:200]
-    except (ValueError, RecursionError, MemoryError):  # such as an int of more digits than Python writes
+    except Exception:  # such as an int of more digits than Python writes, or a class of the test's own
         message = ""
     return f"{type(error).__name__}: {message}".removesuffix(": ")

@@ -1,8 +1,10 @@
 """What the grader's code holds in place of a candidate's function: calls go over the wire, plain data comes back.
 
-An object that is not plain data (a class, an instance, a generator) stays on its side and is held by another stand-in.
-A stand-in forwards calls, attributes, items, length, truth and iteration, because tests use them; it never forwards
-a comparison, a conversion to text, a hash or arithmetic, so no answer of the candidate's is mistaken for another.
+An object that is not plain data (a class, an instance, a generator) stays on its side. Where a test uses classes of the
+program's, another stand-in holds it and forwards calls, attributes, items, length, truth and iteration; never a
+comparison, a conversion to text, a hash or arithmetic, so no answer of the candidate's is mistaken for another. Where a
+test expects plain data, an object can be called, or gone through once, and no more: its own ``startswith`` would say
+yes to everything.
 
 Arguments are copies: what the candidate does to them in place is not seen here, as it could be made to look like
 anything. Its exceptions arrive as the nearest builtin class, with their text; StopIteration arrives as RuntimeError,
@@ -55,6 +57,8 @@ class Session:
     """When it ends at the latest (monotonic clock)."""
     fault: Faults | None
     """Why it is over, once it is."""
+    allows_objects: bool
+    """Whether the test uses objects of the candidate's; else what is no plain data comes as a :class:`Stream`."""
     num_values: int
     """How many values the candidate has given: before the first, a failing test fails by itself."""
     last_raised: Exception | None = None
@@ -182,6 +186,33 @@ class Remote:
             return self.__session.ask("next", self)
         except _EndOfIteration:
             raise StopIteration from None
+
+    def __repr__(self) -> str:
+        return "<an object of the program>"
+
+
+class Stream:
+    """Stands for an object where plain data was expected: its items, once, as a generator has them; or a function."""
+
+    __slots__ = ("_items", "_remote")
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self._items: Iterator[Any] | None = None
+
+    def _number_in(self, session: Session) -> int:
+        return self._remote._number_in(session)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._remote(*args, **kwargs)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self._items is None:
+            self._items = iter(self._remote)
+        return next(self._items)
 
     def __repr__(self) -> str:
         return "<an object of the program>"

@@ -9,23 +9,29 @@ This file is also sent into the isolation, so it imports the standard library al
 from __future__ import annotations
 
 import os
+import stat
 import time
 
 MAX_BYTES = 64 << 20
 MAX_ENTRIES = 4_000
 MAX_DEPTH = 64
+MAX_PATH_BYTES = 3_800
+"""The kernel's bound is 4,096 bytes, with a name of 255 at the end: what lies deeper cannot be counted by its path."""
 CLEANING_S = 1.0
 """Longer than this, and throwing the sandbox away is the quicker way."""
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def is_too_large(folder: str) -> bool:
-    """Whether the folder exceeds MAX_ENTRIES, MAX_DEPTH, or MAX_BYTES on disk. May miss what cannot be read."""
+    """Whether the folder exceeds MAX_ENTRIES, MAX_DEPTH, or MAX_BYTES on disk, or hides what it holds.
+
+    Counts names: a file that was unlinked while it is open or mapped is missed.
+    """
     num_entries = num_bytes = 0
     waiting = [(folder, 0)]
     while waiting:
         path, depth = waiting.pop()
-        if depth > MAX_DEPTH:
+        if depth > MAX_DEPTH or len(os.fsencode(path)) > MAX_PATH_BYTES:
             return True
         try:
             with os.scandir(path) as entries:
@@ -33,10 +39,16 @@ def is_too_large(folder: str) -> bool:
                     num_entries += 1
                     if num_entries > MAX_ENTRIES:
                         return True
-                    num_bytes += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
+                    try:
+                        about = entry.stat(follow_symlinks=False)
+                    except OSError:  # gone meanwhile; the others still count
+                        continue
+                    num_bytes += about.st_blocks * 512
+                    if stat.S_ISDIR(about.st_mode):
+                        if about.st_mode & 0o700 == 0o300:  # can be filled, and not looked into
+                            return True
                         waiting.append((entry.path, depth + 1))
-        except OSError:  # gone meanwhile, or unreadable: the next look, or the end, deals with it
+        except OSError:  # gone meanwhile, or of a mode that lets nobody put anything there
             continue
     return num_bytes > MAX_BYTES
 

@@ -25,7 +25,7 @@ import bestofn.grading.isolation.scratch as scratch
 import bestofn.grading.isolation.wire as wire
 from bestofn.errors import BestofnError
 from bestofn.grading.isolation.backends import Backend, environment, parent_id, seccomp_program
-from bestofn.grading.isolation.remote import Faults, Remote, Session
+from bestofn.grading.isolation.remote import Faults, Remote, Session, Stream
 from bestofn.grading.verdict import Verdict
 
 START_S = 30.0
@@ -190,6 +190,7 @@ class _PipeSession(Session):
         self.deadline = deadline
         self.fault: Faults | None = None
         self._remotes: dict[int, Remote] = {}
+        self.allows_objects = False
         self.num_values = 0
         os.set_blocking(requests, False)
         os.set_blocking(replies, False)
@@ -199,12 +200,20 @@ class _PipeSession(Session):
         os.close(self._requests)
         os.close(self._replies)
         os.close(self._process)
+        # An exception's traceback leads to the test's variables and back here: the cycle would keep all that it got.
+        self._remotes.clear()
+        self.last_raised = None
+        self.fault = Faults(Verdict.CRASHED, "the conversation is over")
 
     def remote(self, number: int) -> Remote:
         """The one stand-in for a handle."""
         if number not in self._remotes:
             self._remotes[number] = Remote(self, number)
         return self._remotes[number]
+
+    def stream(self, number: int) -> Stream:
+        """What a handle may be where plain data is expected; a new one each time, so that no two are the same."""
+        return Stream(self.remote(number))
 
     def exchange(self, *request: object) -> tuple[Any, ...]:
         if self.fault is not None:
@@ -214,8 +223,9 @@ class _PipeSession(Session):
         (length,) = _HEADER.unpack(self._receive(_HEADER.size))
         if length > self._max_reply_bytes:
             raise self.fail(Verdict.FAILED, f"a reply of {length} bytes, more than {self._max_reply_bytes}")
+        handle = self.remote if self.allows_objects or request[0] in ("load", "iter") else self.stream
         try:
-            reply = wire.decode(self._receive(length), handle=self.remote)
+            reply = wire.decode(self._receive(length), handle=handle)
         except wire.WireError as error:
             raise self.fail(Verdict.FAILED, f"a reply that is no plain data: {error}") from error
         if type(reply) is not tuple or not reply or type(reply[0]) is not str:
@@ -223,7 +233,7 @@ class _PipeSession(Session):
         return reply
 
     def _number_of(self, value: object) -> int:
-        if type(value) is Remote:
+        if type(value) is Remote or type(value) is Stream:
             return value._number_in(self)
         raise wire.WireError(f"an argument of type {type(value).__name__} is not plain data")
 

@@ -35,6 +35,10 @@ class WireError(ValueError):
     """The bytes are no value, or a value does not fit the wire; the message is one phrase for people."""
 
 
+class TooDeep(WireError):
+    """Containers within containers beyond MAX_DEPTH."""
+
+
 def _refuse(value: object) -> int:
     raise WireError(f"a value of type {type(value).__name__} is not plain data")
 
@@ -78,7 +82,7 @@ def _write(out: bytearray, value: Any, depth: int, handle_for: Callable[[object]
         _write_text(out, b"s", str.encode(value, "utf-8", "surrogatepass"))
     elif kind in _CONTAINERS or kind is dict:
         if depth >= MAX_DEPTH:
-            raise WireError(f"nested deeper than {MAX_DEPTH}")
+            raise TooDeep(f"nested deeper than {MAX_DEPTH}")
         if kind is dict:
             out += b"d" + _LENGTH.pack(dict.__len__(value))
             for key, item in dict.items(value):
@@ -152,7 +156,7 @@ class _Reader:
 
     def read(self, depth: int) -> Any:
         if depth > MAX_DEPTH:
-            raise WireError(f"nested deeper than {MAX_DEPTH}")
+            raise TooDeep(f"nested deeper than {MAX_DEPTH}")
         tag = self.take(1)[0]
         if tag in _SEQUENCE_TAGS:
             items = [self.read(depth + 1) for _ in range(self.count())]
