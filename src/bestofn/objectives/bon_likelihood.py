@@ -85,13 +85,7 @@ def bon_sft(
     >>> bon_sft([2.0, 0.0, 1.0, 5.0], expert_score=3.0, n=4, baseline="none").own.tolist()  # (N−1)/3 on each it beats
     [1.0, 1.0, 1.0, 0.0]
     """
-    for name, value, allowed in (
-        ("law", law, ("exact", "no_ties", "variational")),
-        ("baseline", baseline, ("loo", "none")),
-        ("estimate", estimate, ("loo", "plugin")),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+    _check_options(law, baseline, estimate)
     ranks = as_samples(scores, "scores")
     n = check_budget(n, None)
     is_at_most, is_below = _compared(ranks, expert_score)
@@ -106,15 +100,30 @@ def bon_sft(
         own = _known(is_at_most, is_below, below, upto, n, law)
     else:
         own = _estimated(is_at_most, is_below, n, law, estimate)
-    if baseline == "loo":
-        if law == "variational" or is_given:
-            if m < 2:
-                raise ValueError("bon_sft with baseline='loo' centres over samples and needs at least two, got 1.")
-            own = (own - own.mean(-1, keepdim=True)) * (m / (m - 1))
-        else:
-            own = own - (n - 1)  # the mean where any sample is ≤ y*; a constant adds no bias
+    if baseline == "loo" and law != "variational" and not is_given:
+        own = own - (n - 1)  # the mean where any sample is ≤ y*; a constant adds no bias
+    elif baseline == "loo":
+        own = _centred(own)
     expert = torch.ones(ranks.shape[:-1], dtype=torch.float64, device=ranks.device)
     return SequenceWeights(expert=as_advantages(expert, scores), own=as_advantages(own / m, scores))
+
+
+def _check_options(law: str, baseline: str, estimate: str) -> None:
+    for name, value, allowed in (
+        ("law", law, ("exact", "no_ties", "variational")),
+        ("baseline", baseline, ("loo", "none")),
+        ("estimate", estimate, ("loo", "plugin")),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+
+
+def _centred(own: Tensor) -> Tensor:
+    """Each weight less the mean of the others."""
+    m = own.shape[-1]
+    if m < 2:
+        raise ValueError("bon_sft with baseline='loo' centres over samples and needs at least two, got 1.")
+    return (own - own.mean(-1, keepdim=True)) * (m / (m - 1))
 
 
 def best_of_n_log_ratio(p_below: Tensor, p_upto: Tensor, n: int) -> Tensor:

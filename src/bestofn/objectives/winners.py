@@ -95,14 +95,7 @@ def winner_advantages(
     samples = as_binary_rewards(rewards, name) if is_closed else as_rewards(rewards)
     m = samples.shape[-1]
     n = check_budget(n, m)
-    if (
-        winners.shape[:-1] != samples.shape[:-1]
-        or not bool(((winners >= 0) & (winners < m)).all())
-        or not winners.numel()
-    ):
-        raise ValueError(
-            f"winners must be indices below M = {m}, shape {(*samples.shape[:-1], 'G')}, got {tuple(winners.shape)}."
-        )
+    _check_winners(winners, samples)
     if is_closed:
         p = as_failure_rate(p_fail, samples, clip)
         weight = _closed_form(samples.gather(-1, winners) == 1, n, p, None if name == "bon_rlbp" else sign)
@@ -112,6 +105,15 @@ def winner_advantages(
         p = as_failure_rate(p_fail, samples, (0.0, 1.0))
         advantages = _score_function(samples, ranks, winners, n, p, is_exact=name == "bon_rl")
     return as_advantages(advantages, rewards)
+
+
+def _check_winners(winners: Tensor, samples: Tensor) -> None:
+    m = samples.shape[-1]
+    is_index = ((winners >= 0) & (winners < m)).all()
+    if winners.shape[:-1] != samples.shape[:-1] or not bool(is_index) or not winners.numel():
+        raise ValueError(
+            f"winners must be indices below M = {m}, shape {(*samples.shape[:-1], 'G')}, got {tuple(winners.shape)}."
+        )
 
 
 def _closed_form(has_won: Tensor, n: int, p: Tensor, sign: str | None) -> Tensor:

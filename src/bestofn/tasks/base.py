@@ -56,3 +56,18 @@ class Task(Protocol):
         :attr:`Verdict.GRADER_ERROR` with a reward of NaN.
         """
         ...
+
+
+@runtime_checkable
+class HasDemonstrations(Protocol):
+    """A task that knows an expert's answer to each of its problems, for objectives that train on it."""
+
+    def demonstration(self, problem: Problem) -> str:
+        """A completion that should pass, as it would follow the prompt's text.
+
+        A single space at its beginning parts it from that text, and is left out in a conversation.
+
+        Raises:
+            BestofnError: this problem has none.
+        """
+        ...

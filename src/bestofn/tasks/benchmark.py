@@ -42,6 +42,10 @@ class Benchmark(ABC):
     def reference_completion(self, problem: Problem) -> str:
         """A completion that must pass: the data set's own solution."""
 
+    def demonstration(self, problem: Problem) -> str:
+        """The same as it follows the prompt's text; see :class:`bestofn.tasks.base.HasDemonstrations`."""
+        return self.reference_completion(problem)
+
     def problems(self, split: str) -> list[Problem]:
         """The problems of a split, in the order of the data.
 

@@ -76,6 +76,10 @@ class Countdown:
         """Reward 1 for an expression of the given numbers that equals the target, else 0."""
         return [_grade_one(problem, completion) for completion in completions]
 
+    def demonstration(self, problem: Problem) -> str:
+        """The solution that the problem was drawn from."""
+        return problem.reference
+
 
 def demonstrations(rng: Random, exclude: Collection[Key] = ()) -> Iterator[tuple[str, str]]:
     """Yield pairs (prompt, completion) without end: correct answers to random prompts, to train a base model on.

@@ -111,6 +111,10 @@ class Gsm8k(Benchmark):
         """The row's worked answer."""
         return str(problem.row["answer"])
 
+    def demonstration(self, problem: Problem) -> str:
+        """The same, parted from the prompt as the worked examples are."""
+        return f" {self.reference_completion(problem)}"
+
     def _problem(self, place: str, row: dict[str, str], name: str) -> Problem:
         question, solution = (column(row, wanted, place).strip() for wanted in _COLUMNS)
         value = single_number(solution.rpartition("####")[2]) if "####" in solution else None

@@ -93,6 +93,10 @@ class Math(Benchmark):
             return solution
         return f"\\boxed{{{problem.reference}}}"
 
+    def demonstration(self, problem: Problem) -> str:
+        """The same, parted from the prompt as the worked examples are."""
+        return f" {self.reference_completion(problem)}"
+
     def _problem(self, place: str, row: dict[str, Any], usual_id: str) -> Problem:
         question, answer = (column(row, wanted, place).strip() for wanted in _COLUMNS)
         if not answer or not math_equal(answer, f"\\boxed{{{answer}}}"):

@@ -53,6 +53,20 @@ class RowsTask:
         """One grade each, in order."""
         return [self._grader(problem, completion) for completion in completions]
 
+    def demonstration(self, problem: Problem) -> str:
+        """The row's column ``solution``; without one its answer, which must then be a completion that passes.
+
+        Raises:
+            BestofnError: the row has neither.
+        """
+        solution = problem.row.get("solution")
+        text = str(solution) if isinstance(solution, (str, int, float)) else problem.reference
+        if not text:
+            raise BestofnError(
+                f"task {self.name}: problem {problem.id} has no demonstration; give its row a column solution"
+            )
+        return text
+
 
 def task_from_rows(
     rows: Sequence[Row] | Mapping[str, Sequence[Row]],

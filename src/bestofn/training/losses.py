@@ -98,9 +98,7 @@ def backward_through_head(
     sums = LossSums()
     has_kl = kl_coef > 0 and kl_weight_N is not None and reference is not None
     ref_place_N = kl_weight_N.ne(0).cumsum(0) - 1 if has_kl and kl_weight_N is not None else None
-    if chunk_elements is None:
-        chunk_elements = GPU_CHUNK_ELEMENTS if hidden_NH.is_cuda else CHUNK_ELEMENTS
-    for part in _chunks(len(targets_N), lm.head.weight.shape[0], chunk_elements):
+    for part in _chunks(hidden_NH, lm.head.weight.shape[0], chunk_elements):
         hidden = hidden_NH[part].detach().requires_grad_()
         logprobs = torch.log_softmax(lm.logits(hidden) / temperature, dim=-1)
         drawn = logprobs.gather(-1, targets_N[part].unsqueeze(-1)).squeeze(-1)
@@ -110,14 +108,11 @@ def backward_through_head(
             sums.entropy -= float((logprobs.exp() * logprobs).sum())
         sums.tokens += len(hidden)
         if has_kl:
-            assert kl_weight_N is not None
-            assert ref_place_N is not None
-            assert reference is not None
+            assert kl_weight_N is not None and ref_place_N is not None and reference is not None  # noqa: PT018
             rows = kl_weight_N[part].nonzero().squeeze(-1)
             if len(rows):
                 ref = reference.logprobs(lm, ref_place_N[part][rows], temperature)
-                own = logprobs[rows]
-                kl = ((own.exp() * (own - ref)).sum(-1) * kl_weight_N[part][rows]).sum()
+                kl = _weighted_kl(logprobs[rows], ref, kl_weight_N[part][rows])
                 loss = loss + kl_coef * kl
                 sums.kl += float(kl.detach())
         loss.backward()
@@ -127,7 +122,14 @@ def backward_through_head(
     return grad_NH, sums
 
 
-def _chunks(num_tokens: int, vocabulary: int, chunk_elements: int) -> Iterator[slice]:
+def _weighted_kl(own: Tensor, ref: Tensor, weight: Tensor) -> Tensor:
+    """Σ_t weight_t Σ_v π(v) log(π(v)/ref(v)) from log-probabilities (tokens, vocabulary)."""
+    return ((own.exp() * (own - ref)).sum(-1) * weight).sum()
+
+
+def _chunks(hidden_NH: Tensor, vocabulary: int, chunk_elements: int | None) -> Iterator[slice]:
+    if chunk_elements is None:
+        chunk_elements = GPU_CHUNK_ELEMENTS if hidden_NH.is_cuda else CHUNK_ELEMENTS
     size = max(1, chunk_elements // vocabulary)
-    for start in range(0, num_tokens, size):
+    for start in range(0, len(hidden_NH), size):
         yield slice(start, start + size)

@@ -114,7 +114,7 @@ def _vbon(o: ObjectiveSection, step: Step) -> Tensor:
     advantages_PM = objectives.vbon(
         step.own(step.scores_PS), o.n, step.reference(step.scores_PS), step.log_ratios(), **_given(estimate=o.estimate)
     )
-    return _with_zeros(advantages_PM / step.columns.own, step.columns.reference)
+    return torch.nn.functional.pad(advantages_PM / step.columns.own, (0, step.columns.reference))
 
 
 def _bond(o: ObjectiveSection, step: Step) -> Tensor:
@@ -131,10 +131,6 @@ def _bond(o: ObjectiveSection, step: Step) -> Tensor:
 def _given(**options: Any) -> dict[str, Any]:
     """Without those that are left to the objective."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _with_zeros(weights_PM: Tensor, number: int) -> Tensor:
-    return torch.nn.functional.pad(weights_PM, (0, number))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -107,13 +107,8 @@ def fit(
     best, best_weights, losses = history[0], _copy_of(model), list[float]()
     was_stopped = False
     for step in range(total):
-        try:
-            if poll is not None:
-                poll()
-        except Interrupted:
-            if len(history) == 1:
-                raise
-            was_stopped = True
+        was_stopped = _is_interrupted(poll, has_result=len(history) > 1)
+        if was_stopped:
             break
         if step % per_epoch == 0:
             shuffled = torch.randperm(len(train.encoded), generator=order).tolist()
@@ -134,6 +129,18 @@ def fit(
     model.load_state_dict(best_weights)
     model.eval()
     return Fitted(history=history, best=best, was_stopped=was_stopped)
+
+
+def _is_interrupted(poll: Callable[[], None] | None, *, has_result: bool) -> bool:
+    """Whether a signal came; without a result to keep it ends the work here."""
+    try:
+        if poll is not None:
+            poll()
+    except Interrupted:
+        if not has_result:
+            raise
+        return True
+    return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
