@@ -20,11 +20,14 @@ def run(arguments, folder):
     )
 
 
-def test_there_are_two_examples():
-    assert len(BLOCKS) == 2
+NAMES = ["trainer", "best_of_n", "mathematics"]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["trainer", "mathematics"])
+def test_there_are_as_many_examples_as_names():
+    assert len(BLOCKS) == len(NAMES)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=NAMES if len(BLOCKS) == len(NAMES) else None)
 def test_python_runs_as_written(block, tmp_path):
     (tmp_path / "example.py").write_text(block, encoding="utf-8")
     done = run(["example.py"], tmp_path)
@@ -32,6 +35,11 @@ def test_python_runs_as_written(block, tmp_path):
     if "Trainer" in block:
         assert "'steps': 10" in done.stdout
         assert (tmp_path / "runs/mine/model/model.safetensors").is_file()
+    elif "BestOfN" in block:
+        winner, score, num_candidates = done.stdout.split()
+        assert num_candidates == "32"
+        assert float(score) > 0, "a right one is among them, and the verifier knows it"
+        assert eval(winner) == 48
     else:
         # Two samples are worth 1. The one with the best score wins all C(7, 3) = 35 of the 70 subsets that hold it; the
         # other beats a single sample only, so it wins no subset of 4.
@@ -40,6 +48,6 @@ def test_python_runs_as_written(block, tmp_path):
 
 def test_commands_exist(tmp_path):
     commands = set(re.findall(r"^bestofn ([a-z]+)", README, flags=re.MULTILINE))
-    assert {"train", "sample", "eval"} <= commands
+    assert {"train", "sample", "eval", "verify", "answer", "doctor", "sweep", "report"} <= commands
     help_text = run(["-m", "bestofn.cli", "--help"], tmp_path).stdout
     assert all(re.search(rf"\b{command}\b", help_text) for command in commands)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,6 +70,8 @@ def _report_pools(paths: Sequence[Path], page: Path, csv_folder: Path, ks: str |
     from bestofn.sampling.pool import read_pool
 
     pools = {name: read_pool(path) for name, path in zip(_names(paths), paths, strict=True)}
+    drawn = sum(len(row) for pool in pools.values() for row in pool.columns["reward"])
+    print(f"evaluating {drawn:,} samples; the votes take longest", file=sys.stderr)
     smallest = min(len(pool.columns["reward"][0]) for pool in pools.values())
     write_pool_report(pools, page, csv_folder=csv_folder, ks=check_ks(ks, smallest))
 

@@ -83,10 +83,14 @@ def write_quickstart_report(
     return write_page("quickstart.html.jinja", path, context)
 
 
-def write_run_report(run_folder: str | os.PathLike[str]) -> Path:
-    """Write ``report.html`` into a run folder: training curves, evaluations, where the time went, the recipe.
+def write_run_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
+    """Write the page of a run: training curves, evaluations, where the time went, the recipe.
 
     Reads ``recipe.yaml``, ``metrics.jsonl`` and ``summary.json``; a run that has just begun gets a report too.
+
+    Args:
+        run_folder: of the run.
+        path: where to write; default: ``report.html`` in the run's folder.
 
     Returns:
         The path of the report.
@@ -112,7 +116,7 @@ def write_run_report(run_folder: str | os.PathLike[str]) -> Path:
         "summary": facts(read_json(folder / "summary.json") or {}),
         "recipe": _read_text(folder / "recipe.yaml"),
     }
-    return write_page("run.html.jinja", folder / "report.html", context)
+    return write_page("run.html.jinja", folder / "report.html" if path is None else path, context)
 
 
 # The comparison
