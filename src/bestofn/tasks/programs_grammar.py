@@ -1,0 +1,267 @@
+"""A grammar of one-line Python functions of five digits, drawn at random, and what such a function does.
+
+A program is an expression in ``x``, such as ``sorted(x)[::-1]`` or ``sum([v for v in x if v>3])-x[0]``. It is grown
+from a number of operations and from weights; two sets of weights ship, one for the task and one for demonstrations. Its
+hint names the kinds of its operations, such as ``keep measure measure combine``. Programs with the same outputs on the
+inputs ``INPUTS`` have one and the same *behaviour*.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import TypeAlias
+
+Value: TypeAlias = "int | list[int]"
+Behaviour: TypeAlias = "tuple[int | tuple[int, ...], ...]"
+"""The outputs on ``INPUTS``, hashable."""
+
+MAX_DIGIT = 9
+NUM_DIGITS = 5
+"""Length of the lists that functions are shown and tested on."""
+NUM_INPUTS = 48
+MAX_MAGNITUDE = 999
+"""Functions that leave -999..999 are not used: their outputs would not fit the prompt."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """How often a draw takes each way; only the ratios within a group matter."""
+
+    operations: Mapping[int, float]
+    """Number of operations of a program."""
+    kinds: Mapping[str, float]
+    """What a program returns: ``list`` or ``int``."""
+    lists: Mapping[str, float]
+    """Operations that yield a list."""
+    ints: Mapping[str, float]
+    """Operations that yield an integer."""
+    elements: Mapping[str, float]
+    """What a comprehension makes of an element ``v``; C is a digit, A a number that depends on ``x``."""
+    conditions: Mapping[str, float]
+    """What it asks of an element."""
+
+
+TASK = Weights(
+    operations={1: 1, 2: 10, 3: 2},
+    kinds={"list": 2, "int": 1},
+    lists={"sort": 3, "reverse": 3, "slice": 4, "set": 2, "map": 5, "filter": 3, "both": 2, "pairs": 3, "join": 3},
+    ints={"aggregate": 6, "constant": 1, "two": 1},
+    elements={"v+C": 1, "v-C": 1, "C-v": 1, "v*C": 1, "v*v": 1, "v%C": 1, "max(v,C)": 1, "min(v,C)": 1, "v+A": 1,
+              "A-v": 1, "v-A": 1},
+    conditions={"v>C": 1, "v<C": 1, "v%2": 1, "v%2<1": 1, "v>A": 1, "v<A": 1, "v!=A": 1},
+)  # fmt: skip
+"""The task's problems."""
+
+DEMONSTRATION = Weights(
+    operations={1: 3, 2: 10, 3: 2},
+    kinds={"list": 2, "int": 1},
+    lists={"sort": 3, "reverse": 3, "slice": 4, "set": 2, "map": 6, "filter": 3, "both": 1, "pairs": 2, "join": 2},
+    ints={"aggregate": 6, "constant": 2, "two": 1},
+    elements={"v+C": 4, "v-C": 4, "C-v": 2, "v*C": 4, "v*v": 2, "v%C": 2, "max(v,C)": 2, "min(v,C)": 2, "v+A": 1,
+              "A-v": 1, "v-A": 1},
+    conditions={"v>C": 4, "v<C": 4, "v%2": 2, "v%2<1": 2, "v>A": 1, "v<A": 1, "v!=A": 1},
+)  # fmt: skip
+"""Demonstrations for the base model: more arithmetic with digits, less with numbers that depend on ``x``."""
+
+
+def _evenly(*options: str) -> dict[str, float]:
+    return dict.fromkeys(options, 1.0)
+
+
+_SLICES = _evenly("[1:]", "[2:]", "[:2]", "[-2:]", "[:-1]", "[::2]", "[1::2]")
+_AGGREGATES = _evenly("sum(L)", "max(L)", "min(L)", "len(L)", "L[0]", "L[1]", "L[-1]", "len(set(L))")
+_NUMBERS = _evenly("x[0]", "x[-1]", "min(x)", "max(x)")
+_WITH_DIGIT = _evenly("+C", "-C", "*C")
+_SIGNS = _evenly("+", "-", "*")
+_PAIRS = _evenly("a+b", "a-b", "b-a", "a*b", "max(a,b)", "min(a,b)", "abs(a-b)")
+_PARTNERS = _evenly("x[1:]", "x[::-1]", "sorted(x)", "x[2:]")
+_JOINS = _evenly("L+K", "L+[I]", "[I]+L", "L*2")
+
+
+HINTS = {
+    "sort": "sort", "reverse": "reverse", "slice": "cut", "set": "unique", "map": "change", "filter": "keep",
+    "both": "keep change",
+}  # fmt: skip
+"""What the prompt calls an operation that yields a list."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Program:
+    """A drawn program."""
+
+    text: str
+    """The expression."""
+    hint: str
+    """The kinds of operations, in the order in which they are applied: ``keep sort``. A number that is joined to a list
+    comes before the list."""
+    bits: float
+    """−log₂ of the probability of the choices that led to it: how surprising it is."""
+
+
+class _Draw:
+    """One draw: makes choices and adds up their bits. Its methods return text."""
+
+    def __init__(self, rng: Random, weights: Weights) -> None:
+        self.rng = rng
+        self.weights = weights
+        self.bits = 0.0
+        self.hints: list[str] = []
+
+    def choose(self, options: Mapping[str, float]) -> str:
+        total = sum(options.values())
+        place = self.rng.random() * total
+        *_, chosen = options  # the last one, where rounding makes the weights fall short of their total
+        for option, weight in options.items():
+            place -= weight
+            if place < 0:
+                chosen = option
+                break
+        self.bits += math.log2(total / options[chosen])
+        return chosen
+
+    def choose_number(self, low: int, high: int) -> int:
+        return int(self.choose(_evenly(*map(str, range(low, high + 1)))))
+
+    def program(self) -> str:
+        operations = int(self.choose({str(number): weight for number, weight in self.weights.operations.items()}))
+        if self.choose(self.weights.kinds) == "list":
+            return self.list_text(operations, is_outermost=True)
+        return self.int_text(operations)
+
+    def list_text(self, operations: int, *, is_outermost: bool = False) -> str:
+        """A list; unless outermost one that an index or a slice may follow."""
+        if operations == 0:
+            return "x"
+        options = dict(self.weights.lists)
+        if operations < 2:
+            del options["both"]
+        if operations != 2:
+            del options["pairs"]
+        if operations < 2 or not is_outermost:
+            del options["join"]
+        way = self.choose(options)
+        if way == "join":
+            return self.joined(operations - 1)
+        if way == "pairs":
+            self.hints.append("pairs")
+            pair, partner = self.choose(_PAIRS), self.choose(_PARTNERS)
+            return f"[{pair} for a,b in zip(x,{partner})]"
+        inner = self.list_text(operations - (2 if way == "both" else 1))
+        self.hints.append(HINTS[way])
+        if way == "sort":
+            return f"sorted({inner})"
+        if way == "set":
+            return f"sorted(set({inner}))"
+        if way == "reverse":
+            return f"{inner}[::-1]"
+        if way == "slice":
+            return inner + self.choose(_SLICES)
+        element = "v" if way == "filter" else self.element()
+        condition = "" if way == "map" else f" if {self.filled(self.choose(self.weights.conditions), 3, 6)}"
+        return f"[{element} for v in {inner}{condition}]"
+
+    def joined(self, operations: int) -> str:
+        """Two lists joined, or a list and a number."""
+        way, first = self.choose(_JOINS), self.choose_number(0, operations)
+        if way == "L*2":
+            text = f"{self.list_text(operations)}*2"
+        elif way == "L+K":
+            text = f"{self.list_text(first)}+{self.list_text(operations - first)}"
+        else:
+            number, rest = self.int_text(max(first, 1)), self.list_text(operations - max(first, 1))
+            text = f"{rest}+[{number}]" if way == "L+[I]" else f"[{number}]+{rest}"
+        self.hints.append("join")
+        return text
+
+    def int_text(self, operations: int) -> str:
+        way = self.choose(self.weights.ints) if operations > 1 else "aggregate"
+        if way == "two" and operations > 2:
+            first = 1 + self.choose_number(0, operations - 3)
+            left, sign, right = self.aggregate(first), self.choose(_SIGNS), self.aggregate(operations - 1 - first)
+            self.hints.append("combine")
+            return f"{left}{sign}{right}"
+        if way == "constant":
+            text = self.aggregate(operations - 1) + self.filled(self.choose(_WITH_DIGIT), 2, 5)
+            self.hints.append("change")
+            return text
+        return self.aggregate(operations)
+
+    def aggregate(self, operations: int) -> str:
+        """A number made of a list; it binds tighter than every operator."""
+        inner = self.list_text(operations - 1)
+        self.hints.append("measure")
+        return self.choose(_AGGREGATES).replace("L", inner)
+
+    def element(self) -> str:
+        way = self.choose(self.weights.elements)
+        return self.filled(way, 2 if way in ("v*C", "v%C") else 1, 3 if way == "v*C" else 4)
+
+    def filled(self, template: str, low: int, high: int) -> str:
+        """The template with a number of ``x`` for A and a digit in low..high for C."""
+        if "A" in template:
+            template = template.replace("A", self.choose(_NUMBERS))
+        return template.replace("C", str(self.choose_number(low, high))) if "C" in template else template
+
+
+def draw_program(rng: Random, weights: Weights) -> Program:
+    """Draw a program.
+
+    Example:
+        >>> draw_program(Random("c"), TASK).text
+        'sorted([max(v,4) for v in x])'
+    """
+    draw = _Draw(rng, weights)
+    text = draw.program()
+    return Program(text=text, hint=" ".join(draw.hints), bits=draw.bits)
+
+
+def compile_own(text: str) -> Callable[[list[int]], Value]:
+    """A function from a program *of this grammar*: for text of any other origin there is the sandbox."""
+    function: Callable[[list[int]], Value] = eval(f"lambda x:{text}", dict(_NAMES))
+    return function
+
+
+def behaviour_of(text: str) -> Behaviour | None:
+    """What a program of this grammar does on ``INPUTS``; None if it fails on one, leaves the range or hardly varies."""
+    function = compile_own(text)
+    try:
+        outputs = [function(list(given)) for given in INPUTS]
+    except (IndexError, ValueError, ZeroDivisionError):
+        return None
+    found = tuple(tuple(output) if isinstance(output, list) else output for output in outputs)
+    if Counter(found).most_common(1)[0][1] > NUM_INPUTS // 2:
+        return None
+    numbers = (n for output in found for n in (output if isinstance(output, tuple) else (output,)))
+    return found if all(abs(n) <= MAX_MAGNITUDE for n in numbers) else None
+
+
+def draw_input(rng: Random) -> list[int]:
+    """A list of five digits."""
+    return [draw_index(rng, MAX_DIGIT + 1) for _ in range(NUM_DIGITS)]
+
+
+def draw_index(rng: Random, bound: int) -> int:
+    """Uniform in 0..bound-1 from ``random()``, the one method whose sequence Python promises to keep."""
+    return int(rng.random() * bound)
+
+
+def _draw_inputs() -> tuple[tuple[int, ...], ...]:
+    """Lists that are distinct, the same ones always."""
+    rng = Random("programs: inputs")
+    found: dict[tuple[int, ...], None] = {}
+    while len(found) < NUM_INPUTS:
+        found[tuple(draw_input(rng))] = None
+    return tuple(found)
+
+
+INPUTS = _draw_inputs()
+"""What functions are tested on."""
+
+_NAMES: dict[str, object] = {
+    "__builtins__": {},
+    **{function.__name__: function for function in (sorted, sum, max, min, len, abs, set, zip)},
+}
