@@ -230,7 +230,7 @@ def answer(
 ) -> None:
     """Best-of-N in use: draw N candidates, let the verifier pick one; prints the winner, and beside it the candidates.
 
-    Example: bestofn answer countdown-tiny --verifier countdown-verifier -n 32 --max-new-tokens 24 "3,7,2,9:48="
+    Example: bestofn answer countdown-tiny --verifier countdown-verifier -n 32 --max-new-tokens 24 "11,13,7,1:18="
     """
     from bestofn.commands.answer import run_answer
 
