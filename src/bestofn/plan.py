@@ -82,8 +82,8 @@ class Device:
     """Whether bf16 and gradient checkpointing apply by default."""
 
 
-# Memory as drivers report it. Rates by the makers' data sheets (dense bf16, HBM), at 40 % and 60 % of them, which well-kept
-# training loops reach. Started from Python one by one, 26 layers take about 26 ms a decoding step, whatever the GPU.
+# Memory as drivers report it. Rates by the makers' data sheets (dense bf16, HBM), at 40 % and 60 % of them, which a
+# well-kept training loop reaches. Started from Python one by one, 26 layers take about 26 ms a decoding step anywhere.
 GPUS = {
     name: Device(name=name, flops=0.4 * teraflops * 1e12, bandwidth=0.6 * terabytes * 1e12, launch_s=5e-5,
                  memory=gibibytes * 2**30)
