@@ -2,8 +2,9 @@
 
 Memory adds up what training holds at its peak in one process. Time is, for each forward or backward pass, the larger of
 arithmetic over the device's rate and bytes read over its bandwidth, plus a fixed cost for every kernel that is started;
-the last is what small models are made of. Completions are taken at their longest, and every sample as carrying weight,
-so the figures are upper ends: on Countdown they came to about twice what was measured (see ``docs/LOG.md``).
+the last is what small models are made of. Completions are taken at their longest, and every sample as carrying weight.
+On Countdown it said 67 s of sampling and 120 s of updates where 74 s and 109 s were measured (``docs/LOG.md``); on GPUs
+it has not been compared with a run.
 """
 
 from __future__ import annotations

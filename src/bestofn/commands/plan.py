@@ -43,7 +43,7 @@ def run_plan(recipe: str, overrides: Sequence[str]) -> None:
     console.print(_memory_table(plans[here.name][1], plans["H100"][1], here))
     console.print(_time_table(plans))
     console.print(
-        "Estimates, upper ends: every completion at its longest, every sample with weight. G GPUs divide the time by "
+        "Estimates: every completion at its longest, every sample with weight. G GPUs divide the time by "
         "about G; each needs the memory of one.", style="dim",
     )  # fmt: skip
 
