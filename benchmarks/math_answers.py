@@ -212,6 +212,13 @@ def disagreements(golds: list[str], samples: list[Sample], ours: list[bool], the
     return "\n".join(["| rule | gold | answer | truth | who is right |", "|---|---|---|:-:|---|", *lines, ""])
 
 
+def by_rule(table: str) -> str:
+    """The list counted by rule: what can be shown without the data set's answers."""
+    counts = Counter(tuple(line.split(" | ")[i].strip("| ") for i in (0, -2, -1)) for line in table.splitlines()[2:])
+    lines = [f"| {rule} | {truth} | {number} | {who} |" for (rule, truth, who), number in sorted(counts.items())]
+    return "\n".join(["| rule | truth | distinct pairs | who is right |", "|---|:-:|---:|---|", *lines, ""])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="MATH-500, JSON lines with the key answer")
@@ -235,7 +242,7 @@ def main() -> None:
     math_verify.verify(math_verify.parse("$1$"), math_verify.parse("$1$"))  # its imports are not timed; ours were
     theirs: list[bool] = []
     their_seconds = distinct_seconds = hostile_seconds = 0.0
-    by_rule: Counter[str] = Counter()
+    rule_seconds: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     for gold, samples in pool:
         parsed, seconds = timed(lambda gold=gold: math_verify.parse(f"\\boxed{{{gold}}}"))
@@ -244,7 +251,7 @@ def main() -> None:
             verdict, seconds = timed(lambda parsed=parsed, sample=sample: math_verify_says(parsed, sample.text))
             theirs.append(verdict)
             their_seconds += seconds
-            by_rule[sample.rule] += seconds
+            rule_seconds[sample.rule] += seconds
             if (gold, sample.text) not in seen:
                 distinct_seconds += seconds
                 hostile_seconds += seconds if sample.rule == "hostile" else 0.0
@@ -254,7 +261,7 @@ def main() -> None:
         "settings": {"prompts": len(pool), "samples": arguments.samples, "seed": arguments.seed},
         "graded": len(flat), "distinct": len(seen), "right": sum(s.is_right for s in flat),
         "seconds": {"bestofn": our_seconds, "math_verify": their_seconds, "math_verify_distinct": distinct_seconds},
-        "math_verify_seconds_by_rule": {rule: round(s, 2) for rule, s in by_rule.most_common()},
+        "math_verify_seconds_by_rule": {rule: round(s, 2) for rule, s in rule_seconds.most_common()},
         "faster": their_seconds / our_seconds,
         "faster_than_distinct_without_hostile": (distinct_seconds - hostile_seconds) / our_seconds,
         "bestofn": errors(ours, flat), "math_verify": errors(theirs, flat),
@@ -265,7 +272,8 @@ def main() -> None:
     (arguments.out / "math_answers.json").write_text(json.dumps(result, indent=1) + "\n")
     table = disagreements(flat_golds, flat, ours, theirs)
     (arguments.out / "math_answers_disagreements.md").write_text(table)
-    print(f"{len(table)} bytes of disagreements in {arguments.out}")
+    (arguments.out / "math_answers_by_rule.md").write_text(by_rule(table))
+    print(f"every disagreement: {arguments.out}/math_answers_disagreements.md; by rule: math_answers_by_rule.md")
 
 
 if __name__ == "__main__":
