@@ -25,7 +25,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from bestofn.grading.expression import ExpressionError, evaluate
-from bestofn.models.build_countdown import END, NO_LOSS, PAD, UNKNOWN
+from bestofn.models.tiny_llama import END, NO_LOSS, PAD, UNKNOWN
 from bestofn.tasks.countdown import MAX_TARGET, demonstrations, format_prompt, held_out_keys
 
 if TYPE_CHECKING:

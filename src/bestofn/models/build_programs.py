@@ -8,17 +8,14 @@ and test behaviours (of task seed 0) never appear. The result is a plain Hugging
 
 from __future__ import annotations
 
-import argparse
-import math
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, islice
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from bestofn.models.tiny_llama import END, PAD, UNKNOWN, as_batch, build_command, build_llama, encode, fit
 from bestofn.tasks.programs import demonstrations, held_out_behaviours
 from bestofn.tasks.programs_grammar import DEMONSTRATION
 
@@ -34,11 +31,9 @@ PIECES = (
     "sorted(", "set(", "sum(", "max(", "min(", "len(", "abs(", "[::-1]",
     "x", "v", "a", "b", *"[](),:+-*%<>=!",
 )  # fmt: skip
-PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 MAX_COMPLETION_TOKENS = 32
 """Longest demonstration (24 tokens) and the end token, with room for more."""
 CONTEXT = 128
-NO_LOSS = -100
 FIRST_SHARE = 0.1
 """Share of the steps, the first ones, that see programs of one operation only."""
 WINDOW = 16
@@ -70,103 +65,40 @@ def build_tokenizer() -> Any:
 
 
 def build_model(tokenizer: Any, seed: int) -> Any:
-    """A fresh Llama: 3 layers, width 64, 4 heads. Seeds torch's global generator."""
-    import torch
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(seed)
-    special = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=180,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=False,
-        dtype="float32",
-        **special,
-    )
-    model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(
-        do_sample=True, temperature=1.0, top_k=0, max_new_tokens=MAX_COMPLETION_TOKENS, **special
-    )
-    return model
+    """A fresh Llama; see :func:`bestofn.models.tiny_llama.build_llama`."""
+    return build_llama(tokenizer, seed, context=CONTEXT, max_new_tokens=MAX_COMPLETION_TOKENS)
 
 
 def train(model: Any, tokenizer: Any, *, steps: int, batch_size: int, lr: float, seed: int) -> None:
-    """AdamW on the mean cross-entropy of the completion and its end token; cosine decay after 50 steps of warm-up."""
-    import torch
-
+    """On demonstrations; see :func:`bestofn.models.tiny_llama.fit`."""
     rng, held_out = Random(f"demonstrations {seed}"), held_out_behaviours()
     first = demonstrations(rng, held_out, replace(DEMONSTRATION, operations={1: 1}))
     num_first = int(FIRST_SHARE * steps) // WINDOW * WINDOW * batch_size
     examples = chain(islice(first, num_first), demonstrations(rng, held_out))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.01)
-    model.train()
-    start = time.monotonic()
-    for step, (ids_BT, labels_BT) in enumerate(_batches(examples, tokenizer, steps, batch_size)):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min((step + 1) / 50, 0.5 + 0.5 * math.cos(math.pi * step / steps))
-        # Padding is on the right here, where causal attention cannot see it: no attention mask is needed.
-        loss = model(input_ids=ids_BT, labels=labels_BT).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if step % 100 == 0 or step == steps - 1:
-            print(f"step {step:5d}  loss {loss.item():.4f}  {time.monotonic() - start:6.1f} s", flush=True)
-    model.eval()
+    fit(model, _batches(examples, tokenizer, steps, batch_size), steps=steps, lr=lr)
 
 
 def _batches(
     examples: Iterator[tuple[str, str]], tokenizer: Any, steps: int, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Token ids and labels, both (batch, longest of the batch); labels mask the prompt and the padding.
-
-    Batches are cut from windows of demonstrations sorted by length, which halves the padding, in random order.
-    """
-    import torch
-
+    """Batches cut from windows of demonstrations sorted by length, which halves the padding, in random order."""
     order = Random("order of batches")
     for first in range(0, steps, WINDOW):
-        prompts, completions = zip(*islice(examples, WINDOW * batch_size), strict=True)
-        prompt_ids = tokenizer(list(prompts))["input_ids"]
-        completion_ids = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(list(completions))["input_ids"]]
-        rows = sorted(zip(prompt_ids, completion_ids, strict=True), key=lambda row: len(row[0]) + len(row[1]))
+        rows = sorted(
+            encode(tokenizer, islice(examples, WINDOW * batch_size)), key=lambda row: len(row[0]) + len(row[1])
+        )
         batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
         for _ in range(min(WINDOW, steps - first)):
             batch = batches.pop(int(order.random() * len(batches)))
-            longest = max(len(p) + len(c) for p, c in batch)
-            ids_BT = torch.full((batch_size, longest), tokenizer.pad_token_id)
-            labels_BT = torch.full((batch_size, longest), NO_LOSS)
-            for row, (p, c) in enumerate(batch):
-                ids_BT[row, : len(p) + len(c)] = torch.tensor(p + c)
-                labels_BT[row, len(p) : len(p) + len(c)] = torch.tensor(c)
-            yield ids_BT, labels_BT
+            yield as_batch(batch, tokenizer.pad_token_id)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Build, train and save."""
-    parser = argparse.ArgumentParser(description="Train the tiny base model of the programs task.")
-    parser.add_argument("out", type=Path, help="folder to write the model to")
-    parser.add_argument("--steps", type=int, default=2400, help="training steps (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=128, help="demonstrations a step (default: %(default)s)")
-    parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and demonstrations (default: %(default)s)")
-    options = parser.parse_args(arguments)
-
-    import torch
-
-    torch.set_num_threads(1)  # sums in a fixed order: the same model from the same seed on the same machine
-    tokenizer = build_tokenizer()
-    model = build_model(tokenizer, options.seed)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
-    train(model, tokenizer, steps=options.steps, batch_size=options.batch_size, lr=options.lr, seed=options.seed)
-    options.out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(options.out)
-    tokenizer.save_pretrained(options.out)
-    print(f"saved to {options.out}")
+    build_command(
+        arguments, task="programs", steps=2400, batch_size=128, lr=3e-3,
+        build_tokenizer=build_tokenizer, build_model=build_model, train=train,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
