@@ -21,8 +21,7 @@ import yaml
 
 from bestofn.config import Recipe, load_recipe
 from bestofn.sampling.pool import read_pool
-
-Done = subprocess.CompletedProcess[str]
+from commands import Done, run_many
 
 
 def run(folder: Path, *arguments: str) -> Done:
@@ -31,37 +30,6 @@ def run(folder: Path, *arguments: str) -> Done:
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
-
-
-MANY = """
-import contextlib, io, json, sys, traceback
-import bestofn.cli
-results = []
-for arguments in json.load(sys.stdin):
-    sys.argv, status, out, err = ["bestofn", *arguments], 0, io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            bestofn.cli.main()
-        except SystemExit as end:
-            status = end.code or 0
-        except BaseException:
-            status = 1
-            traceback.print_exc()
-    results.append([status, out.getvalue(), err.getvalue()])
-json.dump(results, sys.stdout)
-"""
-"""Commands one after the other in one process: the imports take longer than all that is tested."""
-
-
-def run_many(folder: Path, commands: list[list[str]]) -> list[Done]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", MANY], cwd=folder, env=environment, input=json.dumps(commands),
-        capture_output=True, text=True, timeout=240, check=True,
-    )  # fmt: skip
-    results = json.loads(done.stdout)
-    assert len(results) == len(commands)
-    return [subprocess.CompletedProcess(c, *result) for c, result in zip(commands, results, strict=True)]
 
 
 def assert_all_refused(folder: Path, command: list[str], cases: list[tuple[list[str], list[str]]]) -> None:

@@ -23,6 +23,7 @@ from bestofn.commands.sweep import parse_temperatures
 from bestofn.errors import BestofnError
 from bestofn.metrics import pass_at_k
 from bestofn.sampling.pool import read_pool
+from commands import run_many
 
 TEMPERATURES = ("0.5", "1.0", "1.5")
 SWEEP = ["sweep", "countdown-tiny", "countdown", "--temperatures", ",".join(TEMPERATURES), "-n", "16", "--limit", "40",
@@ -30,25 +31,6 @@ SWEEP = ["sweep", "countdown-tiny", "countdown", "--temperatures", ",".join(TEMP
 VERIFIER = "def short(problem, completion):\n    return -len(completion)\n"
 NUMBERS = ("grid.csv", "fit.csv", "optimum.csv", "budgets.csv", "best_n.csv")
 PICTURES = ("pass_grid.png", "pass_curves.png", "optimum.png", "best_grid.png", "best_curves.png")
-
-MANY = """
-import contextlib, io, json, sys, traceback
-import bestofn.cli
-results = []
-for arguments in json.load(sys.stdin):
-    sys.argv, status, out, err = ["bestofn", *arguments], 0, io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            bestofn.cli.main()
-        except SystemExit as end:
-            status = end.code or 0
-        except BaseException:
-            status = 1
-            traceback.print_exc()
-    results.append([status, out.getvalue(), err.getvalue()])
-json.dump(results, sys.stdout)
-"""
-"""Commands one after the other in one process: the imports take longer than all that is tested."""
 
 KILLED = """
 import os, signal, sys
@@ -71,15 +53,6 @@ def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "140"}
 
 
-def run_many(folder: Path, commands: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
-    done = subprocess.run(
-        [sys.executable, "-c", MANY], cwd=folder, env=environment(), input=json.dumps(commands), capture_output=True,
-        text=True, timeout=240, check=True,
-    )  # fmt: skip
-    results = json.loads(done.stdout)
-    return [subprocess.CompletedProcess(c, *result) for c, result in zip(commands, results, strict=True)]
-
-
 def rows(path: Path) -> list[dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -90,7 +63,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
     """A sweep of three temperatures, and one of the pools it left, with another verifier's word for it."""
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "mine.py").write_text(VERIFIER)
-    (done,) = run_many(folder, [SWEEP])
+    (done,) = run_many(folder, [SWEEP], columns=140)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -135,7 +108,7 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(
     assert (out / "T1.0.parquet.partial.jsonl").is_file()
     assert not (out / "T1.0.parquet").exists()
     first = (out / "T0.5.parquet").stat()
-    (done,) = run_many(tmp_path, [SWEEP])
+    (done,) = run_many(tmp_path, [SWEEP], columns=140)
     assert done.returncode == 0, done.stderr
     assert "out/T0.5.parquet is already there" in done.stderr
     assert "20 of 40 problems are already there" in done.stderr
@@ -204,7 +177,7 @@ def test_pools_that_are_there_and_what_is_refused(
         (["--pools", cold, warm, "-o", "file/new"], "cannot write the numbers file/new"),
     ]  # fmt: skip
     for (arguments, message), done in zip(
-        cases, run_many(tmp_path, [["sweep", *arguments] for arguments, _ in cases]), strict=True
+        cases, run_many(tmp_path, [["sweep", *arguments] for arguments, _ in cases], columns=140), strict=True
     ):
         assert done.returncode == 2, (arguments, done.stderr)
         lines = done.stderr.strip().splitlines()
@@ -214,7 +187,9 @@ def test_pools_that_are_there_and_what_is_refused(
     assert sorted(tmp_path.iterdir()) == before, "nothing was left behind"
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["T0.5.parquet"]
 
-    (done,) = run_many(tmp_path, [["sweep", "--pools", *reversed(pools), "-o", "again", "--budgets", "40,80"]])
+    (done,) = run_many(
+        tmp_path, [["sweep", "--pools", *reversed(pools), "-o", "again", "--budgets", "40,80"]], columns=140
+    )
     assert done.returncode == 0, done.stderr
     for name in ("grid.csv", "fit.csv", "best_n.csv"):
         assert len(rows(tmp_path / "again" / name)) == len(rows(source / name))

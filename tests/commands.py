@@ -1,0 +1,39 @@
+"""Commands of the package, one after the other in one process: the imports take longer than all that is tested."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+Done = subprocess.CompletedProcess[str]
+
+MANY = """
+import contextlib, io, json, sys, traceback
+import bestofn.cli
+results = []
+for arguments in json.load(sys.stdin):
+    sys.argv, status, out, err = ["bestofn", *arguments], 0, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            bestofn.cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        except BaseException:
+            status = 1
+            traceback.print_exc()
+    results.append([status, out.getvalue(), err.getvalue()])
+json.dump(results, sys.stdout)
+"""
+
+
+def run_many(folder: Path, commands: list[list[str]], columns: int = 80) -> list[Done]:
+    """Each command's status and output, on a terminal of that width, from a process that starts in ``folder``."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": str(columns)}
+    done = subprocess.run(
+        [sys.executable, "-c", MANY], cwd=folder, env=environment, input=json.dumps(commands),
+        capture_output=True, text=True, timeout=240, check=True,
+    )  # fmt: skip
+    results = json.loads(done.stdout)
+    assert len(results) == len(commands)
+    return [subprocess.CompletedProcess(c, *result) for c, result in zip(commands, results, strict=True)]
