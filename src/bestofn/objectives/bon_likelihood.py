@@ -3,6 +3,14 @@
 Weights are in sum form, as in :mod:`bestofn.objectives.imitation`. Notation: samples y_1..y_M ~ π(.|x), verifier scores
 r, expert's answer y* with score r*, p_≤ = P_π(r(y) ≤ r*), p_< = P_π(r(y) < r*), ρ = p_</p_≤, budget N.
 Derivations: docs/estimators.md.
+
+Bias of :func:`bon_sft`. With ``p_below`` and ``p_upto`` true and independent of the samples: none (exact, no_ties).
+Estimated from the samples: in ``no_ties`` the own part is (1−(1−p_≤)^M) times the true one, so it climbs log p_≤
+truncated at order M and stays finite where the true gradient grows as 1/p_≤. In ``exact`` ρ comes from the *other* samples that do not
+beat y* (``loo``: for 0/1 within 0.1 % of the truth at q = .9, N = 4, M = 32 and 0.5 % at M = 8) or from all of them
+(``plugin``: 3 % and 12 % too small). ``variational`` is consistent in M, with bias of order 1/M.
+If every own sample beats y* (p_≤ estimated as 0), own_j = −(N−1)/M each with the baseline, else 0; if all but one
+do, that one gets up to N−1 times the weight of y*: with large N keep M well above 1/p_≤.
 """
 
 from __future__ import annotations
@@ -32,15 +40,9 @@ class SequenceWeights:
 
 
 def bon_sft(
-    scores: Any,
-    expert_score: Any,
-    n: int,
-    law: Law = "exact",
-    baseline: Literal["loo", "none"] = "loo",
-    estimate: Literal["loo", "plugin"] = "loo",
-    p_below: Any = None,
-    p_upto: Any = None,
-) -> SequenceWeights:
+    scores: Any, expert_score: Any, n: int, law: Law = "exact", baseline: Literal["loo", "none"] = "loo",
+    estimate: Literal["loo", "plugin"] = "loo", p_below: Any = None, p_upto: Any = None,
+) -> SequenceWeights:  # fmt: skip
     """BoN-SFT: the gradient of log π_bon(y*|x), weight 1 on y* and signed weights on own samples.
 
         exact        log π(y*) + log[(p_≤^N − p_<^N)/(p_≤ − p_<)]
@@ -54,13 +56,7 @@ def bon_sft(
     with y*. If the verifier rejects y*, the wrong samples are pushed *up*: check experts by the verifier first.
     N = 1 is SFT (own = 0; without the baseline ``variational`` keeps a term of mean 0).
 
-    Bias. With ``p_below`` and ``p_upto`` true and independent of the samples: none (exact, no_ties). Estimated from the
-    samples: in ``no_ties`` the own part is (1−(1−p_≤)^M) times the true one, so it climbs log p_≤ truncated at order
-    M and stays finite where the true gradient grows as 1/p_≤. In ``exact`` ρ comes from the *other* samples that do not
-    beat y* (``loo``: for 0/1 within 0.1 % of the truth at q = .9, N = 4, M = 32 and 0.5 % at M = 8) or from all of them
-    (``plugin``: 3 % and 12 % too small). ``variational`` is consistent in M, with bias of order 1/M.
-    If every own sample beats y* (p_≤ estimated as 0), own_j = −(N−1)/M each with the baseline, else 0; if all but one
-    do, that one gets up to N−1 times the weight of y*: with large N keep M well above 1/p_≤.
+    Biased in general where p is estimated from the samples: the module says how much, and how it behaves at p_≤ = 0.
 
     Args:
         scores: (..., M) of own samples, of any real dtype; only order and ties matter. No M ≥ N is needed.
@@ -79,21 +75,18 @@ def bon_sft(
         ValueError: wrong shapes, NaN, unknown option, probabilities out of range, one sample where centring needs two.
 
     References:
-        Chow et al., arXiv 2412.15287 (objective and variational law); exact law: Sessa et al., arXiv 2407.14622,
-        Theorem 1; its gradient with ties: docs/estimators.md.
+        Chow et al., arXiv 2412.15287 (objective, variational law); exact: Sessa et al., arXiv 2407.14622, Theorem 1.
 
     >>> bon_sft([2.0, 0.0, 1.0, 5.0], expert_score=3.0, n=4, baseline="none").own.tolist()  # (N−1)/3 on each it beats
     [1.0, 1.0, 1.0, 0.0]
     """
-    _check_options(law, baseline, estimate)
+    is_given = p_below is not None or p_upto is not None
+    _check_options(law, baseline, estimate, is_given)
     ranks = as_samples(scores, "scores")
     n = check_budget(n, None)
     is_at_most, is_below = _compared(ranks, expert_score)
     m = ranks.shape[-1]
-    is_given = p_below is not None or p_upto is not None
     if law == "variational":
-        if is_given:
-            raise ValueError("p_below and p_upto are for the laws exact and no_ties; variational needs the whole pool.")
         own = _variational(ranks, is_at_most, n)
     elif is_given:
         upto, below = _given_probabilities(p_below, p_upto, is_at_most, law)
@@ -108,7 +101,7 @@ def bon_sft(
     return SequenceWeights(expert=as_advantages(expert, scores), own=as_advantages(own / m, scores))
 
 
-def _check_options(law: str, baseline: str, estimate: str) -> None:
+def _check_options(law: str, baseline: str, estimate: str, is_given: bool) -> None:
     for name, value, allowed in (
         ("law", law, ("exact", "no_ties", "variational")),
         ("baseline", baseline, ("loo", "none")),
@@ -116,6 +109,8 @@ def _check_options(law: str, baseline: str, estimate: str) -> None:
     ):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+    if law == "variational" and is_given:
+        raise ValueError("p_below and p_upto are for the laws exact and no_ties; variational needs the whole pool.")
 
 
 def _centred(own: Tensor) -> Tensor:
