@@ -6,9 +6,9 @@ Derivations: docs/estimators.md.
 
 Bias of :func:`bon_sft`. With ``p_below`` and ``p_upto`` true and independent of the samples: none (exact, no_ties).
 Estimated from the samples: in ``no_ties`` the own part is (1−(1−p_≤)^M) times the true one, so it climbs log p_≤
-truncated at order M and stays finite where the true gradient grows as 1/p_≤. In ``exact`` ρ comes from the *other* samples that do not
-beat y* (``loo``: for 0/1 within 0.1 % of the truth at q = .9, N = 4, M = 32 and 0.5 % at M = 8) or from all of them
-(``plugin``: 3 % and 12 % too small). ``variational`` is consistent in M, with bias of order 1/M.
+truncated at order M and stays finite where the true gradient grows as 1/p_≤. In ``exact`` ρ comes from the *other*
+samples that do not beat y* (``loo``: for 0/1 within 0.1 % of the truth at q = .9, N = 4, M = 32 and 0.5 % at M = 8)
+or from all of them (``plugin``: 3 % and 12 % too small). ``variational`` is consistent in M, with bias of order 1/M.
 If every own sample beats y* (p_≤ estimated as 0), own_j = −(N−1)/M each with the baseline, else 0; if all but one
 do, that one gets up to N−1 times the weight of y*: with large N keep M well above 1/p_≤.
 """
