@@ -30,7 +30,7 @@ _SOLVES = {
         " lambda: (os.symlink('/', 'r'), open('r{SECRET}').read())[1], lambda: os.rename('{SECRET}', 'm'),"
         " lambda: os.open('{SECRET}', os.O_PATH | os.O_RDONLY) and os.open('/proc/self/fd/9', 0))",
     ),
-    "list_folders": ("the names of files", "attempt(lambda: os.listdir('{FOLDER}'), lambda: os.listdir('/home'), lambda: os.listdir('/root'), lambda: os.listdir('/proc'))"),
+    "list_folders": ("the names of files", "attempt(lambda: os.listdir('{FOLDER}'), lambda: os.listdir('/home'), lambda: os.listdir('/var/log'), lambda: os.listdir('/proc'))"),
     "write_outside": (
         "files that stay",
         "attempt(*[lambda p=p: open(p + '/written', 'w').close() for p in ('{FOLDER}', '/', '/etc', '/usr', '/dev/shm', '/var/tmp',"
