@@ -215,6 +215,71 @@ def sweep(
 
 
 @app.command()
+def reproduce(
+    suite: Annotated[str, typer.Argument(help="countdown, programs, math, humaneval, or a YAML file.")],
+    overrides: KeyValues = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the results; default: results/SUITE.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder of the training runs; default: runs/reproduce/SUITE.")
+    ] = None,
+    arms: Annotated[str | None, typer.Option(help="Only these, like bon_rl,rl; default: all.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes at a time; default: one per core.")] = None,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Run nothing: tables and pictures of what is there.")
+    ] = False,
+) -> None:
+    """The paper's experiments: every arm trained and measured alike, with intervals, claim by claim.
+
+    Restartable at any point; results are kept as they come. KEY=VALUE change the suite.
+
+    Examples: bestofn reproduce countdown
+
+    bestofn reproduce math recipe.model=google/gemma-2-2b recipe.task.data=DATA seeds=3
+    """
+    from bestofn.reproduce.command import run_reproduce
+
+    run_reproduce(suite, overrides or [], out=out, work=work, arms=arms, workers=workers, is_report_only=report_only)
+
+
+@app.command()
+def compare(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="RUN|POOL|MODEL", help="The first is what the others are compared with.")
+    ],
+    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Completions per prompt.")] = 64,
+    temperature: Annotated[
+        str, typer.Option("--temperature", "-t", help="One, or several like 0.6,0.8,1.0: then at each one's best too.")
+    ] = "1.0",
+    split: Annotated[
+        str | None, typer.Option(help="Which problems; default: test, else validation.", show_default=False)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many problems.")] = None,
+    verifier: Annotated[
+        str | None, typer.Option(help="What picks the best of k; default: the first run's.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws, the same for all.")] = 0,
+    k: Annotated[str | None, typer.Option("--k", help="Budgets, like 1,4,16; default: powers of two.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pools, numbers and pictures.")] = Path(
+        "runs/compare"
+    ),
+) -> None:
+    """Which run is better for Best-of-N, at which N, and is it more than noise: paired differences, 95 % intervals.
+
+    Of run folders and models pools are drawn, on the task of the first run; restartable, pools that are there are kept.
+    Pools are compared as they are.
+
+    Example: bestofn compare runs/a runs/b countdown-tiny --limit 200
+    """
+    from bestofn.commands.compare import run_compare
+    from bestofn.commands.compare_pools import Drawing
+
+    drawing = Drawing(samples=samples, temperature=temperature, split=split, limit=limit, seed=seed, verifier=verifier)
+    run_compare(arguments, drawing, ks=k, out=out)
+
+
+@app.command()
 def answer(
     model: Annotated[str, typer.Argument(help="A shipped model, a folder, a hub id, or a server's http://host/v1.")],
     prompt: Annotated[str, typer.Argument(help="What to ask; - reads it from the input.")],

@@ -17,19 +17,22 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from pydantic import NonNegativeFloat as NotNegative
 from pydantic import NonNegativeInt as NotNegativeInt
 
+from bestofn.config_errors import explain
 from bestofn.errors import BestofnError
 
 RECIPES = Path(__file__).parent / "recipes"
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a tree of settings: no unknown keys, nothing changes after validation."""
+
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
 
 
-class TaskSection(_Section):
+class TaskSection(Section):
     """What to train on. Further keys go to the task itself (``jsonl``: ``data``, ``prompt``, ``grader`` …)."""
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
@@ -44,7 +47,7 @@ class TaskSection(_Section):
         return dict(self.model_extra or {})
 
 
-class VerifierSection(_Section):
+class VerifierSection(Section):
     """What Best-of-N selects by."""
 
     name: Literal["oracle", "majority", "reward_model", "endpoint", "python"] = "oracle"
@@ -66,7 +69,7 @@ class VerifierSection(_Section):
         return self.model_dump(exclude={"name"})
 
 
-class ObjectiveSection(_Section):
+class ObjectiveSection(Section):
     """What to optimise; see ``bestofn.objectives``."""
 
     name: str = "bon_rl"
@@ -103,7 +106,7 @@ class ObjectiveSection(_Section):
     """K, samples of the anchor that ``vbon`` and ``bond`` compare with; 0: the own ones; null: ``sampling.samples``."""
 
 
-class SamplingSection(_Section):
+class SamplingSection(Section):
     """How completions are drawn in training."""
 
     samples: PositiveInt = 32
@@ -118,7 +121,7 @@ class SamplingSection(_Section):
     """Tokens held in the sampler's cache at once; bounds memory, not results."""
 
 
-class LoraSection(_Section):
+class LoraSection(Section):
     """Low-rank adapters (peft)."""
 
     r: PositiveInt = 16
@@ -129,7 +132,7 @@ class LoraSection(_Section):
     """Modules to adapt."""
 
 
-class TrainingSection(_Section):
+class TrainingSection(Section):
     """The optimisation."""
 
     steps: PositiveInt = 200
@@ -170,7 +173,7 @@ class TrainingSection(_Section):
     """Extra places for the metrics."""
 
 
-class KLSection(_Section):
+class KLSection(Section):
     """The pull to the anchor, a moving average of the policy: the KL of whole completions, in nats."""
 
     start: NotNegative = 1.0
@@ -189,7 +192,7 @@ class KLSection(_Section):
     """Share of each prompt's samples on which the KL is estimated (the first ones: they are exchangeable)."""
 
 
-class EvalSection(_Section):
+class EvalSection(Section):
     """Evaluation on held-out problems."""
 
     every: NotNegativeInt = 50
@@ -206,9 +209,11 @@ class EvalSection(_Section):
     """Samples per problem; at least the largest k, better twice."""
     temperature: NotNegative = 1.0
     """T of the evaluation."""
+    keep: list[str] = []
+    """Metrics such as ``pass@32``: the best model by each is kept in ``best/``, a folder for each."""
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One run."""
 
     model: str = "countdown-tiny"
@@ -235,7 +240,8 @@ class Recipe(_Section):
         try:
             recipe = cls.model_validate(tree)
         except ValidationError as error:
-            raise BestofnError(_explain(cls, error)) from None
+            see = "`bestofn recipes show countdown` prints a whole recipe."
+            raise BestofnError(explain(cls, error, "recipe", see)) from None
         if recipe.eval.every and max(recipe.eval.k) > recipe.eval.samples:
             raise BestofnError(
                 f"eval.k asks for {max(recipe.eval.k)} of eval.samples = {recipe.eval.samples}: draw more or lower k."
@@ -262,6 +268,8 @@ class Recipe(_Section):
             ("training", "token_budget"), ("sampling", "token_budget"),
         ):  # fmt: skip
             tree[section].pop(key)
+        if not tree["eval"]["keep"]:  # as before there was such a key
+            tree["eval"].pop("keep")
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
@@ -335,65 +343,3 @@ def _plain(value: Any, text: str) -> Any:
     if isinstance(value, str) and _EXPONENT.fullmatch(value):
         return float(value)
     return value
-
-
-def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
-    """All keys of a recipe, dotted."""
-    keys = []
-    for name, field in section.model_fields.items():
-        keys.append(prefix + name)
-        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        for kind in kinds:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                keys += known_keys(kind, f"{prefix}{name}.")
-    return keys
-
-
-def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice most like the word, if any is."""
-    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
-    return matches[0] if matches else None
-
-
-def _explain(section: type[BaseModel], error: ValidationError) -> str:
-    """Pydantic's first complaint in one sentence: where, what was given, what is allowed."""
-    keys = known_keys(section)
-    first, *others = error.errors()
-    where = _where(keys, first)
-    if first["type"] == "extra_forbidden":
-        siblings = [key for key in keys if key.rpartition(".")[0] == where.rpartition(".")[0]]
-        leaf = where.rpartition(".")[2]
-        near = next((k for k in keys if k.rpartition(".")[2] == leaf), None) or nearest(where, siblings)
-        near = near or nearest(where, keys)
-        hint = f" Did you mean {near!r}?" if near else ""
-        return f"The recipe has no key {where!r}.{hint} `bestofn recipes show countdown` prints a whole recipe."
-    same_place = [other for other in others if _where(keys, other) == where]  # one for each form that is allowed
-    rules = dict.fromkeys(_rule(complaint) for complaint in (first, *same_place))
-    return f"{where}: {', or '.join(rules)}, got {first['input']!r}."
-
-
-def _where(keys: list[str], complaint: Any) -> str:
-    """The dotted key of a complaint, without the names that pydantic gives to the forms of a value."""
-    where, parts = "", complaint["loc"]
-    for number, part in enumerate(parts, start=1):
-        dotted = f"{where}.{part}" if where else str(part)
-        if isinstance(part, int):
-            where += f"[{part}]"
-        elif dotted in keys or (complaint["type"] == "extra_forbidden" and number == len(parts)):
-            where = dotted
-    return where
-
-
-def _rule(complaint: Any) -> str:
-    """What is allowed, in pydantic's words but for its own class names."""
-    kind, given = complaint["type"], complaint["input"]
-    if kind in ("model_type", "dict_type"):
-        return "must be a section of keys and values"
-    if kind == "list_type":
-        return f"must be a list such as [{given}]"
-    if kind == "too_short":
-        return "must not be empty"
-    message = complaint["msg"].removeprefix("Input ")
-    if kind != "literal_error":  # what follows the comma repeats what was given
-        message = message.partition(", ")[0]
-    return message.replace("should be a valid string", "must be text").replace("should", "must", 1)

@@ -37,13 +37,16 @@ class Job:
     """File that takes what the job prints."""
 
 
-def run_jobs(jobs: Sequence[Job], *, workers: int, poll: Callable[[], None]) -> Iterator[set[str]]:
+def run_jobs(
+    jobs: Sequence[Job], *, workers: int, poll: Callable[[], None], more: Callable[[], Sequence[Job]] | None = None
+) -> Iterator[set[str]]:
     """Run all jobs, at most ``workers`` at a time, each on one thread; yields the names that are running, now and then.
 
     Args:
         jobs: in order of start.
         workers: processes at a time.
         poll: called often; when it raises, the running jobs get SIGTERM and time to save.
+        more: called when a job has ended and none waits: what can be done now, the running ones included or not.
 
     Raises:
         RunStopped: a job failed; the others are stopped first, and the message has the failed one's.
@@ -62,7 +65,8 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, poll: Callable[[], None]) -> 
             yield set(running)
             time.sleep(POLL_S)
             poll()
-            for name, (job, process) in list(running.items()):
+            ended = [(name, *entry) for name, entry in running.items() if entry[1].exitcode is not None]
+            for name, job, process in ended:
                 if process.exitcode is not None:
                     del running[name]
                     if process.exitcode != 0:
@@ -70,8 +74,15 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, poll: Callable[[], None]) -> 
                         if process.exitcode < 0:
                             reason = f"killed by {signal.Signals(-process.exitcode).name} after {reason!r}"
                         raise RunStopped(f"{name} failed: {reason} (all of it in {job.log})")
+            if ended and not waiting and more is not None:
+                waiting = [job for job in more() if job.name not in running]
     finally:
         _stop([process for _, process in running.values()])
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _work(job: Job) -> None:

@@ -7,7 +7,6 @@ the same test problems with as many samples, and writes table, pictures and repo
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from rich.table import Table
 import bestofn.metrics as metrics
 from bestofn.config import Recipe, load_recipe
 from bestofn.errors import BestofnError, Interrupted
-from bestofn.parallel import Job, run_jobs
+from bestofn.parallel import Job, num_cores, run_jobs
 
 KS = [1, 4, 16, 32, 64]
 ARMS = ("rloo", "bon_rl")
@@ -165,7 +164,7 @@ def _run(jobs: list[Job], out: Path, plan: Mapping[str, Any], poll: Any) -> None
     """Run the jobs with a board that shows each one's step and numbers."""
     console = Console(stderr=True)
     started = time.monotonic()
-    workers = max(1, min(len(jobs), _num_cores()))
+    workers = max(1, min(len(jobs), num_cores()))
     said = 0.0
     with Live(console=console, refresh_per_second=2, transient=True) as live:
         for running in run_jobs(jobs, workers=workers, poll=poll):
@@ -274,7 +273,3 @@ def _write_results(out: Path, plan: Mapping[str, Any], summary: dict[str, Any]) 
     plot_training_curves(runs, figures["training_curves"])
     write_quickstart_report(summary, figures, out / "report.html")
     write_atomically(out / "summary.json", json.dumps(summary, indent=1))
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

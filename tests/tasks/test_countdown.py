@@ -69,6 +69,8 @@ def test_is_a_task_with_the_promised_splits() -> None:
         task.problems("tset")
     with pytest.raises(BestofnError, match="seed"):
         Countdown(seed=-1)
+    with pytest.raises(BestofnError, match="hard must be true or false, not 'yes'"):
+        Countdown(hard="yes")  # type: ignore[arg-type]
 
 
 def test_problems_are_distinct_across_splits() -> None:
@@ -101,6 +103,62 @@ def test_problems_are_drawn_within_a_second() -> None:
     start = time.perf_counter()
     Countdown().problems("train")
     assert time.perf_counter() - start < 1.0
+
+
+def test_hard_problems_are_the_same_on_every_machine() -> None:
+    """Pinned as the usual ones are."""
+    lines = [
+        f"{split} {problem.id} {problem.prompt} {problem.reference} {problem.level}"
+        for split in SPLITS
+        for problem in Countdown(hard=True).problems(split)
+    ]
+    assert (
+        sha256("\n".join(lines).encode()).hexdigest()
+        == "be219956a5867ae52c17b26485e2a152e415d0cb79a21403b40c7a8fda04b4ae"
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_hard_problems_are_hard_and_none_is_a_usual_one(seed: int) -> None:
+    usual, hard = Countdown(seed=seed), Countdown(seed=seed, hard=True)
+    found = {split: hard.problems(split) for split in SPLITS}
+    assert {split: len(problems) for split, problems in found.items()} == countdown.SPLIT_SIZES
+    problems = [problem for split in SPLITS for problem in found[split]]
+    keys = {key_of(problem) for problem in problems}
+    assert len(keys) == len({problem.id for problem in problems}) == 5000
+    assert keys.isdisjoint(key_of(problem) for split in SPLITS for problem in usual.problems(split))
+    for problem in problems:
+        numbers, target = problem.row["numbers"], problem.row["target"]
+        assert problem.prompt == f"{','.join(map(str, numbers))}:{target}="
+        assert (len(numbers), min(numbers) >= 1, max(numbers) <= 13, 1 <= target <= 99) == (4, True, True, True)
+        assert problem.level in (4, 5)
+        assert hard.grade(problem, [problem.reference])[0].verdict is Verdict.PASSED
+        assert len(problem.reference) <= 15
+    hits = count_hits(np.array([p.row["numbers"] for p in problems]), np.array([p.row["target"] for p in problems]))
+    assert 0 < hits.min() <= hits.max() < 50
+    assert all(0.4 < np.mean([p.level == 5 for p in found[split]]) < 0.6 for split in SPLITS), "the splits are alike"
+
+
+def test_hard_problems_need_more_products_than_usual_ones() -> None:
+    def share_of_products(task: Countdown) -> float:
+        counts = Counter(c for problem in task.problems("test") for c in problem.reference if c in "+-*")
+        return counts["*"] / counts.total()
+
+    assert share_of_products(Countdown(hard=True)) > share_of_products(Countdown()) + 0.1
+
+
+def test_hard_problems_are_the_first_hard_ones_of_one_sequence() -> None:
+    """Drawn one by one, without batches."""
+    rng = random.Random("countdown hard 2")
+    usual = {key_of(problem) for split in SPLITS for problem in Countdown(seed=2).problems(split)}
+    wanted = Countdown(seed=2, hard=True).problems("test")[:100]
+    found: dict[tuple[tuple[int, ...], int], str] = {}
+    while len(found) < len(wanted):
+        numbers, target, expression = countdown._draw(rng, "+-**")
+        key = tuple(sorted(numbers)), target
+        if key not in usual and key not in found and count_hits(np.array([numbers]), np.array([target])) < 50:
+            found[key] = expression
+    assert list(found.items()) == [(key_of(problem), problem.reference) for problem in wanted]
 
 
 def test_every_problem_is_solvable_and_its_reference_solves_it() -> None:

@@ -128,7 +128,7 @@ def test_an_evaluation_made_up_for_counts_for_the_best_even_after_a_kill(tmp_pat
         third.train()
     evaluations = {row["step"]: row["metrics"]["best@2"] for row in rows(run, "eval")}
     assert evaluations[2] > evaluations[0]
-    assert third.best == {"step": 2, "metric": "best@2", "value": evaluations[2]}  # its checkpoint is older than that
+    assert third.best.own == {"step": 2, "metric": "best@2", "value": evaluations[2]}  # older checkpoint
     assert trainer(run, letters(), **sections).train() == whole
     assert outcome(run) == outcome(tmp_path / "whole")
 

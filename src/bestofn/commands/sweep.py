@@ -82,7 +82,6 @@ def draw_from_arguments(
 
 def run_sweep(draw: Draw, temperatures: str, *, out: Path, ks: str | None = None, budgets: str | None = None) -> None:
     """``bestofn sweep MODEL TASK``: draw what is missing of one pool per temperature, then study them."""
-    from bestofn.commands.sample import run_sample
     from bestofn.scaling import t_text
 
     chosen = parse_temperatures(temperatures)
@@ -94,19 +93,31 @@ def run_sweep(draw: Draw, temperatures: str, *, out: Path, ks: str | None = None
         )
         for temperature in chosen
     }
-    kept = [path for path in drawings if path.exists()]
-    for path in kept:  # all of them before anything is drawn
-        _check_kept(path, draw, drawings[path])
-    for path, drawing in drawings.items():
+    draw_pools({path: (draw, drawing) for path, drawing in drawings.items()})
+    study_pools(list(drawings), out=out, ks=ks, budgets=budgets)
+
+
+def draw_pools(wanted: Mapping[Path, tuple[Draw, SamplingOptions]]) -> None:
+    """Collect each pool that is not there yet.
+
+    Raises:
+        BestofnError: one that is there was drawn otherwise; nothing has been drawn then.
+    """
+    from bestofn.commands.sample import run_sample
+    from bestofn.scaling import t_text
+
+    kept = [path for path in wanted if path.exists()]
+    for path in kept:
+        _check_kept(path, *wanted[path])
+    for path, (draw, drawing) in wanted.items():
         if path in kept:
             print(f"{path} is already there", file=sys.stderr)
             continue
-        print(f"T = {t_text(drawing.temperature)}", file=sys.stderr)
+        print(f"{draw.model} at T = {t_text(drawing.temperature)}", file=sys.stderr)
         run_sample(
             draw.model, draw.task, list(draw.task_options), drawing, draw.serving, out=path, split=draw.split,
             limit=draw.limit, verifier=draw.verifier, seed=draw.seed,
         )  # fmt: skip
-    study_pools(list(drawings), out=out, ks=ks, budgets=budgets)
 
 
 def study_pools(paths: Sequence[Path], *, out: Path, ks: str | None = None, budgets: str | None = None) -> None:

@@ -8,15 +8,18 @@ Rewards are float, int or bool: a tensor gives a tensor on its device, all else 
 """
 
 from bestofn.metrics.calibration import Calibration, ReliabilityBin, calibration, platt_scaling, sigmoid
+from bestofn.metrics.distribution import AnswerDistribution, answer_distribution
 from bestofn.metrics.intervals import Interval, bootstrap_interval, default_ks, paired_difference
 from bestofn.metrics.selection import best_of_k, drop_at_k, max_at_k, oracle_gap, pass_at_k, within_prompt_auc
 from bestofn.metrics.votes import MAX_EXACT_SUBSETS, answer_entropy, distinct_answers, majority_at_k
 
 __all__ = [
     "MAX_EXACT_SUBSETS",
+    "AnswerDistribution",
     "Calibration",
     "Interval",
     "ReliabilityBin",
+    "answer_distribution",
     "answer_entropy",
     "best_of_k",
     "bootstrap_interval",

@@ -57,10 +57,10 @@ def majority_at_k(
     rewards_PM = as_rewards(rewards)
     m = rewards_PM.shape[-1]
     k = check_budget(k, m, what="k")
-    rows, shape = _answer_rows(answers)
+    rows, shape = answer_rows(answers)
     if shape != rewards_PM.shape:
         raise ValueError(f"answers and rewards need the same shape, got {shape} and {tuple(rewards_PM.shape)}.")
-    votes = zip(map(_answer_ids, rows), rewards_PM.reshape(-1, m).cpu().numpy(), strict=True)
+    votes = zip(map(answer_ids, rows), rewards_PM.reshape(-1, m).cpu().numpy(), strict=True)
     if weights is None:
         values = [_vote(ids_M, rewards_M, k) for ids_M, rewards_M in votes]
     else:
@@ -87,8 +87,8 @@ def distinct_answers(answers: Values) -> NDArray[np.int64]:
     >>> distinct_answers([["7", "7", None], ["7", "5", "3"]]).tolist()
     [1, 3]
     """
-    rows, shape = _answer_rows(answers)
-    return np.array([_answer_ids(row).max() + 1 for row in rows], dtype=np.int64).reshape(shape[:-1])
+    rows, shape = answer_rows(answers)
+    return np.array([answer_ids(row).max() + 1 for row in rows], dtype=np.int64).reshape(shape[:-1])
 
 
 def answer_entropy(answers: Values) -> FloatArray:
@@ -113,8 +113,8 @@ def answer_entropy(answers: Values) -> FloatArray:
     >>> answer_entropy([["7", "7", "5", "5"], ["7", "7", None, None]]).round(4).tolist()
     [0.6931, 0.0]
     """
-    rows, shape = _answer_rows(answers)
-    counts = [np.bincount(_answer_ids(row) + 1)[1:] for row in rows]
+    rows, shape = answer_rows(answers)
+    counts = [np.bincount(answer_ids(row) + 1)[1:] for row in rows]
     entropies = [(n_A / n_A.sum() * np.log(n_A.sum() / n_A)).sum() for n_A in counts]
     return np.array(entropies, dtype=np.float64).reshape(shape[:-1])
 
@@ -194,20 +194,20 @@ def _weighted_vote(ids_M: NDArray[np.int64], rewards_M: FloatArray, w_M: FloatAr
     return float((is_elected_SA @ means_A / is_elected_SA.sum(-1).clip(min=1)).mean())
 
 
-def _answer_rows(answers: Any) -> tuple[list[list[Hashable]], tuple[int, ...]]:
+def answer_rows(answers: Any) -> tuple[list[list[Hashable]], tuple[int, ...]]:
     """All prompts' answers as one list of rows, and the shape (..., M) they came in."""
     node = answers.tolist() if isinstance(answers, (Tensor, np.ndarray)) else answers
     if not isinstance(node, list) or not node:
         raise ValueError(f"answers must be a list or array of shape (..., M) with M >= 1, got {answers!r:.80}.")
     if not any(isinstance(element, (list, Tensor, np.ndarray)) for element in node):
         return [node], (len(node),)
-    parts = [_answer_rows(element) for element in node]
+    parts = [answer_rows(element) for element in node]
     if len(shapes := sorted({shape for _, shape in parts})) > 1:
         raise ValueError(f"answers needs M samples for every prompt, got rows of shapes {shapes[0]} and {shapes[1]}.")
     return [row for rows, _ in parts for row in rows], (len(node), *shapes[0])
 
 
-def _answer_ids(row: Sequence[Hashable]) -> NDArray[np.int64]:
+def answer_ids(row: Sequence[Hashable]) -> NDArray[np.int64]:
     """Number the answers of one prompt 0, 1, … in order of appearance; None is −1."""
     numbers: dict[Hashable, int] = {}
     try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SHIPPED = {"countdown-tiny": "countdown_tiny", "programs-tiny": "programs_tiny"}
 _BUILT = {"tiny-gemma2": "bestofn.models.tiny_gemma2"}
 """Made when asked for: random weights need no file."""
-_VERIFIERS = {"countdown-verifier": "countdown_verifier"}
+_VERIFIERS = {"countdown-verifier": "countdown_verifier", "countdown-verifier-rough": "countdown_verifier_rough"}
 """Sequence classifiers that ship; see :mod:`bestofn.models.classifiers`."""
 _MODEL_FILES = ("config.json", "adapter_config.json")
 

@@ -36,6 +36,7 @@ from bestofn.report.wording import heading, label, percent
 
 _LEFT_IN, _BOTTOM_IN, _TOP_IN = 0.62, 0.58, 0.62
 _MOST_TICKS, _LEGEND_COLUMNS = 10, 3
+_PASS_TITLE = "Problems solved by at least one of k samples"
 _LABEL_GAP_IN, _LINE_HEIGHT = 0.12, 1.3
 
 
@@ -48,15 +49,17 @@ class _Line:
 
 
 def plot_pass_at_k(
-    curves: Mapping[str, Mapping[str, Sequence[Any]]], path: str | os.PathLike[str], *, mark_n: int | None = None
-) -> Path:
-    """Draw pass@k against k for each model, with its 95 % band, and write a PNG.
+    curves: Mapping[str, Mapping[str, Sequence[Any]]], path: str | os.PathLike[str], *, mark_n: int | None = None,
+    title: str = _PASS_TITLE,
+) -> Path:  # fmt: skip
+    """Draw pass@k (or another metric) against k for each model, with its 95 % band, and write a PNG.
 
     Args:
         curves: model name to ``k`` (positive), ``value`` and, where measured, ``low`` and ``high``; fractions 0..1.
             Points without a finite value are left out.
         path: where to write; missing parent folders are made.
         mark_n: the N that Best-of-N training was for, as a vertical line; not drawn outside the measured k.
+        title: what is drawn, if not pass@k.
 
     Returns:
         The path.
@@ -84,8 +87,8 @@ def plot_pass_at_k(
     if mark_n is not None:
         _mark_trained_n(axes, every_k, mark_n)
     has_bands = any(bool((np.isfinite(line.low) & np.isfinite(line.high)).any()) for line in lines.values())
-    _write_title(axes, "Problems solved by at least one of k samples", "bands: 95 % intervals" if has_bands else "")
-    return save(figure, path, "Problems solved by number of samples", _describe_curves(lines, mark_n))
+    _write_title(axes, title, "bands: 95 % intervals" if has_bands else "")
+    return save(figure, path, "Problems solved by number of samples", _describe_curves(lines, mark_n, title))
 
 
 def plot_training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os.PathLike[str]) -> Path:
@@ -263,7 +266,7 @@ def _stroke(colour: str) -> Line2D:
     return Line2D([], [], color=colour, linewidth=2.4)
 
 
-def _describe_curves(lines: Mapping[str, _Line], mark_n: int | None) -> str:
+def _describe_curves(lines: Mapping[str, _Line], mark_n: int | None, title: str) -> str:
     parts = []
     for name, line in lines.items():
         shown = f"{label(name)} {percent(float(line.value[0]))} % at k = {line.k[0]:g}"
@@ -271,4 +274,5 @@ def _describe_curves(lines: Mapping[str, _Line], mark_n: int | None) -> str:
             shown += f" and {percent(float(line.value[-1]))} % at k = {line.k[-1]:g}"
         parts.append(shown)
     trained = "" if mark_n is None else f" A vertical line marks N = {mark_n}, for which Best-of-N training was done."
-    return f"Line chart of the share of problems solved by at least one of k samples: {'; '.join(parts)}.{trained}"
+    what = "of the share of problems solved by at least one of k samples" if title == _PASS_TITLE else f"({title})"
+    return f"Line chart {what}: {'; '.join(parts)}.{trained}"

@@ -75,7 +75,7 @@ def options(name: str) -> list[Option]:
 
     Example:
         >>> [(option.name, option.default) for option in options("countdown")]
-        [('seed', '0')]
+        [('seed', '0'), ('hard', 'False')]
     """
     factory = _factory(name)
     summaries = {

@@ -17,7 +17,8 @@ import bestofn.objectives as objectives
 import bestofn.tasks as tasks
 import bestofn.training.supervised as supervised
 import bestofn.verifiers as verifiers
-from bestofn.config import Recipe, TaskSection, nearest
+from bestofn.config import Recipe, TaskSection
+from bestofn.config_errors import nearest
 from bestofn.errors import BestofnError
 from bestofn.models import load_model
 from bestofn.sampling.prompts import has_chat_template, prompt_of, stop_of

@@ -27,6 +27,7 @@ from bestofn.sampling.transformers import TransformersSampler
 from bestofn.tasks.base import Problem, Task
 from bestofn.training import checkpoint, setup
 from bestofn.training.anchor import Anchor
+from bestofn.training.best import BestSteps
 from bestofn.training.demonstrations import encode_demonstrations
 from bestofn.training.failure_rate import FailureRates
 from bestofn.training.interrupts import StopSignals
@@ -95,7 +96,7 @@ class Trainer:
             kl_share=columns.kl_share(recipe.kl.share), max_grad_norm=recipe.training.max_grad_norm,
         )  # fmt: skip
         self.step = 0
-        self.best: dict[str, Any] = {}
+        self.best = BestSteps(recipe)
         self.log = RunLog(
             self.folder, recipe.training.steps, label=recipe.objective.name, is_quiet=is_quiet or not self.is_main
         )
@@ -281,11 +282,9 @@ class Trainer:
         return evaluation
 
     def keep_best(self, measured: Mapping[str, float]) -> None:
-        """Note the evaluation after the last step if it is the best so far, by best@k at the largest k up to N."""
-        within_n = [k for k in self.recipe.eval.k if k <= self.recipe.objective.n]
-        name = f"best@{max(within_n, default=min(self.recipe.eval.k))}"
-        if measured[name] > self.best.get("value", -math.inf):
-            self.best = {"step": self.step, "metric": name, "value": measured[name]}
+        """Note the evaluation after the last step; save the model for each metric of ``eval.keep`` it is best by."""
+        for name in self.best.note(self.step, measured):
+            setup.save_model(self.model, self.tokenizer, self.folder / "best" / name)
 
     def evaluate_problems(self, problems: list[Problem], signals: StopSignals | None = None) -> Evaluation:
         """Evaluate the policy as it is now."""
@@ -321,7 +320,7 @@ class Trainer:
                 names = {id(p): name for name, p in rates.head.named_parameters()}
                 tensors["value_head"] = dict(rates.head.named_parameters())
                 tensors["value_optimizer"] = checkpoint.optimizer_tensors(rates.optimizer, names)
-            state = {"step": self.step, "running": rates.running, "overall": rates.overall, "best": self.best}
+            state = {"step": self.step, "running": rates.running, "overall": rates.overall} | self.best.state()
             checkpoint.save(
                 self.folder / "checkpoints", self.step,
                 checkpoint.Checkpoint(tensors=tensors, state=state, recipe_hash=self.recipe.fingerprint()),
@@ -344,7 +343,8 @@ class Trainer:
                 rates.head.load_state_dict(found.tensors["value_head"])
                 names = {id(p): name for name, p in rates.head.named_parameters()}
                 checkpoint.load_optimizer(rates.optimizer, names, found.tensors["value_optimizer"])
-            self.step, self.best = int(found.state["step"]), dict(found.state["best"])
+            self.step = int(found.state["step"])
+            self.best.restore(found.state)
             rates.running, rates.overall = dict(found.state["running"]), float(found.state["overall"])
             self.log.say(f"continuing after step {self.step}")
         self.accelerator.wait_for_everyone()  # all have read what the main process now tidies
@@ -372,9 +372,11 @@ class Trainer:
         """Write the final model, the summary and the report."""
         summary = {
             "objective": self.recipe.objective.name, "n": self.recipe.objective.n, "steps": self.step,
-            "best": self.best,
+            "best": self.best.own,
             "generations": self.step * self.recipe.training.prompts_per_step * self.sequences.columns.drawn,
         }  # fmt: skip
+        if self.best.kept:
+            summary["kept"] = self.best.kept
         if self.isolation is not None:
             summary["isolation"] = self.isolation
         if self.is_main:

@@ -1,0 +1,78 @@
+"""What pydantic complains about, in one sentence: where, what was given, what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+
+def known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """All keys of a section and the ones inside it, dotted."""
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys += known_keys(kind, f"{prefix}{name}.")
+    return keys
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice most like the word, if any is."""
+    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def explain(section: type[BaseModel], error: ValidationError, what: str, see: str) -> str:
+    """Pydantic's first complaint in one sentence.
+
+    Args:
+        section: what was validated.
+        error: the complaints.
+        what: "recipe", or what else people call it.
+        see: a sentence that says where all keys are shown.
+    """
+    keys = known_keys(section)
+    first, *others = error.errors()
+    where = _where(keys, first)
+    if first["type"] == "extra_forbidden":
+        siblings = [key for key in keys if key.rpartition(".")[0] == where.rpartition(".")[0]]
+        leaf = where.rpartition(".")[2]
+        near = next((k for k in keys if k.rpartition(".")[2] == leaf), None) or nearest(where, siblings)
+        near = near or nearest(where, keys)
+        hint = f" Did you mean {near!r}?" if near else ""
+        return f"The {what} has no key {where!r}.{hint} {see}"
+    same_place = [other for other in others if _where(keys, other) == where]  # one for each form that is allowed
+    rules = dict.fromkeys(_rule(complaint) for complaint in (first, *same_place))
+    return f"{where}: {', or '.join(rules)}, got {first['input']!r}."
+
+
+def _where(keys: list[str], complaint: Any) -> str:
+    """The dotted key of a complaint, without the names that pydantic gives to the forms of a value."""
+    where, parts = "", complaint["loc"]
+    for number, part in enumerate(parts, start=1):
+        dotted = f"{where}.{part}" if where else str(part)
+        if isinstance(part, int):
+            where += f"[{part}]"
+        elif dotted in keys or (complaint["type"] == "extra_forbidden" and number == len(parts)):
+            where = dotted
+    return where
+
+
+def _rule(complaint: Any) -> str:
+    """What is allowed, in pydantic's words but for its own class names."""
+    kind, given = complaint["type"], complaint["input"]
+    if kind in ("model_type", "dict_type"):
+        return "must be a section of keys and values"
+    if kind == "list_type":
+        return f"must be a list such as [{given}]"
+    if kind == "too_short":
+        return "must not be empty"
+    message = complaint["msg"].removeprefix("Input ")
+    if kind != "literal_error":  # what follows the comma repeats what was given
+        message = message.partition(", ")[0]
+    return message.replace("should be a valid string", "must be text").replace("should", "must", 1)

@@ -1,0 +1,1 @@
+"""The paper's experiments as suites: every arm trained on equal generations, measured alike, and put claim by claim."""

@@ -1,0 +1,39 @@
+"""``bestofn reproduce``. It lies here, not with the other commands: this room uses theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bestofn.errors import BestofnError
+
+
+def run_reproduce(
+    source: str, overrides: Sequence[str], *, out: Path | None, work: Path | None, arms: str | None,
+    workers: int | None, is_report_only: bool,
+) -> None:  # fmt: skip
+    """``bestofn reproduce``: run what is missing of a suite, then write tables, pictures and the statement.
+
+    Raises:
+        BestofnError: no such suite or arm, or results of other settings in the folder.
+        RunStopped: a training or measurement failed; what is done is kept.
+        Interrupted: a signal; the same command goes on from there.
+    """
+    from bestofn.parallel import num_cores
+    from bestofn.reproduce.run import Runner
+    from bestofn.reproduce.suite import load_suite
+    from bestofn.reproduce.write import print_statement, write_results
+    from bestofn.training.interrupts import StopSignals
+
+    suite = load_suite(source, overrides)
+    name = Path(source).stem
+    out, work = out or Path("results") / name, work or Path("runs") / "reproduce" / name
+    if workers is not None and workers < 1:
+        raise BestofnError(f"--workers takes a number from 1 up, got {workers}.")
+    chosen = None if arms is None else [arm.strip() for arm in arms.split(",")]
+    runner = Runner(suite, out, work, chosen, workers or num_cores())
+    if not is_report_only:
+        with StopSignals() as signals:
+            runner.run(signals.poll)
+    command = " ".join(["bestofn", "reproduce", source, *overrides])
+    print_statement(write_results(suite, runner.store, out, work, command), out)

@@ -1,0 +1,176 @@
+"""Running a suite: what is missing, as jobs side by side, under one progress board."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+import bestofn.reproduce.work as work_of
+from bestofn.errors import BestofnError, Interrupted
+from bestofn.parallel import Job, run_jobs
+from bestofn.reproduce.results import Results
+from bestofn.reproduce.store import BASE_SELECT, Measurement, Run, Store
+from bestofn.reproduce.suite import BASE, Suite
+
+SAID_EVERY_S = 60.0
+"""Where the board is no terminal."""
+
+
+class Runner:
+    """Runs what is missing of a suite."""
+
+    def __init__(
+        self, suite: Suite, out: Path, work: Path, arms: Sequence[str] | None = None, workers: int = 1
+    ) -> None:
+        """
+        Args:
+            suite: what to run.
+            out: folder of the results.
+            work: folder of the training runs and pools; large, and not needed once the results are there.
+            arms: only these (with the base model); None: all.
+            workers: processes at a time.
+
+        Raises:
+            BestofnError: an arm that the suite does not have.
+        """
+        for arm in arms or ():
+            if arm not in suite.arms:
+                raise BestofnError(f"The suite has no arm {arm!r}; there are {', '.join(suite.arms)}.")
+        self.suite, self.out, self.work, self.workers = suite, out, work, workers
+        self.store = Store(out, suite)
+        self.arms = [arm for arm in suite.arms if arm == BASE or arms is None or arm in arms]
+        self.started = time.monotonic()
+
+    def run(self, poll: Callable[[], None]) -> None:
+        """Run all that is missing, tier by tier.
+
+        Args:
+            poll: called often; raises to stop.
+
+        Raises:
+            RunStopped: a job failed; what the others finished is kept.
+            Interrupted: from ``poll``; the same call goes on from there.
+        """
+        console = Console(stderr=True)
+        said = self.started
+        with Live(console=console, refresh_per_second=2, transient=True) as live:
+            try:
+                for running in run_jobs(self.jobs(), workers=self.workers, poll=poll, more=self.jobs):
+                    if console.is_terminal:
+                        live.update(self.board(running))
+                    elif time.monotonic() - said > SAID_EVERY_S:
+                        said = time.monotonic()
+                        states = (f"{name}: {self.state(name)}" for name in sorted(running))
+                        print(
+                            f"{said - self.started:5.0f} s  {self.progress()}   {'   '.join(states)}", file=sys.stderr
+                        )
+            except Interrupted:
+                print("stopped by a signal; the same command goes on from there", file=sys.stderr)
+                raise
+
+    def jobs(self) -> list[Job]:
+        """What can be done now of the first tier that is not complete.
+
+        Within a tier the first trainings, which choose learning rates, come first; the seeds of an arm follow when
+        its seed 0 has chosen its temperatures.
+        """
+        results = Results(self.suite, self.store)
+        missing = self._missing(Run(arm=BASE), [BASE_SELECT], _measurements(results, BASE, 0))
+        first = [self._job("measure", Run(arm=BASE), [BASE_SELECT], missing)] if missing else []
+        for tier in sorted({self.suite.arms[arm].tier for arm in self.arms}):
+            arms = [arm for arm in self.arms if arm != BASE and self.suite.arms[arm].tier == tier]
+            jobs = {job.name: job for arm in arms for job in [*self._choosing(arm), *self._measuring(arm, results)]}
+            if jobs:
+                return first + sorted(jobs.values(), key=lambda job: not job.name.startswith("train "))
+        return first
+
+    def _choosing(self, arm: str) -> list[Job]:
+        """The trainings that an arm's learning rate is chosen from."""
+        name = self.suite.runs_of(arm)
+        runs = [Run(arm=name, lr=lr) for lr in self.suite.rates(name)]
+        return [self._job("train", run) for run in runs if self.store.trial(run) is None]
+
+    def _measuring(self, arm: str, results: Results) -> list[Job]:
+        """The measurements with the chosen learning rate, after their trainings, as far as the choices are made."""
+        select = self.suite.arms[arm].select
+        jobs = []
+        for run in results.runs(arm):
+            if missing := self._missing(run, [select], _measurements(results, arm, run.seed)):
+                kind = "measure" if self.store.trial(run) is not None else "train_and_measure"
+                jobs.append(self._job(kind, run, [select], missing))
+        return jobs
+
+    def _missing(self, run: Run, selects: Sequence[str], whats: Sequence[Measurement]) -> list[Measurement]:
+        return [
+            what
+            for what in whats
+            if any(not self.store.measurement_path(run, select, what).is_file() for select in selects)
+        ]
+
+    def _job(self, kind: str, run: Run, selects: Sequence[str] = (), whats: Sequence[Measurement] = ()) -> Job:
+        arguments: dict[str, Any] = {
+            "suite": self.suite.model_dump(mode="json"), "out": str(self.out), "work": str(self.work),
+            "run": asdict(run),
+        }  # fmt: skip
+        if kind != "train":
+            arguments |= {"selects": list(selects), "whats": [asdict(what) for what in whats]}
+        chosen_by = f" by {'+'.join(selects)}" if selects and run.arm != BASE else ""
+        return Job(
+            name=f"{kind.replace('_', ' ')} {run.name}{chosen_by}", function=getattr(work_of, kind),
+            arguments=arguments, log=work_of.run_folder(self.work, run) / "log.txt",
+        )  # fmt: skip
+
+    # ---- the board ----
+
+    def board(self, running: set[str]) -> Table:
+        """What is being done, and how much is done."""
+        title = f"{self.suite.title}   {time.monotonic() - self.started:.0f} s   {self.progress()}"
+        table = Table(title=title, title_justify="left")
+        table.add_column("running")
+        table.add_column("", justify="right")
+        for name in sorted(running):
+            table.add_row(name, self.state(name))
+        return table
+
+    def progress(self) -> str:
+        """How many trainings of the suite are done; all arms have the same number of runs, whatever is chosen."""
+        trained = [arm for arm in self.suite.trained() if arm in {self.suite.runs_of(name) for name in self.arms}]
+        total = sum(len(self.suite.rates(arm)) + self.suite.num_seeds(arm) - 1 for arm in trained)
+        done = len(list(self.store.folder.glob("*/trial.json")))
+        return f"{min(done, total)} of {total} trainings done"
+
+    def state(self, name: str) -> str:
+        """Where a running job is."""
+        folder = name.split(" by ")[0].split()[-1]
+        if name.startswith("train"):
+            step, seconds = work_of.progress_of(self.work / folder)
+            total = self.suite.tree(folder.rpartition("-lr")[0])["training"]["steps"]
+            if step < total:
+                return f"step {step}/{total}" + (f", {(total - step) * seconds:.0f} s" if seconds else "")
+        pools = len(list((self.store.folder / folder).rglob("*.parquet")))
+        return f"measuring, {pools} pools done"
+
+
+def _measurements(results: Results, arm: str, seed: int) -> list[Measurement]:
+    """All that is measured of a run, as far as it is known: seed 0 chooses temperatures, the others use them."""
+    suite = results.suite
+    harder = ["harder"] if suite.measuring.harder is not None else []
+    if seed == 0:
+        datas = ["validation", "test", *harder]
+        return [Measurement(data=data, temperature=t) for data in datas for t in suite.measuring.temperatures]
+    own = {metric: results.own_temperature(arm, metric) for metric in suite.own_metrics()}
+    if None in own.values():
+        return []
+    temperatures = dict.fromkeys([1.0, *(t for t in own.values() if t is not None)])
+    found = [Measurement(data="test", temperature=t) for t in temperatures]
+    for data in harder:
+        found += [Measurement(data=data, temperature=t) for t in dict.fromkeys([1.0, own[suite.metric] or 1.0])]
+    return found

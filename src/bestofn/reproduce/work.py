@@ -1,0 +1,166 @@
+"""The work of a suite, as functions for processes of their own: train a run, measure a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bestofn.errors import BestofnError
+from bestofn.evaluation import Evaluation, evaluate_pool
+from bestofn.report.read import read_metrics, rows_of_kind
+from bestofn.report.write import write_whole
+from bestofn.reproduce.store import (
+    BASE_SELECT,
+    Measurement,
+    Run,
+    Store,
+    num_problems,
+    task_section,
+    verifiers,
+    write_measurement,
+)
+from bestofn.reproduce.suite import BASE, Suite
+from bestofn.sampling.pool import Pool
+
+KEPT_SEED = 0
+"""The pools of this seed on the test problems at T = 1 are kept: the distribution of answers is read from them."""
+
+
+def run_folder(work: Path, run: Run) -> Path:
+    """Where a run trains."""
+    return work / run.name
+
+
+def pool_path(work: Path, run: Run, select: str, what: Measurement) -> Path:
+    """Where a pool is collected."""
+    return run_folder(work, run) / "pools" / (BASE_SELECT if run.arm == BASE else select) / what.file
+
+
+def train(suite: dict[str, Any], out: str, work: str, run: dict[str, Any]) -> None:
+    """Train a run, or go on with it, and note how it went. Arguments are plain data, for another process."""
+    from bestofn.commands.common import quiet_libraries
+    from bestofn.training.checkpoint import versions
+    from bestofn.training.trainer import Trainer
+
+    settings, this = Suite.model_validate(suite), Run(**run)
+    store = Store(Path(out), settings)
+    if store.trial(this) is not None:
+        return
+    quiet_libraries()
+    folder = run_folder(Path(work), this)
+    summary = Trainer(settings.run_recipe(this.arm, this.lr, this.seed, str(folder)), is_quiet=True).train()
+    rows = read_metrics(folder / "metrics.jsonl")
+    steps = rows_of_kind(rows, "step")
+    history = [{"step": row["step"], **row["metrics"]} for row in rows_of_kind(rows, "eval")]
+    trial = {
+        "arm": this.arm, "lr": this.lr, "seed": this.seed, "steps": summary["steps"],
+        "generations": summary["generations"], "kept": summary["kept"], "history": history,
+        "seconds": sum(sum(row["seconds"].values()) for row in steps), "versions": versions(),
+        "settings": store.training_settings(this),
+    }  # fmt: skip
+    write_whole(store.trial_path(this), json.dumps(trial, indent=1).encode(), "account of a run")
+
+
+def measure(
+    suite: dict[str, Any], out: str, work: str, run: dict[str, Any], selects: Sequence[str],
+    whats: Sequence[dict[str, Any]],
+) -> None:  # fmt: skip
+    """Measure the kept models of a run, or the base model; what is there already is left as it is."""
+    from bestofn.commands.common import quiet_libraries
+
+    settings, this = Suite.model_validate(suite), Run(**run)
+    store = Store(Path(out), settings)
+    quiet_libraries()
+    trial = None if this.arm == BASE else store.trial(this)
+    for what in (Measurement(**fields) for fields in whats):
+        done: dict[int, Evaluation] = {}  # by step: two metrics may have kept the same checkpoint
+        for select in selects:
+            found = store.measured(this, select, what)
+            step = 0 if trial is None else int(trial["kept"][select]["step"])
+            if found is None:
+                found = done[step] if step in done else _measure_one(settings, Path(work), this, select, what)
+                path = store.measurement_path(this, select, what)
+                write_measurement(path, found, store.measuring_settings(this, what))
+            done[step] = found
+
+
+def train_and_measure(
+    suite: dict[str, Any], out: str, work: str, run: dict[str, Any], selects: Sequence[str],
+    whats: Sequence[dict[str, Any]],
+) -> None:  # fmt: skip
+    """Both."""
+    train(suite, out, work, run)
+    measure(suite, out, work, run, selects, whats)
+
+
+def _measure_one(suite: Suite, work: Path, run: Run, select: str, what: Measurement) -> Evaluation:
+    """Collect the pool of one model, or go on with it, and evaluate it."""
+    from bestofn.commands.sample import run_sample
+    from bestofn.sampling.pool import read_pool
+    from bestofn.sampling.samples import SamplingOptions
+
+    tree, path = suite.tree(BASE), pool_path(work, run, select, what)
+    model = tree["model"] if run.arm == BASE else str(run_folder(work, run) / "best" / select)
+    if run.arm != BASE and not Path(model).is_dir():
+        raise BestofnError(
+            f"The models of {run.name} are gone ({model}), and measurements of them are missing: delete "
+            f"its folder in pieces/ to have it trained again."
+        )
+    task = task_section(suite, what.data)
+    options = [f"{key}={json.dumps(value)}" for key, value in task.items() if key not in ("name", "split")]
+    drawing = SamplingOptions(
+        num_samples=suite.measuring.samples, max_new_tokens=tree["sampling"]["max_new_tokens"],
+        temperature=what.temperature, top_p=tree["sampling"]["top_p"],
+    )  # fmt: skip
+    if not path.exists():
+        run_sample(
+            model, task["name"], options, drawing, out=path, split=task["split"],
+            limit=num_problems(suite, what.data), verifier=suite.measuring.verifier, seed=0,
+        )  # fmt: skip
+    evaluation = evaluate(suite, read_pool(path), path)
+    if not (run.seed == KEPT_SEED and what.data == "test" and what.temperature == 1.0):
+        path.unlink()
+    return evaluation
+
+
+def evaluate(suite: Suite, pool: Pool, path: Path) -> Evaluation:
+    """pass@k, best@k under each verifier (``name:best@k`` for other ones), AUC, level, distinct answers, entropy."""
+    from bestofn.commands.verify import grades_of, problems_of
+    from bestofn.sampling.collect import score_all
+    from bestofn.verifiers import verifier_from_text
+
+    ks = suite.measuring.ks
+    scores, rewards = pool.scores(), pool.rewards()
+    evaluation = evaluate_pool(pool.problem_ids, rewards, ks, scores_PM=scores, answers_PM=pool.columns["answer"])
+    wanted = ("pass@", "max@", "best@", "auc", "distinct", "entropy")
+    values = {name: v for name, v in evaluation.values.items() if name.startswith(wanted)}
+    levels = [row[0] for row in pool.columns.get("level", [])]
+    values["level"] = np.asarray([_number(level) for level in levels] or [np.nan] * len(pool.problem_ids))
+    for name, spec in verifiers(suite).items():
+        if not name:
+            continue
+        others = score_all(
+            verifier_from_text(spec), problems_of(pool, path), pool.columns["completion"], grades_of(pool)
+        )
+        scored = evaluate_pool(pool.problem_ids, rewards, ks, scores_PM=others)
+        values |= {f"{name}:{metric}": v for metric, v in scored.values.items() if metric.startswith(("best@", "auc"))}
+    return Evaluation(problem_ids=pool.problem_ids, values=values)
+
+
+def _number(level: object) -> float:
+    """A difficulty as a number, NaN if it is none."""
+    try:
+        return float(str(level))
+    except ValueError:
+        return float("nan")
+
+
+def progress_of(folder: Path) -> tuple[int, float | None]:
+    """The step that a training is at, and the seconds that its last step took."""
+    path = folder / "metrics.jsonl"
+    rows = rows_of_kind(read_metrics(path), "step") if path.exists() else []
+    return (int(rows[-1]["step"]), sum(rows[-1]["seconds"].values())) if rows else (0, None)
