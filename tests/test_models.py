@@ -134,7 +134,7 @@ def test_programs_tokenizer_has_a_token_for_every_piece_and_round_trips() -> Non
 
 
 def test_programs_model_is_good_but_unsure() -> None:
-    """Graded in the sandbox: pass@1 near 5 % and about six times that within 16 samples (40 problems: ±8 points)."""
+    """Graded in the sandbox: pass@1 near 10 % and over four times that within 16 samples (40 problems: ±8 points)."""
     model, tokenizer = load_model("programs-tiny")
     task = Programs()
     problems = task.problems("test")[:40]
@@ -146,8 +146,8 @@ def test_programs_model_is_good_but_unsure() -> None:
     texts = tokenizer.batch_decode(new, skip_special_tokens=True)
     grades = [task.grade(problem, texts[16 * i : 16 * i + 16]) for i, problem in enumerate(problems)]
     rewards = torch.tensor([[grade.reward for grade in group] for group in grades])
-    assert 0.02 < rewards.mean() < 0.15
-    assert 0.18 < rewards.amax(dim=1).mean() < 0.60
+    assert 0.05 < rewards.mean() < 0.18
+    assert 0.25 < rewards.amax(dim=1).mean() < 0.65
     assert sum(grade.answer is not None for group in grades for grade in group) / rewards.numel() > 0.9
 
 

@@ -4,7 +4,8 @@
    completed step; the parent exits with 143, and the same command goes on from there;
 2. when the parent is killed (-9), its jobs save and leave by themselves: no process survives, not even one that never
    polls;
-3. a failing job stops the others, and its message, or the signal that killed it, is the parent's.
+3. a failing job stops the others, and its message, or the signal that killed it, is the parent's;
+4. what can be done is asked for again when jobs have ended, and in one place only one job runs at a time.
 """
 
 from __future__ import annotations
@@ -259,3 +260,79 @@ def write_numbers(path: str) -> None:
     import torch
 
     Path(path).write_text(json.dumps(torch.get_num_threads()))
+
+
+# ---- 4: more jobs, and places ----
+
+
+def visits(place: str, number: int, num_together: int) -> None:
+    """Enter a folder that no other job may be in, wait until so many jobs are at work somewhere, and leave."""
+    folder = Path(place)
+    inside = folder / "inside"
+    inside.mkdir(parents=True)  # fails if another job is inside
+    (folder.parent / f"began-{number}").write_text("")
+    wait_for(lambda: len(list(folder.parent.glob("began-*"))) >= num_together, "the other job")
+    inside.rmdir()
+    (folder / str(number)).write_text("")
+
+
+def test_jobs_of_one_place_run_one_after_the_other(tmp_path: Path) -> None:
+    """The second job of place a waits; that of b, behind it, goes first, and the first one waits for that."""
+    jobs = [
+        Job(
+            name=f"{place}{number}", function=visits, log=tmp_path / f"{number}.txt", place=place,
+            arguments={"place": str(tmp_path / place), "number": number, "num_together": 2},
+        )
+        for number, place in enumerate(["a", "a", "b"])
+    ]  # fmt: skip
+    seen = list(run_jobs(jobs, workers=2, poll=lambda: None))
+    assert not any({"a0", "a1"} <= names for names in seen)
+    assert {"a0", "b2"} in seen
+    assert sorted(path.name for path in tmp_path.glob("[ab]/*")) == ["0", "1", "2"]
+
+
+def test_more_jobs_follow_those_that_have_ended(tmp_path: Path) -> None:
+    """Each is started once, though it is named again while it runs, under its name or as another job of its place."""
+    asked: list[set[str]] = []
+
+    def job(number: int, place: str, suffix: str = "") -> Job:
+        return Job(
+            name=f"{number}{suffix}", function=visits, log=tmp_path / f"{number}.txt", place=place,
+            arguments={"place": str(tmp_path / place), "number": number, "num_together": 2 if number < 2 else 0},
+        )  # fmt: skip
+
+    def more() -> list[Job]:
+        done = {path.name for path in tmp_path.glob("[abc]/*") if path.is_file()}
+        asked.append(done)
+        left = [job(0, "a", " again"), job(1, "b", " again")]
+        if {"0", "1"} <= done:
+            left.append(job(2, "c"))
+        return [entry for entry in left if entry.name[0] not in done]
+
+    seen = list(run_jobs([job(0, "a"), job(1, "b")], workers=2, poll=lambda: None, more=more))
+    assert sorted(path.name for path in tmp_path.glob("[abc]/*")) == ["0", "1", "2"]
+    assert asked[-1] == {"0", "1", "2"}
+    assert {"2"} in seen
+    assert not any(name.endswith("again") for names in seen for name in names if name not in seen[0])
+
+
+def test_what_can_be_done_cannot_be_told(tmp_path: Path) -> None:
+    """An error of ``more`` stops what is running."""
+    other = tmp_path / "other"
+
+    def more() -> list[Job]:
+        raise RunStopped("pieces of other settings")
+
+    jobs = [
+        Job(name="good", function=stops_when_told, arguments={"started": str(other)}, log=tmp_path / "good.txt"),
+        Job(name="short", function=waits_for, arguments={"path": str(other)}, log=tmp_path / "short.txt"),
+    ]
+    with pytest.raises(RunStopped, match="pieces of other settings"):
+        for _ in run_jobs(jobs, workers=2, poll=lambda: None, more=more):
+            pass
+    assert other.read_text() == "saved"
+
+
+def waits_for(path: str) -> None:
+    """A job that ends when another one has begun."""
+    wait_for(Path(path).exists, "the other job")

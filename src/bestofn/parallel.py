@@ -35,6 +35,8 @@ class Job:
     """Its keyword arguments (they are pickled)."""
     log: Path
     """File that takes what the job prints."""
+    place: str = ""
+    """Of jobs with the same one, such as a folder that they write in, only one runs at a time; empty: the name."""
 
 
 def run_jobs(
@@ -46,7 +48,8 @@ def run_jobs(
         jobs: in order of start.
         workers: processes at a time.
         poll: called often; when it raises, the running jobs get SIGTERM and time to save.
-        more: called when a job has ended and none waits: what can be done now, the running ones included or not.
+        more: called when a job has ended and none waits: what can be done now. Jobs of a place where one is running
+            are left out; it is called again when that one has ended.
 
     Raises:
         RunStopped: a job failed; the others are stopped first, and the message has the failed one's.
@@ -57,8 +60,8 @@ def run_jobs(
     running: dict[str, tuple[Job, SpawnProcess]] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < workers:
-                job = waiting.pop(0)
+            while len(running) < workers and (job := _next(waiting, running)) is not None:
+                waiting.remove(job)
                 process = context.Process(target=_work, args=(job,), name=job.name)
                 process.start()
                 running[job.name] = (job, process)
@@ -75,7 +78,8 @@ def run_jobs(
                             reason = f"killed by {signal.Signals(-process.exitcode).name} after {reason!r}"
                         raise RunStopped(f"{name} failed: {reason} (all of it in {job.log})")
             if ended and not waiting and more is not None:
-                waiting = [job for job in more() if job.name not in running]
+                taken = _places(running)
+                waiting = [job for job in more() if _place(job) not in taken]
     finally:
         _stop([process for _, process in running.values()])
 
@@ -83,6 +87,20 @@ def run_jobs(
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _next(waiting: Sequence[Job], running: dict[str, tuple[Job, SpawnProcess]]) -> Job | None:
+    """The first job that can be started."""
+    taken = _places(running)
+    return next((job for job in waiting if _place(job) not in taken), None)
+
+
+def _places(running: dict[str, tuple[Job, SpawnProcess]]) -> set[str]:
+    return {_place(job) for job, _ in running.values()}
+
+
+def _place(job: Job) -> str:
+    return job.place or job.name
 
 
 def _work(job: Job) -> None:

@@ -148,6 +148,31 @@ def test_a_function_as_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [outcome.verdict for outcome in outcomes] == [Verdict.PASSED, Verdict.FAILED]
 
 
+def test_what_a_function_returns_is_told_if_it_is_text_and_the_program_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_answers.py").write_text(
+        "def told(f):\n    value = f(2)\n    assert value < 10\n    return f'it is {value}'\n\n\n"
+        "def number(f):\n    return f(2)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import own_answers
+
+    double = "def f(x): return 2 * x\n"
+    programs = [
+        Program(source=double, entry_point="f", check=own_answers.told),
+        Program(source=double, entry_point="f", check=own_answers.number),
+        Program(source="def f(x): return 5 * x\n", entry_point="f", check=own_answers.told),
+        Program(source="def f(x): return 'mine'\n", entry_point="f", check="def check(f):\n    return f(1)\n"),
+    ]
+    with_path = Pool()
+    outcomes = with_path.check(programs, num_workers=1)
+    with_path.close()
+    assert [(outcome.passed, outcome.answer) for outcome in outcomes] == [
+        (True, "it is 4"), (True, ""), (False, ""), (True, ""),
+    ]  # fmt: skip
+
+
 def test_a_function_that_cannot_be_sent_is_refused() -> None:
     with pytest.raises(BestofnError, match="module-level function"):
         run("def f(): pass", lambda f: None)

@@ -25,9 +25,9 @@ INK, QUIET, HAIRLINE, GRID = "#1f2933", "#5b6673", "#9aa5b1", "#e6eaee"
 
 # Grey, and Okabe and Ito's vermilion (a shade darker) and blue, for the three models of the quickstart. The others are
 # dark enough to be read as text on white (4.5 : 1); markers tell lines apart without colour.
-_FIXED_COLOURS = {"base": "#5b6673", "rloo": "#c75000", "bon_rl": "#0072b2"}
+_FIXED_COLOURS = {"base": "#5b6673", "rloo": "#c75000", "rl": "#c75000", "bon_rl": "#0072b2"}
 _OTHER_COLOURS = ("#00795a", "#a83c78", "#6f4aa8", "#85661a", "#6e2c1b", "#5d7a00")
-_FIXED_MARKERS = {"base": "s", "rloo": "^", "bon_rl": "o"}
+_FIXED_MARKERS = {"base": "s", "rloo": "^", "rl": "^", "bon_rl": "o"}
 _OTHER_MARKERS = ("D", "v", "P", "X", "<", ">", "*")
 _LONGEST_NAME = 28
 

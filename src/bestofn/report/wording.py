@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-LABELS = {"base": "base model", "rloo": "plain RL", "bon_rl": "Best-of-N RL"}
-SUBJECTS = {"base": "the base model", "rloo": "plain RL", "bon_rl": "Best-of-N-aware training"}
+LABELS = {"base": "base model", "rloo": "plain RL", "rl": "plain RL", "bon_rl": "Best-of-N RL"}
+SUBJECTS = {"base": "the base model", "rloo": "plain RL", "rl": "plain RL", "bon_rl": "Best-of-N-aware training"}
 FOCUS = "bon_rl"
 """The model that sentences start with."""
 

@@ -97,7 +97,8 @@ def _generations(results: Results, claim: Claim, temperature: float | str) -> In
         return None
     ladder = [(share, values) for share, values in zip(claim.ladder.values(), rungs.values(), strict=True)]
     rng = np.random.default_rng(0)
-    value = _crossing([(share, float(v.mean())) for share, v in ladder if v is not None], base.mean(), rival.mean())
+    reached = [(share, float(v.mean())) for share, v in ladder if v is not None]
+    value = _crossing(reached, float(base.mean()), float(rival.mean()))
     resampled = []
     for _ in range(NUM_RESAMPLES):
         problems: Any = rng.integers(base.shape[1], size=base.shape[1])
@@ -115,21 +116,22 @@ def _resampled(values_SP: FloatArray, problems: Any, rng: np.random.Generator) -
 def _crossing(ladder: list[tuple[float, float]], start: float, target: float) -> float:
     """The share of generations at which a rising line through the rungs, from the base model on, reaches the target.
 
-    Linear between rungs. Infinite if no rung reaches it; 0 if the base model is there already.
+    Linear between rungs. Infinite if no rung reaches it, and if the base model is there already: the rival has gained
+    nothing then, and to get there sooner says nothing.
 
     >>> _crossing([(0.25, 0.70), (1.0, 0.76)], 0.66, 0.68)
     0.125
     >>> _crossing([(0.25, 0.70), (1.0, 0.76)], 0.66, 0.80)
     inf
     """
+    if start >= target:
+        return math.inf
     share, reached = 0.0, start
     for next_share, next_reached in ladder:
-        if reached >= target:
-            return share
         if next_reached >= target:
             return round(share + (next_share - share) * (target - reached) / (next_reached - reached), 10)
         share, reached = next_share, next_reached
-    return share if reached >= target else math.inf
+    return math.inf
 
 
 def _numbers(interval: Interval | None) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,5 +36,5 @@ def run_reproduce(
     if not is_report_only:
         with StopSignals() as signals:
             runner.run(signals.poll)
-    command = " ".join(["bestofn", "reproduce", source, *overrides])
+    command = shlex.join(["bestofn", "reproduce", source, *overrides])
     print_statement(write_results(suite, runner.store, out, work, command), out)

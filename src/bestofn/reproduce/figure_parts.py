@@ -105,15 +105,21 @@ class Line:
 
 
 def main_arms(suite: Suite) -> list[str]:
-    """The arms of pictures with few lines: the first tier, without those that are only rungs of a claim's ladder.
+    """The arms of pictures with few lines: those of ``suite.main``.
 
-    The first trained arm, which the suite is about, is always among them.
+    Where it names none: the first tier, without arms that share another's runs or are only rungs of a claim's ladder.
     """
+    if suite.main:
+        return suite.main[:MOST_LINES]
     first = next(iter(suite.trained()), None)
-    rungs = {arm for claim in suite.claims for arm in claim.ladder} - {first, BASE}
+    left_out = {arm for claim in suite.claims for arm in claim.ladder} | {
+        name for name, arm in suite.arms.items() if arm.like is not None
+    }
     lowest = min(arm.tier for arm in suite.arms.values())
     chosen = [
-        name for name, arm in suite.arms.items() if name in (BASE, first) or (arm.tier == lowest and name not in rungs)
+        name
+        for name, arm in suite.arms.items()
+        if name in (BASE, first) or (arm.tier == lowest and name not in left_out)
     ]
     return chosen[:MOST_LINES]
 

@@ -87,12 +87,13 @@ def draw_gains(results: Results) -> Drawing | None:
     return Drawing(
         name="gains", title=title, canvas=canvas, rows=rows,
         caption=f"{scope(results, order)}. In points, with 95 % intervals over problems and training runs; filled: "
-        "every arm and the base model at their own best T, chosen on validation; hollow: all at T = 1. An arrow: the interval goes on.",
+        "every arm and the base model at their own best T, chosen on validation; hollow: all at T = 1. "
+        "An arrow: the interval goes on.",
     )  # fmt: skip
 
 
 def _range(intervals: list[Interval]) -> tuple[float, float]:
-    """Of the axis: all values and 0, and intervals unless they are far wider than most, as those of two seeds may be."""
+    """Of the axis: all values and 0; intervals that are far wider than most, as those of two seeds may be, are cut."""
     values, usual = [i.value for i in intervals], float(np.median([i.high - i.low for i in intervals]))
     low = max(min(i.low for i in intervals), min(values) - 1.5 * usual)
     high = min(max(i.high for i in intervals), max(values) + 1.5 * usual)
@@ -189,7 +190,8 @@ def _over_t(results: Results, arm: str, metric: str) -> list[tuple[float, Interv
         evaluation = results.store.measured(runs[0], select, Measurement(data="test", temperature=t))
         if evaluation is not None:
             found.append((t, crossed_mean(evaluation.values[metric][None])))
-    return found
+    # A line that ends early would look like a choice.
+    return found if len(found) == len(results.suite.measuring.temperatures) else []
 
 
 def _draw_over_t(

@@ -174,9 +174,7 @@ def _base_line(results: Results) -> Line:
     """The zero line of differences, for its label."""
     zero = Interval(value=0.0, low=0.0, high=0.0)
     last = float(results.suite.measuring.ks[-1])
-    return Line(
-        label=results.suite.arms[BASE].label, style=Style(colour="#5b6673", marker="s"), x=[last], y=[zero]
-    )
+    return Line(label=results.suite.arms[BASE].label, style=Style(colour="#5b6673", marker="s"), x=[last], y=[zero])
 
 
 def _drawn(found: Curves) -> list[str]:

@@ -71,9 +71,7 @@ def _levels(results: Results, verdict: Verdict) -> dict[str, tuple[float, Level]
     return {arm: (shares[arm], level) for arm, level in found.items() if level is not None}
 
 
-def _draw_ladder(
-    axes: Axes, results: Results, verdict: Verdict, levels: dict[str, tuple[float, Level]]
-) -> list[Line]:
+def _draw_ladder(axes: Axes, results: Results, verdict: Verdict, levels: dict[str, tuple[float, Level]]) -> list[Line]:
     """One claim; returns what is to be named at the right."""
     suite, claim, looks = results.suite, verdict.claim, styles(results.suite)
     rungs = {arm: point for arm, point in levels.items() if arm != claim.b}
@@ -109,9 +107,7 @@ def _draw_ladder(
     return [line, against]
 
 
-def _ladder_rows(
-    results: Results, verdict: Verdict, levels: dict[str, tuple[float, Level]]
-) -> list[dict[str, Any]]:
+def _ladder_rows(results: Results, verdict: Verdict, levels: dict[str, tuple[float, Level]]) -> list[dict[str, Any]]:
     claim = verdict.claim
     return [
         {"claim": claim.id} | style_columns(results, arm)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from bestofn.errors import BestofnError
 from bestofn.evaluation import Evaluation
 from bestofn.metrics import Interval
 from bestofn.metrics.arrays import FloatArray
@@ -33,17 +34,25 @@ class Level:
 
 
 class Results:
-    """Reads the pieces of a suite; an arm without all it needs is missing rather than wrong."""
+    """Reads the pieces of a suite as they are when they are first asked for; an arm without all it needs is missing."""
 
     def __init__(self, suite: Suite, store: Store) -> None:
         self.suite = suite
         self.store = store
         self._measured: dict[tuple[Run, str, Measurement], Evaluation | None] = {}
+        self._orders: dict[str, list[str]] = {}
+        self._rates: dict[str, float | None] = {}
+        self._own: dict[tuple[str, str], float | None] = {}
 
     # ---- choices ----
 
     def chosen_rate(self, arm: str) -> float | None:
         """The learning rate that was best on validation with seed 0, by the arm's own metric; None: not all are run."""
+        if arm not in self._rates:
+            self._rates[arm] = self._choose_rate(arm)
+        return self._rates[arm]
+
+    def _choose_rate(self, arm: str) -> float | None:
         if arm == BASE:
             return Run(arm=BASE).lr
         name, select = self.suite.runs_of(arm), self.suite.arms[arm].select
@@ -61,12 +70,17 @@ class Results:
 
     def own_temperature(self, arm: str, metric: str) -> float | None:
         """The arm's best T for a metric, on validation with seed 0; of equal ones the lowest."""
+        if (arm, metric) not in self._own:
+            self._own[arm, metric] = self._choose_temperature(arm, metric)
+        return self._own[arm, metric]
+
+    def _choose_temperature(self, arm: str, metric: str) -> float | None:
         means = {}
         for t in sorted(self.suite.measuring.temperatures):
-            values = self.values(arm, metric, "validation", t)
-            if values is None:
+            chooser = self.by_seed(arm, "validation", t).get(0)
+            if chooser is None:
                 return None
-            means[t] = float(values[0].mean())
+            means[t] = float(chooser.values[metric].mean())
         return max(means, key=lambda t: means[t])
 
     # ---- numbers ----
@@ -128,5 +142,20 @@ class Results:
     def _read(self, run: Run, select: str, what: Measurement) -> Evaluation | None:
         key = (run, select, what)
         if key not in self._measured:
-            self._measured[key] = self.store.measured(run, select, what)
+            found = self.store.measured(run, select, what)
+            self._measured[key] = found and self._in_order(found, run, what)
         return self._measured[key]
+
+    def _in_order(self, found: Evaluation, run: Run, what: Measurement) -> Evaluation:
+        """The same with the problems in one order for all runs: differences are paired by it."""
+        order = self._orders.setdefault(what.data, found.problem_ids)
+        if found.problem_ids == order:
+            return found
+        place = {problem: i for i, problem in enumerate(found.problem_ids)}
+        if len(place) != len(order) or set(place) != set(order):
+            raise BestofnError(
+                f"{self.store.folder / run.name} was measured on other problems ({what.file}) than the runs before: "
+                "the task gives others now; give another --out."
+            )
+        rows = [place[problem] for problem in order]
+        return Evaluation(problem_ids=order, values={name: v[rows] for name, v in found.values.items()})

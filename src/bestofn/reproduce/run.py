@@ -16,6 +16,7 @@ from rich.table import Table
 import bestofn.reproduce.work as work_of
 from bestofn.errors import BestofnError, Interrupted
 from bestofn.parallel import Job, run_jobs
+from bestofn.reproduce.holding import held, vacated
 from bestofn.reproduce.results import Results
 from bestofn.reproduce.store import BASE_SELECT, Measurement, Run, Store
 from bestofn.reproduce.suite import BASE, Suite
@@ -56,9 +57,16 @@ class Runner:
             poll: called often; raises to stop.
 
         Raises:
+            BestofnError: pieces of other settings are there, or another process works in one of the folders.
             RunStopped: a job failed; what the others finished is kept.
             Interrupted: from ``poll``; the same call goes on from there.
         """
+        with held(self.store.folder):
+            vacated(self.work, poll)
+            self.store.check_all()
+            self._run(poll)
+
+    def _run(self, poll: Callable[[], None]) -> None:
         console = Console(stderr=True)
         said = self.started
         with Live(console=console, refresh_per_second=2, transient=True) as live:
@@ -126,6 +134,7 @@ class Runner:
         return Job(
             name=f"{kind.replace('_', ' ')} {run.name}{chosen_by}", function=getattr(work_of, kind),
             arguments=arguments, log=work_of.run_folder(self.work, run) / "log.txt",
+            place=run.name,
         )  # fmt: skip
 
     # ---- the board ----

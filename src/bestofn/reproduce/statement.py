@@ -47,6 +47,18 @@ def described(verdict: Verdict, interval: Interval | None) -> str:
     return f"{value} [{low}, {high}]"
 
 
+def paper_said(verdict: Verdict) -> str:
+    """What the paper measured: points with their sign, or a ratio; empty where it says nothing."""
+    claim = verdict.claim
+    return "" if claim.paper is None else f"{claim.paper:g}" if claim.kind == "generations" else f"{claim.paper:+g}"
+
+
+def _goal(verdict: Verdict) -> str:
+    claim = verdict.claim
+    wanted = f"≤ {claim.goal:g}" if claim.kind == "generations" or claim.sign < 0 else f"≥ {claim.goal:g}"
+    return f"{wanted}, {'reached' if verdict.reaches_goal else 'not reached'}"
+
+
 def _made_by(results: Results, command: str) -> str:
     trials = [results.trial(run) for arm in results.arms if arm != BASE for run in results.runs(arm)[:1]]
     versions: dict[str, str] = next((trial["versions"] for trial in trials if trial is not None), {})
@@ -61,10 +73,9 @@ def _claims(verdicts: Sequence[Verdict]) -> list[str]:
     ]
     for verdict in verdicts:
         claim = verdict.claim
-        paper = "" if claim.paper is None else f"{claim.paper:+g}"
+        paper = paper_said(verdict)
         paper += f" ({claim.paper_on})" if claim.paper_on else ""
-        goal = "" if claim.goal is None else f"{claim.goal:+g}, {'reached' if verdict.reaches_goal else 'not reached'}"
-        goal = "" if verdict.own is None else goal
+        goal = "" if claim.goal is None or verdict.own is None else _goal(verdict)
         lines.append(
             f"| {claim.claim} | {paper} | {described(verdict, verdict.own)} | {described(verdict, verdict.at_1)} | "
             f"{goal} | **{_STATES[verdict.holds]}** |"
@@ -81,9 +92,10 @@ def _how(results: Results) -> list[str]:
         f"Differences are in points on {num_problems} test problems with {measuring.samples} samples each, paired by "
         f"problem; the intervals are over problems and training seeds (up to {suite.seeds} of each arm). A claim "
         "holds if its interval, with each arm at its own best temperature, lies wholly on the claimed side. Every arm "
-        f"trains on {per_run:,} generations unless its name says less. Learning rate, checkpoint and temperature of "
-        f"each arm were chosen with seed 0 on {measuring.validation_problems or 'all'} validation problems, learning "
-        "rate and checkpoint by what the arm is trained for (`choices.csv`).",
+        f"that samples trains on {per_run:,} generations unless its name says otherwise. Choices were made on "
+        f"{measuring.validation_problems or 'all'} validation problems: learning rate and temperature of each arm "
+        "with seed 0, the checkpoint of each run by its own evaluations; learning rate and checkpoint by what the arm "
+        "is trained for (`choices.csv`).",
     ]
 
 
@@ -118,7 +130,15 @@ def _unfinished(results: Results) -> str:
     """Which arms are not measured with all their seeds yet, in a sentence; empty if none."""
     missing = []
     for arm in results.suite.arms:
-        values, wanted = results.values(arm, results.suite.metric, "test", 1.0), results.suite.num_seeds(arm)
-        if values is None or len(values) < wanted:
-            missing.append(f"{arm} ({0 if values is None else len(values)} of {wanted} seeds)")
-    return f"Not complete yet: {', '.join(missing)}; the command goes on with them." if missing else ""
+        wanted, found = results.suite.num_seeds(arm), 0
+        if results.chosen_rate(arm) is not None:
+            there = [results.values(arm, results.suite.metric, "test", t) for t in (1.0, OWN)]
+            found = min(0 if values is None else len(values) for values in there)
+        if found < wanted:
+            missing.append(f"{arm} ({found} of {wanted} seeds)")
+    if not missing:
+        return ""
+    return (
+        f"Not complete yet: {', '.join(missing)}; the command goes on with them. Until then the interval of an arm "
+        "with one seed leaves out what differs between trainings."
+    )

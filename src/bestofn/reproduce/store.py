@@ -76,6 +76,7 @@ class Store:
         self.folder = folder / "pieces"
         self.suite = suite
         self._weights = {name: digest(name) for name in self._models()}
+        self._training: dict[Run, dict[str, Any]] = {}
 
     def trial_path(self, run: Run) -> Path:
         """Where it is told how a run went."""
@@ -111,18 +112,42 @@ class Store:
             return None
         try:
             table = pq.read_table(path)
-        except (pa.ArrowInvalid, OSError) as error:
+            settings = json.loads(table.schema.metadata[b"settings"])
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:  # or it is none of ours
             raise BestofnError(f"{path} is damaged ({error}): delete it to have it measured again.") from None
-        self._check(path, json.loads(table.schema.metadata[b"settings"]), self.measuring_settings(run, what))
+        self._check(path, settings, self.measuring_settings(run, what))
         columns = {name: table.column(name).to_pylist() for name in table.column_names}
         ids = columns.pop("problem")
         return Evaluation(problem_ids=ids, values={name: np.asarray(v, np.float64) for name, v in columns.items()})
 
+    def check_all(self) -> None:
+        """Read every piece of the suite that is there.
+
+        Raises:
+            BestofnError: one was made with other settings, or is damaged.
+        """
+        suite = self.suite
+        datas = ["validation", "test", *(["harder"] if suite.measuring.harder is not None else [])]
+        whats = [Measurement(data=data, temperature=t) for data in datas for t in suite.measuring.temperatures]
+        runs = {Run(arm=BASE): [BASE_SELECT]}
+        for arm in suite.trained():
+            for seed in range(suite.num_seeds(arm)):
+                runs |= {Run(arm=arm, lr=lr, seed=seed): suite.selections(arm) for lr in suite.rates(arm)}
+        for run, selects in runs.items():
+            if (self.folder / run.name).is_dir():
+                self.trial(run)
+                for select in selects:
+                    for what in whats:
+                        self.measured(run, select, what)
+
     def training_settings(self, run: Run) -> dict[str, Any]:
         """What decides how a run goes."""
-        recipe = self.suite.run_recipe(run.arm, run.lr, run.seed, "run")
-        models = [recipe.model, *([recipe.verifier.path] if recipe.verifier.path else [])]
-        return {"recipe": recipe.fingerprint(), "weights": {name: self._weights[name] for name in models}}
+        if run not in self._training:
+            recipe = self.suite.run_recipe(run.arm, run.lr, run.seed, "run")
+            models = [recipe.model, *([recipe.verifier.path] if recipe.verifier.path else [])]
+            weights = {name: self._weights[name] for name in models}
+            self._training[run] = {"recipe": recipe.fingerprint(), "weights": weights}
+        return self._training[run]
 
     def measuring_settings(self, run: Run, what: Measurement) -> dict[str, Any]:
         """What decides what a measurement says."""
@@ -146,11 +171,22 @@ class Store:
     def _check(path: Path, found: Any, wanted: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(wanted))
         if found != wanted:
-            keys = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
             raise BestofnError(
-                f"{path} was made with other settings ({', '.join(keys)} differ): give another --out, or delete "
+                f"{path} was made with other settings ({different(found, wanted)}): give another --out, or delete "
                 f"{path.parent} to have it made again."
             )
+
+
+def different(found: Any, wanted: Mapping[str, Any]) -> str:
+    """Which settings are not the same.
+
+    >>> different({"ks": [1, 2], "samples": 4}, {"ks": [1, 2], "samples": 8})
+    'not the same: samples'
+    """
+    if not isinstance(found, dict):
+        return "they are not told"
+    names = dict.fromkeys([*wanted, *found])
+    return f"not the same: {', '.join(name for name in names if found.get(name) != wanted.get(name))}"
 
 
 def write_measurement(path: Path, evaluation: Evaluation, settings: Mapping[str, Any]) -> None:

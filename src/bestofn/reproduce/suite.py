@@ -6,6 +6,7 @@ Suites are YAML files; the shipped ones lie in ``suites/``. All arms start from 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -118,6 +119,10 @@ class Suite(Section):
     """In the order of the tables."""
     claims: list[Claim] = []
     """In the order of the statement."""
+    main: list[str] = []
+    """Arms of the pictures with few lines; empty: those of the first tier."""
+    learned: list[str] = []
+    """Arms whose distributions of answers are compared, from the pools of seed 0; the base model first."""
     evaluations: NotNegativeInt = 4
     """Evaluations on validation during a training, from which the best checkpoint is chosen."""
 
@@ -160,7 +165,8 @@ class Suite(Section):
         every = -(-tree["training"]["steps"] // max(self.evaluations, 1))
         tree["training"]["checkpoint_every"] = min(every, tree["training"]["checkpoint_every"] or every)
         tree["eval"] |= {
-            "every": every, "split": self.measuring.validation, "problems": self.measuring.validation_problems,
+            "every": every, "task": None, "split": self.measuring.validation,
+            "problems": self.measuring.validation_problems,
             "samples": self.measuring.samples, "k": self.measuring.ks, "temperature": 1.0,
             "keep": self.selections(name),
         }  # fmt: skip
@@ -213,20 +219,53 @@ def _check(suite: Suite) -> None:
         raise BestofnError(f"measuring.ks asks for {max(measuring.ks)} of measuring.samples = {measuring.samples}.")
     metrics = [f"{family}@{k}" for family in ("pass", "best") for k in measuring.ks]
     others = [f"{name}:best@{k}" for name in measuring.other_verifiers for k in measuring.ks]
-    used = [suite.metric, *(claim.metric for claim in suite.claims)]
-    for metric in (*(arm.select for arm in arms.values()), *used):
-        if metric not in (metrics + others if metric in used else metrics):
-            raise BestofnError(f"The suite names the metric {metric!r}; with its measuring.ks there are {metrics}.")
+    used = [(metric, metrics + others) for metric in (suite.metric, *(claim.metric for claim in suite.claims))]
+    for metric, known in [*((arm.select, metrics) for arm in arms.values()), *used]:  # others: not during training
+        if metric not in known:
+            raise BestofnError(f"The suite names the metric {metric!r}; with its measuring.ks there are {known}.")
+    base = arms[BASE]
+    if base.recipe or base.lr or base.like is not None:
+        raise BestofnError(f"arms.{BASE} is the model before training: it takes no recipe, lr or like.")
     for name, arm in arms.items():
+        if re.fullmatch(r"[\w.-]+", name) is None or name.startswith("."):
+            raise BestofnError(f"The arm {name!r} has folders of that name: letters, digits, '_', '-' and '.' only.")
         if arm.like is not None and (arm.like not in suite.trained() or arm.recipe or arm.lr):
             raise BestofnError(f"arms.{name}.like must name an arm with runs of its own, and replaces recipe and lr.")
     for claim in suite.claims:
+        if claim.kind == "generations" and not claim.ladder:
+            raise BestofnError(f"The claim {claim.id} is about generations: it needs a ladder of arms.")
         named = [claim.b, *(claim.ladder if claim.kind == "generations" else [claim.a])]
         for name in named:
             if name not in arms:
                 raise BestofnError(f"The claim {claim.id} names the arm {name!r}; there are {', '.join(arms)}.")
+    for key, named in (("main", suite.main), ("learned", suite.learned)):
+        for name in named:
+            if name not in arms:
+                raise BestofnError(f"The suite's {key} names the arm {name!r}; there are {', '.join(arms)}.")
     for name in suite.trained():
         suite.run_recipe(name, suite.rates(name)[0], 0, "runs/check")
+    for claim in suite.claims:
+        _check_ladder(suite, claim)
+
+
+def _check_ladder(suite: Suite, claim: Claim) -> None:
+    """The shares rise and are those of the recipes, also where overrides have changed how long some arms train."""
+    shares = list(claim.ladder.values())
+    if shares != sorted(set(shares)):
+        raise BestofnError(f"The ladder of the claim {claim.id} must rise, got {shares}.")
+    for name, share in claim.ladder.items():
+        actual = _num_sampled(suite, name) / _num_sampled(suite, claim.b)
+        if not 0.95 < actual / share < 1.05:
+            raise BestofnError(
+                f"The claim {claim.id} says that {name} has {share:g} of {claim.b}'s generations, but by the recipes "
+                f"it has {actual:.3g}: change arms.{name}.recipe, the ladder, or leave the claim out (claims=[])."
+            )
+
+
+def _num_sampled(suite: Suite, name: str) -> int:
+    """Completions that a run of an arm samples."""
+    tree = suite.tree(name)
+    return int(tree["training"]["steps"] * tree["training"]["prompts_per_step"] * tree["sampling"]["samples"])
 
 
 def _merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

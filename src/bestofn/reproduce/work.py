@@ -11,13 +11,15 @@ import numpy as np
 
 from bestofn.errors import BestofnError
 from bestofn.evaluation import Evaluation, evaluate_pool
-from bestofn.report.read import read_metrics, rows_of_kind
+from bestofn.report.read import read_json, read_metrics, rows_of_kind
 from bestofn.report.write import write_whole
+from bestofn.reproduce.holding import visited
 from bestofn.reproduce.store import (
     BASE_SELECT,
     Measurement,
     Run,
     Store,
+    different,
     num_problems,
     task_section,
     verifiers,
@@ -52,7 +54,9 @@ def train(suite: dict[str, Any], out: str, work: str, run: dict[str, Any]) -> No
         return
     quiet_libraries()
     folder = run_folder(Path(work), this)
-    summary = Trainer(settings.run_recipe(this.arm, this.lr, this.seed, str(folder)), is_quiet=True).train()
+    with visited(Path(work)):
+        check_made_with(folder / "settings.json", store.training_settings(this))
+        summary = Trainer(settings.run_recipe(this.arm, this.lr, this.seed, str(folder)), is_quiet=True).train()
     rows = read_metrics(folder / "metrics.jsonl")
     steps = rows_of_kind(rows, "step")
     history = [{"step": row["step"], **row["metrics"]} for row in rows_of_kind(rows, "eval")]
@@ -82,9 +86,12 @@ def measure(
             found = store.measured(this, select, what)
             step = 0 if trial is None else int(trial["kept"][select]["step"])
             if found is None:
-                found = done[step] if step in done else _measure_one(settings, Path(work), this, select, what)
+                with visited(Path(work)):
+                    found = done[step] if step in done else _measure_one(store, Path(work), this, select, what)
                 path = store.measurement_path(this, select, what)
                 write_measurement(path, found, store.measuring_settings(this, what))
+                if not (this.seed == KEPT_SEED and what.data == "test" and what.temperature == 1.0):
+                    _forget(pool_path(Path(work), this, select, what))
             done[step] = found
 
 
@@ -97,12 +104,13 @@ def train_and_measure(
     measure(suite, out, work, run, selects, whats)
 
 
-def _measure_one(suite: Suite, work: Path, run: Run, select: str, what: Measurement) -> Evaluation:
+def _measure_one(store: Store, work: Path, run: Run, select: str, what: Measurement) -> Evaluation:
     """Collect the pool of one model, or go on with it, and evaluate it."""
     from bestofn.commands.sample import run_sample
     from bestofn.sampling.pool import read_pool
     from bestofn.sampling.samples import SamplingOptions
 
+    suite = store.suite
     tree, path = suite.tree(BASE), pool_path(work, run, select, what)
     model = tree["model"] if run.arm == BASE else str(run_folder(work, run) / "best" / select)
     if run.arm != BASE and not Path(model).is_dir():
@@ -116,15 +124,39 @@ def _measure_one(suite: Suite, work: Path, run: Run, select: str, what: Measurem
         num_samples=suite.measuring.samples, max_new_tokens=tree["sampling"]["max_new_tokens"],
         temperature=what.temperature, top_p=tree["sampling"]["top_p"],
     )  # fmt: skip
+    check_made_with(_settings_of(path), store.measuring_settings(run, what))
     if not path.exists():
         run_sample(
             model, task["name"], options, drawing, out=path, split=task["split"],
             limit=num_problems(suite, what.data), verifier=suite.measuring.verifier, seed=0,
         )  # fmt: skip
-    evaluation = evaluate(suite, read_pool(path), path)
-    if not (run.seed == KEPT_SEED and what.data == "test" and what.temperature == 1.0):
-        path.unlink()
-    return evaluation
+    return evaluate(suite, read_pool(path), path)
+
+
+def check_made_with(path: Path, settings: dict[str, Any]) -> None:
+    """Note what a run or pool of the work folder is made with, before it is begun.
+
+    Raises:
+        BestofnError: it was begun with other settings, such as other problems or a model of the same name.
+    """
+    found, wanted = read_json(path), json.loads(json.dumps(settings))
+    if found is None:
+        write_whole(path, json.dumps(wanted, indent=1).encode(), "settings")
+    elif found != wanted:
+        raise BestofnError(
+            f"{path.parent} holds work of other settings ({different(found, wanted)}): give another --work, or "
+            "delete it."
+        )
+
+
+def _settings_of(pool: Path) -> Path:
+    return pool.with_suffix(".settings.json")
+
+
+def _forget(pool: Path) -> None:
+    """A pool whose measurement is written."""
+    for path in (pool, _settings_of(pool)):
+        path.unlink(missing_ok=True)
 
 
 def evaluate(suite: Suite, pool: Pool, path: Path) -> Evaluation:

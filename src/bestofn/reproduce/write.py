@@ -9,17 +9,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bestofn.evaluation import Evaluation
 from bestofn.metrics import Interval
 from bestofn.report.write import write_whole
 from bestofn.reproduce.claims import Verdict, judge
 from bestofn.reproduce.figures import write_figures
+from bestofn.reproduce.learned import write_learned
 from bestofn.reproduce.results import OWN, Results, Temperature
-from bestofn.reproduce.statement import described, statement
+from bestofn.reproduce.statement import described, paper_said, statement
 from bestofn.reproduce.store import Run, Store
 from bestofn.reproduce.suite import BASE, Suite
 
@@ -48,6 +51,8 @@ def write_results(suite: Suite, store: Store, out: Path, work: Path, command: st
     write_csv(out / "choices.csv", choice_rows(results))
     write_csv(out / "measured.csv", measured_rows(results))
     figures = write_figures(results, out / "figures")
+    if (picture := write_learned(results, out / "figures", work)) is not None:
+        figures.append(picture)
     write_whole(out / "README.md", statement(results, verdicts, figures, out, command).encode(), "statement")
     return verdicts
 
@@ -104,11 +109,11 @@ def choice_rows(results: Results) -> list[dict[str, Any]]:
                 })  # fmt: skip
         for metric in results.suite.own_metrics():
             for t in results.suite.measuring.temperatures:
-                values = results.values(arm, metric, "validation", t)
-                if values is not None:
+                chooser = results.by_seed(arm, "validation", t).get(0)
+                if chooser is not None:
                     rows.append({
                         "arm": arm, "choice": "temperature", "value": t, "by": metric,
-                        "validation": 100 * float(values[0].mean()), "step": "",
+                        "validation": 100 * float(chooser.values[metric].mean()), "step": "",
                         "is_chosen": t == results.own_temperature(arm, metric),
                     })  # fmt: skip
     return rows
@@ -121,7 +126,8 @@ def measured_rows(results: Results) -> list[dict[str, Any]]:
         for data in ("validation", "test", "harder"):
             for t in results.suite.measuring.temperatures:
                 for seed, evaluation in results.by_seed(arm, data, t).items():
-                    for metric, mean in evaluation.means().items():
+                    shown = {name: v for name, v in evaluation.values.items() if not np.isnan(v).all()}
+                    for metric, mean in Evaluation(problem_ids=evaluation.problem_ids, values=shown).means().items():
                         if metric != "level":
                             rows.append({
                                 "arm": arm, "seed": seed, "data": data, "temperature": t, "metric": metric,
@@ -161,11 +167,10 @@ def print_statement(verdicts: Iterable[Verdict], out: Path) -> None:
     for heading in ("paper", "measured", "at T = 1", "holds"):
         table.add_column(heading, justify="right", overflow="fold")
     for verdict in verdicts:
-        paper = "" if verdict.claim.paper is None else f"{verdict.claim.paper:+g}"
         state = {True: Text("yes", style="green"), False: Text("no", style="red"), None: Text("not measured yet")}
         table.add_row(
-            Text(verdict.claim.claim), paper, described(verdict, verdict.own), described(verdict, verdict.at_1),
-            state[verdict.holds],
+            Text(verdict.claim.claim), paper_said(verdict), described(verdict, verdict.own),
+            described(verdict, verdict.at_1), state[verdict.holds],
         )  # fmt: skip
     console.print(table)
     print(f"{out}/README.md has all of it, with pictures; the numbers are beside it as CSV.")

@@ -8,6 +8,10 @@ does not matter. Several functions fit most prompts, so a model does well to spr
 
 Difficulty is the surprise of the reference, −log₂ of the probability with which the grammar draws it: under 12 bits
 is level 1, 18 and more is level 5, about a fifth of the problems each.
+
+``hard=True`` is another distribution, to see whether what was learned on the usual problems carries over: three
+operations, level 5 alone, and no behaviour of the usual problems of the same seed. Prompts look the same. Held out they
+are from training on the usual problems, not from the demonstrations to the shipped model.
 """
 
 from __future__ import annotations
@@ -15,19 +19,21 @@ from __future__ import annotations
 import ast
 import functools
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from random import Random
 from typing import Any
 
 from bestofn.errors import BestofnError
-from bestofn.grading.sandbox import Outcome, check_programs, sandbox_name
 from bestofn.grading.sandbox import Program as SandboxProgram
+from bestofn.grading.sandbox import check_programs, sandbox_name
 from bestofn.grading.verdict import Grade, Verdict
 from bestofn.tasks.base import Problem
+from bestofn.tasks.options import require_flag
 from bestofn.tasks.programs_grammar import (
     DEMONSTRATION,
+    HARD,
     INPUTS,
     TASK,
     Behaviour,
@@ -40,12 +46,13 @@ from bestofn.tasks.programs_grammar import (
     draw_input,
     draw_program,
 )
+from bestofn.tasks.programs_outcomes import MEMORY, Remembered, key_prefix
 from bestofn.tasks.rows import nearest
 
 SPLIT_SIZES = {"test": 300, "validation": 300, "train": 1600}
 """Problems a split."""
 
-LEVEL_THRESHOLDS = (12.0, 14.0, 15.0, 18.0)
+LEVEL_THRESHOLDS = (12.0, 13.7, 15.2, 18.0)
 """Bits that levels 2 to 5 need at least."""
 MAX_PROMPT_LENGTH = 100
 """Characters of a prompt without its hint, which keeps it under 80 tokens of the shipped model."""
@@ -66,6 +73,9 @@ class Programs:
 
     Args:
         seed: draws the problems. The shipped model has not seen the test and validation behaviours of seed 0.
+        hard: other, harder problems instead, in as many splits of the same sizes: three operations, level 5 only, and
+            none of the usual behaviours of the seed. For testing what was trained on the usual ones; the shipped model
+            may have seen them.
 
     Example:
         >>> task = Programs()
@@ -74,13 +84,14 @@ class Programs:
         ['passed', 'failed', 'failed']
     """
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: int = 0, hard: bool = False) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise BestofnError(f"programs: seed must be a whole number of at least 0, not {seed!r}")
         self.name = "programs"
         self.stop: tuple[str, ...] = ()
         self.splits: tuple[str, ...] = ("train", "validation", "test")
         self._seed = seed
+        self._is_hard = require_flag("programs", "hard", hard)
 
     @property
     def isolation(self) -> str:
@@ -95,22 +106,23 @@ class Programs:
         if split not in self.splits:
             known = ", ".join(self.splits)
             raise BestofnError(f"task programs has no split {split!r}{nearest(split, self.splits)}; it has {known}")
-        return list(_all_problems(self._seed)[split])
+        return list(_all_problems(self._seed, self._is_hard)[split])
 
     def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
         """Reward 1 for an expression with the right value on every input, shown or hidden, else 0.
 
-        Completions that are the same expression are run once, all of them in the sandbox and nowhere else.
+        Programs run in the sandbox and nowhere else. The same expression runs once, in whatever problem it comes again
+        (:mod:`bestofn.tasks.programs_outcomes`).
 
         Raises:
             BestofnError: no sandbox holds on this machine.
         """
         forms = [normal_form(completion) for completion in completions]
         texts = {form: text.strip() for form, text in zip(forms, completions, strict=True) if form is not None}
-        check = functools.partial(assert_outputs, problem.row["inputs"], problem.row["outputs"])
-        jobs = [_job(text, check) for text in texts.values()]
-        outcomes = dict(zip(texts, check_programs(jobs), strict=True)) if jobs else {}  # no job, no sandbox
-        return [_NO_EXPRESSION if form is None else _grade(form, outcomes[form]) for form in forms]
+        if not texts:  # no program, no sandbox
+            return [_NO_EXPRESSION] * len(forms)
+        grades = _grade_all(problem, texts)
+        return [_NO_EXPRESSION if form is None else grades[form] for form in forms]
 
     def demonstration(self, problem: Problem) -> str:
         """The expression that the problem was drawn from."""
@@ -134,31 +146,32 @@ def normal_form(completion: str) -> str | None:
         return None
 
 
-def assert_outputs(
-    inputs: Sequence[Sequence[int]], outputs: Sequence[Value], candidate: Callable[[list[list[int]]], object]
-) -> None:
-    """The check that the sandbox's trusted side runs: one call for all inputs, then a comparison that knows types.
+def collect_outputs(inputs: Sequence[Sequence[int]], candidate: Callable[[list[list[int]]], object]) -> str:
+    """What the sandbox's trusted side runs: one call for all inputs. Returns the outputs, separated by semicolons.
 
     Raises:
-        AssertionError: an output is not the right one, or not of its type.
+        AssertionError: it gave no list of as many outputs.
     """
     found = candidate([list(given) for given in inputs])
     assert type(found) is list, "no list of outputs"
-    assert len(found) == len(outputs), "not one output an input"
-    for given, wanted, got in zip(inputs, outputs, found, strict=True):
-        assert is_same(wanted, got), f"wrong for {written(given)}"
+    assert len(found) == len(inputs), "not one output an input"
+    return ";".join(map(canonical, found))
 
 
-def is_same(wanted: Value, got: object) -> bool:
-    """Equal, and of the same type all the way down.
+def canonical(value: object) -> str:
+    """An output as text, the same for two outputs if they are equal and of the same type all the way down.
+
+    What is neither an integer nor a list is a question mark: nothing that a problem wants.
 
     Example:
-        >>> is_same(1, 1), is_same(1, True), is_same([1], [1.0]), is_same([1], (1,))
-        (True, False, False, False)
+        >>> canonical([3, [1, 0]]), canonical(True), canonical([1, 2.0])
+        ('[3,[1,0]]', '?', '[1,?]')
     """
-    if isinstance(wanted, list):
-        return type(got) is list and len(got) == len(wanted) and all(map(is_same, wanted, got))
-    return type(got) is int and got == wanted
+    if type(value) is list:
+        return f"[{','.join(map(canonical, value))}]"
+    if type(value) is not int:
+        return "?"
+    return str(value) if value.bit_length() < 1000 else hex(value)  # Python writes 4,300 decimal digits at most
 
 
 def demonstrations(
@@ -189,12 +202,13 @@ def demonstrations(
 
 @lru_cache(maxsize=4)
 def held_out_behaviours(seed: int = 0) -> frozenset[Behaviour]:
-    """What the validation and test problems of a seed do."""
+    """What the usual validation and test problems of a seed do; not the hard ones."""
     splits = _all_problems(seed)
-    return frozenset(
-        tuple(tuple(output) if isinstance(output, list) else output for output in problem.row["outputs"])
-        for problem in splits["validation"] + splits["test"]
-    )
+    return frozenset(map(_behaviour, splits["validation"] + splits["test"]))
+
+
+def _behaviour(problem: Problem) -> Behaviour:
+    return tuple(tuple(output) if isinstance(output, list) else output for output in problem.row["outputs"])
 
 
 def format_prompt(hint: str, examples: Sequence[tuple[Sequence[int], int | Sequence[int]]]) -> str:
@@ -235,19 +249,35 @@ def _is_telling(examples: Sequence[tuple[Sequence[int], int | Sequence[int]]]) -
 
 
 @lru_cache(maxsize=4)
-def _all_problems(seed: int) -> dict[str, tuple[Problem, ...]]:
+def _all_problems(seed: int, is_hard: bool = False) -> dict[str, tuple[Problem, ...]]:
     """Draw distinct behaviours, each with the least surprising of the programs drawn for it; shuffle and split them."""
-    rng = Random(f"programs {seed}")  # seeding by a string is the same in every Python since 3.2
+    # Seeding by a string is the same in every Python since 3.2.
+    rng = Random(f"programs hard {seed}" if is_hard else f"programs {seed}")
+    problems = _draw_problems(rng, usual=_all_problems(seed) if is_hard else None)
+    for last in range(len(problems) - 1, 0, -1):  # behaviours that are drawn often come first: spread them evenly
+        other = draw_index(rng, last + 1)
+        problems[last], problems[other] = problems[other], problems[last]
+    splits: dict[str, tuple[Problem, ...]] = {}
+    for split, size in SPLIT_SIZES.items():
+        splits[split], problems = tuple(problems[:size]), problems[size:]
+    return splits
+
+
+def _draw_problems(rng: Random, *, usual: Mapping[str, Sequence[Problem]] | None) -> list[Problem]:
+    """As many as all splits have: usual ones, or, given those, hard ones."""
+    weights = TASK if usual is None else HARD
+    least_bits = 0.0 if usual is None else LEVEL_THRESHOLDS[-1]
+    excluded = frozenset(_behaviour(problem) for split in (usual or {}).values() for problem in split)
     programs: dict[Behaviour, Program] = {}
     shown: dict[Behaviour, list[int]] = {}
     known: set[str] = set()
     while len(programs) < sum(SPLIT_SIZES.values()):
-        program = draw_program(rng, TASK)
-        if len(program.text) > MAX_REFERENCE_LENGTH or program.text in known:
+        program = draw_program(rng, weights)
+        if len(program.text) > MAX_REFERENCE_LENGTH or program.text in known or program.bits < least_bits:
             continue
         known.add(program.text)
         found = behaviour_of(program.text)
-        if found is None:
+        if found is None or found in excluded:
             continue
         if found not in programs:
             picks = _pick_shown(rng, found)
@@ -257,14 +287,7 @@ def _all_problems(seed: int) -> dict[str, tuple[Problem, ...]]:
         elif program.bits >= programs[found].bits:
             continue
         programs[found] = program
-    problems = [_problem(found, program, shown[found]) for found, program in programs.items()]
-    for last in range(len(problems) - 1, 0, -1):  # behaviours that are drawn often come first: spread them evenly
-        other = draw_index(rng, last + 1)
-        problems[last], problems[other] = problems[other], problems[last]
-    splits: dict[str, tuple[Problem, ...]] = {}
-    for split, size in SPLIT_SIZES.items():
-        splits[split], problems = tuple(problems[:size]), problems[size:]
-    return splits
+    return [_problem(found, program, shown[found]) for found, program in programs.items()]
 
 
 def _pick_shown(rng: Random, found: Behaviour) -> list[int] | None:
@@ -288,6 +311,42 @@ def _problem(found: Behaviour, program: Program, shown: list[int]) -> Problem:
     )
 
 
+def _grade_all(problem: Problem, texts: Mapping[str, str]) -> dict[str, Grade]:
+    """Grade programs, given by normal form: those that are not remembered run."""
+    inputs, isolation = problem.row["inputs"], sandbox_name()
+    prefix = key_prefix(_SOURCE, TIMEOUT_S, MEMORY_MB, isolation, [list(given) for given in inputs])
+    known = MEMORY.find(prefix, texts, isolation=isolation)
+    grades = {form: _compare(problem, form, remembered) for form, remembered in known.items()}
+    fresh = [form for form in texts if form not in known]
+    if not fresh:
+        return grades
+    check = functools.partial(collect_outputs, inputs)
+    outcomes = dict(zip(fresh, check_programs([_job(texts[form], check) for form in fresh]), strict=True))
+    MEMORY.add(prefix, outcomes, isolation=isolation)
+    for form, outcome in outcomes.items():
+        if outcome.verdict is Verdict.GRADER_ERROR:
+            grades[form] = Grade(reward=float("nan"), verdict=Verdict.GRADER_ERROR, reason=outcome.reason)
+        elif outcome.passed:  # which says so far that it gave outputs
+            grades[form] = _compare(problem, form, Remembered(answer=outcome.answer, reason=""))
+        else:
+            grades[form] = Grade(reward=0.0, verdict=outcome.verdict, answer=form, reason=outcome.reason)
+    return grades
+
+
+def _compare(problem: Problem, form: str, remembered: Remembered) -> Grade:
+    """The grade of a program whose outputs, or whose failure, are known."""
+    reason = remembered.reason
+    if not reason:
+        outputs = remembered.answer.split(";")
+        for given, wanted, got in zip(problem.row["inputs"], problem.row["outputs"], outputs, strict=True):
+            if canonical(wanted) != got:
+                reason = f"an assertion failed: wrong for {written(given)}"
+                break
+    if reason:
+        return Grade(reward=0.0, verdict=Verdict.FAILED, answer=form, reason=reason)
+    return Grade(reward=1.0, verdict=Verdict.PASSED, answer=form)
+
+
 def _job(text: str, check: Callable[..., Any]) -> SandboxProgram:
     return SandboxProgram(
         source=_SOURCE.format(expression=text),
@@ -299,9 +358,3 @@ def _job(text: str, check: Callable[..., Any]) -> SandboxProgram:
 
 
 _NO_EXPRESSION = Grade(reward=0.0, verdict=Verdict.FAILED, reason="not a Python expression")
-
-
-def _grade(form: str, outcome: Outcome) -> Grade:
-    if outcome.verdict is Verdict.GRADER_ERROR:
-        return Grade(reward=float("nan"), verdict=Verdict.GRADER_ERROR, reason=outcome.reason)
-    return Grade(reward=float(outcome.passed), verdict=outcome.verdict, answer=form, reason=outcome.reason)

@@ -1,9 +1,9 @@
 """A grammar of one-line Python functions of five digits, drawn at random, and what such a function does.
 
 A program is an expression in ``x``, such as ``sorted(x)[::-1]`` or ``sum([v for v in x if v>3])-x[0]``. It is grown
-from a number of operations and from weights; two sets of weights ship, one for the task and one for demonstrations. Its
-hint names the kinds of its operations, such as ``keep measure measure combine``. Programs with the same outputs on the
-inputs ``INPUTS`` have one and the same *behaviour*.
+from a number of operations and from weights: one set for the task, one for its hard problems, one for demonstrations.
+Its hint names the kinds of its operations, such as ``keep measure measure combine``. Programs with the same outputs on
+the inputs ``INPUTS`` have one and the same *behaviour*.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeAlias
 
@@ -50,22 +50,25 @@ TASK = Weights(
     kinds={"list": 2, "int": 1},
     lists={"sort": 3, "reverse": 3, "slice": 4, "set": 2, "map": 5, "filter": 3, "both": 2, "pairs": 3, "join": 3},
     ints={"aggregate": 6, "constant": 1, "two": 1},
-    elements={"v+C": 1, "v-C": 1, "C-v": 1, "v*C": 1, "v*v": 1, "v%C": 1, "max(v,C)": 1, "min(v,C)": 1, "v+A": 1,
+    elements={"v+C": 2, "v-C": 2, "C-v": 2, "v*C": 2, "v*v": 2, "v%C": 2, "max(v,C)": 2, "min(v,C)": 2, "v+A": 1,
               "A-v": 1, "v-A": 1},
-    conditions={"v>C": 1, "v<C": 1, "v%2": 1, "v%2<1": 1, "v>A": 1, "v<A": 1, "v!=A": 1},
+    conditions={"v>C": 2, "v<C": 2, "v%2": 2, "v%2<1": 2, "v>A": 1, "v<A": 1, "v!=A": 1},
 )  # fmt: skip
 """The task's problems."""
+
+HARD = replace(TASK, operations={3: 1})
+"""Problems of another distribution."""
 
 DEMONSTRATION = Weights(
     operations={1: 3, 2: 10, 3: 2},
     kinds={"list": 2, "int": 1},
     lists={"sort": 3, "reverse": 3, "slice": 4, "set": 2, "map": 6, "filter": 3, "both": 1, "pairs": 2, "join": 2},
     ints={"aggregate": 6, "constant": 2, "two": 1},
-    elements={"v+C": 4, "v-C": 4, "C-v": 2, "v*C": 4, "v*v": 2, "v%C": 2, "max(v,C)": 2, "min(v,C)": 2, "v+A": 1,
-              "A-v": 1, "v-A": 1},
-    conditions={"v>C": 4, "v<C": 4, "v%2": 2, "v%2<1": 2, "v>A": 1, "v<A": 1, "v!=A": 1},
+    elements={"v+C": 8, "v-C": 3, "C-v": 2, "v*C": 6, "v*v": 2, "v%C": 3, "max(v,C)": 4, "min(v,C)": 2, "v+A": 1,
+              "A-v": 0.5, "v-A": 0.5},
+    conditions={"v>C": 8, "v<C": 3, "v%2": 3, "v%2<1": 2, "v>A": 1, "v<A": 0.5, "v!=A": 0.5},
 )  # fmt: skip
-"""Demonstrations for the base model: more arithmetic with digits, less with numbers that depend on ``x``."""
+"""Demonstrations for the base model: more sums and products with digits, less with numbers that depend on ``x``."""
 
 
 def _evenly(*options: str) -> dict[str, float]:
@@ -82,11 +85,13 @@ _PARTNERS = _evenly("x[1:]", "x[::-1]", "sorted(x)", "x[2:]")
 _JOINS = _evenly("L+K", "L+[I]", "[I]+L", "L*2")
 
 
-HINTS = {
-    "sort": "sort", "reverse": "reverse", "slice": "cut", "set": "unique", "map": "change", "filter": "keep",
-    "both": "keep change",
+HINTS = {"sort": "sort", "reverse": "reverse", "slice": "cut", "set": "unique"}
+"""What the prompt calls an operation that yields a list, where the operation alone says it."""
+CHANGES = {
+    "v+C": "add", "v-C": "add", "v+A": "add", "v-A": "add", "C-v": "from", "A-v": "from", "v*C": "times",
+    "v*v": "times", "v%C": "rest", "max(v,C)": "limit", "min(v,C)": "limit", "+C": "add", "-C": "add", "*C": "times",
 }  # fmt: skip
-"""What the prompt calls an operation that yields a list."""
+"""What it calls a change of every element, or of a number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,6 +156,8 @@ class _Draw:
             pair, partner = self.choose(_PAIRS), self.choose(_PARTNERS)
             return f"[{pair} for a,b in zip(x,{partner})]"
         inner = self.list_text(operations - (2 if way == "both" else 1))
+        if way in ("map", "filter", "both"):
+            return self.comprehension(way, inner)
         self.hints.append(HINTS[way])
         if way == "sort":
             return f"sorted({inner})"
@@ -158,10 +165,16 @@ class _Draw:
             return f"sorted(set({inner}))"
         if way == "reverse":
             return f"{inner}[::-1]"
-        if way == "slice":
-            return inner + self.choose(_SLICES)
+        return inner + self.choose(_SLICES)
+
+    def comprehension(self, way: str, inner: str) -> str:
+        """A list of what elements become, of those that are kept, or both."""
+        condition = ""
+        if way != "map":
+            self.hints.append("keep")
         element = "v" if way == "filter" else self.element()
-        condition = "" if way == "map" else f" if {self.filled(self.choose(self.weights.conditions), 3, 6)}"
+        if way != "map":
+            condition = f" if {self.filled(self.choose(self.weights.conditions), 3, 6)}"
         return f"[{element} for v in {inner}{condition}]"
 
     def joined(self, operations: int) -> str:
@@ -185,9 +198,9 @@ class _Draw:
             self.hints.append("combine")
             return f"{left}{sign}{right}"
         if way == "constant":
-            text = self.aggregate(operations - 1) + self.filled(self.choose(_WITH_DIGIT), 2, 5)
-            self.hints.append("change")
-            return text
+            number, way = self.aggregate(operations - 1), self.choose(_WITH_DIGIT)
+            self.hints.append(CHANGES[way])
+            return number + self.filled(way, 2, 5)
         return self.aggregate(operations)
 
     def aggregate(self, operations: int) -> str:
@@ -198,6 +211,7 @@ class _Draw:
 
     def element(self) -> str:
         way = self.choose(self.weights.elements)
+        self.hints.append(CHANGES[way])
         return self.filled(way, 2 if way in ("v*C", "v%C") else 1, 3 if way == "v*C" else 4)
 
     def filled(self, template: str, low: int, high: int) -> str:

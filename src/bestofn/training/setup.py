@@ -243,7 +243,10 @@ def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-        for leftover in folder.glob(".tmp-*"):  # of a process that was killed; the lock says it is no other's
+        for leftover in (
+            *folder.glob(".tmp-*"),
+            *folder.glob("best/.tmp-*"),
+        ):  # of a process that was killed; the lock says it is no other's
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         if not any((folder / "checkpoints").glob("step_*")):
             write_atomically(folder / "recipe.yaml", recipe.to_yaml())

@@ -155,7 +155,13 @@ def _serve(checker: Checker, message: bytes, results: BinaryIO) -> None:
     judgement, seconds = checker.check(job, lambda event: _tell(results, {"event": event}))
     _tell(
         results,
-        {"event": "judged", "verdict": judgement.verdict.value, "reason": judgement.reason, "seconds": seconds},
+        {
+            "event": "judged",
+            "verdict": judgement.verdict.value,
+            "reason": judgement.reason,
+            "answer": judgement.answer,
+            "seconds": seconds,
+        },
     )
 
 

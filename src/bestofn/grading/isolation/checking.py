@@ -42,7 +42,8 @@ class Program:
     """The function that the program must define; ``check`` gets a stand-in for it."""
     check: str | Check
     """The test: source that defines ``check(candidate)``, or source that asserts by the entry point's name, or a
-    function of a module that can be imported (or a ``functools.partial`` of one). It fails by ``AssertionError``."""
+    function of a module that can be imported (or a ``functools.partial`` of one). It fails by ``AssertionError``; text
+    that a function returns becomes the outcome's ``answer``."""
     other_names: tuple[str, ...] = ()
     """More that the program must define, because a test in source form uses it, such as a class ``Node``. Only then may
     its values be objects of its own; else a test can call them or go through them once, and no more."""
@@ -105,6 +106,8 @@ class Judgement:
     """Of the program, or a grader error."""
     reason: str
     """One phrase for people; empty if it passed."""
+    answer: str = ""
+    """What a check that is a function returned, if that was text and the program passed."""
 
 
 def prepare(program: Program) -> Judgement | Callable[[dict[str, Any]], object]:
@@ -159,7 +162,7 @@ def judge(session: Session, program: Program, run: Callable[[dict[str, Any]], ob
     session.allows_objects = bool(program.other_names)
     try:
         stand_ins = _load(session, program)
-        run(stand_ins)
+        answer = run(stand_ins)
     except Faults as fault:
         return Judgement(verdict=fault.verdict, reason=fault.reason)
     except BaseException as error:
@@ -168,7 +171,8 @@ def judge(session: Session, program: Program, run: Callable[[dict[str, Any]], ob
         return Judgement(verdict=session.fault.verdict, reason=session.fault.reason)
     if time.monotonic() > session.deadline:
         return Judgement(verdict=Verdict.TIMEOUT, reason="the test ran out of time")
-    return Judgement(verdict=Verdict.PASSED, reason="")
+    is_answer = callable(program.check) and type(answer) is str  # of a test in source form it may be the program's text
+    return Judgement(verdict=Verdict.PASSED, reason="", answer=str(answer) if is_answer else "")
 
 
 def _load(session: Session, program: Program) -> dict[str, Any]:

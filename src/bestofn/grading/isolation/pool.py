@@ -47,6 +47,8 @@ class Outcome:
     """How it ended; a grader error says nothing of the program."""
     isolation: str
     """What it ran in: bubblewrap, landlock or unsafe."""
+    answer: str = ""
+    """What a check that is a function returned, if that was text and the program passed."""
 
 
 class CheckerGone(RuntimeError):
@@ -284,11 +286,16 @@ class Pool:
                 raise
         if event["event"] == "unusable":
             return self._outcome(Verdict.GRADER_ERROR, event["reason"], 0.0)
-        return self._outcome(Verdict(event["verdict"]), event["reason"], event["seconds"])
+        return self._outcome(Verdict(event["verdict"]), event["reason"], event["seconds"], event["answer"])
 
-    def _outcome(self, verdict: Verdict, reason: str, seconds: float) -> Outcome:
+    def _outcome(self, verdict: Verdict, reason: str, seconds: float, answer: str = "") -> Outcome:
         return Outcome(
-            passed=verdict is Verdict.PASSED, reason=reason, seconds=seconds, verdict=verdict, isolation=self.name
+            passed=verdict is Verdict.PASSED,
+            reason=reason,
+            seconds=seconds,
+            verdict=verdict,
+            isolation=self.name,
+            answer=answer,
         )
 
     def _take(self) -> CheckerProcess:

@@ -1,0 +1,352 @@
+"""Programs that are not run again: the verdicts are those of running each for each problem; the file stays whole."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+import bestofn.tasks.programs as programs
+from bestofn.errors import BestofnError
+from bestofn.grading.sandbox import Outcome, Program, check_programs, sandbox_name
+from bestofn.grading.verdict import Grade, Verdict
+from bestofn.models import load_model
+from bestofn.sampling.samples import SamplingOptions
+from bestofn.sampling.transformers import TransformersSampler
+from bestofn.tasks.base import Problem
+from bestofn.tasks.programs import Programs, normal_form
+from bestofn.tasks.programs_outcomes import FILE_VARIABLE, MEMORY, OutcomeMemory, Remembered, is_repeatable, key_prefix
+
+TEST = """
+def is_same(wanted, got):
+    if isinstance(wanted, list):
+        return type(got) is list and len(got) == len(wanted) and all(map(is_same, wanted, got))
+    return type(got) is int and got == wanted
+
+def check(candidate):
+    found = candidate([list(given) for given in {inputs!r}])
+    wanted = {outputs!r}
+    assert type(found) is list and len(found) == len(wanted)
+    assert all(map(is_same, wanted, found))
+"""
+"""The whole comparison by the sandbox's trusted side, problem by problem: another implementation."""
+
+ODD = (
+    # change their input, or keep something between calls
+    "x.append(x[0])", "x.sort() or x", "x.reverse() or x", "[x.pop(), x.pop()]", "(x.clear(), 1)[1]",
+    "x.insert(0,1) or x", "[x.pop(0) for v in list(x)]",
+    "globals().setdefault('n',[]).append(1) or len(globals()['n'])",
+    "globals().setdefault('n',[]).append(x[0]) or globals()['n'][0]", "(lambda a=[]: a.append(1) or len(a))()",
+    "setattr(f,'n',getattr(f,'n',0)+1) or f.n", "f.__dict__.setdefault('seen',[]).append(x) or f.seen[0]",
+    # types, sizes, no plain data
+    "True", "1.0", "x[0]*1.0", "tuple(x)", "set(x)", "None", "'1'", "b'1'", "[v==1 for v in x]", "[[v] for v in x]",
+    "[[]]", "(v for v in x)", "map(int,x)", "iter(x)", "len", "lambda:1", "object()", "10**400", "10**5000",
+    "-10**5000", "1<<3000", "x*10**9", "x*10**5", "[0]*300000", "range(3)", "{}", "{1:2}", "1j", "float('nan')",
+    "[x,x]", "x.append(x) or x", "...",
+    # raise, exit, end the process, run on
+    "1/0", "x[9]", "x.foo", "undefined", "f(x)", "(lambda f:f(f))(lambda f:f(f))", "exit()",
+    "__import__('sys').exit(0)", "__import__('os')._exit(0)", "__import__('os').abort()", "10**10**10", "(yield)",
+    "await x", "(yield x)", "int('x')",
+    # try to cheat
+    "globals().update(outputs=lambda i:0)", "globals().update(outputs=lambda i:[0]*len(i))",
+    "globals().__setitem__('f',lambda x:1) or 0", "type('L',(list,),{'__eq__':lambda s,o:True})(x)",
+    "type('I',(int,),{'__eq__':lambda s,o:True})(1)", "type('L',(list,),{'__iter__':lambda s:iter([])})(x)",
+    "__import__('sys')._getframe(2).f_locals", "__import__('sys')._getframe(1).f_locals['inputs']",
+    "__import__('os').write(4,b'0'*8) or 0", "__import__('builtins').__dict__.update(list=set) or x",
+    "open('y','w') and 1", "';'.join(map(str,x))", "'?'", "['?']", "str(x)", "f'{x}'",
+    "__import__('sys').modules['solution']", "x.append(9) or len(x)-1", "sum(x)", "sorted(x)", "sorted(set(x))",
+    "[v for v in x if v>3]", "x[::-1]", "len(x)", "x",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(FILE_VARIABLE, raising=False)
+    MEMORY.forget()
+    yield
+    MEMORY.forget()
+
+
+@cache
+def sampled() -> list[tuple[Problem, list[str]]]:
+    """What the shipped model writes for some problems."""
+    problems = Programs().problems("validation")[:24]
+    model, tokenizer = load_model("programs-tiny")
+    options = SamplingOptions(num_samples=40, max_new_tokens=32, temperature=1.2)
+    keys = [(0, problem.id) for problem in problems]
+    samples = TransformersSampler(model, tokenizer).sample([problem.prompt for problem in problems], options, keys)
+    return list(zip(problems, samples.texts, strict=True))
+
+
+def verdicts_one_by_one(problem: Problem, forms: Sequence[str], texts: Sequence[str]) -> dict[str, Verdict]:
+    test = TEST.format(inputs=problem.row["inputs"], outputs=problem.row["outputs"])
+    jobs = [
+        Program(
+            source=programs._SOURCE.format(expression=text.strip()),
+            entry_point="outputs",
+            check=test,
+            timeout_s=programs.TIMEOUT_S,
+            memory_mb=programs.MEMORY_MB,
+        )
+        for text in texts
+    ]
+    return {form: outcome.verdict for form, outcome in zip(forms, check_programs(jobs), strict=True)}
+
+
+def assert_same_verdicts(problem: Problem, completions: Sequence[str]) -> int:
+    """Against each program run for this problem; returns how many there were."""
+    by_form = {form: text for text in completions if (form := normal_form(text)) is not None}
+    expected = verdicts_one_by_one(problem, list(by_form), list(by_form.values()))
+    grades = Programs().grade(problem, completions)
+    found = {grade.answer: grade.verdict for grade in grades if grade.answer is not None}
+    assert found == expected
+    return len(expected)
+
+
+def custom(outputs: Sequence[object]) -> Problem:
+    return Problem(id="x", prompt="", reference="", row={"inputs": ((3, 1, 2), (5, 0, 4)), "outputs": outputs})
+
+
+# ---- verdicts ----
+
+
+def test_what_the_model_writes_gets_the_verdict_that_it_gets_when_run_for_each_problem() -> None:
+    num_compared = sum(assert_same_verdicts(problem, texts) for problem, texts in sampled())
+    assert num_compared >= 400, "distinct completions"
+    problem, texts = sampled()[0]
+    others = [text for _, other in sampled()[1:12] for text in other]
+    assert assert_same_verdicts(problem, [*texts, *others, problem.reference]) > 200, "all of these are remembered"
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [[1, 2, 3], [0, 4, 5]], [1, 1], [3, 3], [6, 9], [1, 2], [[1, 2, 3, 3], [0, 4, 5, 5]], [[2, 1, 3], [4, 0, 5]],
+        [[[3], [1], [2]], [[5], [0], [4]]], [1 << 3000, 1 << 3000], [[3, 1, 2], [5, 0, 4]],
+    ],
+)  # fmt: skip
+def test_odd_and_hostile_programs_get_the_verdict_that_they_get_alone(outputs: list[object]) -> None:
+    slow = {"10**10**10"} if outputs != [1, 1] else set[str]()  # takes the whole time: once is enough
+    assert assert_same_verdicts(custom(outputs), [text for text in ODD if text not in slow]) > 70
+
+
+def test_remembering_changes_no_grade() -> None:
+    """Asked twice, in another order, of another problem first: every field of a grade is the same."""
+    for problem, other in [(custom([6, 9]), custom([[1, 2, 3], [0, 4, 5]])), (custom([1, 2]), custom([3, 3]))]:
+        texts = [text for text in ODD if text != "10**10**10"]
+        MEMORY.forget()
+        alone = Programs().grade(problem, texts)
+        MEMORY.forget()
+        Programs().grade(other, texts[::-1])
+        after: list[Grade] = [Programs().grade(problem, [text])[0] for text in texts]
+        reasons = [(one, two) for one, two in zip(alone, after, strict=True) if one != two]
+        # An address, or the moment in which a process is noticed dead, may stand in a reason; nothing else differs.
+        assert [(one.verdict, one.answer) for one, _ in reasons] == [(two.verdict, two.answer) for _, two in reasons]
+        assert len(reasons) <= 3, reasons
+
+
+# ---- what is remembered ----
+
+
+def test_what_may_differ_between_runs_runs_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    real = programs.check_programs
+
+    def counted(jobs: list[Program]) -> list[Outcome]:
+        ran.extend(job.source.splitlines()[2] for job in jobs)
+        return real(jobs)
+
+    monkeypatch.setattr(programs, "check_programs", counted)
+    every_time = ["id(x)%7", "hash('a')", "__import__('random').random()", "__import__('os')._exit(0)", "str(object())",
+                  "10**10**10", "x*10**8", "open('y')", "f(x)", "'{0.append}'.format(x)"]  # fmt: skip
+    once = ["sorted(x)", "x[9]", "[v*v for v in x]", "x.pop()", "True", "max(x,key=lambda v:-v)"]
+    for problem in (custom([1, 1]), custom([2, 2])):
+        Programs().grade(problem, [*every_time, *once])
+    assert sorted(ran) == sorted([*every_time * 2, *once])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["id(x)", "hash(x[0])", "x.__class__", "x.__len__()", "f(x)", "outputs", "globals()", "'a'", "f'{x}'", "b'a'",
+     "str(x)", "[id for id in x]", "[f for f in x]+[f]", "(lambda id:1)(1)+id(x)", "y", "print(x)", "getattr(x,'pop')",
+     "repr(x)", "type(x)", "(hash:=1)", "object()", "(yield)", "__import__", "[0 for v in x if __debug__]", "vars()",
+     "open"],
+)  # fmt: skip
+def test_what_reaches_beyond_its_input_is_not_repeatable(text: str) -> None:
+    assert not is_repeatable(text)
+
+
+def test_what_the_grammar_and_the_model_write_is_repeatable() -> None:
+    texts = [problem.reference for problem in Programs().problems("train")]
+    assert all(map(is_repeatable, texts))
+    written = {form for _, completions in sampled() for text in completions if (form := normal_form(text)) is not None}
+    assert sum(map(is_repeatable, written)) > 0.95 * len(written)
+    assert is_repeatable("(lambda a,b=1:[c for c in map(lambda v:v+b,a)])(x)")
+    assert not is_repeatable("-" * 5000 + "x")
+
+
+def test_repeatable_programs_have_no_name_that_they_do_not_define() -> None:
+    """A second reading of the rule: the interpreter's own list of the global names that an expression uses."""
+    for text in ODD:
+        form = normal_form(text)
+        if form is None or not is_repeatable(form):
+            continue
+        codes = [compile(ast.parse(form, mode="eval"), "", "eval")]
+        for code in codes:
+            codes += [const for const in code.co_consts if isinstance(const, type(code))]
+            assert not any(name.startswith("_") for name in code.co_names)
+            assert not set(code.co_names) & {"f", "outputs", "globals", "open", "id", "hash", "getattr", "setattr"}
+
+
+def test_memory_is_bounded_and_keeps_what_was_used_last() -> None:
+    memory = OutcomeMemory(max_remembered=10)
+    outcome = Outcome(passed=True, reason="", seconds=0.0, verdict=Verdict.PASSED, isolation="x", answer="1;2")
+    for number in range(30):
+        memory.add("p", {f"x[{number}]": outcome}, isolation="x")
+        memory.find("p", ["x[0]"], isolation="x")
+    assert set(memory.find("p", [f"x[{number}]" for number in range(30)], isolation="x")) == {
+        "x[0]", *(f"x[{number}]" for number in range(21, 30))
+    }  # fmt: skip
+    memory.add("p", {"x": replace(outcome, answer="1" * 5000)}, isolation="x")
+    for verdict in (Verdict.TIMEOUT, Verdict.CRASHED, Verdict.GRADER_ERROR):
+        memory.add("p", {"x": replace(outcome, verdict=verdict)}, isolation="x")
+    assert not memory.find("p", ["x"], isolation="x")
+    assert not memory.find("q", ["x[0]"], isolation="x")
+
+
+def test_keys_tell_apart_what_decides() -> None:
+    assert len({key_prefix("a", 1), key_prefix("a", 2), key_prefix("b", 1), key_prefix()}) == 4
+    assert key_prefix("a", [[1]]) == key_prefix("a", [[1]])
+
+
+# ---- the file ----
+
+
+def test_the_file_serves_another_process_and_another_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "deep" / "c.sqlite"))
+    texts = ["sorted(x)", "x[9]", "10**400", "id(x)%2", "__import__('os')._exit(0)"]
+    first = Programs().grade(custom([[1, 2, 3], [0, 4, 5]]), texts)
+    script = (
+        "import bestofn.tasks.programs as p, bestofn.grading.sandbox as s, sys\n"
+        "ran = []\nreal = p.check_programs\n"
+        "p.check_programs = lambda jobs: (ran.extend(j.source.split(chr(10))[2] for j in jobs), real(jobs))[1]\n"
+        "from bestofn.tasks.base import Problem\n"
+        "problem = Problem(id='x', prompt='', reference='', row={'inputs': ((3, 1, 2), (5, 0, 4)),"
+        " 'outputs': [[1, 2, 3], [0, 4, 6]]})\n"
+        f"grades = p.Programs().grade(problem, {texts!r})\n"
+        "print([g.verdict.value for g in grades], grades[1].reason, ran, sep='|')\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+    verdicts, reason, ran = said.split("|")
+    assert ast.literal_eval(verdicts) == ["failed", "failed", "failed", "failed", "crashed"]
+    assert reason == first[1].reason
+    assert ast.literal_eval(ran) == ["id(x)%2", "__import__('os')._exit(0)"]
+    assert first[0].verdict is Verdict.PASSED
+
+
+def test_unisolated_programs_leave_the_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "c.sqlite"
+    monkeypatch.setenv(FILE_VARIABLE, str(file))
+    outcome = Outcome(passed=True, reason="", seconds=0.0, verdict=Verdict.PASSED, isolation="unsafe", answer="1")
+    memory = OutcomeMemory()
+    memory.add("p", {"x": outcome}, isolation="unsafe")
+    assert memory.find("p", ["x"], isolation="unsafe")
+    assert not file.exists()
+
+
+def test_a_file_that_cannot_be_opened_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "c.sqlite"
+    file.write_text("this is no database " * 100)
+    monkeypatch.setenv(FILE_VARIABLE, str(file))
+    with pytest.raises(BestofnError, match=f"{FILE_VARIABLE} name a file"):
+        Programs().grade(custom([1, 1]), ["1"])
+    monkeypatch.setenv(FILE_VARIABLE, str(file / "under a file"))
+    with pytest.raises(BestofnError, match="remembered programs"):
+        Programs().grade(custom([1, 1]), ["1"])
+
+
+def test_a_file_that_breaks_or_lies_later_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "c.sqlite"
+    monkeypatch.setenv(FILE_VARIABLE, str(file))
+    assert Programs().grade(custom([[1, 2, 3], [0, 4, 5]]), ["sorted(x)"])[0].reward == 1.0
+    MEMORY.forget()
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE outcomes SET answer = NULL")
+    connection.close()
+    (grade,) = Programs().grade(custom([[1, 2, 3], [0, 4, 5]]), ["sorted(x)"])
+    assert grade.reward == 1.0, "a row of no meaning is none"
+    with sqlite3.connect(file) as connection:
+        connection.execute("DROP TABLE outcomes")
+    connection.close()
+    with pytest.warns(UserWarning, match="no longer used"):
+        assert Programs().grade(custom([[1, 2, 3], [0, 4, 5]]), ["sorted(x)", "x"])[0].reward == 1.0
+
+
+WRITER = """
+import sys
+from bestofn.grading.sandbox import Outcome
+from bestofn.grading.verdict import Verdict
+from bestofn.tasks.programs_outcomes import OutcomeMemory
+memory = OutcomeMemory()
+print("ready", flush=True)
+for round in range(100_000):
+    outcomes = {}
+    for number in range(round * 7, round * 7 + 40):
+        about = dict(passed=True, reason="", seconds=0.0, verdict=Verdict.PASSED, isolation="x")
+        outcomes[f"x[{number}]"] = Outcome(**about, answer=";".join([str(number)] * 48))
+    memory.add("p", outcomes, isolation="x")
+    print(round, flush=True)
+"""
+
+
+def test_writers_at_the_same_time_that_are_killed_leave_whole_rows(tmp_path: Path) -> None:
+    file = tmp_path / "c.sqlite"
+    environment = {**os.environ, FILE_VARIABLE: str(file)}
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", WRITER], stdout=subprocess.PIPE, text=True, env=environment
+        )
+        for _ in range(3)
+    ]
+    rounds = []
+    for writer in writers:
+        assert writer.stdout is not None
+        lines = list(islice(writer.stdout, 26))
+        rounds.append(int(lines[-1]))
+    for writer in writers:
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+        assert writer.returncode == -signal.SIGKILL, "it ran until it was killed"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FILE_VARIABLE, str(file))
+        numbers = range(min(rounds) * 7 + 40)
+        found = OutcomeMemory().find("p", [f"x[{number}]" for number in numbers], isolation="x")
+    assert found == {f"x[{n}]": Remembered(answer=";".join([str(n)] * 48), reason="") for n in numbers}
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+def test_the_isolation_is_part_of_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    prefixes = []
+    real = MEMORY.find
+
+    def spied(prefix: str, forms: Sequence[str], *, isolation: str) -> dict[str, Remembered]:
+        prefixes.append((prefix, isolation))
+        return real(prefix, forms, isolation=isolation)
+
+    monkeypatch.setattr(MEMORY, "find", spied)
+    Programs().grade(custom([1, 1]), ["1"])
+    Programs().grade(Problem(id="y", prompt="", reference="", row={"inputs": ((1,),), "outputs": [1]}), ["1"])
+    assert prefixes[0][1] == sandbox_name()
+    assert prefixes[0][0] != prefixes[1][0]
