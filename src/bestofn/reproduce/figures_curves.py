@@ -68,6 +68,8 @@ def draw_curves(results: Results) -> Drawing | None:
 
 def draw_harder(results: Results) -> Drawing | None:
     """pass@N on the harder problems, and its difference to the base model."""
+    if results.suite.measuring.harder is None:
+        return None
     arms = main_arms(results.suite)
     found = {arm: curve(results, arm, "pass", "harder") for arm in arms}
     gains = {arm: gain_curve(results, arm, "pass", "harder") for arm in arms if arm != BASE}

@@ -81,18 +81,25 @@ def measure(
     quiet_libraries()
     trial = None if this.arm == BASE else store.trial(this)
     for what in (Measurement(**fields) for fields in whats):
-        done: dict[int, Evaluation] = {}  # by step: two metrics may have kept the same checkpoint
         for select in selects:
-            found = store.measured(this, select, what)
-            step = 0 if trial is None else int(trial["kept"][select]["step"])
-            if found is None:
-                with visited(Path(work)):
-                    found = done[step] if step in done else _measure_one(store, Path(work), this, select, what)
+            if store.measured(this, select, what) is None:
+                found = None if trial is None else _same_model(store, this, trial, select, what)
+                if found is None:
+                    with visited(Path(work)):
+                        found = _measure_one(store, Path(work), this, select, what)
                 path = store.measurement_path(this, select, what)
                 write_measurement(path, found, store.measuring_settings(this, what))
                 if not (this.seed == KEPT_SEED and what.data == "test" and what.temperature == 1.0):
                     _forget(pool_path(Path(work), this, select, what))
-            done[step] = found
+
+
+def _same_model(store: Store, run: Run, trial: dict[str, Any], select: str, what: Measurement) -> Evaluation | None:
+    """The measurement of the same weights: another metric's checkpoint of that step, or the base model at step 0."""
+    step = trial["kept"][select]["step"]
+    others = [(run, other) for other, kept in trial["kept"].items() if other != select and kept["step"] == step]
+    others += [(Run(arm=BASE), BASE_SELECT)] if step == 0 else []
+    found = (store.measured(other_run, other, what) for other_run, other in others)
+    return next((evaluation for evaluation in found if evaluation is not None), None)
 
 
 def train_and_measure(

@@ -226,7 +226,7 @@ def draw_program(rng: Random, weights: Weights) -> Program:
 
     Example:
         >>> draw_program(Random("c"), TASK).text
-        'sorted([max(v,4) for v in x])'
+        'sorted([v%4 for v in x])'
     """
     draw = _Draw(rng, weights)
     text = draw.program()
