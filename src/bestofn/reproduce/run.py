@@ -153,7 +153,8 @@ class Runner:
         """How many trainings of the suite are done; all arms have the same number of runs, whatever is chosen."""
         trained = [arm for arm in self.suite.trained() if arm in {self.suite.runs_of(name) for name in self.arms}]
         total = sum(len(self.suite.rates(arm)) + self.suite.num_seeds(arm) - 1 for arm in trained)
-        done = len(list(self.store.folder.glob("*/trial.json")))
+        folders = (path.parent.name.rpartition("-lr")[0] for path in self.store.folder.glob("*/trial.json"))
+        done = sum(arm in trained for arm in folders)
         return f"{min(done, total)} of {total} trainings done"
 
     def state(self, name: str) -> str:
