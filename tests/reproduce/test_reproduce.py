@@ -242,7 +242,10 @@ def test_pieces_are_what_the_pools_say(undisturbed: Place) -> None:
         assert len(rewards) == 12
         for k in KS:
             assert columns[f"pass@{k}"] == pytest.approx([pass_at_k(row, k) for row in rewards.values()], abs=1e-6)
-    assert len({path.read_bytes() for path in pools}) >= 2, "models differ"
+    assert len({path.read_bytes() for path in pools}) == len(pools), "models differ"
+    folders = (undisturbed.out / "pieces" / name for name in ("base/model", "bon_rl-lr0.0003-seed1/pass@4"))
+    base, trained = (pq.read_table(folder / "test-T1.parquet").to_pydict()["pass@1"] for folder in folders)
+    assert base != trained, "its best checkpoint is a later one"
 
 
 def test_all_arms_had_as_many_generations(undisturbed: Place) -> None:
