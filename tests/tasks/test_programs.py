@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import bestofn.tasks.programs as programs
+import bestofn.tasks.programs_running as programs_running
 from bestofn.errors import BestofnError
 from bestofn.grading.verdict import Verdict
 from bestofn.tasks.base import Problem, Task
@@ -368,8 +369,8 @@ def test_white_space_and_parentheses_do_not_matter_and_equal_programs_run_once(m
         batches.append(len(jobs))
         return real(jobs)
 
-    real = programs.check_programs
-    monkeypatch.setattr(programs, "check_programs", counted)
+    real = programs_running.check_programs
+    monkeypatch.setattr(programs_running, "check_programs", counted)
     MEMORY.forget()
     problem = custom([[1, 2, 3], [0, 4, 5]])
     spellings = ["sorted(x)", " sorted( x )\n", "(sorted(x))", "sorted(x) # up", "sorted(x"]

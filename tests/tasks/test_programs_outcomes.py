@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-import bestofn.tasks.programs as programs
+import bestofn.tasks.programs_running as programs_running
 from bestofn.errors import BestofnError
 from bestofn.grading.sandbox import Outcome, Program, check_programs, sandbox_name
 from bestofn.grading.verdict import Grade, Verdict
 from bestofn.models import load_model
+from bestofn.sampling.collect import grade_all
 from bestofn.sampling.samples import SamplingOptions
 from bestofn.sampling.transformers import TransformersSampler
 from bestofn.tasks.base import Problem
 from bestofn.tasks.programs import Programs, normal_form
+from bestofn.tasks.programs_grammar import INPUTS
 from bestofn.tasks.programs_outcomes import FILE_VARIABLE, MEMORY, OutcomeMemory, Remembered, is_repeatable, key_prefix
+from bestofn.tasks.programs_running import is_plain_expression, run_programs
 
 TEST = """
 def is_same(wanted, got):
@@ -92,11 +96,11 @@ def verdicts_one_by_one(problem: Problem, forms: Sequence[str], texts: Sequence[
     test = TEST.format(inputs=problem.row["inputs"], outputs=problem.row["outputs"])
     jobs = [
         Program(
-            source=programs._SOURCE.format(expression=text.strip()),
+            source=programs_running._ALONE.format(name="f", expression=text.strip()),
             entry_point="outputs",
             check=test,
-            timeout_s=programs.TIMEOUT_S,
-            memory_mb=programs.MEMORY_MB,
+            timeout_s=programs_running.TIMEOUT_S,
+            memory_mb=programs_running.MEMORY_MB,
         )
         for text in texts
     ]
@@ -155,24 +159,85 @@ def test_remembering_changes_no_grade() -> None:
         assert len(reasons) <= 3, reasons
 
 
+# ---- programs that share a process ----
+
+
+def test_a_program_in_a_group_ends_as_it_does_alone() -> None:
+    """Every field of an outcome, of what the model writes and of odd and hostile programs in the same groups."""
+    written = {form: text for _, texts in sampled() for text in texts if (form := normal_form(text)) is not None}
+    odd = {form: text for text in ODD if text != "10**10**10" and (form := normal_form(text)) is not None}
+    for texts, inputs in [(written, INPUTS), (odd | dict(list(written.items())[:60]), ((3, 1, 2), (5, 0, 4)))]:
+        together = run_programs(texts, inputs)
+        alone = {form: run_programs({form: text}, inputs)[form] for form, text in texts.items()}
+        assert together.keys() == texts.keys()
+        differ = [form for form in texts if _told(together[form]) != _told(alone[form])]
+        # An address, or the moment in which a process is noticed dead, may stand in a reason; nothing else differs.
+        assert [_told(together[form])[:-1] for form in differ] == [_told(alone[form])[:-1] for form in differ]
+        assert len(differ) <= 3, [(together[form], alone[form]) for form in differ]
+    assert sum(map(is_plain_expression, written)) > 0.8 * len(written), "most share a process"
+
+
+def _told(outcome: Outcome) -> tuple[object, ...]:
+    return outcome.passed, outcome.verdict, outcome.isolation, outcome.answer, outcome.reason
+
+
+def test_what_ends_a_group_ends_none_of_its_other_programs() -> None:
+    """Out of time, out of memory, too long an answer, too deep to compile: the others get their outcomes."""
+    others = [f"sorted(x)[{number}:]" for number in range(20)]
+    endless, huge, long, deep = "[v for v in range(10 ** 12)][0]", "[0] * 10 ** 12", "[0] * 300000", "[" * 90 + "]" * 90
+    texts = {text: text for text in (endless, *others[:7], huge, *others[7:15], long, deep, *others[15:])}
+    assert all(map(is_plain_expression, texts))
+    outcomes = run_programs(texts, ((3, 1, 2),))
+    assert outcomes[endless].verdict is not Verdict.PASSED
+    assert outcomes[huge].reason.startswith("the program raised MemoryError")
+    assert [outcomes[text].answer for text in others[:4]] == ["[1,2,3]", "[2,3]", "[3]", "[]"]
+    assert all(outcomes[text].passed for text in others)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x.append(1)", "(v for v in x).gi_frame", "(lambda: 0).f", "[].copy()", "id(x)", "'a'", "f0(x)", "FUNCTIONS",
+     "is_plain(x)", "(f:=x)", "__builtins__"],
+)  # fmt: skip
+def test_what_may_reach_another_program_does_not_share_its_process(text: str) -> None:
+    assert not is_plain_expression(text)
+
+
+def test_grading_many_problems_together_gives_the_grades_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    problems, texts = [problem for problem, _ in sampled()], [completions for _, completions in sampled()]
+    separate = [Programs().grade(problem, completions) for problem, completions in sampled()]
+    MEMORY.forget()
+    polled: list[None] = []
+    grades = grade_all(Programs(), problems, texts, lambda: polled.append(None))
+    assert [[astuple(g) for g in row] for row in grades] == [[astuple(g) for g in row] for row in separate]
+    assert len(polled) >= len(problems) + 1
+    MEMORY.forget()
+    Programs().prepare_grades(problems, texts)
+    monkeypatch.setattr(programs_running, "check_programs", None)
+    lasting = [text for text in texts[0] if (form := normal_form(text)) is not None and is_repeatable(form)]
+    assert len(grade_all(Programs(), problems[:1], [lasting], None)[0]) > 20, "nothing of these is left to run"
+
+
 # ---- what is remembered ----
 
 
 def test_what_may_differ_between_runs_runs_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
-    real = programs.check_programs
+    real = programs_running.check_programs
 
     def counted(jobs: list[Program]) -> list[Outcome]:
-        ran.extend(job.source.splitlines()[2] for job in jobs)
+        ran.extend(text for job in jobs for text in re.findall(r"return \(\n(.*)\n    \)", job.source))
         return real(jobs)
 
-    monkeypatch.setattr(programs, "check_programs", counted)
+    monkeypatch.setattr(programs_running, "check_programs", counted)
     every_time = ["id(x)%7", "hash('a')", "__import__('random').random()", "__import__('os')._exit(0)", "str(object())",
                   "10**10**10", "x*10**8", "open('y')", "f(x)", "'{0.append}'.format(x)"]  # fmt: skip
-    once = ["sorted(x)", "x[9]", "[v*v for v in x]", "x.pop()", "True", "max(x,key=lambda v:-v)"]
-    for problem in (custom([1, 1]), custom([2, 2])):
-        Programs().grade(problem, [*every_time, *once])
-    assert sorted(ran) == sorted([*every_time * 2, *once])
+    once = ["sorted(x)", "x[9]", "[v * v for v in x]", "x.pop()", "True", "max(x, key=lambda v: -v)"]
+    Programs().grade(custom([1, 1]), [*every_time, *once])
+    assert {normal_form(text) for text in ran} == {normal_form(text) for text in (*every_time, *once)}
+    ran.clear()
+    Programs().grade(custom([2, 2]), [*every_time, *once])
+    assert {normal_form(text) for text in ran} == {normal_form(text) for text in every_time}
 
 
 @pytest.mark.parametrize(
@@ -237,9 +302,10 @@ def test_the_file_serves_another_process_and_another_problem(tmp_path: Path, mon
     texts = ["sorted(x)", "x[9]", "10**400", "id(x)%2", "__import__('os')._exit(0)"]
     first = Programs().grade(custom([[1, 2, 3], [0, 4, 5]]), texts)
     script = (
-        "import bestofn.tasks.programs as p, bestofn.grading.sandbox as s, sys\n"
-        "ran = []\nreal = p.check_programs\n"
-        "p.check_programs = lambda jobs: (ran.extend(j.source.split(chr(10))[2] for j in jobs), real(jobs))[1]\n"
+        "import bestofn.tasks.programs as p, bestofn.tasks.programs_running as r, re\n"
+        "ran = []\nreal = r.check_programs\n"
+        "expressions = lambda job: re.findall(r'return \\(\\n(.*)\\n    \\)', job.source)\n"
+        "r.check_programs = lambda jobs: (ran.extend(e for j in jobs for e in expressions(j)), real(jobs))[1]\n"
         "from bestofn.tasks.base import Problem\n"
         "problem = Problem(id='x', prompt='', reference='', row={'inputs': ((3, 1, 2), (5, 0, 4)),"
         " 'outputs': [[1, 2, 3], [0, 4, 6]]})\n"

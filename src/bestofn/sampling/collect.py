@@ -15,7 +15,7 @@ from bestofn.errors import BestofnError, RunStopped
 from bestofn.grading.verdict import Grade, Verdict
 from bestofn.sampling.prompts import prompt_of
 from bestofn.sampling.samples import Completion, Poll, Sampler, Samples, SamplingOptions
-from bestofn.tasks.base import Problem, Task
+from bestofn.tasks.base import GradesTogether, Problem, Task
 from bestofn.verifiers import Verifier
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def grade_all(
             finite.
     """
     grades = []
+    if isinstance(task, GradesTogether):
+        task.prepare_grades(problems, texts, poll)
     for problem, completions in zip(problems, texts, strict=True):
         if poll is not None:
             poll()

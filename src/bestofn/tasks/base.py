@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -54,6 +54,23 @@ class Task(Protocol):
 
         Must not raise for anything a model may write. A grader that cannot do its work returns
         :attr:`Verdict.GRADER_ERROR` with a reward of NaN.
+        """
+        ...
+
+
+@runtime_checkable
+class GradesTogether(Protocol):
+    """A task whose grades of many problems have work in common."""
+
+    def prepare_grades(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Callable[[], None] | None = None
+    ) -> None:
+        """Do that work at once, so that :meth:`Task.grade` of each problem, called next, finds it done.
+
+        Args:
+            problems: P of them.
+            completions: those of each.
+            poll: called between pieces of work; what it raises ends them.
         """
         ...
 

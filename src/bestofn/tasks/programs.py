@@ -17,17 +17,14 @@ are from training on the usual problems, not from the demonstrations to the ship
 from __future__ import annotations
 
 import ast
-import functools
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from random import Random
-from typing import Any
 
 from bestofn.errors import BestofnError
-from bestofn.grading.sandbox import Program as SandboxProgram
-from bestofn.grading.sandbox import check_programs, sandbox_name
+from bestofn.grading.sandbox import sandbox_name
 from bestofn.grading.verdict import Grade, Verdict
 from bestofn.tasks.base import Problem
 from bestofn.tasks.options import require_flag
@@ -46,7 +43,8 @@ from bestofn.tasks.programs_grammar import (
     draw_input,
     draw_program,
 )
-from bestofn.tasks.programs_outcomes import MEMORY, Remembered, key_prefix
+from bestofn.tasks.programs_outcomes import MEMORY, Remembered, is_repeatable
+from bestofn.tasks.programs_running import canonical, key_of, run_programs
 from bestofn.tasks.rows import nearest
 
 SPLIT_SIZES = {"test": 300, "validation": 300, "train": 1600}
@@ -61,11 +59,8 @@ MAX_REFERENCE_LENGTH = 44
 
 MAX_COMPLETION_LENGTH = 300
 """Characters; a longer completion is no answer."""
-TIMEOUT_S = 2.0
-"""For all tests of a program, which take a millisecond; the rest is for a busy machine."""
-MEMORY_MB = 256
-ENTRY_POINT = "outputs"
-_SOURCE = "def f(x):\n    return (\n{expression}\n    )\n\n\ndef outputs(inputs):\n    return [f(x) for x in inputs]\n"
+_PREPARED_AT_A_TIME = 512
+"""Programs; between these, a run listens to signals."""
 
 
 class Programs:
@@ -118,15 +113,45 @@ class Programs:
             BestofnError: no sandbox holds on this machine.
         """
         forms = [normal_form(completion) for completion in completions]
-        texts = {form: text.strip() for form, text in zip(forms, completions, strict=True) if form is not None}
+        texts = _programs_of(completions)
         if not texts:  # no program, no sandbox
             return [_NO_EXPRESSION] * len(forms)
         grades = _grade_all(problem, texts)
         return [_NO_EXPRESSION if form is None else grades[form] for form in forms]
 
+    def prepare_grades(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Callable[[], None] | None = None
+    ) -> None:
+        """Run, many at a time, the programs that :meth:`grade` would have to run for each of the problems.
+
+        Raises:
+            BestofnError: no sandbox holds on this machine.
+        """
+        by_inputs: dict[tuple[tuple[int, ...], ...], dict[str, str]] = {}
+        for problem, texts in zip(problems, completions, strict=True):
+            by_inputs.setdefault(tuple(map(tuple, problem.row["inputs"])), {}).update(_programs_of(texts))
+        for inputs, programs in by_inputs.items():
+            if not programs:
+                continue
+            key, isolation = key_of(inputs), sandbox_name()
+            lasting = [form for form in programs if is_repeatable(form)]
+            known = MEMORY.find(key, lasting, isolation=isolation)
+            fresh = [form for form in lasting if form not in known]
+            for start in range(0, len(fresh), _PREPARED_AT_A_TIME):
+                if poll is not None:
+                    poll()
+                part = fresh[start : start + _PREPARED_AT_A_TIME]
+                MEMORY.add(key, run_programs({form: programs[form] for form in part}, inputs), isolation=isolation)
+
     def demonstration(self, problem: Problem) -> str:
         """The expression that the problem was drawn from."""
         return problem.reference
+
+
+def _programs_of(completions: Sequence[str]) -> dict[str, str]:
+    """The expressions among them, by normal form."""
+    forms = map(normal_form, completions)
+    return {form: text.strip() for form, text in zip(forms, completions, strict=True) if form is not None}
 
 
 def normal_form(completion: str) -> str | None:
@@ -144,34 +169,6 @@ def normal_form(completion: str) -> str | None:
             return ast.unparse(ast.parse(completion.strip(), mode="eval"))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-
-
-def collect_outputs(inputs: Sequence[Sequence[int]], candidate: Callable[[list[list[int]]], object]) -> str:
-    """What the sandbox's trusted side runs: one call for all inputs. Returns the outputs, separated by semicolons.
-
-    Raises:
-        AssertionError: it gave no list of as many outputs.
-    """
-    found = candidate([list(given) for given in inputs])
-    assert type(found) is list, "no list of outputs"
-    assert len(found) == len(inputs), "not one output an input"
-    return ";".join(map(canonical, found))
-
-
-def canonical(value: object) -> str:
-    """An output as text, the same for two outputs if they are equal and of the same type all the way down.
-
-    What is neither an integer nor a list is a question mark: nothing that a problem wants.
-
-    Example:
-        >>> canonical([3, [1, 0]]), canonical(True), canonical([1, 2.0])
-        ('[3,[1,0]]', '?', '[1,?]')
-    """
-    if type(value) is list:
-        return f"[{','.join(map(canonical, value))}]"
-    if type(value) is not int:
-        return "?"
-    return str(value) if value.bit_length() < 1000 else hex(value)  # Python writes 4,300 decimal digits at most
 
 
 def demonstrations(
@@ -314,15 +311,14 @@ def _problem(found: Behaviour, program: Program, shown: list[int]) -> Problem:
 def _grade_all(problem: Problem, texts: Mapping[str, str]) -> dict[str, Grade]:
     """Grade programs, given by normal form: those that are not remembered run."""
     inputs, isolation = problem.row["inputs"], sandbox_name()
-    prefix = key_prefix(_SOURCE, TIMEOUT_S, MEMORY_MB, isolation, [list(given) for given in inputs])
-    known = MEMORY.find(prefix, texts, isolation=isolation)
+    key = key_of(inputs)
+    known = MEMORY.find(key, texts, isolation=isolation)
     grades = {form: _compare(problem, form, remembered) for form, remembered in known.items()}
-    fresh = [form for form in texts if form not in known]
+    fresh = {form: text for form, text in texts.items() if form not in known}
     if not fresh:
         return grades
-    check = functools.partial(collect_outputs, inputs)
-    outcomes = dict(zip(fresh, check_programs([_job(texts[form], check) for form in fresh]), strict=True))
-    MEMORY.add(prefix, outcomes, isolation=isolation)
+    outcomes = run_programs(fresh, inputs)
+    MEMORY.add(key, outcomes, isolation=isolation)
     for form, outcome in outcomes.items():
         if outcome.verdict is Verdict.GRADER_ERROR:
             grades[form] = Grade(reward=float("nan"), verdict=Verdict.GRADER_ERROR, reason=outcome.reason)
@@ -345,16 +341,6 @@ def _compare(problem: Problem, form: str, remembered: Remembered) -> Grade:
     if reason:
         return Grade(reward=0.0, verdict=Verdict.FAILED, answer=form, reason=reason)
     return Grade(reward=1.0, verdict=Verdict.PASSED, answer=form)
-
-
-def _job(text: str, check: Callable[..., Any]) -> SandboxProgram:
-    return SandboxProgram(
-        source=_SOURCE.format(expression=text),
-        entry_point=ENTRY_POINT,
-        check=check,
-        timeout_s=TIMEOUT_S,
-        memory_mb=MEMORY_MB,
-    )
 
 
 _NO_EXPRESSION = Grade(reward=0.0, verdict=Verdict.FAILED, reason="not a Python expression")

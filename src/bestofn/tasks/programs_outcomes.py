@@ -53,7 +53,7 @@ class Remembered:
     """What a program did."""
 
     answer: str
-    """Its outputs as :func:`bestofn.tasks.programs.canonical` writes them; empty if it failed."""
+    """Its outputs as :func:`bestofn.tasks.programs_running.canonical` writes them; empty if it failed."""
     reason: str
     """Why it failed; empty if it did not."""
 

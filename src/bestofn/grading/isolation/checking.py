@@ -191,17 +191,17 @@ def _judge_error(session: Session, error: BaseException) -> Judgement:
         return Judgement(verdict=session.fault.verdict, reason=session.fault.reason)
     where = _where(error)
     if error is session.last_raised:
-        return Judgement(verdict=Verdict.FAILED, reason=f"the program raised {_phrase(error)}{where}")
+        return Judgement(verdict=Verdict.FAILED, reason=f"the program raised {phrase(error)}{where}")
     if isinstance(error, AssertionError):
-        phrase = _phrase(error).removeprefix("AssertionError").removeprefix(": ")
-        return Judgement(verdict=Verdict.FAILED, reason=f"an assertion failed{where}: {phrase}".removesuffix(": "))
+        said = phrase(error).removeprefix("AssertionError").removeprefix(": ")
+        return Judgement(verdict=Verdict.FAILED, reason=f"an assertion failed{where}: {said}".removesuffix(": "))
     has_given = session.num_values > 0 or session.last_raised is not None
     if isinstance(error, wire.WireError) and not (isinstance(error, wire.TooDeep) and has_given):
-        return Judgement(verdict=Verdict.GRADER_ERROR, reason=f"the test cannot ask this{where}: {_phrase(error)}")
+        return Judgement(verdict=Verdict.GRADER_ERROR, reason=f"the test cannot ask this{where}: {phrase(error)}")
     is_lacking = isinstance(error, (NameError, ImportError)) and not isinstance(error, UnboundLocalError)
     if not has_given or is_lacking or not isinstance(error, Exception):
-        return Judgement(verdict=Verdict.GRADER_ERROR, reason=f"the test raised {_phrase(error)}{where}")
-    return Judgement(verdict=Verdict.FAILED, reason=f"the test raised {_phrase(error)}{where} on the program's values")
+        return Judgement(verdict=Verdict.GRADER_ERROR, reason=f"the test raised {phrase(error)}{where}")
+    return Judgement(verdict=Verdict.FAILED, reason=f"the test raised {phrase(error)}{where} on the program's values")
 
 
 def _where(error: BaseException) -> str:
@@ -211,8 +211,11 @@ def _where(error: BaseException) -> str:
     return f" at line {lines[-1]} of the test" if lines else ""
 
 
-def _phrase(error: BaseException) -> str:
-    """Type and message. The message is made of plain data and stand-ins, neither of which runs code of the model's."""
+def phrase(error: BaseException) -> str:
+    """Type and message of what a test or a candidate raised.
+
+    The message is made of plain data and stand-ins, neither of which runs code of the model's.
+    """
     try:
         message = repr(str(error))[1:-1][:200]
     except Exception:  # such as an int of more digits than Python writes, or a class of the test's own
