@@ -20,12 +20,12 @@ from PIL import Image
 from bestofn.errors import BestofnError
 from bestofn.evaluation import Evaluation, evaluate_pool
 from bestofn.reproduce.claims import judge
-from bestofn.reproduce.figure_parts import apart, label_of, main_arms, styles
+from bestofn.reproduce.figure_parts import apart, label_of, styles
 from bestofn.reproduce.figures import Figure, write_figures
 from bestofn.reproduce.figures_curves import arms_by_n
 from bestofn.reproduce.results import OWN, Results
 from bestofn.reproduce.store import Measurement, Run, Store, verifiers, write_measurement
-from bestofn.reproduce.suite import BASE, Suite, load_suite
+from bestofn.reproduce.suite import BASE, Suite, load_suite, main_arms
 
 NAMES = ["curves", "gains", "temperature", "n_prime", "harder", "verifiers", "draws", "training"]
 ABILITY = {

@@ -22,10 +22,8 @@ from bestofn.report.canvas import HAIRLINE, INK, QUIET, SMALL_PT, TITLE_PT, dres
 from bestofn.report.wording import counted, typographic
 from bestofn.report.write import write_whole
 from bestofn.reproduce.results import Results
-from bestofn.reproduce.suite import BASE, Suite
+from bestofn.reproduce.suite import BASE, Suite, main_arms
 
-MOST_LINES = 7
-"""Of a picture in which each has a label."""
 # Dark enough to be read as text on white; the first two are those of Best-of-N RL and plain RL in every other figure.
 _COLOURS = ("#0072b2", "#c75000", "#00795a", "#a83c78", "#6f4aa8", "#85661a", "#6e2c1b", "#5d7a00")
 _MARKERS = ("o", "^", "D", "v", "P", "X", "<", ">", "*")
@@ -102,26 +100,6 @@ class Line:
     """Where."""
     y: list[Interval]
     """What; fractions."""
-
-
-def main_arms(suite: Suite) -> list[str]:
-    """The arms of pictures with few lines: those of ``suite.main``.
-
-    Where it names none: the first tier, without arms that share another's runs or are only rungs of a claim's ladder.
-    """
-    if suite.main:
-        return suite.main[:MOST_LINES]
-    first = next(iter(suite.trained()), None)
-    left_out = {arm for claim in suite.claims for arm in claim.ladder} | {
-        name for name, arm in suite.arms.items() if arm.like is not None
-    }
-    lowest = min(arm.tier for arm in suite.arms.values())
-    chosen = [
-        name
-        for name, arm in suite.arms.items()
-        if name in (BASE, first) or (arm.tier == lowest and name not in left_out)
-    ]
-    return chosen[:MOST_LINES]
 
 
 def styles(suite: Suite) -> dict[str, Style]:

@@ -23,7 +23,6 @@ from bestofn.reproduce.figure_parts import (
     headline,
     label_of,
     lines_of,
-    main_arms,
     margins,
     name_ends,
     panel,
@@ -38,7 +37,7 @@ from bestofn.reproduce.figure_parts import (
 )
 from bestofn.reproduce.results import OWN, Results
 from bestofn.reproduce.store import Measurement
-from bestofn.reproduce.suite import BASE, Suite
+from bestofn.reproduce.suite import BASE, Suite, main_arms
 
 _OFFSET = 0.17
 """Of the dots of own T and T = 1 from the middle of their row, in rows."""

@@ -22,7 +22,6 @@ from bestofn.reproduce.figure_parts import (
     headline,
     k_axis,
     lines_of,
-    main_arms,
     name_ends,
     panel,
     points_columns,
@@ -30,7 +29,7 @@ from bestofn.reproduce.figure_parts import (
     style_columns,
 )
 from bestofn.reproduce.results import Results
-from bestofn.reproduce.suite import BASE
+from bestofn.reproduce.suite import BASE, main_arms
 
 Curves = dict[str, list[tuple[int, Interval]]]
 _INTERVALS = "Bands: 95 % intervals over problems and training runs."

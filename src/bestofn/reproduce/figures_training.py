@@ -22,7 +22,6 @@ from bestofn.reproduce.figure_parts import (
     headline,
     label_of,
     lines_of,
-    main_arms,
     name_ends,
     panel,
     scope,
@@ -31,7 +30,7 @@ from bestofn.reproduce.figure_parts import (
     x_name,
 )
 from bestofn.reproduce.results import OWN, Level, Results
-from bestofn.reproduce.suite import BASE
+from bestofn.reproduce.suite import BASE, main_arms
 
 _MOST_PANELS = 2
 

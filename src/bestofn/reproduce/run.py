@@ -19,7 +19,7 @@ from bestofn.parallel import Job, run_jobs
 from bestofn.reproduce.holding import held, vacated
 from bestofn.reproduce.results import Results
 from bestofn.reproduce.store import BASE_SELECT, Measurement, Run, Store
-from bestofn.reproduce.suite import BASE, Suite
+from bestofn.reproduce.suite import BASE, Suite, main_arms
 
 SAID_EVERY_S = 60.0
 """Where the board is no terminal."""
@@ -91,8 +91,8 @@ class Runner:
         its seed 0 has chosen its temperatures.
         """
         results = Results(self.suite, self.store)
-        missing = self._missing(Run(arm=BASE), [BASE_SELECT], _measurements(results, BASE, 0))
-        first = [self._job("measure", Run(arm=BASE), [BASE_SELECT], missing)] if missing else []
+        missing = self._missing(Run(arm=BASE), BASE_SELECT, _measurements(results, BASE, 0))
+        first = [self._job("measure", Run(arm=BASE), BASE_SELECT, missing)] if missing else []
         for tier in sorted({self.suite.arms[arm].tier for arm in self.arms}):
             arms = [arm for arm in self.arms if arm != BASE and self.suite.arms[arm].tier == tier]
             jobs = {job.name: job for arm in arms for job in [*self._choosing(arm), *self._measuring(arm, results)]}
@@ -111,26 +111,22 @@ class Runner:
         select = self.suite.arms[arm].select
         jobs = []
         for run in results.runs(arm):
-            if missing := self._missing(run, [select], _measurements(results, arm, run.seed)):
+            if missing := self._missing(run, select, _measurements(results, arm, run.seed)):
                 kind = "measure" if self.store.trial(run) is not None else "train_and_measure"
-                jobs.append(self._job(kind, run, [select], missing))
+                jobs.append(self._job(kind, run, select, missing))
         return jobs
 
-    def _missing(self, run: Run, selects: Sequence[str], whats: Sequence[Measurement]) -> list[Measurement]:
-        return [
-            what
-            for what in whats
-            if any(not self.store.measurement_path(run, select, what).is_file() for select in selects)
-        ]
+    def _missing(self, run: Run, select: str, whats: Sequence[Measurement]) -> list[Measurement]:
+        return [what for what in whats if not self.store.measurement_path(run, select, what).is_file()]
 
-    def _job(self, kind: str, run: Run, selects: Sequence[str] = (), whats: Sequence[Measurement] = ()) -> Job:
+    def _job(self, kind: str, run: Run, select: str = "", whats: Sequence[Measurement] = ()) -> Job:
         arguments: dict[str, Any] = {
             "suite": self.suite.model_dump(mode="json"), "out": str(self.out), "work": str(self.work),
             "run": asdict(run),
         }  # fmt: skip
         if kind != "train":
-            arguments |= {"selects": list(selects), "whats": [asdict(what) for what in whats]}
-        chosen_by = f" by {'+'.join(selects)}" if selects and run.arm != BASE else ""
+            arguments |= {"select": select, "whats": [asdict(what) for what in whats]}
+        chosen_by = f" by {select}" if select and run.arm != BASE else ""
         return Job(
             name=f"{kind.replace('_', ' ')} {run.name}{chosen_by}", function=getattr(work_of, kind),
             arguments=arguments, log=work_of.run_folder(self.work, run) / "log.txt",
@@ -173,14 +169,15 @@ def _measurements(results: Results, arm: str, seed: int) -> list[Measurement]:
     """All that is measured of a run, as far as it is known: seed 0 chooses temperatures, the others use them."""
     suite = results.suite
     harder = ["harder"] if suite.measuring.harder is not None else []
+    found: list[Measurement] = []
     if seed == 0:
-        datas = ["validation", "test", *harder]
-        return [Measurement(data=data, temperature=t) for data in datas for t in suite.measuring.temperatures]
+        shown = ["test", *harder] if arm == BASE or arm in main_arms(suite) else []  # at every T
+        found += [
+            Measurement(data=d, temperature=t) for d in ("validation", *shown) for t in suite.measuring.temperatures
+        ]
     own = {metric: results.own_temperature(arm, metric) for metric in suite.own_metrics()}
     if None in own.values():
-        return []
-    temperatures = dict.fromkeys([1.0, *(t for t in own.values() if t is not None)])
-    found = [Measurement(data="test", temperature=t) for t in temperatures]
-    for data in harder:
-        found += [Measurement(data=data, temperature=t) for t in dict.fromkeys([1.0, own[suite.metric] or 1.0])]
-    return found
+        return found
+    found += [Measurement(data="test", temperature=t) for t in (1.0, *own.values()) if t is not None]
+    found += [Measurement(data=d, temperature=t) for d in harder for t in (1.0, own[suite.metric] or 1.0)]
+    return list(dict.fromkeys(found))

@@ -22,6 +22,8 @@ from bestofn.errors import BestofnError
 SUITES = Path(__file__).parent / "suites"
 BASE = "base"
 """The arm that is not trained."""
+MOST_LINES = 7
+"""Of a picture in which each has a label."""
 
 
 class Arm(Section):
@@ -120,7 +122,7 @@ class Suite(Section):
     claims: list[Claim] = []
     """In the order of the statement."""
     main: list[str] = []
-    """Arms of the pictures with few lines; empty: those of the first tier."""
+    """Arms of the pictures with few lines, measured at every T; empty: those of the first tier."""
     learned: list[str] = []
     """Arms whose distributions of answers are compared, from the pools of seed 0; the base model first."""
     evaluations: NotNegativeInt = 4
@@ -171,6 +173,26 @@ class Suite(Section):
             "keep": self.selections(name),
         }  # fmt: skip
         return Recipe.from_dict(tree | {"seed": seed, "run": run})
+
+
+def main_arms(suite: Suite) -> list[str]:
+    """The arms of pictures with few lines: those of ``suite.main``.
+
+    Where it names none: the first tier, without arms that share another's runs or are only rungs of a claim's ladder.
+    """
+    if suite.main:
+        return suite.main[:MOST_LINES]
+    first = next(iter(suite.trained()), None)
+    left_out = {arm for claim in suite.claims for arm in claim.ladder} | {
+        name for name, arm in suite.arms.items() if arm.like is not None
+    }
+    lowest = min(arm.tier for arm in suite.arms.values())
+    chosen = [
+        name
+        for name, arm in suite.arms.items()
+        if name in (BASE, first) or (arm.tier == lowest and name not in left_out)
+    ]
+    return chosen[:MOST_LINES]
 
 
 def shipped_suites() -> list[str]:

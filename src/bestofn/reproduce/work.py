@@ -70,10 +70,10 @@ def train(suite: dict[str, Any], out: str, work: str, run: dict[str, Any]) -> No
 
 
 def measure(
-    suite: dict[str, Any], out: str, work: str, run: dict[str, Any], selects: Sequence[str],
+    suite: dict[str, Any], out: str, work: str, run: dict[str, Any], select: str,
     whats: Sequence[dict[str, Any]],
 ) -> None:  # fmt: skip
-    """Measure the kept models of a run, or the base model; what is there already is left as it is."""
+    """Measure the model of a run that ``select`` kept, or the base model; what is there already is left as it is."""
     from bestofn.commands.common import quiet_libraries
 
     settings, this = Suite.model_validate(suite), Run(**run)
@@ -81,16 +81,15 @@ def measure(
     quiet_libraries()
     trial = None if this.arm == BASE else store.trial(this)
     for what in (Measurement(**fields) for fields in whats):
-        for select in selects:
-            if store.measured(this, select, what) is None:
-                found = None if trial is None else _same_model(store, this, trial, select, what)
-                if found is None:
-                    with visited(Path(work)):
-                        found = _measure_one(store, Path(work), this, select, what)
-                path = store.measurement_path(this, select, what)
-                write_measurement(path, found, store.measuring_settings(this, what))
-                if not (this.seed == KEPT_SEED and what.data == "test" and what.temperature == 1.0):
-                    _forget(pool_path(Path(work), this, select, what))
+        if store.measured(this, select, what) is None:
+            found = None if trial is None else _same_model(store, this, trial, select, what)
+            if found is None:
+                with visited(Path(work)):
+                    found = _measure_one(store, Path(work), this, select, what)
+            path = store.measurement_path(this, select, what)
+            write_measurement(path, found, store.measuring_settings(this, what))
+            if not (this.seed == KEPT_SEED and what.data == "test" and what.temperature == 1.0):
+                _forget(pool_path(Path(work), this, select, what))
 
 
 def _same_model(store: Store, run: Run, trial: dict[str, Any], select: str, what: Measurement) -> Evaluation | None:
@@ -103,12 +102,12 @@ def _same_model(store: Store, run: Run, trial: dict[str, Any], select: str, what
 
 
 def train_and_measure(
-    suite: dict[str, Any], out: str, work: str, run: dict[str, Any], selects: Sequence[str],
+    suite: dict[str, Any], out: str, work: str, run: dict[str, Any], select: str,
     whats: Sequence[dict[str, Any]],
 ) -> None:  # fmt: skip
     """Both."""
     train(suite, out, work, run)
-    measure(suite, out, work, run, selects, whats)
+    measure(suite, out, work, run, select, whats)
 
 
 def _measure_one(store: Store, work: Path, run: Run, select: str, what: Measurement) -> Evaluation:
