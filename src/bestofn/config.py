@@ -38,7 +38,7 @@ class TaskSection(Section):
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     name: str = "countdown"
-    """``countdown`` or ``jsonl``."""
+    """A task's name; ``bestofn tasks`` lists them."""
     split: str = "train"
     """Problems to train on."""
 
@@ -304,14 +304,23 @@ def read_recipe(source: str) -> dict[str, Any]:
         near = difflib.get_close_matches(source, shipped_recipes(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise BestofnError(f"No recipe {source!r}: neither a file nor one of {', '.join(shipped_recipes())}.{hint}")
+    tree = read_yaml(path)
+    return tree if folder is None else tree | {"run": folder}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file; none if it is empty.
+
+    Raises:
+        BestofnError: it is something else.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BestofnError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if tree is not None and not isinstance(tree, dict):
         raise BestofnError(f"{path} must hold keys and values, got {type(tree).__name__}.")
-    tree = tree or {}
-    return tree if folder is None else tree | {"run": folder}
+    return tree or {}
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

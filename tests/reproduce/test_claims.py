@@ -207,7 +207,7 @@ def test_what_is_not_measured_neither_holds_nor_fails(tmp_path: Path) -> None:
         assert row["at_temperature_1"] == {"measured": None, "low": None, "high": None}
     text = statement(results, judge(results), [], tmp_path, "bestofn reproduce small")
     assert text.count("**not measured yet**") == 3
-    assert "Not complete yet: rl (0 of 3 seeds), kept (0 of 3 seeds), half (0 of 2 seeds);" in text
+    assert "Not complete yet: nothing of rl, kept, half. The command goes on with them." in text
 
 
 def test_the_statement_says_what_was_measured(tmp_path: Path) -> None:

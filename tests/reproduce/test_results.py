@@ -175,3 +175,11 @@ def test_a_base_model_that_is_not_measured(tmp_path: Path) -> None:
     assert results.difference("ours", BASE, "pass@1") is None
     assert measured_rows(results) == arm_rows(results) == choice_rows(results) == []
     assert SMALL["seeds"] == 3
+
+
+def test_graded_rewards_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    suite, store = small(tmp_path)
+    put(store, Run(arm=BASE), "test", 1.0, np.zeros(5))
+    results = Results(suite, store)
+    with pytest.raises(BestofnError, match=r"rewards are graded: it has .*, not the max@8"):
+        results.level(BASE, "max@8")

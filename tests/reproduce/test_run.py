@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,3 +71,45 @@ def test_a_second_command_is_refused(tmp_path: Path) -> None:
     with held(store.folder), pytest.raises(BestofnError, match=r"Another process works in .*pieces"):
         runner.run(lambda: None)
     assert list(store.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arms": {"ours": {"objective": {"name": "bon_rl", "n": 4096}}}}, "arms.ours: objective bon_rl, n = 4096"),
+        (
+            {"arms": {"ours": {"objective": {"name": "bonrl"}}}},
+            "arms.ours: no objective 'bonrl', did you",
+        ),
+        ({"validation": "dev"}, "no split 'dev'"),
+        ({"harder": {"hrad": True}}, "has no option 'hrad'"),
+    ],
+)
+def test_what_a_job_would_refuse_is_refused_before_the_first(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    suite, _ = small(tmp_path)
+    arms = {name: arm.model_copy(update={"recipe": changes.get("arms", {}).get(name, arm.recipe)})
+            for name, arm in suite.arms.items()}  # fmt: skip
+    measuring = suite.measuring.model_copy(update={key: v for key, v in changes.items() if key != "arms"})
+    broken = suite.model_copy(update={"arms": arms, "measuring": measuring})
+    with pytest.raises(BestofnError, match=said):
+        Runner(broken, tmp_path / "out", tmp_path / "work").run(lambda: None)
+    assert not (tmp_path / "work" / "base").exists(), "nothing was begun"
+
+
+def test_only_arms_of_the_pictures_are_measured_at_every_temperature(tmp_path: Path) -> None:
+    suite, store = small(tmp_path)
+    suite = suite.model_copy(update={"main": [BASE]})
+    runner = Runner(suite, tmp_path / "out", tmp_path / "work", ["half"])
+    for data in ("validation", "test"):
+        for t in (0.6, 1.0):
+            put(store, Run(arm=BASE), data, t, np.zeros(5))
+    (rate,) = suite.rates("half")
+    put_trial(store, Run(arm="half", lr=rate), pass_1=0.5)
+    (job,) = runner.jobs()
+    assert job.arguments["whats"] == [{"data": "validation", "temperature": t} for t in (0.6, 1.0)]
+    for t in (0.6, 1.0):
+        put(store, Run(arm="half", lr=rate), "validation", t, np.full(5, t == 1.0))
+    job = runner.jobs()[0]
+    assert job.arguments["whats"] == [{"data": "test", "temperature": 1.0}]

@@ -31,7 +31,7 @@ def run_reproduce(
     out, work = out or Path("results") / name, work or Path("runs") / "reproduce" / name
     if workers is not None and workers < 1:
         raise BestofnError(f"--workers takes a number from 1 up, got {workers}.")
-    chosen = None if arms is None else [arm.strip() for arm in arms.split(",")]
+    chosen = None if arms is None else [arm.strip() for arm in arms.split(",") if arm.strip()]
     runner = Runner(suite, out, work, chosen, workers or num_cores())
     if not is_report_only:
         with StopSignals() as signals:

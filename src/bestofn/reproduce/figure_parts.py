@@ -278,6 +278,7 @@ def _text(canvas: Canvas, line: Line) -> Text:
 
 def _place(canvas: Canvas, axes: Axes, x: float, y: float) -> tuple[float, float]:
     """A place in a panel as shares of the picture."""
+    axes.autoscale_view()  # which is put off until something asks for limits; the transformation does not
     across, up = canvas.transFigure.inverted().transform(axes.transData.transform((x, y)))
     return float(across), float(up)
 

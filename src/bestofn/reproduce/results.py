@@ -80,7 +80,7 @@ class Results:
             chooser = self.by_seed(arm, "validation", t).get(0)
             if chooser is None:
                 return None
-            means[t] = float(chooser.values[metric].mean())
+            means[t] = float(_of(chooser, metric).mean())
         return max(means, key=lambda t: means[t])
 
     # ---- numbers ----
@@ -106,7 +106,7 @@ class Results:
         evaluations = self.evaluations(arm, data, t)
         if not evaluations:
             return None
-        return np.stack([evaluation.values[metric] for evaluation in evaluations])
+        return np.stack([_of(evaluation, metric) for evaluation in evaluations])
 
     def problems(self, data: str) -> list[str]:
         """Ids of the problems, in order, as the base model was measured on them."""
@@ -159,3 +159,17 @@ class Results:
             )
         rows = [place[problem] for problem in order]
         return Evaluation(problem_ids=order, values={name: v[rows] for name, v in found.values.items()})
+
+
+def _of(evaluation: Evaluation, metric: str) -> FloatArray:
+    """A metric by problem.
+
+    Raises:
+        BestofnError: rewards are graded, so that there is no pass@k.
+    """
+    if metric not in evaluation.values:
+        raise BestofnError(
+            f"The task's rewards are graded: it has {', '.join(evaluation.values)}, not the {metric} that the suite "
+            "asks for. Suites compare tasks with rewards 0 and 1."
+        )
+    return evaluation.values[metric]

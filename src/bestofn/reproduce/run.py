@@ -18,7 +18,7 @@ from bestofn.errors import BestofnError, Interrupted
 from bestofn.parallel import Job, run_jobs
 from bestofn.reproduce.holding import held, vacated
 from bestofn.reproduce.results import Results
-from bestofn.reproduce.store import BASE_SELECT, Measurement, Run, Store
+from bestofn.reproduce.store import BASE_SELECT, Measurement, Run, Store, task_section
 from bestofn.reproduce.suite import BASE, Suite, main_arms
 
 SAID_EVERY_S = 60.0
@@ -57,14 +57,32 @@ class Runner:
             poll: called often; raises to stop.
 
         Raises:
-            BestofnError: pieces of other settings are there, or another process works in one of the folders.
+            BestofnError: pieces of other settings are there, another process works in one of the folders, or the suite
+                names what an objective or task refuses.
             RunStopped: a job failed; what the others finished is kept.
             Interrupted: from ``poll``; the same call goes on from there.
         """
         with held(self.store.folder):
             vacated(self.work, poll)
             self.store.check_all()
-            self._run(poll)
+            if self.jobs():
+                self._check()
+                self._run(poll)
+
+    def _check(self) -> None:
+        """What would only be noticed when a job comes to it: objectives that refuse, data that are not there."""
+        from bestofn.tasks import load_task
+        from bestofn.training.setup import check_objective
+
+        for name in self.suite.trained():
+            try:
+                check_objective(self.suite.run_recipe(name, self.suite.rates(name)[0], 0, "run"))
+            except BestofnError as error:
+                raise BestofnError(f"arms.{name}: {error}") from None
+        for data in ("validation", "test", *(["harder"] if self.suite.measuring.harder is not None else [])):
+            section = task_section(self.suite, data)
+            split = section.pop("split")
+            load_task(**section).problems(split)
 
     def _run(self, poll: Callable[[], None]) -> None:
         console = Console(stderr=True)

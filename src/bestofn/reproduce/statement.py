@@ -128,17 +128,21 @@ def _cell(level: Level | None) -> str:
 
 def _unfinished(results: Results) -> str:
     """Which arms are not measured with all their seeds yet, in a sentence; empty if none."""
-    missing = []
+    partly, not_begun = [], []
     for arm in results.suite.arms:
         wanted, found = results.suite.num_seeds(arm), 0
         if results.chosen_rate(arm) is not None:
             there = [results.values(arm, results.suite.metric, "test", t) for t in (1.0, OWN)]
             found = min(0 if values is None else len(values) for values in there)
-        if found < wanted:
-            missing.append(f"{arm} ({found} of {wanted} seeds)")
-    if not missing:
+        if 0 < found < wanted:
+            partly.append(f"{arm} ({found} of {wanted} seeds)")
+        elif found < wanted:
+            not_begun.append(arm)
+    parts = [f"{', '.join(partly)} in part"] if partly else []
+    parts += [f"nothing of {', '.join(not_begun)}"] if not_begun else []
+    if not parts:
         return ""
     return (
-        f"Not complete yet: {', '.join(missing)}; the command goes on with them. Until then the interval of an arm "
-        "with one seed leaves out what differs between trainings."
+        f"Not complete yet: {'; '.join(parts)}. The command goes on with them. Until then the interval of an arm with "
+        "one seed leaves out what differs between trainings."
     )

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic import NonNegativeInt as NotNegativeInt
 
-from bestofn.config import Recipe, Section, apply_overrides, read_recipe
+from bestofn.config import Recipe, Section, apply_overrides, read_recipe, read_yaml
 from bestofn.config_errors import explain
 from bestofn.errors import BestofnError
 
@@ -216,13 +215,7 @@ def load_suite(source: str, overrides: Iterable[str] = ()) -> Suite:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise BestofnError(f"No suite {source!r}: neither a file nor one of {', '.join(shipped_suites())}.{hint}")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BestofnError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise BestofnError(f"{path} must hold keys and values, got {type(tree).__name__}.")
-    try:
-        suite = Suite.model_validate(apply_overrides(tree, overrides))
+        suite = Suite.model_validate(apply_overrides(read_yaml(path), overrides))
     except ValidationError as error:
         see = f"{SUITES / 'countdown.yaml'} is a whole one."
         raise BestofnError(explain(Suite, error, "suite", see)) from None
