@@ -3,6 +3,20 @@
 No answer (None) is not an answer: it counts in the number of samples M and nowhere else, as in ``votes``. Masses are
 shares of all M samples, so that the mass on correct answers is pass@1; the entropy is over the samples that answer.
 
+What is biased, for i.i.d. samples of one prompt:
+
+- Entropy: the plug-in −Σ p̂ log p̂ (:func:`answer_entropy`) is low by about (answers − 1)/(2M). The estimate used
+  here adds what the unseen answers must hold, judged by those given once (f₁) and twice (f₂):
+  Ĥ = Σ_a n_a/n Σ_{k=n_a}^{n−1} 1/k + f₁/n Σ_{j≥1} (1 − A)ʲ/(j + n − 1), A = 2f₂/((n − 1)f₁ + 2f₂), n samples that
+  answer. The first part is unbiased for Σ_{k<n} Σ_a p_a(1 − p_a)ᵏ/k, the entropy without the terms k ≥ n. Still
+  low where hardly any answer was given twice. Not bounded by log M.
+- Distinct answers in m ≤ M samples, Σ_a 1 − C(M − n_a, m)/C(M, m): unbiased (rarefaction), so pools of different M
+  can be compared at a common m. Distinct correct ones too where answers are right or wrong for good.
+- Coverage: that of M samples. Its bias is that of M − 1 samples instead, a difference below 1/M.
+- ``top_P``, ``best_P`` and the ranks: high, as the largest of several frequencies is, most where no answer stands
+  out (64 samples of 1,000 equally likely answers: 0.030 at rank 1, not 0.001). Compare them at one M only.
+  ``correct_P`` and ``answered_P``: unbiased.
+
 Shapes: ``_M`` samples of one prompt, leading axes ``_P``: prompts; ``_A`` answers; ``_R`` ranks.
 """
 
@@ -63,19 +77,7 @@ def answer_distribution(
 ) -> AnswerDistribution:
     """How the samples of each prompt spread over distinct answers.
 
-    An answer is correct if its holders' mean reward is above ½. What is biased, for i.i.d. samples of one prompt:
-
-    - Entropy: the plug-in −Σ p̂ log p̂ (:func:`answer_entropy`) is low by about (answers − 1)/(2M). The estimate used
-      here adds what the unseen answers must hold, judged by those given once (f₁) and twice (f₂):
-      Ĥ = Σ_a n_a/n Σ_{k=n_a}^{n−1} 1/k + f₁/n Σ_{j≥1} (1 − A)ʲ/(j + n − 1), A = 2f₂/((n − 1)f₁ + 2f₂), n samples that
-      answer. The first part is unbiased for Σ_{k<n} Σ_a p_a(1 − p_a)ᵏ/k, the entropy without the terms k ≥ n. Still
-      low where hardly any answer was given twice. Not bounded by log M.
-    - Distinct answers in m ≤ M samples, Σ_a 1 − C(M − n_a, m)/C(M, m): unbiased (rarefaction), so pools of different M
-      can be compared at a common m. Distinct correct ones too where answers are right or wrong for good.
-    - Coverage: that of M samples. Its bias is that of M − 1 samples instead, a difference below 1/M.
-    - ``top_P``, ``best_P`` and the ranks: high, as the largest of several frequencies is, most where no answer stands
-      out (64 samples of 1,000 equally likely answers: 0.030 at rank 1, not 0.001). Compare them at one M only.
-      ``correct_P`` and ``answered_P``: unbiased.
+    An answer is correct if its holders' mean reward is above ½.
 
     Args:
         answers: (..., M) hashables, None for no answer; as in :func:`majority_at_k`.
