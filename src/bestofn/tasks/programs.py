@@ -4,7 +4,8 @@ The prompt ``sort cut:f([3,1,2,0,9])=[1,2,3,9];f([5,8,4,4,7])=[4,5,7,8];f(x)=`` 
 ``sorted(x)[1:]``: the kinds of operations are named, in order, but not what exactly they do. Hidden functions are drawn
 from a grammar (:mod:`bestofn.tasks.programs_grammar`) and are distinct by behaviour, across splits too: no two do the
 same on the task's 48 inputs. Two or three of those are shown, and a completion must be right on all; by which means
-does not matter. Several functions fit most prompts, so a model does well to spread its attempts.
+does not matter. Several functions fit most prompts, so a model does well to spread its attempts. A function of the
+train split comes in four problems, which show different inputs.
 
 Difficulty is the surprise of the reference, −log₂ of the probability with which the grammar draws it: under 12 bits
 is level 1, 18 and more is level 5, about a fifth of the problems each.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from random import Random
@@ -48,7 +50,9 @@ from bestofn.tasks.programs_running import canonical, key_of, run_programs
 from bestofn.tasks.rows import nearest
 
 SPLIT_SIZES = {"test": 300, "validation": 300, "train": 1600}
-"""Problems a split."""
+"""Functions a split."""
+PROMPTS_PER_TRAINED = 4
+"""Problems that a function of the train split has at most, each showing other examples of it."""
 
 LEVEL_THRESHOLDS = (12.0, 13.7, 15.2, 18.0)
 """Bits that levels 2 to 5 need at least."""
@@ -64,7 +68,9 @@ _PREPARED_AT_A_TIME = 512
 
 
 class Programs:
-    """The embedded code task: 1,600 train, 300 validation and 300 test problems, the same for the same seed everywhere.
+    """The embedded code task: 6,400 train problems (of 1,600 functions), 300 validation and 300 test problems.
+
+    They are the same for the same seed everywhere.
 
     Args:
         seed: draws the problems. The shipped model has not seen the test and validation behaviours of seed 0.
@@ -257,7 +263,25 @@ def _all_problems(seed: int, is_hard: bool = False) -> dict[str, tuple[Problem, 
     splits: dict[str, tuple[Problem, ...]] = {}
     for split, size in SPLIT_SIZES.items():
         splits[split], problems = tuple(problems[:size]), problems[size:]
-    return splits
+    rng = Random(f"programs hard {seed} again" if is_hard else f"programs {seed} again")
+    again = [other for problem in splits["train"] for other in _shown_otherwise(rng, problem)]
+    return splits | {"train": (*splits["train"], *again)}
+
+
+def _shown_otherwise(rng: Random, problem: Problem) -> list[Problem]:
+    """The same function with other examples: a few prompts alone are soon known by heart."""
+    outputs, hint = _behaviour(problem), problem.prompt.partition(":")[0]
+    seen, found = {frozenset(problem.row["shown"])}, []
+    for _ in range(4 * PROMPTS_PER_TRAINED):
+        shown = _pick_shown(rng, outputs)
+        if shown is None or frozenset(shown) in seen or len(seen) == PROMPTS_PER_TRAINED:
+            continue
+        seen.add(frozenset(shown))
+        prompt = format_prompt(hint, [(INPUTS[i], outputs[i]) for i in shown])
+        found.append(
+            replace(problem, id=f"{problem.id}-{len(seen)}", prompt=prompt, row=problem.row | {"shown": shown})
+        )
+    return found
 
 
 def _draw_problems(rng: Random, *, usual: Mapping[str, Sequence[Problem]] | None) -> list[Problem]:
