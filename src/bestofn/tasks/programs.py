@@ -4,8 +4,7 @@ The prompt ``sort cut:f([3,1,2,0,9])=[1,2,3,9];f([5,8,4,4,7])=[4,5,7,8];f(x)=`` 
 ``sorted(x)[1:]``: the kinds of operations are named, in order, but not what exactly they do. Hidden functions are drawn
 from a grammar (:mod:`bestofn.tasks.programs_grammar`) and are distinct by behaviour, across splits too: no two do the
 same on the task's 48 inputs. Two or three of those are shown, and a completion must be right on all; by which means
-does not matter. Several functions fit most prompts, so a model does well to spread its attempts. A function of the
-train split comes in four problems, which show different inputs.
+does not matter. Several functions fit most prompts, so a model does well to spread its attempts.
 
 Difficulty is the surprise of the reference, −log₂ of the probability with which the grammar draws it: under 12 bits
 is level 1, 18 and more is level 5, about a fifth of the problems each.
@@ -20,7 +19,6 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from random import Random
@@ -50,9 +48,9 @@ from bestofn.tasks.programs_running import canonical, key_of, run_programs
 from bestofn.tasks.rows import nearest
 
 SPLIT_SIZES = {"test": 300, "validation": 300, "train": 1600}
-"""Functions a split."""
-PROMPTS_PER_TRAINED = 4
-"""Problems that a function of the train split has at most, each showing other examples of it."""
+"""Problems a split, drawn together."""
+NUM_MORE_TRAINED = 4800
+"""Problems of the usual train split that are drawn after these: most are rarer functions, so harder."""
 
 LEVEL_THRESHOLDS = (12.0, 13.7, 15.2, 18.0)
 """Bits that levels 2 to 5 need at least."""
@@ -68,9 +66,7 @@ _PREPARED_AT_A_TIME = 512
 
 
 class Programs:
-    """The embedded code task: 6,400 train problems (of 1,600 functions), 300 validation and 300 test problems.
-
-    They are the same for the same seed everywhere.
+    """The embedded code task: 6,400 train, 300 validation and 300 test problems, the same for the same seed everywhere.
 
     Args:
         seed: draws the problems. The shipped model has not seen the test and validation behaviours of seed 0.
@@ -107,7 +103,8 @@ class Programs:
         if split not in self.splits:
             known = ", ".join(self.splits)
             raise BestofnError(f"task programs has no split {split!r}{nearest(split, self.splits)}; it has {known}")
-        return list(_all_problems(self._seed, self._is_hard)[split])
+        more = _more_trained(self._seed) if split == "train" and not self._is_hard else ()
+        return [*_all_problems(self._seed, self._is_hard)[split], *more]
 
     def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
         """Reward 1 for an expression with the right value on every input, shown or hidden, else 0.
@@ -263,25 +260,19 @@ def _all_problems(seed: int, is_hard: bool = False) -> dict[str, tuple[Problem, 
     splits: dict[str, tuple[Problem, ...]] = {}
     for split, size in SPLIT_SIZES.items():
         splits[split], problems = tuple(problems[:size]), problems[size:]
-    rng = Random(f"programs hard {seed} again" if is_hard else f"programs {seed} again")
-    again = [other for problem in splits["train"] for other in _shown_otherwise(rng, problem)]
-    return splits | {"train": (*splits["train"], *again)}
+    return splits
 
 
-def _shown_otherwise(rng: Random, problem: Problem) -> list[Problem]:
-    """The same function with other examples: a few prompts alone are soon known by heart."""
-    outputs, hint = _behaviour(problem), problem.prompt.partition(":")[0]
-    seen, found = {frozenset(problem.row["shown"])}, []
-    for _ in range(4 * PROMPTS_PER_TRAINED):
-        shown = _pick_shown(rng, outputs)
-        if shown is None or frozenset(shown) in seen or len(seen) == PROMPTS_PER_TRAINED:
-            continue
-        seen.add(frozenset(shown))
-        prompt = format_prompt(hint, [(INPUTS[i], outputs[i]) for i in shown])
-        found.append(
-            replace(problem, id=f"{problem.id}-{len(seen)}", prompt=prompt, row=problem.row | {"shown": shown})
-        )
-    return found
+@lru_cache(maxsize=4)
+def _more_trained(seed: int) -> tuple[Problem, ...]:
+    """More usual problems to train on, as many functions: what is learned from a few does not carry over to others."""
+    others = [
+        problem for is_hard in (False, True) for split in _all_problems(seed, is_hard).values() for problem in split
+    ]
+    programs, shown = _draw_programs(
+        Random(f"programs more {seed}"), TASK, NUM_MORE_TRAINED, excluded=frozenset(map(_behaviour, others))
+    )
+    return tuple(_problem(found, program, shown[found]) for found, program in programs.items())
 
 
 def _draw_problems(rng: Random, *, usual: Mapping[str, Sequence[Problem]] | None) -> list[Problem]:
@@ -289,10 +280,18 @@ def _draw_problems(rng: Random, *, usual: Mapping[str, Sequence[Problem]] | None
     weights = TASK if usual is None else HARD
     least_bits = 0.0 if usual is None else LEVEL_THRESHOLDS[-1]
     excluded = frozenset(_behaviour(problem) for split in (usual or {}).values() for problem in split)
+    programs, shown = _draw_programs(rng, weights, sum(SPLIT_SIZES.values()), excluded, least_bits)
+    return [_problem(found, program, shown[found]) for found, program in programs.items()]
+
+
+def _draw_programs(
+    rng: Random, weights: Weights, number: int, excluded: Collection[Behaviour], least_bits: float = 0.0
+) -> tuple[dict[Behaviour, Program], dict[Behaviour, list[int]]]:
+    """So many behaviours, each with the least surprising of the programs drawn for it, and what its problem shows."""
     programs: dict[Behaviour, Program] = {}
     shown: dict[Behaviour, list[int]] = {}
     known: set[str] = set()
-    while len(programs) < sum(SPLIT_SIZES.values()):
+    while len(programs) < number:
         program = draw_program(rng, weights)
         if len(program.text) > MAX_REFERENCE_LENGTH or program.text in known or program.bits < least_bits:
             continue
@@ -308,7 +307,7 @@ def _draw_problems(rng: Random, *, usual: Mapping[str, Sequence[Problem]] | None
         elif program.bits >= programs[found].bits:
             continue
         programs[found] = program
-    return [_problem(found, program, shown[found]) for found, program in programs.items()]
+    return programs, shown
 
 
 def _pick_shown(rng: Random, found: Behaviour) -> list[int] | None:
