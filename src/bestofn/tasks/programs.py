@@ -61,7 +61,7 @@ MAX_REFERENCE_LENGTH = 44
 
 MAX_COMPLETION_LENGTH = 300
 """Characters; a longer completion is no answer."""
-_PREPARED_AT_A_TIME = 512
+_PREPARED_AT_A_TIME = 256
 """Programs; between these, a run listens to signals."""
 
 
@@ -116,10 +116,10 @@ class Programs:
             BestofnError: no sandbox holds on this machine.
         """
         forms = [normal_form(completion) for completion in completions]
-        texts = _programs_of(completions)
-        if not texts:  # no program, no sandbox
+        programs = {form: None for form in forms if form is not None}
+        if not programs:  # no program, no sandbox
             return [_NO_EXPRESSION] * len(forms)
-        grades = _grade_all(problem, texts)
+        grades = _grade_all(problem, programs)
         return [_NO_EXPRESSION if form is None else grades[form] for form in forms]
 
     def prepare_grades(
@@ -130,31 +130,26 @@ class Programs:
         Raises:
             BestofnError: no sandbox holds on this machine.
         """
-        by_inputs: dict[tuple[tuple[int, ...], ...], dict[str, str]] = {}
+        by_inputs: dict[tuple[tuple[int, ...], ...], dict[str, None]] = {}
         for problem, texts in zip(problems, completions, strict=True):
-            by_inputs.setdefault(tuple(map(tuple, problem.row["inputs"])), {}).update(_programs_of(texts))
+            forms = dict.fromkeys(form for form in map(normal_form, texts) if form is not None)
+            by_inputs.setdefault(tuple(map(tuple, problem.row["inputs"])), {}).update(forms)
         for inputs, programs in by_inputs.items():
-            if not programs:
+            lasting = [form for form in programs if is_repeatable(form)]
+            if not lasting:
                 continue
             key, isolation = key_of(inputs), sandbox_name()
-            lasting = [form for form in programs if is_repeatable(form)]
             known = MEMORY.find(key, lasting, isolation=isolation)
             fresh = [form for form in lasting if form not in known]
             for start in range(0, len(fresh), _PREPARED_AT_A_TIME):
                 if poll is not None:
                     poll()
                 part = fresh[start : start + _PREPARED_AT_A_TIME]
-                MEMORY.add(key, run_programs({form: programs[form] for form in part}, inputs), isolation=isolation)
+                MEMORY.add(key, run_programs(part, inputs), isolation=isolation)
 
     def demonstration(self, problem: Problem) -> str:
         """The expression that the problem was drawn from."""
         return problem.reference
-
-
-def _programs_of(completions: Sequence[str]) -> dict[str, str]:
-    """The expressions among them, by normal form."""
-    forms = map(normal_form, completions)
-    return {form: text.strip() for form, text in zip(forms, completions, strict=True) if form is not None}
 
 
 def normal_form(completion: str) -> str | None:
@@ -331,13 +326,13 @@ def _problem(found: Behaviour, program: Program, shown: list[int]) -> Problem:
     )
 
 
-def _grade_all(problem: Problem, texts: Mapping[str, str]) -> dict[str, Grade]:
+def _grade_all(problem: Problem, programs: Collection[str]) -> dict[str, Grade]:
     """Grade programs, given by normal form: those that are not remembered run."""
     inputs, isolation = problem.row["inputs"], sandbox_name()
     key = key_of(inputs)
-    known = MEMORY.find(key, texts, isolation=isolation)
+    known = MEMORY.find(key, programs, isolation=isolation)
     grades = {form: _compare(problem, form, remembered) for form, remembered in known.items()}
-    fresh = {form: text for form, text in texts.items() if form not in known}
+    fresh = [form for form in programs if form not in known]
     if not fresh:
         return grades
     outcomes = run_programs(fresh, inputs)

@@ -16,11 +16,12 @@ import builtins
 import contextlib
 import os
 import sqlite3
+import symtable
 import sys
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -34,7 +35,7 @@ MAX_REMEMBERED = 50_000
 """Programs in memory, at about a kilobyte each."""
 MAX_ANSWER_LENGTH = 4_000
 """Characters of outputs that are worth remembering; right ones take under 1,000."""
-_VERSION = 1
+_VERSION = 2
 """Of what the file's keys and rows mean."""
 _WAIT_S = 10.0
 """For another process that writes to the file."""
@@ -46,6 +47,12 @@ _PURE_NAMES = {
     "min", "pow", "range", "reversed", "round", "set", "sorted", "sum", "tuple", "x", "zip",
 }  # fmt: skip
 _ALLOWED_CONSTANTS = (int, float, type(None))  # bool is an int
+_PURE_METHODS = {
+    "add", "append", "bit_count", "bit_length", "clear", "copy", "count", "difference", "extend", "get", "index",
+    "insert", "intersection", "issubset", "issuperset", "items", "keys", "pop", "remove", "reverse", "sort", "union",
+    "values",
+}  # fmt: skip
+_NOT_NUMBERS = {"range", "map", "zip", "filter", "enumerate", "reversed", "float"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,10 +66,11 @@ class Remembered:
 
 
 def is_repeatable(form: str) -> bool:
-    """Whether an expression in ``x`` does the same every time: it names ``x`` and pure builtins only.
+    """Whether an expression in ``x`` does the same every time and to nothing but its input.
 
-    No attribute with an underscore leads further, no text is made, in which an address could stand, and no name is
-    given a second meaning.
+    Every name is ``x``, a pure builtin, or its own; no name is given a second meaning; the attributes are methods of
+    lists, dictionaries, sets and numbers; no text is made, in which an address could stand; and no set holds what is
+    hashed by its address, which decides the set's order.
 
     Example:
         >>> is_repeatable("sorted([v for v in x if v > 3])"), is_repeatable("id(x)"), is_repeatable("x.__class__")
@@ -70,20 +78,51 @@ def is_repeatable(form: str) -> bool:
     """
     try:
         nodes = list(ast.walk(ast.parse(form, mode="eval")))
+        scopes = symtable.symtable(f"def f(x):\n    return (\n{form}\n    )\n", "<program>", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # a normal form may be deeper than what it is of
         return False
     names = [node for node in nodes if isinstance(node, ast.Name)]
     bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
     bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-    if any(name in ("f", "outputs") or hasattr(builtins, name) for name in bound):
+    if any(name in ("f", "outputs") or name.startswith("_") or hasattr(builtins, name) for name in bound):
         return False
-    if any(node.id not in _PURE_NAMES and node.id not in bound for node in names):
+    # By scope: what one lambda binds is another name outside it.
+    if not set(_free_names(scopes)) <= _PURE_NAMES:
         return False
-    if any(isinstance(node, ast.Attribute) and node.attr.startswith("_") for node in nodes):
+    if any(isinstance(node, ast.Attribute) and node.attr not in _PURE_METHODS for node in nodes):
         return False
     if any(isinstance(node, ast.Constant) and not isinstance(node.value, _ALLOWED_CONSTANTS) for node in nodes):
         return False
-    return not any(isinstance(node, ast.JoinedStr | ast.Yield | ast.YieldFrom | ast.Await) for node in nodes)
+    if any(isinstance(node, ast.JoinedStr | ast.Yield | ast.YieldFrom | ast.Await) for node in nodes):
+        return False
+    has_set = any(isinstance(node, ast.Set | ast.SetComp) for node in nodes) or any(name.id == "set" for name in names)
+    return not (has_set and _may_hash_addresses(nodes))
+
+
+def _free_names(scope: symtable.SymbolTable) -> Iterator[str]:
+    """Names that the functions in a scope take from outside all of them."""
+    for child in scope.get_children():
+        yield from (symbol.get_name() for symbol in child.get_symbols() if symbol.is_global())
+        yield from _free_names(child)
+
+
+def _may_hash_addresses(nodes: Sequence[ast.AST]) -> bool:
+    """Whether there is more than whole numbers, lists and tuples: functions, None, NaN, iterators, methods' Nones."""
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    gone_through = {
+        id(node.iter.func) for node in nodes if isinstance(node, ast.comprehension) and isinstance(node.iter, ast.Call)
+    }
+    for node in nodes:
+        if isinstance(node, ast.Lambda | ast.GeneratorExp | ast.Attribute):
+            return True
+        if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, float)):
+            return True
+        if isinstance(node, ast.Name) and (
+            (node.id in _NOT_NUMBERS and id(node) not in gone_through)
+            or (node.id in _PURE_NAMES and node.id != "x" and id(node) not in called)
+        ):
+            return True
+    return False
 
 
 def key_prefix(*about: object) -> str:
@@ -173,9 +212,14 @@ class OutcomeMemory:
 
 
 def _is_lasting(outcome: Outcome) -> bool:
-    if len(outcome.answer) > MAX_ANSWER_LENGTH or "MemoryError" in outcome.reason:
+    if len(outcome.answer) > MAX_ANSWER_LENGTH or "MemoryError" in outcome.reason or tells_address(outcome.reason):
         return False
     return outcome.verdict in (Verdict.PASSED, Verdict.FAILED)
+
+
+def tells_address(reason: str) -> bool:
+    """Whether an exception's text names an object by where it lies, which is elsewhere the next time."""
+    return " at 0x" in reason
 
 
 class _File:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import ast
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from bestofn.grading.isolation.checking import phrase
 from bestofn.grading.isolation.pool import num_cores
 from bestofn.grading.sandbox import Outcome, Program, check_programs, sandbox_name
 from bestofn.grading.verdict import Verdict
-from bestofn.tasks.programs_outcomes import is_repeatable, key_prefix
+from bestofn.tasks.programs_outcomes import is_repeatable, key_prefix, tells_address
 
 Inputs = Sequence[Sequence[int]]
 
@@ -28,8 +28,9 @@ MEMORY_MB = 256
 MAX_GROUP = 64
 """Programs in one process."""
 ENTRY_POINT = "outputs"
-_FUNCTION = "def {name}(x):\n    return (\n{expression}\n    )\n\n\n"
+_FUNCTION = "def f(x):\n    return (\n{expression}\n    )\n\n\n"
 _ALONE = _FUNCTION + "def outputs(inputs):\n    return [f(x) for x in inputs]\n"
+# Names and depth of calls are those of a program alone: they stand in messages, and count for the recursion limit.
 _GROUP = """def is_plain(value):
     if type(value) in (list, tuple):
         return all(map(is_plain, value))
@@ -37,10 +38,12 @@ _GROUP = """def is_plain(value):
 
 
 def outputs(number, inputs):
-    found = list(map(FUNCTIONS[number], inputs))
+    f = FUNCTIONS[number]
+    found = [f(x) for x in inputs]
     return found if is_plain(found) else None
 
 
+FUNCTIONS = []
 """
 _COMMON_ERRORS = (TypeError, ValueError, IndexError, ZeroDivisionError)
 """Of those that a wrong expression raises, the ones that say the same in a group."""
@@ -49,14 +52,14 @@ _COMMON_ERRORS = (TypeError, ValueError, IndexError, ZeroDivisionError)
 def key_of(inputs: Inputs) -> str:
     """What decides, beside its text, what a program does on the inputs, for :class:`OutcomeMemory`."""
     given = [list(one) for one in inputs]
-    return key_prefix(_ALONE.format(name="f", expression=""), TIMEOUT_S, MEMORY_MB, sandbox_name(), given)
+    return key_prefix(_ALONE, TIMEOUT_S, MEMORY_MB, sandbox_name(), given)
 
 
-def run_programs(texts: Mapping[str, str], inputs: Inputs) -> dict[str, Outcome]:
+def run_programs(forms: Collection[str], inputs: Inputs) -> dict[str, Outcome]:
     """Run expressions in ``x`` on the inputs.
 
     Args:
-        texts: by normal form, which is the same program.
+        forms: normal forms, each once.
         inputs: what ``x`` is, one after the other.
 
     Returns:
@@ -66,13 +69,13 @@ def run_programs(texts: Mapping[str, str], inputs: Inputs) -> dict[str, Outcome]
     Raises:
         BestofnError: no sandbox holds on this machine.
     """
-    plain = [form for form in texts if is_plain_expression(form)]
+    plain = {form: None for form in forms if is_plain_expression(form)}
     size = min(MAX_GROUP, max(1, -(-len(plain) // num_cores())))
-    groups = [plain[start : start + size] for start in range(0, len(plain), size)]
-    groups += [[form] for form in texts if form not in set(plain)]
+    groups = [list(plain)[start : start + size] for start in range(0, len(plain), size)]
+    groups += [[form] for form in forms if form not in plain]
     outcomes: dict[str, Outcome] = {}
     while groups:
-        jobs = [_alone(texts[group[0]], inputs) if len(group) == 1 else _together(group, inputs) for group in groups]
+        jobs = [_alone(group[0], inputs) if len(group) == 1 else _together(group, inputs) for group in groups]
         left: list[list[str]] = []
         for group, outcome in zip(groups, check_programs(jobs), strict=True):
             if len(group) == 1:
@@ -81,6 +84,8 @@ def run_programs(texts: Mapping[str, str], inputs: Inputs) -> dict[str, Outcome]
                 settled = _settled(group, outcome)
                 outcomes |= settled
                 left += [[form] for form in group if form not in settled]
+            elif outcome.verdict is Verdict.TIMEOUT:  # to wait for it again costs more than a process for each
+                left += [[form] for form in group]
             else:
                 middle = len(group) // 2
                 left += [group[:middle], group[middle:]]
@@ -116,7 +121,8 @@ def collect_group(inputs: Inputs, num_programs: int, candidate: Callable[[int, l
         try:
             outputs = candidate(number, [list(given) for given in inputs])
         except _COMMON_ERRORS as error:
-            found.append(["", f"the program raised {phrase(error)}"])
+            reason = f"the program raised {phrase(error)}"
+            found.append(None if tells_address(reason) else ["", reason])
         else:
             found.append(None if outputs is None else [_joined(inputs, outputs), ""])
     return json.dumps(found)
@@ -159,15 +165,14 @@ def _settled(group: Sequence[str], outcome: Outcome) -> dict[str, Outcome]:
     }
 
 
-def _alone(text: str, inputs: Inputs) -> Program:
-    source = _ALONE.format(name="f", expression=text)
+def _alone(form: str, inputs: Inputs) -> Program:
+    source = _ALONE.format(expression=form)
     return _program(source, functools.partial(collect_outputs, inputs))
 
 
 def _together(group: Sequence[str], inputs: Inputs) -> Program:
-    functions = "".join(_FUNCTION.format(name=f"f{number}", expression=form) for number, form in enumerate(group))
-    names = "".join(f"f{number}, " for number in range(len(group)))
-    source = f"{functions}{_GROUP}FUNCTIONS = ({names})\n"
+    functions = "".join(f"{_FUNCTION.format(expression=form)}FUNCTIONS.append(f)\n" for form in group)
+    source = f"{_GROUP}{functions}"
     return _program(source, functools.partial(collect_group, inputs, len(group)))
 
 
