@@ -316,6 +316,24 @@ def test_more_jobs_follow_those_that_have_ended(tmp_path: Path) -> None:
     assert not any(name.endswith("again") for names in seen for name in names if name not in seen[0])
 
 
+def test_what_is_told_when_a_job_ends_goes_before_what_waits(tmp_path: Path) -> None:
+    """Two workers: "later" waits; when the first ends, "sooner" is told of and starts instead."""
+
+    def job(name: str, number: int) -> Job:
+        return Job(
+            name=name, function=visits, log=tmp_path / f"{name}.txt", place=name,
+            arguments={"place": str(tmp_path / name), "number": number, "num_together": 1},
+        )  # fmt: skip
+
+    def more() -> list[Job]:
+        done = {path.parent.name for path in tmp_path.glob("*/[0-9]")}
+        return [job(name, number) for number, name in enumerate(["first", "sooner", "later"]) if name not in done]
+
+    seen = [next(iter(names)) for names in run_jobs([job("first", 0), job("later", 2)], workers=1, poll=lambda: None,
+                                                    more=more) if names]  # fmt: skip
+    assert list(dict.fromkeys(seen)) == ["first", "sooner", "later"]
+
+
 def test_what_can_be_done_cannot_be_told(tmp_path: Path) -> None:
     """An error of ``more`` stops what is running."""
     other = tmp_path / "other"

@@ -48,7 +48,7 @@ def run_jobs(
         jobs: in order of start.
         workers: processes at a time.
         poll: called often; when it raises, the running jobs get SIGTERM and time to save.
-        more: called when a job has ended and none waits: what can be done now. Jobs of a place where one is running
+        more: called when a job has ended: what can be done now, instead of what waits. Jobs of a place where one runs
             are left out; it is called again when that one has ended.
 
     Raises:
@@ -77,7 +77,7 @@ def run_jobs(
                         if process.exitcode < 0:
                             reason = f"killed by {signal.Signals(-process.exitcode).name} after {reason!r}"
                         raise RunStopped(f"{name} failed: {reason} (all of it in {job.log})")
-            if ended and not waiting and more is not None:
+            if ended and more is not None:
                 taken = _places(running)
                 waiting = [job for job in more() if _place(job) not in taken]
     finally:

@@ -73,6 +73,17 @@ def test_a_second_command_is_refused(tmp_path: Path) -> None:
     assert list(store.folder.iterdir()) == []
 
 
+def test_a_later_tier_follows_in_the_same_list(tmp_path: Path) -> None:
+    """So that no worker waits for the last job of a tier; an arm's trainings come before measurements of its tier."""
+    suite, store = small(tmp_path)
+    arms = suite.arms | {"half": suite.arms["half"].model_copy(update={"tier": 2})}
+    runner = Runner(suite.model_copy(update={"arms": arms}), tmp_path / "out", tmp_path / "work", ["half", "rl"])
+    for rate in suite.rates("rl"):
+        put_trial(store, Run(arm="rl", lr=rate), pass_1=0.5, pass_8=0.5)
+    (rate,) = suite.rates("half")
+    assert names(runner) == ["measure base", "measure rl-lr0.001-seed0 by pass@1", f"train half-lr{rate:g}-seed0"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -51,7 +51,7 @@ class Runner:
         self.started = time.monotonic()
 
     def run(self, poll: Callable[[], None]) -> None:
-        """Run all that is missing, tier by tier.
+        """Run all that is missing, the lower tiers first.
 
         Args:
             poll: called often; raises to stop.
@@ -103,20 +103,19 @@ class Runner:
                 raise
 
     def jobs(self) -> list[Job]:
-        """What can be done now of the first tier that is not complete.
+        """What can be done now, tier by tier: a later tier gets the workers that an earlier one has no use for.
 
         Within a tier the first trainings, which choose learning rates, come first; the seeds of an arm follow when
         its seed 0 has chosen its temperatures.
         """
         results = Results(self.suite, self.store)
         missing = self._missing(Run(arm=BASE), BASE_SELECT, _measurements(results, BASE, 0))
-        first = [self._job("measure", Run(arm=BASE), BASE_SELECT, missing)] if missing else []
+        found = [self._job("measure", Run(arm=BASE), BASE_SELECT, missing)] if missing else []
         for tier in sorted({self.suite.arms[arm].tier for arm in self.arms}):
             arms = [arm for arm in self.arms if arm != BASE and self.suite.arms[arm].tier == tier]
             jobs = {job.name: job for arm in arms for job in [*self._choosing(arm), *self._measuring(arm, results)]}
-            if jobs:
-                return first + sorted(jobs.values(), key=lambda job: not job.name.startswith("train "))
-        return first
+            found += sorted(jobs.values(), key=lambda job: not job.name.startswith("train "))
+        return found
 
     def _choosing(self, arm: str) -> list[Job]:
         """The trainings that an arm's learning rate is chosen from."""
