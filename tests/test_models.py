@@ -128,7 +128,7 @@ def test_programs_tokenizer_has_a_token_for_every_piece_and_round_trips() -> Non
         prompt_ids, ids = tokenizer(prompt)["input_ids"], tokenizer(completion)["input_ids"]
         assert tokenizer.unk_token_id not in prompt_ids + ids
         assert tokenizer.decode(prompt_ids + ids) == prompt + completion
-        assert len(prompt_ids) <= 80
+        assert len(prompt_ids) < 90
         assert len(ids) < build_programs.MAX_COMPLETION_TOKENS
     assert tokenizer("import os")["input_ids"].count(tokenizer.unk_token_id) >= 6
 

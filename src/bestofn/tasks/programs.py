@@ -55,7 +55,7 @@ NUM_MORE_TRAINED = 4800
 LEVEL_THRESHOLDS = (12.0, 13.7, 15.2, 18.0)
 """Bits that levels 2 to 5 need at least."""
 MAX_PROMPT_LENGTH = 100
-"""Characters of a prompt without its hint, which keeps it under 80 tokens of the shipped model."""
+"""Characters of a prompt without its hint, which keeps it under 90 tokens of the shipped model."""
 MAX_REFERENCE_LENGTH = 44
 """Characters of a reference, at most 24 tokens."""
 
