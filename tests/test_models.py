@@ -122,13 +122,14 @@ def test_build_is_deterministic_and_needs_no_longer_completions(tmp_path: Path) 
 
 
 def test_programs_tokenizer_has_a_token_for_every_piece_and_round_trips() -> None:
-    _, tokenizer = load_model("programs-tiny")
+    model, tokenizer = load_model("programs-tiny")
     pairs = [(problem.prompt, problem.reference) for problem in Programs().problems("train")]
     for prompt, completion in [*pairs, *islice(programs.demonstrations(random.Random(0)), 500)]:
         prompt_ids, ids = tokenizer(prompt)["input_ids"], tokenizer(completion)["input_ids"]
         assert tokenizer.unk_token_id not in prompt_ids + ids
         assert tokenizer.decode(prompt_ids + ids) == prompt + completion
         assert len(prompt_ids) < 90
+        assert len(prompt_ids) + 32 <= model.config.max_position_embeddings, "with a completion of the recipe's length"
         assert len(ids) < build_programs.MAX_COMPLETION_TOKENS
     assert tokenizer("import os")["input_ids"].count(tokenizer.unk_token_id) >= 6
 

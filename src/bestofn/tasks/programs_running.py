@@ -52,7 +52,7 @@ _COMMON_ERRORS = (TypeError, ValueError, IndexError, ZeroDivisionError)
 def key_of(inputs: Inputs) -> str:
     """What decides, beside its text, what a program does on the inputs, for :class:`OutcomeMemory`."""
     given = [list(one) for one in inputs]
-    return key_prefix(_ALONE, TIMEOUT_S, MEMORY_MB, sandbox_name(), given)
+    return key_prefix(_ALONE, _GROUP, TIMEOUT_S, MEMORY_MB, sandbox_name(), given)
 
 
 def run_programs(forms: Collection[str], inputs: Inputs) -> dict[str, Outcome]:
@@ -113,8 +113,9 @@ def collect_outputs(inputs: Inputs, candidate: Callable[[list[list[int]]], objec
 
 
 def collect_group(inputs: Inputs, num_programs: int, candidate: Callable[[int, list[list[int]]], object]) -> str:
-    """The same for a group: a JSON list with ``[outputs, reason]`` of each program, one of which is empty, or null for
-    one that has to run alone.
+    """The same for a group, as a JSON list: ``[outputs, reason]`` of each program, or null for one to run alone.
+
+    Of outputs and reason one is empty.
     """
     found: list[list[str] | None] = []
     for number in range(num_programs):
