@@ -135,10 +135,10 @@ def test_programs_tokenizer_has_a_token_for_every_piece_and_round_trips() -> Non
 
 
 def test_programs_model_is_good_but_unsure() -> None:
-    """Graded in the sandbox: pass@1 near 10 % and over four times that within 16 samples (40 problems: ±8 points)."""
+    """Graded in the sandbox: pass@1 near 9 %, over three times that within 16 samples (80 problems: ±5 points)."""
     model, tokenizer = load_model("programs-tiny")
     task = Programs()
-    problems = task.problems("test")[:40]
+    problems = task.problems("test")[:80]
     inputs = tokenizer([problem.prompt for problem in problems], return_tensors="pt", padding=True)
     torch.manual_seed(0)
     ids = model.generate(**inputs, do_sample=True, top_k=0, num_return_sequences=16, max_new_tokens=32)
@@ -147,8 +147,8 @@ def test_programs_model_is_good_but_unsure() -> None:
     texts = tokenizer.batch_decode(new, skip_special_tokens=True)
     grades = [task.grade(problem, texts[16 * i : 16 * i + 16]) for i, problem in enumerate(problems)]
     rewards = torch.tensor([[grade.reward for grade in group] for group in grades])
-    assert 0.05 < rewards.mean() < 0.18
-    assert 0.25 < rewards.amax(dim=1).mean() < 0.65
+    assert 0.04 < rewards.mean() < 0.16
+    assert 0.2 < rewards.amax(dim=1).mean() < 0.5
     assert sum(grade.answer is not None for group in grades for grade in group) / rewards.numel() > 0.9
 
 
@@ -156,7 +156,7 @@ def test_programs_build_is_deterministic(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     try:
         for run in ("a", "b"):
-            build_programs.main([str(tmp_path / run), "--steps", "3", "--batch-size", "4"])
+            build_programs.main([str(tmp_path / run), "--steps", "20", "--batch-size", "4"])
     finally:
         torch.set_num_threads(threads)
     one, other = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("a", "b"))

@@ -4,7 +4,8 @@
    completed step; the parent exits with 143, and the same command goes on from there;
 2. when the parent is killed (-9), its jobs save and leave by themselves: no process survives, not even one that never
    polls;
-3. a failing job stops the others, and its message, or the signal that killed it, is the parent's;
+3. a failing job stops the others, and its message, or the signal that killed it, is the parent's; or, for who takes
+   the message, the others go on, and what failed is not tried again;
 4. what can be done is asked for again when jobs have ended, and in one place only one job runs at a time.
 """
 
@@ -177,6 +178,29 @@ def test_a_failing_job_stops_the_others(tmp_path: Path, kind: str, phrase: str) 
     assert phrase in str(failed.value)
     assert str(tmp_path / "bad.txt") in str(failed.value)
     assert other.read_text() == "saved"
+
+
+def test_a_failing_job_leaves_the_others_alone_where_somebody_takes_its_message(tmp_path: Path) -> None:
+    """It is told of again and not started again; what waits, and what is told of for the first time, is run."""
+
+    def job(name: str) -> Job:
+        if name == "bad":
+            arguments = {"kind": "stopped", "other": str(tmp_path)}
+            return Job(name=name, function=fails, arguments=arguments, log=tmp_path / "bad.txt")
+        arguments = {"place": str(tmp_path / name), "number": 0, "num_together": 0}
+        return Job(name=name, function=visits, arguments=arguments, log=tmp_path / f"{name}.txt")
+
+    said: list[str] = []
+    first, then = ["bad", "waits"], ["bad", "waits", "comes later"]
+
+    def more() -> list[Job]:
+        return [job(name) for name in then if not (tmp_path / name / "0").exists()]
+
+    for _ in run_jobs([job(name) for name in first], workers=1, poll=lambda: None, more=more, on_failure=said.append):
+        pass
+    assert said == [f"bad failed: the reason of it all (all of it in {tmp_path / 'bad.txt'})"]
+    assert all((tmp_path / name / "0").exists() for name in ("waits", "comes later"))
+    assert (tmp_path / "bad.txt").read_text().count("working") == 1
 
 
 def test_a_job_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,9 @@ class Job:
 
 
 def run_jobs(
-    jobs: Sequence[Job], *, workers: int, poll: Callable[[], None], more: Callable[[], Sequence[Job]] | None = None
-) -> Iterator[set[str]]:
+    jobs: Sequence[Job], *, workers: int, poll: Callable[[], None], more: Callable[[], Sequence[Job]] | None = None,
+    on_failure: Callable[[str], None] | None = None,
+) -> Iterator[set[str]]:  # fmt: skip
     """Run all jobs, at most ``workers`` at a time, each on one thread; yields the names that are running, now and then.
 
     Args:
@@ -49,15 +50,18 @@ def run_jobs(
         workers: processes at a time.
         poll: called often; when it raises, the running jobs get SIGTERM and time to save.
         more: called when a job has ended: what can be done now, instead of what waits. Jobs of a place where one runs
-            are left out; it is called again when that one has ended.
+            are left out; it is called again when that one has ended. So are jobs of a name that has failed.
+        on_failure: called with a sentence when a job has failed, and the others go on; None: a failure ends all.
 
     Raises:
-        RunStopped: a job failed; the others are stopped first, and the message has the failed one's.
+        RunStopped: a job failed and there is no ``on_failure``; the others are stopped first, and the message has the
+            failed one's.
         Interrupted: from ``poll``.
     """
     context = multiprocessing.get_context("spawn")
     waiting = list(jobs)
     running: dict[str, tuple[Job, SpawnProcess]] = {}
+    failed: set[str] = set()
     try:
         while waiting or running:
             while len(running) < workers and (job := _next(waiting, running)) is not None:
@@ -70,16 +74,15 @@ def run_jobs(
             poll()
             ended = [(name, *entry) for name, entry in running.items() if entry[1].exitcode is not None]
             for name, job, process in ended:
-                if process.exitcode is not None:
-                    del running[name]
-                    if process.exitcode != 0:
-                        reason = _last_line(job.log)
-                        if process.exitcode < 0:
-                            reason = f"killed by {signal.Signals(-process.exitcode).name} after {reason!r}"
-                        raise RunStopped(f"{name} failed: {reason} (all of it in {job.log})")
+                del running[name]
+                if process.exitcode:
+                    failed.add(name)
+                    if on_failure is None:
+                        raise RunStopped(_failure(job, process.exitcode))
+                    on_failure(_failure(job, process.exitcode))
             if ended and more is not None:
                 taken = _places(running)
-                waiting = [job for job in more() if _place(job) not in taken]
+                waiting = [job for job in more() if _place(job) not in taken and job.name not in failed]
     finally:
         _stop([process for _, process in running.values()])
 
@@ -101,6 +104,14 @@ def _places(running: dict[str, tuple[Job, SpawnProcess]]) -> set[str]:
 
 def _place(job: Job) -> str:
     return job.place or job.name
+
+
+def _failure(job: Job, status: int) -> str:
+    """A sentence about a job that ended with a status other than 0."""
+    reason = _last_line(job.log)
+    if status < 0:
+        reason = f"killed by {signal.Signals(-status).name} after {reason!r}"
+    return f"{job.name} failed: {reason} (all of it in {job.log})"
 
 
 def _work(job: Job) -> None:

@@ -2,7 +2,8 @@
 
 1. claims.json says what the pieces say, by a second way to compute it, and the pieces what the pools say; all arms had
    as many generations;
-2. a second run does no work; --report-only needs no work folder; another setting is refused and loses nothing;
+2. a second run does no work; --report-only needs no work folder; another setting is refused and loses nothing; a
+   training that fails costs what rests on it and no more;
 3. the real command, killed (-9), stopped (SIGTERM: 143) and started again, ends with the same bytes as all jobs one
    after the other in one process; two at a time are refused.
 """
@@ -28,7 +29,7 @@ import torch
 import yaml
 from scipy.stats import t as student
 
-from bestofn.errors import BestofnError
+from bestofn.errors import BestofnError, RunStopped
 from bestofn.reproduce.command import run_reproduce
 from bestofn.reproduce.run import Runner
 from bestofn.reproduce.suite import load_suite
@@ -346,6 +347,32 @@ def test_what_is_lost_is_made_again(undisturbed: Place) -> None:
     here.reproduce(is_report_only=True)
     assert piece.read_bytes() == content
     assert here.numbers() == numbers
+
+
+def test_a_failing_training_costs_only_what_rests_on_it(
+    undisturbed: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = Place(tmp_path / "here")
+    shutil.copytree(undisturbed.folder, here.folder)
+    broken, lost = (
+        here.out / "pieces" / "bon_rl-lr0.0003-seed0",
+        here.out / "pieces" / "rl-lr0.0002-seed0" / "trial.json",
+    )
+    settings = here.folder / "work" / broken.name / "settings.json"
+    content = settings.read_bytes()
+    settings.write_text("{}")
+    shutil.rmtree(broken)
+    lost.unlink()
+    with pytest.raises(
+        RunStopped, match=r"^train bon_rl-lr0.0003-seed0 failed: .* other settings .*tries the rest again"
+    ):
+        here.reproduce()
+    assert lost.exists()
+    assert "the others go on" in capsys.readouterr().err
+    assert "Not complete yet" in (here.out / "README.md").read_text()
+    settings.write_bytes(content)
+    here.reproduce()
+    assert here.numbers() == undisturbed.numbers()
 
 
 # ---- 3: stopped in the middle ----

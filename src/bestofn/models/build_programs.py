@@ -1,9 +1,10 @@
 """Train the tiny base model of the programs task: ``python -m bestofn.models.build_programs OUT``.
 
 A Llama of about 162,000 parameters over pieces of Python, trained on functions that fit random examples; they come from
-the task's grammar, with other weights. That makes a base model that is good but unsure: it rarely finds the hidden
-function at the first attempt and often within some dozens, which is what fine-tuning for Best-of-N needs. Validation
-and test behaviours (of task seed 0) never appear. The result is a plain Hugging Face folder.
+the task's grammar, with other weights, at last with a strong preference for a few common operations. That makes a base
+model that is good but unsure: it rarely finds the hidden function at the first attempt, often within some dozens, and
+writes too much of what is common. That is what fine-tuning for Best-of-N needs. Validation and test behaviours (of task
+seed 0) never appear. The result is a plain Hugging Face folder.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bestofn.models.tiny_llama import END, PAD, UNKNOWN, as_batch, build_command, build_llama, encode, fit
 from bestofn.tasks.programs import demonstrations, held_out_behaviours
-from bestofn.tasks.programs_grammar import DEMONSTRATION
+from bestofn.tasks.programs_grammar import DEMONSTRATION, HABITS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +37,10 @@ MAX_COMPLETION_TOKENS = 32
 """Longest demonstration (24 tokens) and the end token, with room for more."""
 CONTEXT = 128
 FIRST_SHARE = 0.1
-"""Share of the steps, the first ones, that see programs of one operation only."""
+"""Share of the steps before the last ones, the first of these, that see programs of one operation only."""
+LAST_SHARE = 1 / 19
+"""Share of the steps, the last ones, that see a few habits over and over: they shift what the model prefers and leave
+what it is able to write, as fine-tuning on one style does."""
 WINDOW = 16
 """Batches in which demonstrations are sorted by length."""
 
@@ -71,12 +75,16 @@ def build_model(tokenizer: Any, seed: int) -> Any:
 
 
 def train(model: Any, tokenizer: Any, *, steps: int, batch_size: int, lr: float, seed: int) -> None:
-    """On demonstrations; see :func:`bestofn.models.tiny_llama.fit`."""
+    """On demonstrations, then on those of a few habits; see :func:`bestofn.models.tiny_llama.fit`."""
     rng, held_out = Random(f"demonstrations {seed}"), held_out_behaviours()
+    num_last = round(LAST_SHARE * steps)
+    num_before = steps - num_last
     first = demonstrations(rng, held_out, replace(DEMONSTRATION, operations={1: 1}))
-    num_first = int(FIRST_SHARE * steps) // WINDOW * WINDOW * batch_size
+    num_first = int(FIRST_SHARE * num_before) // WINDOW * WINDOW * batch_size
     examples = chain(islice(first, num_first), demonstrations(rng, held_out))
-    fit(model, _batches(examples, tokenizer, steps, batch_size), steps=steps, lr=lr)
+    fit(model, _batches(examples, tokenizer, num_before, batch_size), steps=num_before, lr=lr)
+    habits = demonstrations(Random(f"habits {seed}"), held_out, HABITS)
+    fit(model, _batches(habits, tokenizer, num_last, batch_size), steps=num_last, lr=lr / 3)
 
 
 def _batches(
@@ -97,7 +105,7 @@ def _batches(
 def main(arguments: list[str] | None = None) -> None:
     """Build, train and save."""
     build_command(
-        arguments, task="programs", steps=3600, batch_size=128, lr=3e-3,
+        arguments, task="programs", steps=3800, batch_size=128, lr=3e-3,
         build_tokenizer=build_tokenizer, build_model=build_model, train=train,
     )  # fmt: skip
 

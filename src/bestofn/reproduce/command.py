@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from bestofn.errors import BestofnError
+from bestofn.errors import BestofnError, RunStopped
 
 
 def run_reproduce(
@@ -17,7 +17,7 @@ def run_reproduce(
 
     Raises:
         BestofnError: no such suite or arm, or results of other settings in the folder.
-        RunStopped: a training or measurement failed; what is done is kept.
+        RunStopped: trainings or measurements failed; the others are done, and the results of these written.
         Interrupted: a signal; the same command goes on from there.
     """
     from bestofn.parallel import num_cores
@@ -33,8 +33,14 @@ def run_reproduce(
         raise BestofnError(f"--workers takes a number from 1 up, got {workers}.")
     chosen = None if arms is None else [arm.strip() for arm in arms.split(",") if arm.strip()]
     runner = Runner(suite, out, work, chosen, workers or num_cores())
+    failure: RunStopped | None = None
     if not is_report_only:
         with StopSignals() as signals:
-            runner.run(signals.poll)
+            try:
+                runner.run(signals.poll)
+            except RunStopped as stopped:
+                failure = stopped
     command = shlex.join(["bestofn", "reproduce", source, *overrides])
     print_statement(write_results(suite, runner.store, out, work, command), out)
+    if failure is not None:
+        raise failure

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 import bestofn.reproduce.work as work_of
-from bestofn.errors import BestofnError, Interrupted
+from bestofn.errors import BestofnError, Interrupted, RunStopped
 from bestofn.parallel import Job, run_jobs
 from bestofn.reproduce.holding import held, vacated
 from bestofn.reproduce.results import Results
@@ -59,7 +59,7 @@ class Runner:
         Raises:
             BestofnError: pieces of other settings are there, another process works in one of the folders, or the suite
                 names what an objective or task refuses.
-            RunStopped: a job failed; what the others finished is kept.
+            RunStopped: jobs failed; all that does not rest on them is done first.
             Interrupted: from ``poll``; the same call goes on from there.
         """
         with held(self.store.folder):
@@ -87,9 +87,17 @@ class Runner:
     def _run(self, poll: Callable[[], None]) -> None:
         console = Console(stderr=True)
         said = self.started
+        failures: list[str] = []
+
+        def failed(sentence: str) -> None:
+            failures.append(sentence)
+            print(f"{sentence}; the others go on", file=sys.stderr)
+
         with Live(console=console, refresh_per_second=2, transient=True) as live:
             try:
-                for running in run_jobs(self.jobs(), workers=self.workers, poll=poll, more=self.jobs):
+                for running in run_jobs(
+                    self.jobs(), workers=self.workers, poll=poll, more=self.jobs, on_failure=failed
+                ):
                     if console.is_terminal:
                         live.update(self.board(running))
                     elif time.monotonic() - said > SAID_EVERY_S:
@@ -101,6 +109,11 @@ class Runner:
             except Interrupted:
                 print("stopped by a signal; the same command goes on from there", file=sys.stderr)
                 raise
+        if failures:
+            others = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
+            raise RunStopped(
+                f"{failures[0]}{others}. What does not rest on it is done; the same command tries the rest again."
+            )
 
     def jobs(self) -> list[Job]:
         """What can be done now, tier by tier: a later tier gets the workers that an earlier one has no use for.

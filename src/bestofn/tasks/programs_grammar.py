@@ -27,6 +27,10 @@ MAX_MAGNITUDE = 999
 """Functions that leave -999..999 are not used: their outputs would not fit the prompt."""
 
 
+def _evenly(*options: str) -> dict[str, float]:
+    return dict.fromkeys(options, 1.0)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weights:
     """How often a draw takes each way; only the ratios within a group matter."""
@@ -43,6 +47,14 @@ class Weights:
     """What a comprehension makes of an element ``v``; C is a digit, A a number that depends on ``x``."""
     conditions: Mapping[str, float]
     """What it asks of an element."""
+    slices: Mapping[str, float]
+    aggregates: Mapping[str, float]
+    """What becomes of a list L that yields an integer."""
+    pairs: Mapping[str, float]
+    """What becomes of an element a of ``x`` and the element b of a partner in the same place."""
+    partners: Mapping[str, float]
+    joins: Mapping[str, float]
+    """Of lists L and K and an integer I."""
 
 
 TASK = Weights(
@@ -53,15 +65,20 @@ TASK = Weights(
     elements={"v+C": 2, "v-C": 2, "C-v": 2, "v*C": 2, "v*v": 2, "v%C": 2, "max(v,C)": 2, "min(v,C)": 2, "v+A": 1,
               "A-v": 1, "v-A": 1},
     conditions={"v>C": 2, "v<C": 2, "v%2": 2, "v%2<1": 2, "v>A": 1, "v<A": 1, "v!=A": 1},
+    slices=_evenly("[1:]", "[2:]", "[:2]", "[-2:]", "[:-1]", "[::2]", "[1::2]"),
+    aggregates=_evenly("sum(L)", "max(L)", "min(L)", "len(L)", "L[0]", "L[1]", "L[-1]", "len(set(L))"),
+    pairs=_evenly("a+b", "a-b", "b-a", "a*b", "max(a,b)", "min(a,b)", "abs(a-b)"),
+    partners=_evenly("x[1:]", "x[::-1]", "sorted(x)", "x[2:]"),
+    joins=_evenly("L+K", "L+[I]", "[I]+L", "L*2"),
 )  # fmt: skip
 """The task's problems."""
 
 HARD = replace(TASK, operations={3: 1})
 """Problems of another distribution."""
 
-DEMONSTRATION = Weights(
+DEMONSTRATION = replace(
+    TASK,
     operations={1: 3, 2: 10, 3: 2},
-    kinds={"list": 2, "int": 1},
     lists={"sort": 3, "reverse": 3, "slice": 4, "set": 2, "map": 6, "filter": 3, "both": 1, "pairs": 2, "join": 2},
     ints={"aggregate": 6, "constant": 2, "two": 1},
     elements={"v+C": 8, "v-C": 3, "C-v": 2, "v*C": 6, "v*v": 2, "v%C": 3, "max(v,C)": 4, "min(v,C)": 2, "v+A": 1,
@@ -70,20 +87,23 @@ DEMONSTRATION = Weights(
 )  # fmt: skip
 """Demonstrations for the base model: more sums and products with digits, less with numbers that depend on ``x``."""
 
+HABITS = replace(
+    DEMONSTRATION,
+    elements={"v+C": 64, "v-C": 3, "C-v": 3, "v*C": 42, "v*v": 1, "v%C": 5, "max(v,C)": 15, "min(v,C)": 1, "v+A": 1,
+              "A-v": 0.4, "v-A": 0.4},
+    conditions={"v>C": 64, "v<C": 8, "v%2": 8, "v%2<1": 1, "v>A": 1, "v<A": 0.4, "v!=A": 0.4},
+    slices={"[1:]": 64, "[2:]": 3, "[:2]": 22, "[-2:]": 1, "[:-1]": 8, "[::2]": 1, "[1::2]": 0.4},
+    aggregates={"sum(L)": 64, "max(L)": 22, "min(L)": 1, "len(L)": 8, "L[0]": 8, "L[1]": 0.4, "L[-1]": 1,
+                "len(set(L))": 1},
+    pairs={"a+b": 64, "a-b": 8, "b-a": 0.4, "a*b": 8, "max(a,b)": 1, "min(a,b)": 0.4, "abs(a-b)": 1},
+    partners={"x[1:]": 22, "x[::-1]": 3, "sorted(x)": 1, "x[2:]": 0.4},
+    joins={"L+K": 8, "L+[I]": 8, "[I]+L": 0.4, "L*2": 1},
+)  # fmt: skip
+"""Its last demonstrations: like much code, they do a few things most of the time. The task asks for all alike."""
 
-def _evenly(*options: str) -> dict[str, float]:
-    return dict.fromkeys(options, 1.0)
-
-
-_SLICES = _evenly("[1:]", "[2:]", "[:2]", "[-2:]", "[:-1]", "[::2]", "[1::2]")
-_AGGREGATES = _evenly("sum(L)", "max(L)", "min(L)", "len(L)", "L[0]", "L[1]", "L[-1]", "len(set(L))")
 _NUMBERS = _evenly("x[0]", "x[-1]", "min(x)", "max(x)")
 _WITH_DIGIT = _evenly("+C", "-C", "*C")
 _SIGNS = _evenly("+", "-", "*")
-_PAIRS = _evenly("a+b", "a-b", "b-a", "a*b", "max(a,b)", "min(a,b)", "abs(a-b)")
-_PARTNERS = _evenly("x[1:]", "x[::-1]", "sorted(x)", "x[2:]")
-_JOINS = _evenly("L+K", "L+[I]", "[I]+L", "L*2")
-
 
 HINTS = {"sort": "sort", "reverse": "reverse", "slice": "cut", "set": "unique"}
 """What the prompt calls an operation that yields a list, where the operation alone says it."""
@@ -153,7 +173,7 @@ class _Draw:
             return self.joined(operations - 1)
         if way == "pairs":
             self.hints.append("pairs")
-            pair, partner = self.choose(_PAIRS), self.choose(_PARTNERS)
+            pair, partner = self.choose(self.weights.pairs), self.choose(self.weights.partners)
             return f"[{pair} for a,b in zip(x,{partner})]"
         inner = self.list_text(operations - (2 if way == "both" else 1))
         if way in ("map", "filter", "both"):
@@ -165,7 +185,7 @@ class _Draw:
             return f"sorted(set({inner}))"
         if way == "reverse":
             return f"{inner}[::-1]"
-        return inner + self.choose(_SLICES)
+        return inner + self.choose(self.weights.slices)
 
     def comprehension(self, way: str, inner: str) -> str:
         """A list of what elements become, of those that are kept, or both."""
@@ -179,7 +199,7 @@ class _Draw:
 
     def joined(self, operations: int) -> str:
         """Two lists joined, or a list and a number."""
-        way, first = self.choose(_JOINS), self.choose_number(0, operations)
+        way, first = self.choose(self.weights.joins), self.choose_number(0, operations)
         if way == "L*2":
             text = f"{self.list_text(operations)}*2"
         elif way == "L+K":
@@ -207,7 +227,7 @@ class _Draw:
         """A number made of a list; it binds tighter than every operator."""
         inner = self.list_text(operations - 1)
         self.hints.append("measure")
-        return self.choose(_AGGREGATES).replace("L", inner)
+        return self.choose(self.weights.aggregates).replace("L", inner)
 
     def element(self) -> str:
         way = self.choose(self.weights.elements)
