@@ -53,15 +53,22 @@ def test_adapters_are_counted() -> None:
     assert plan.trainable == trained
 
 
-def test_generations_are_what_a_run_draws(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("objective", "a_prompt"),
+    [("bon_rl", 6), ("sft", 0), ("bon_sft", 6), ("bon_distillation", 6), ("vbon", 6 + 6)],
+)
+def test_generations_are_what_a_run_draws(objective: str, a_prompt: int, tmp_path) -> None:
+    """None for demonstrations, those of the anchor too."""
     settings = Recipe.from_dict(apply_overrides(read_recipe("countdown"), [
-        "training.steps=3", "training.prompts_per_step=4", "sampling.samples=6", "objective.n=2", "eval.every=0",
-        f"run={tmp_path}", "training.device=cpu",
+        "training.steps=3", "training.prompts_per_step=4", "sampling.samples=6", "eval.every=0",
+        f"objective={{name: {objective}, n: 2}}", f"run={tmp_path}", "training.device=cpu",
     ]))  # fmt: skip
     drawn = Trainer(settings, is_quiet=True).train()["generations"]
     plan = estimate(settings, shape_of(settings.model), DEVICE, prompt_tokens=12)
-    assert plan.work.generations == drawn == 3 * 4 * 6
+    assert plan.work.generations == drawn == 3 * 4 * a_prompt
     assert plan.work.eval_generations == 0
+    assert (plan.seconds["sampling"] > 0) == (drawn > 0)
+    assert plan.seconds["updates"] > 0
 
 
 def test_held_memory_is_what_a_run_holds(tmp_path) -> None:

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from bestofn.config import Recipe
 from bestofn.training.losses import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 from bestofn.training.setup import LARGE
+from bestofn.training.supervised import columns_of
 
 KERNELS_PER_LAYER = 20
 """Kernels that one layer starts in a forward pass (attention, norms, projections, activation)."""
+EVALUATED_AT_A_TIME = 64
+"""Problems of an evaluation whose samples are drawn together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +155,7 @@ def estimate(
 def _work(recipe: Recipe, prompt_tokens: int, num_eval_problems: int) -> Work:
     every, steps = recipe.eval.every, recipe.training.steps
     num_evaluations = 1 + math.ceil(steps / every) if every else 0
-    generations = steps * recipe.training.prompts_per_step * recipe.sampling.samples
+    generations = steps * recipe.training.prompts_per_step * columns_of(recipe).drawn
     return Work(
         generations=generations, tokens=generations * recipe.sampling.max_new_tokens,
         eval_generations=num_evaluations * num_eval_problems * recipe.eval.samples, prompt_tokens=prompt_tokens,
@@ -173,9 +176,10 @@ def _memory(recipe: Recipe, shape: Shape, device: Device, trainable: int, longes
     element = 2 if is_bf16 else 4
     frozen = 0 if recipe.training.lora is None else shape.parameters
     row = longest + recipe.sampling.max_new_tokens
-    rows_at_once = max(1, min(
-        recipe.sampling.token_budget // row, recipe.training.prompts_per_step * recipe.sampling.samples
-    ))  # fmt: skip
+    drawn = recipe.training.prompts_per_step * columns_of(recipe).drawn
+    if drawn == 0 and recipe.eval.every:  # demonstrations alone are trained on
+        drawn = EVALUATED_AT_A_TIME * recipe.eval.samples
+    rows_at_once = min(max(1, recipe.sampling.token_budget // row), drawn)
     cache = rows_at_once * row * shape.cache_bytes(element)
     # Logits, their log-softmax (float32), probabilities and their running sum (float64).
     drawing = rows_at_once * shape.vocabulary * (4 + 4 + 8 + 8)
@@ -215,14 +219,15 @@ def _seconds(recipe: Recipe, shape: Shape, device: Device, work: Work) -> dict[s
         rows = min(rows_at_once, per_batch)
         return generations / rows * new * one_pass(rows, rows, prompt + new / 2) if generations else 0.0
 
-    per_step = recipe.training.prompts_per_step * recipe.sampling.samples
+    columns = columns_of(recipe)
+    per_step = recipe.training.prompts_per_step * columns.total
     calls = max(1, math.ceil(per_step * row / recipe.training.token_budget))
     tokens_per_call = per_step * new / calls + recipe.training.prompts_per_step * prompt / calls
     forward = one_pass(tokens_per_call, 0, row)
     # Forward, backward (twice), once more if recomputed; the anchor and its share.
     passes = 3 + _checkpoints(recipe, shape, device) + (recipe.kl.share if recipe.kl.start or recipe.kl.end else 0)
     return {
-        "sampling": drawing(work.generations, per_step),
+        "sampling": drawing(work.generations, recipe.training.prompts_per_step * columns.drawn),
         "updates": recipe.training.steps * calls * passes * forward,
-        "evaluations": drawing(work.eval_generations, 64 * recipe.eval.samples),
+        "evaluations": drawing(work.eval_generations, EVALUATED_AT_A_TIME * recipe.eval.samples),
     }

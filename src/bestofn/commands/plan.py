@@ -170,7 +170,7 @@ def _print_work(console: Console, recipe: Recipe, shape: Shape, plan: Plan, note
     table.add_column("how much", justify="right")
     trained = "" if plan.trainable == shape.parameters else f", {_count(plan.trainable)} trained (adapters)"
     table.add_row("parameters", f"{_count(shape.parameters)}{trained}")
-    per_step = recipe.training.prompts_per_step * recipe.sampling.samples
+    per_step = plan.work.generations // recipe.training.steps
     table.add_row("samples", f"{_count(plan.work.generations)} ({recipe.training.steps:,} steps × {per_step:,})")
     table.add_row("prompt tokens", f"{plan.work.prompt_tokens} on average")
     table.add_row("new tokens", f"at most {_count(plan.work.tokens)} ({recipe.sampling.max_new_tokens} a sample)")
