@@ -103,7 +103,7 @@ def verify_score(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The pool with the new scores: .parquet or .jsonl.")],
 ) -> None:
-    """Score a pool's completions with another verifier; reports AUC, calibration and regret.
+    """Score a pool's completions with another verifier, restartable; reports AUC, calibration and regret.
 
     Example: bestofn verify score pools/base.parquet --verifier countdown-verifier --out pools/scored.parquet
     """

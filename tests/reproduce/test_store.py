@@ -12,7 +12,8 @@ import pytest
 
 from bestofn.errors import BestofnError
 from bestofn.evaluation import Evaluation
-from bestofn.reproduce.store import Measurement, Run, Store, digest, num_problems, task_section, write_measurement
+from bestofn.models import weights_digest
+from bestofn.reproduce.store import Measurement, Run, Store, num_problems, task_section, write_measurement
 from bestofn.reproduce.suite import BASE
 from reproduce.synthetic import put, put_trial, small
 
@@ -102,9 +103,9 @@ def test_other_weights_under_the_same_name(tmp_path: Path) -> None:
 
 def test_digest(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"weights")
-    assert digest(str(tmp_path)) == digest(str(tmp_path / "a.safetensors"))
-    assert digest("countdown-tiny") != digest("countdown-verifier") != digest("nobody/nothing")
-    assert len({digest(name) for name in ("a/b", "a/c")}) == 2
+    assert weights_digest(str(tmp_path)) == weights_digest(str(tmp_path / "a.safetensors"))
+    assert weights_digest("countdown-tiny") != weights_digest("countdown-verifier") != weights_digest("nobody/nothing")
+    assert len({weights_digest(name) for name in ("a/b", "a/c")}) == 2
 
 
 def test_damaged_pieces(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 1. fit → score → eval works end to end, for Parquet and JSONL, and the folder is a plain Hugging Face one;
 2. a scored pool is the same pool: rows, order, other columns, only the scores differ;
-3. a signal keeps the best so far and ends with 143;
+3. a signal keeps the best so far and ends with 143; killed (-9) or stopped while it scores, it goes on from what is
+   scored and asks for nothing twice;
 4. whatever can be wrong with the input ends in one sentence, status 2, and leaves nothing behind.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from bestofn.metrics import within_prompt_auc
 from bestofn.sampling.pool import read_pool
 from bestofn.tasks.base import Problem
 from bestofn.verifiers.reward_model import load_reward_model
+from training.run_driver import ENVIRONMENT
 from verifier_data import separable_rows
 
 FIT = ("--lr", "5e-3", "--epochs", "8", "--batch-size", "32", "--held-out", "0.2")
@@ -135,6 +138,52 @@ def test_a_signal_keeps_the_best_so_far(base: str, monkeypatch: pytest.MonkeyPat
     load_reward_model("v")
 
 
+STOPPED_ONCE = """
+import os, signal
+from pathlib import Path
+
+def score(problem, completion):
+    with open("asked.txt", "a") as asked:
+        asked.write(f"{problem.id} {completion}\\n")
+    stop = Path("stop.txt")
+    if stop.exists() and problem.id == "p2":
+        number = int(stop.read_text())
+        stop.unlink()
+        os.kill(os.getpid(), number)
+    return len(completion)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_scoring_goes_on_where_it_was_stopped(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"problem_id": f"p{i}", "prompt": "q", "completion": f"{i}-{m:03d}" + "x" * (m % 3), "reward": m % 2}
+        for i in range(5) for m in range(600)
+    ]  # fmt: skip
+    write("a.jsonl", rows)
+    Path("v.py").write_text(STOPPED_ONCE)
+    command = ("verify", "score", "a.jsonl", "--verifier", "v.py:score", "-o", "new/s.jsonl")
+    Path("stop.txt").write_text(str(int(number)))
+    stopped = subprocess.run([sys.executable, "-m", "bestofn.cli", *command], env=ENVIRONMENT, capture_output=True)
+    assert stopped.returncode == (-9 if number == signal.SIGKILL else 143), stopped.stderr
+    assert b"Traceback" not in stopped.stderr
+    assert os.listdir("new") == ["s.jsonl.partial.jsonl"] or number == signal.SIGKILL
+    asked = Path("asked.txt").read_text().splitlines()
+    # A problem at a time: that in hand is finished when a signal comes, and lost when the process is killed.
+    done = 1200 + (600 if number == signal.SIGTERM else 0)
+    assert len(asked) == (1800 if number == signal.SIGTERM else 1201)
+
+    Path("v.py").write_text(STOPPED_ONCE + "# other code")
+    assert run(*command, monkeypatch=monkeypatch) == 2, "it would mix scores of two verifiers"
+    Path("v.py").write_text(STOPPED_ONCE)
+    assert run(*command, monkeypatch=monkeypatch) == 0
+    again = Path("asked.txt").read_text().splitlines()[len(asked) :]
+    assert again == [f"{row['problem_id']} {row['completion']}" for row in rows[done:]]
+    assert os.listdir("new") == ["s.jsonl"]
+    scored = [json.loads(line) for line in Path("new/s.jsonl").read_text().splitlines()]
+    assert scored == [row | {"score": len(str(row["completion"]))} for row in rows]
+
+
 def without(column: str) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != column} for row in separable_rows(4)]
 
@@ -176,7 +225,7 @@ def test_fit_refuses(
     [
         ({"--verifier": "countdown-tiny"}, "is no verifier"), ({"--verifier": "majorty"}, "did you mean 'majority'"),
         ({"-o": "s.csv"}, "ends in .parquet or .jsonl"), ({"-o": "a.jsonl"}, "already there"),
-        ({"-o": "a.jsonl/s.jsonl"}, "cannot write the pool"),
+        ({"-o": "a.jsonl/s.jsonl"}, "cannot be made"),
     ],
 )  # fmt: skip
 def test_score_refuses(options: dict[str, str], phrase: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

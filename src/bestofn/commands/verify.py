@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import math
 import os
+import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +27,16 @@ if TYPE_CHECKING:
     from bestofn.evaluation import Evaluation
     from bestofn.grading.verdict import Grade
     from bestofn.metrics import Calibration
+    from bestofn.sampling.journal import Journal
     from bestofn.sampling.pool import Pool
     from bestofn.tasks.base import Problem
+    from bestofn.verifiers.base import Verifier
     from bestofn.verifiers.examples import Examples
     from bestofn.verifiers.fit import FitOptions, Fitted
     from bestofn.verifiers.reward_model import RewardModel
 
-BATCH_PROBLEMS = 64
-"""Problems scored between looks at signals and at the progress bar."""
+BATCH_COMPLETIONS = 1024
+"""Scored between looks at signals and at the progress bar, in whole problems; what a kill can cost."""
 
 
 def run_fit(
@@ -93,15 +97,16 @@ def run_fit(
 def run_score(path: Path, spec: str, out: Path) -> None:
     """``bestofn verify score``: the pool with another verifier's scores, and what that verifier is worth on it.
 
+    Restartable: scores are on disk as they come, in ``OUT.partial.jsonl``, and the same command goes on from there.
+
     Raises:
-        BestofnError: no pool, no prompts or completions in it, no such verifier, or the output cannot be written.
-        RunStopped: the verifier failed.
-        Interrupted: a signal arrived; nothing has been written.
+        BestofnError: no pool, no prompts or completions in it, no such verifier, the output cannot be written, or
+            scores of another pool or verifier are there.
+        RunStopped: the verifier failed; the scores that there are stay.
+        Interrupted: a signal arrived; the same.
     """
     from bestofn.metrics import calibration, sigmoid
-    from bestofn.sampling.collect import score_all
     from bestofn.sampling.pool import SUFFIXES, read_pool
-    from bestofn.training.interrupts import StopSignals
     from bestofn.verifiers import verifier_from_text
 
     if out.suffix not in SUFFIXES:
@@ -109,29 +114,70 @@ def run_score(path: Path, spec: str, out: Path) -> None:
     if out.exists():
         raise BestofnError(f"{out} is already there: delete it or give another name.")
     pool = read_pool(path)
-    problems, texts, grades = problems_of(pool, path), pool.columns["completion"], grades_of(pool)
+    problems_of(pool, path)  # refused before a verifier is loaded
     quiet_libraries()
     verifier = verifier_from_text(spec)
-    scores: list[list[float]] = []
-    starts = range(0, len(problems), BATCH_PROBLEMS)
-    with StopSignals() as signals:
-        for start in track(starts, description="scoring", console=Console(stderr=True)):
-            signals.poll()
-            part = slice(start, start + BATCH_PROBLEMS)
-            scores += score_all(verifier, problems[part], texts[part], grades[part])
-    _write_scored(path, out, pool, scores, verifier.name)
+    with _journal(path, spec, out) as journal:
+        scores = _score(pool, path, verifier, journal)
+        _write_scored(path, out, pool, scores, verifier.name)
+        journal.path.unlink()
     evaluation = _evaluate(pool.problem_ids, pool.rewards(), scores)
     flat = np.asarray(scores)
     is_probability = bool(((flat >= 0) & (flat <= 1)).all())
     print_report(
-        f"{verifier.name} on {path.name}: {len(problems)} problems", evaluation,
+        f"{verifier.name} on {path.name}: {len(scores)} problems", evaluation,
         calibration(_in_unit(pool.rewards()), flat if is_probability else sigmoid(flat)),
     )  # fmt: skip
     if cut := getattr(verifier, "num_truncated", 0):
         print(
             f"warning: {cut} texts lost their beginning: they are longer than the verifier's context", file=sys.stderr
         )
-    print(f"{out}: {len(problems)} problems × {len(texts[0])} samples")
+    print(f"{out}: {len(scores)} problems × {len(scores[0])} samples")
+
+
+@contextlib.contextmanager
+def _journal(path: Path, spec: str, out: Path) -> Iterator[Journal]:
+    """Of the scores of this pool by this verifier; what is missing of its folder is made."""
+    from bestofn.models import weights_digest
+    from bestofn.sampling.journal import Journal
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BestofnError(f"The folder {out.parent} cannot be made: {error.strerror}.") from None
+    source = re.sub(r"(?<=\.py):\w+$", "", spec)  # of file.py:function the file
+    settings = {"pool": weights_digest(str(path)), "verifier": spec, "weights": weights_digest(source)}
+    journal = Journal(out.with_name(out.name + ".partial.jsonl"), settings, {})
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _score(pool: Pool, path: Path, verifier: Verifier, journal: Journal) -> list[list[float]]:
+    """Score what is not in the journal yet; returns P × M."""
+    from bestofn.sampling.collect import score_all
+    from bestofn.training.interrupts import StopSignals
+
+    problems, texts, grades = problems_of(pool, path), pool.columns["completion"], grades_of(pool)
+    known = {entry["problem_id"]: entry["scores"] for entry in journal.entries()}
+    left = [i for i, name in enumerate(pool.problem_ids) if name not in known]
+    size = max(1, BATCH_COMPLETIONS // len(texts[0]))
+    parts = [left[start : start + size] for start in range(0, len(left), size)]
+    with StopSignals() as signals:
+        try:
+            for part in track(parts, description="scoring", console=Console(stderr=True)):
+                signals.poll()
+                found = score_all(
+                    verifier, [problems[i] for i in part], [texts[i] for i in part], [grades[i] for i in part]
+                )
+                for i, scores in zip(part, found, strict=True):
+                    known[pool.problem_ids[i]] = scores
+                    journal.append({"problem_id": pool.problem_ids[i], "scores": scores})
+        except Interrupted:
+            print(f"{len(known)} of {len(problems)} problems are scored; the same command goes on", file=sys.stderr)
+            raise
+    return [known[name] for name in pool.problem_ids]
 
 
 # ---- pools ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from difflib import get_close_matches
 from importlib import import_module
@@ -57,6 +58,23 @@ def resolve(name_or_path: str | Path) -> str:
     if near:  # said at once: without a network the hub's client tries for most of a minute
         raise BestofnError(f"no model {name!r}, did you mean {near[0]!r}?")
     return name
+
+
+def weights_digest(name: str) -> str:
+    """Of a local model's weights, or of a file, so that work of an earlier one is recognised; else of the name."""
+    try:
+        path = Path(resolve(name))
+    except BestofnError:
+        path = Path(name)
+    total = hashlib.sha256()
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.is_file() else []
+    for file in files:
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                total.update(block)
+    if not files:
+        total.update(name.encode())
+    return total.hexdigest()[:16]
 
 
 def load_model(

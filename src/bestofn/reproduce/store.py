@@ -11,7 +11,6 @@ A file is there whole or not at all, and holds what it was made with: results of
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ import numpy as np
 
 from bestofn.errors import BestofnError
 from bestofn.evaluation import Evaluation
-from bestofn.models import resolve
+from bestofn.models import weights_digest
 from bestofn.report.read import read_json
 from bestofn.report.write import write_whole
 from bestofn.reproduce.suite import BASE, Suite
@@ -75,7 +74,7 @@ class Store:
         """
         self.folder = folder / "pieces"
         self.suite = suite
-        self._weights = {name: digest(name) for name in self._models()}
+        self._weights = {name: weights_digest(name) for name in self._models()}
         self._training: dict[Run, dict[str, Any]] = {}
 
     def trial_path(self, run: Run) -> Path:
@@ -223,20 +222,3 @@ def num_problems(suite: Suite, data: str) -> int | None:
         "validation": measuring.validation_problems, "test": measuring.test_problems,
         "harder": measuring.harder_problems,
     }[data]  # fmt: skip
-
-
-def digest(model: str) -> str:
-    """Of a local model's weights, so that results of an earlier one are recognised; of the name for any other."""
-    try:
-        folder = Path(resolve(model))
-    except BestofnError:
-        folder = Path(model)
-    total = hashlib.sha256()
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else [folder] if folder.is_file() else []
-    for file in files:
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                total.update(block)
-    if not files:
-        total.update(model.encode())
-    return total.hexdigest()[:16]
