@@ -61,7 +61,8 @@ SUITE: dict[str, Any] = {
         "n4": {"label": "BoN-RL-S, N′ = 4", "tier": 2, "select": "pass@4",
                "recipe": {"objective": {"name": "bon_rl", "n": 4}}},
         "n32": {"label": "BoN-RL-S, N′ = 32", "tier": 2, "select": "pass@16",
-                "recipe": {"objective": {"name": "bon_rl", "n": 32}}},
+                "recipe": {"objective": {"name": "bon_rl", "n": 32}, "sampling": {"samples": 64},
+                           "training": {"prompts_per_step": 16}}},
         "short": {"label": "the same, chosen by pass@1", "like": "bon_rl", "tier": 2},
     },
     "claims": [
@@ -225,6 +226,8 @@ def test_the_temperatures_are_those_of_seed_0(whole: Results, figures: dict[str,
 def test_the_arms_by_n_differ_in_n_alone(whole: Results, figures: dict[str, Figure]) -> None:
     assert arms_by_n(whole) == {1: "rl", 4: "n4", 16: "bon_rl", 32: "n32"}
     assert {row["arm"] for row in rows(figures["n_prime"])} == {"rl", "n4", "bon_rl", "n32"}
+    assert "N′ = 32: 16 prompts × 64 samples a step." in figures["n_prime"].caption
+    assert figures["n_prime"].caption.count("samples a step") == 1
 
 
 def test_the_crossing_is_that_of_the_claim(whole: Results, figures: dict[str, Figure]) -> None:

@@ -319,3 +319,27 @@ def test_another_recipe_is_refused(driver, stopped, tmp_path):
         checkpoint.load_latest(run / "checkpoints", "another hash")
     assert driver.train(run, *overrides, "training.checkpoint_every=3", "sampling.token_budget=60000").code == 0
     assert outcome(run) == wanted
+
+
+def test_other_weights_under_the_same_name_are_refused(tmp_path):
+    """A base model that was trained anew in its folder: what is left of the run would start from another model."""
+    from safetensors.torch import load_file, save_file
+
+    from bestofn.config import load_recipe
+    from bestofn.models import resolve
+    from bestofn.training.trainer import Trainer
+
+    model = shutil.copytree(resolve("countdown-tiny"), tmp_path / "model")
+    settings = load_recipe("countdown", [
+        f"model={model}", f"run={tmp_path / 'run'}", "training.steps=2", "training.prompts_per_step=2", "eval.every=0",
+        "sampling.samples=4", "objective.n=2", "training.device=cpu",
+    ])  # fmt: skip
+    Trainer(settings, is_quiet=True).train()
+    weights = load_file(model / "model.safetensors")
+    save_file({name: 1.01 * tensor for name, tensor in weights.items()}, model / "model.safetensors", {"format": "pt"})
+    before = contents(tmp_path / "run" / "checkpoints")
+    with pytest.raises(BestofnError, match="other weights under the same name"):
+        Trainer(settings, is_quiet=True).train()
+    assert contents(tmp_path / "run" / "checkpoints") == before
+    shutil.copytree(resolve("countdown-tiny"), model, dirs_exist_ok=True)
+    assert Trainer(settings, is_quiet=True).train()["steps"] == 2

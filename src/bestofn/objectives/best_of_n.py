@@ -108,8 +108,9 @@ def bon_rlb(
     With p = q both signs are positive in the exact form: then E[A ∇log π] = N q^{N−1} ∇s, the true gradient. The
     published sign (−) multiplies it by (1+q)/(1−q): right direction per prompt, wrong weight between prompts (×3 at
     q = .5, ×199 at q = .99). Unbiased only for ``exact`` with an independent, unclipped p. The plug-in p̂ is biased,
-    because the weights depend on the samples that they weigh (×1.69 in expectation at q = .9, N = 4, M = 5); it skips
-    groups that are all right or all wrong. At an explicit P_fail of 0 or 1 the clip decides.
+    because the weights depend on the samples that they weigh (×1.69 in expectation at q = .9, N = 4, M = 5; ×−11, which
+    is downhill, at q = .85, N = 16, M = 32: ``exact`` then collapses in training); it skips groups that are all right
+    or all wrong. At an explicit P_fail of 0 or 1 the clip decides. :func:`bon_rl` needs no P_fail.
 
     Args:
         rewards: (..., M), 0 or 1.

@@ -136,14 +136,15 @@ def draw_n_prime(results: Results) -> Drawing | None:
     ]  # fmt: skip
     return Drawing(
         name="n_prime", title=title, canvas=canvas, rows=rows,
-        caption=f"{scope(results, list(arms.values()))}, T = 1; N′ = 1 is plain RL. {_INTERVALS}",
+        caption=f"{scope(results, list(arms.values()))}, T = 1; N′ = 1 is plain RL.{_shapes(results, arms)} "
+        f"{_INTERVALS}",
     )  # fmt: skip
 
 
 def arms_by_n(results: Results) -> dict[int, str]:
     """The arms that differ from the first trained one in the N trained for alone (and learning rate), by N.
 
-    RLOO is the objective of N = 1.
+    RLOO is the objective of N = 1. A large N may take more samples of fewer prompts, as many in all.
     """
     suite = results.suite
     trees = {name: suite.tree(name) for name in suite.trained()}
@@ -156,11 +157,34 @@ def arms_by_n(results: Results) -> dict[int, str]:
         is_same = objective["name"] == first["objective"]["name"] or (
             objective["name"] == "rloo" and objective["n"] == 1
         )
-        same_parts = all(tree[part] == first[part] for part in ("verifier", "sampling", "task"))
+        same_parts = all(tree[part] == first[part] for part in ("verifier", "task"))
+        same_sampling = _drawing(tree) == _drawing(first)
         same_credit = all(objective[key] == first["objective"][key] for key in ("draw", "reward", "p_fail", "sign"))
-        if is_same and same_parts and same_credit and tree["training"]["steps"] == first["training"]["steps"]:
+        if (
+            is_same
+            and same_parts
+            and same_sampling
+            and same_credit
+            and tree["training"]["steps"] == first["training"]["steps"]
+        ):
             found.setdefault(int(objective["n"]), name)
     return dict(sorted(found.items()))
+
+
+def _shapes(results: Results, arms: dict[int, str]) -> str:
+    """The arms whose steps have other numbers of prompts and samples than the first trained one's."""
+    usual = results.suite.tree(next(iter(results.suite.trained())))["sampling"]["samples"]
+    trees = {n: results.suite.tree(arm) for n, arm in arms.items()}
+    return "".join(
+        f" N′ = {n}: {tree['training']['prompts_per_step']} prompts × {tree['sampling']['samples']} samples a step."
+        for n, tree in trees.items() if tree["sampling"]["samples"] != usual
+    )  # fmt: skip
+
+
+def _drawing(tree: dict[str, Any]) -> dict[str, Any]:
+    """How the samples of a step are drawn, and how many in all."""
+    sampling = dict(tree["sampling"])
+    return sampling | {"samples": sampling["samples"] * tree["training"]["prompts_per_step"]}
 
 
 def _draw(axes: Axes, results: Results, found: Curves, name: str) -> list[Line]:

@@ -40,7 +40,7 @@ class Checkpoint:
     state: dict[str, Any]
     """Step, running P_fail, best-so-far …"""
     recipe_hash: str
-    """:meth:`bestofn.config.Recipe.fingerprint` of the run."""
+    """:func:`bestofn.training.setup.identity` of the run."""
 
 
 def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -115,7 +115,8 @@ def load_latest(folder: Path, recipe_hash: str) -> Checkpoint | None:
             continue
         if manifest["recipe_hash"] != recipe_hash:
             raise BestofnError(
-                f"{path} was made with other settings: use that run's recipe.yaml, or choose another run folder."
+                f"{path} was made with other settings, or from other weights under the same name: use that run's "
+                "recipe.yaml, or choose another run folder."
             )
         tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ import bestofn.verifiers as verifiers
 from bestofn.config import Recipe, TaskSection
 from bestofn.config_errors import nearest
 from bestofn.errors import BestofnError
-from bestofn.models import load_model
+from bestofn.models import load_model, weights_digest
 from bestofn.sampling.prompts import has_chat_template, prompt_of, stop_of
 from bestofn.sampling.samples import SamplingOptions
 from bestofn.sampling.transformers import encode_prompts, pad_id
@@ -77,6 +78,13 @@ def load_verifier(recipe: Recipe) -> verifiers.Verifier:
     """The recipe's verifier."""
     device = "cpu" if recipe.training.device == "cpu" else None
     return verifiers.load_verifier(recipe.verifier.name, **recipe.verifier.options(), device=device)
+
+
+def identity(recipe: Recipe) -> str:
+    """Hash of all that decides a run: the recipe, and the weights that local names in it stand for."""
+    names = (recipe.model, recipe.verifier.path)
+    weights = [weights_digest(name) for name in names if name]
+    return hashlib.sha256(json.dumps([recipe.fingerprint(), *weights]).encode()).hexdigest()
 
 
 def problems_of(task: Task, split: str) -> list[Problem]:

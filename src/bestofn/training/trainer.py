@@ -95,6 +95,7 @@ class Trainer:
             temperature=recipe.sampling.temperature, token_budget=recipe.training.token_budget,
             kl_share=columns.kl_share(recipe.kl.share), max_grad_norm=recipe.training.max_grad_norm,
         )  # fmt: skip
+        self.identity = setup.identity(recipe)
         self.step = 0
         self.best = BestSteps(recipe)
         self.log = RunLog(
@@ -323,7 +324,7 @@ class Trainer:
             state = {"step": self.step, "running": rates.running, "overall": rates.overall} | self.best.state()
             checkpoint.save(
                 self.folder / "checkpoints", self.step,
-                checkpoint.Checkpoint(tensors=tensors, state=state, recipe_hash=self.recipe.fingerprint()),
+                checkpoint.Checkpoint(tensors=tensors, state=state, recipe_hash=self.identity),
                 keep=self.recipe.training.keep_checkpoints,
             )  # fmt: skip
         self.accelerator.wait_for_everyone()
@@ -331,7 +332,7 @@ class Trainer:
     @torch.no_grad()
     def resume(self) -> None:
         """Continue from the newest whole checkpoint, if there is one."""
-        found = checkpoint.load_latest(self.folder / "checkpoints", self.recipe.fingerprint())
+        found = checkpoint.load_latest(self.folder / "checkpoints", self.identity)
         if found is not None:
             for name, parameter in self.model.named_parameters():
                 if parameter.requires_grad:
