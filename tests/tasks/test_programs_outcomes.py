@@ -139,7 +139,7 @@ def custom(outputs: Sequence[object]) -> Problem:
 
 def test_what_the_model_writes_gets_the_verdict_that_it_gets_when_run_for_each_problem() -> None:
     num_compared = sum(assert_same_verdicts(problem, texts) for problem, texts in sampled())
-    assert num_compared >= 400, "distinct completions"
+    assert num_compared >= 300, "distinct completions"
     problem, texts = sampled()[0]
     others = [text for _, other in sampled()[1:12] for text in other]
     assert assert_same_verdicts(problem, [*texts, *others, problem.reference]) > 200, "all of these are remembered"
