@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP)
 
 quickstart: $(STAMP)
-	$(BIN)/bestofn quickstart
+	$(BIN)/bontune quickstart
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from bestofn.objectives import bon_rl, bon_rlb, bon_rlbp
+from bontune.objectives import bon_rl, bon_rlb, bon_rlbp
 
 
 def mean_and_noise(estimator: Callable[[Tensor], Tensor], s: float, n: int, samples: int) -> tuple[float, float]:

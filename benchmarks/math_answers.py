@@ -24,15 +24,26 @@ from typing import Any
 
 import math_verify
 
-from bestofn.grading.math_answer import POOL, compare_many, normal_form
+from bontune.answers.math_answer import POOL, compare_many, normal_form
 
 FRACTION = re.compile(r"(-?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 ROOT = re.compile(r"\\sqrt\{(\d+)\}")
 HOSTILE = (
-    "9^9^9^9", "9^{9^{9^9}}", "100000!", r"\frac{1}{" * 200 + "1" + "}" * 200, r"\int_0^\infty e^{-x^{x^x}} dx",
-    r"\sum_{n=1}^{10^9} \frac{1}{n}", r"__import__('os').getpid()", "(x+1)^{100000}", r"\binom{10^6}{5\cdot10^5}",
-    "{" * 300, r"\sqrt{" * 40 + "2" + "}" * 40, r"\infty-\infty", r"\frac{0}{0}", "nan",
-)  # fmt: skip
+    "9^9^9^9",
+    "9^{9^{9^9}}",
+    "100000!",
+    r"\frac{1}{" * 200 + "1" + "}" * 200,
+    r"\int_0^\infty e^{-x^{x^x}} dx",
+    r"\sum_{n=1}^{10^9} \frac{1}{n}",
+    r"__import__('os').getpid()",
+    "(x+1)^{100000}",
+    r"\binom{10^6}{5\cdot10^5}",
+    "{" * 300,
+    r"\sqrt{" * 40 + "2" + "}" * 40,
+    r"\infty-\infty",
+    r"\frac{0}{0}",
+    "nan",
+)
 
 RARE = ("hostile", "full stop")
 """Rules drawn a quarter as often as the others."""
@@ -73,7 +84,8 @@ def right_forms(gold: str, rng: random.Random) -> dict[str, str | None]:
         "minus inside": f"\\frac{{-{whole[2]}}}{{{whole[3]}}}" if whole and whole[1] else None,
         "spaces": re.sub(r"([+\-=,])", r" \1 ", gold) if not re.search(r"[A-Za-z]{2}-|\d,\d", gold) else None,
         "left and right": re.sub(r"(?<!\\left)([(\[])", r"\\left\1", re.sub(r"(?<!\\right)([)\]])", r"\\right\1", gold))
-        if re.search(r"[(\[]", gold) and r"\left" not in gold and r"\sqrt[" not in gold else None,
+        if re.search(r"[(\[]", gold) and r"\left" not in gold and r"\sqrt[" not in gold
+        else None,
         "no left and right": gold.replace(r"\left", "").replace(r"\right", "") if r"\left" in gold else None,
         "named": f"x = {gold}" if number is not None else None,
         "units": f"{gold}\\text{{ units}}" if integer is not None else None,
@@ -91,7 +103,7 @@ def right_forms(gold: str, rng: random.Random) -> dict[str, str | None]:
         "base in braces": re.sub(r"_(\d)$", r"_{\1}", gold) if re.fullmatch(r"\d+_\d", gold) else None,
         "full stop": f"{gold}.",
         "dollars around": f"${gold}$" if "$" not in gold else None,
-    }  # fmt: skip
+    }
 
 
 def wrong_forms(gold: str, others: list[str], rng: random.Random) -> dict[str, str | None]:
@@ -187,9 +199,11 @@ def errors(verdicts: list[bool], samples: list[Sample]) -> dict[str, Any]:
     accepted = Counter(s.rule for v, s in zip(verdicts, samples, strict=True) if v and not s.is_right)
     rejected = Counter(s.rule for v, s in zip(verdicts, samples, strict=True) if not v and s.is_right)
     return {
-        "wrong_accepted": accepted.total(), "right_rejected": rejected.total(),
-        "wrong_accepted_by_rule": dict(accepted.most_common()), "right_rejected_by_rule": dict(rejected.most_common()),
-    }  # fmt: skip
+        "wrong_accepted": accepted.total(),
+        "right_rejected": rejected.total(),
+        "wrong_accepted_by_rule": dict(accepted.most_common()),
+        "right_rejected_by_rule": dict(rejected.most_common()),
+    }
 
 
 def code(text: str) -> str:
@@ -203,11 +217,11 @@ def disagreements(golds: list[str], samples: list[Sample], ours: list[bool], the
     rows: dict[tuple[str, str], tuple[bool, str]] = {}
     for gold, sample, mine, other in zip(golds, samples, ours, theirs, strict=True):
         if mine != other:
-            who = "bestofn" if mine == sample.is_right else "math-verify"
+            who = "bontune" if mine == sample.is_right else "math-verify"
             line = (
                 f"| {sample.rule} | {code(gold)} | {code(sample.answer)} | {'=' if sample.is_right else '≠'} | {who} |"
             )
-            rows[gold, sample.answer] = (who == "bestofn", line)
+            rows[gold, sample.answer] = (who == "bontune", line)
     lines = [line for _, line in sorted(set(rows.values()))]
     return "\n".join(["| rule | gold | answer | truth | who is right |", "|---|---|---|:-:|---|", *lines, ""])
 
@@ -259,14 +273,17 @@ def main() -> None:
 
     result = {
         "settings": {"prompts": len(pool), "samples": arguments.samples, "seed": arguments.seed},
-        "graded": len(flat), "distinct": len(seen), "right": sum(s.is_right for s in flat),
-        "seconds": {"bestofn": our_seconds, "math_verify": their_seconds, "math_verify_distinct": distinct_seconds},
+        "graded": len(flat),
+        "distinct": len(seen),
+        "right": sum(s.is_right for s in flat),
+        "seconds": {"bontune": our_seconds, "math_verify": their_seconds, "math_verify_distinct": distinct_seconds},
         "math_verify_seconds_by_rule": {rule: round(s, 2) for rule, s in rule_seconds.most_common()},
         "faster": their_seconds / our_seconds,
         "faster_than_distinct_without_hostile": (distinct_seconds - hostile_seconds) / our_seconds,
-        "bestofn": errors(ours, flat), "math_verify": errors(theirs, flat),
+        "bontune": errors(ours, flat),
+        "math_verify": errors(theirs, flat),
         "disagreements": sum(a != b for a, b in zip(ours, theirs, strict=True)),
-    }  # fmt: skip
+    }
     print(json.dumps(result, indent=1))
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "math_answers.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 
-from bestofn.objectives import bon_rl
+from bontune.objectives import bon_rl
 
 
 def median_ms(function: Callable[[], object], repeats: int) -> float:

@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import bestofn.grading.isolation.checking as checking
-from bestofn.grading.isolation.backends import BACKENDS, ISOLATING, Backend
-from bestofn.grading.isolation.checker import Checker
-from bestofn.grading.isolation.checking import Judgement, Program
-from bestofn.grading.isolation.session import Zygote
+import bontune.sandbox.checking as checking
+from bontune.sandbox.backends import BACKENDS, ISOLATING, Backend
+from bontune.sandbox.checker import Checker
+from bontune.sandbox.checking import Judgement, Program
+from bontune.sandbox.session import Zygote
 
 RESULTS = Path(__file__).with_name("results") / "sandbox.json"
 PREDICTION = "before the first run: at least 10 times as many as with an interpreter without warmed imports"

@@ -53,20 +53,35 @@ class Case:
 
 CASES = {
     "countdown": Case(
-        title="countdown-tiny, Countdown's grader", model="countdown-tiny", num_prompts=32, max_new_tokens=24,
-        longest_prompt=16, objective="bon_rl", reward="task",
+        title="countdown-tiny, Countdown's grader",
+        model="countdown-tiny",
+        num_prompts=32,
+        max_new_tokens=24,
+        longest_prompt=16,
+        objective="bon_rl",
+        reward="task",
     ),
     "large-all": Case(
-        title="10M Qwen2, every sample weighted", model="large", num_prompts=2, max_new_tokens=64,
-        longest_prompt=PROMPT_TOKENS, objective="rloo", reward="graded",
+        title="10M Qwen2, every sample weighted",
+        model="large",
+        num_prompts=2,
+        max_new_tokens=64,
+        longest_prompt=PROMPT_TOKENS,
+        objective="rloo",
+        reward="graded",
     ),
     "large-positives": Case(
-        title="10M Qwen2, positives only", model="large", num_prompts=2, max_new_tokens=64,
-        longest_prompt=PROMPT_TOKENS, objective="bon_rlbp", reward="sparse",
+        title="10M Qwen2, positives only",
+        model="large",
+        num_prompts=2,
+        max_new_tokens=64,
+        longest_prompt=PROMPT_TOKENS,
+        objective="bon_rlbp",
+        reward="sparse",
     ),
-}  # fmt: skip
+}
 
-SIDES = {"trl": "TRL", "bestofn": "bestofn", "bestofn-full-kl": "bestofn, KL on all samples"}
+SIDES = {"trl": "TRL", "bontune": "bontune", "bontune-full-kl": "bontune, KL on all samples"}
 
 
 # ---- what both sides share ----
@@ -88,11 +103,21 @@ def build_large(folder: Path) -> None:
         tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
     )
     torch.manual_seed(0)
-    model = Qwen2ForCausalLM(Qwen2Config(
-        vocab_size=VOCABULARY, hidden_size=320, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=5,
-        num_key_value_heads=5, max_position_embeddings=512, tie_word_embeddings=True, pad_token_id=0,
-        bos_token_id=None, eos_token_id=None,
-    ))  # fmt: skip
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=VOCABULARY,
+            hidden_size=320,
+            intermediate_size=1024,
+            num_hidden_layers=6,
+            num_attention_heads=5,
+            num_key_value_heads=5,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            pad_token_id=0,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -121,9 +146,9 @@ def by_hash(kind: str, problem_id: str, text: str) -> float:
 
 def make_task(case: Case) -> Any:
     """A task with exactly the case's prompts, so that every step of either side sees all of them."""
-    from bestofn.grading.verdict import Grade, Verdict
-    from bestofn.tasks.base import Problem
-    from bestofn.tasks.countdown import Countdown
+    from bontune.base.grades import Grade, Verdict
+    from bontune.base.problems import Problem
+    from bontune.tasks.countdown import Countdown
 
     class BenchmarkTask:
         name, splits, stop = "benchmark", ("train",), ()
@@ -179,11 +204,11 @@ class Meter:
 # ---- the sides, each in a process of its own ----
 
 
-def run_bestofn(case: Case, model_folder: str, arguments: dict[str, Any], kl_share: float | None) -> dict[str, Any]:
+def run_bontune(case: Case, model_folder: str, arguments: dict[str, Any], kl_share: float | None) -> dict[str, Any]:
     """Steps of our trainer."""
-    from bestofn.config import Recipe
-    from bestofn.errors import Interrupted
-    from bestofn.training.trainer import Trainer
+    from bontune.base.errors import Interrupted
+    from bontune.config import Recipe
+    from bontune.training.trainer import Trainer
 
     share = {} if kl_share is None else {"share": kl_share}
     rows = -(-case.num_prompts * case.num_samples // arguments["micro_batches"])
@@ -204,17 +229,27 @@ def run_bestofn(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
             pass
 
     with tempfile.TemporaryDirectory() as folder:
-        recipe = Recipe.from_dict({
-            "model": model_folder, "run": folder, "objective": {"name": case.objective, "n": 16},
-            "sampling": {"samples": case.num_samples, "max_new_tokens": case.max_new_tokens},
-            "training": {
-                "steps": steps, "prompts_per_step": case.num_prompts, "lr": LEARNING_RATE, "warmup": 0, "device": "cpu",
-                "decay": "constant", "precision": "fp32", "checkpoint_every": 0,
-                "token_budget": rows * (case.longest_prompt + case.max_new_tokens),
-            },
-            "kl": {"start": BETA, "end": BETA, "anchor_ema": REFERENCE_RATE, **share},
-            "eval": {"every": 0},
-        })  # fmt: skip
+        recipe = Recipe.from_dict(
+            {
+                "model": model_folder,
+                "run": folder,
+                "objective": {"name": case.objective, "n": 16},
+                "sampling": {"samples": case.num_samples, "max_new_tokens": case.max_new_tokens},
+                "training": {
+                    "steps": steps,
+                    "prompts_per_step": case.num_prompts,
+                    "lr": LEARNING_RATE,
+                    "warmup": 0,
+                    "device": "cpu",
+                    "decay": "constant",
+                    "precision": "fp32",
+                    "checkpoint_every": 0,
+                    "token_budget": rows * (case.longest_prompt + case.max_new_tokens),
+                },
+                "kl": {"start": BETA, "end": BETA, "anchor_ema": REFERENCE_RATE, **share},
+                "eval": {"every": 0},
+            }
+        )
         model, tokenizer = load(case, model_folder)
         trainer = Measured(recipe, task=make_task(case), model=model, tokenizer=tokenizer, is_quiet=True)
         meter.start()
@@ -222,9 +257,12 @@ def run_bestofn(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
             trainer.train()
     counted = stages[arguments["warmup"] :]
     return meter.result(
-        arguments["warmup"], mean_length=statistics.mean(lengths), weighted=statistics.mean(weighted),
-        kl_share=recipe.kl.share, stages={name: statistics.median(row[name] for row in counted) for name in counted[0]},
-    )  # fmt: skip
+        arguments["warmup"],
+        mean_length=statistics.mean(lengths),
+        weighted=statistics.mean(weighted),
+        kl_share=recipe.kl.share,
+        stages={name: statistics.median(row[name] for row in counted) for name in counted[0]},
+    )
 
 
 def run_trl(case: Case, model_folder: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -246,27 +284,52 @@ def run_trl(case: Case, model_folder: str, arguments: dict[str, Any]) -> dict[st
 
     with tempfile.TemporaryDirectory() as folder:
         config = GRPOConfig(
-            output_dir=folder, max_steps=steps, num_generations=case.num_samples, num_iterations=1, beta=BETA,
+            output_dir=folder,
+            max_steps=steps,
+            num_generations=case.num_samples,
+            num_iterations=1,
+            beta=BETA,
             per_device_train_batch_size=case.num_prompts * case.num_samples // arguments["micro_batches"],
-            gradient_accumulation_steps=arguments["micro_batches"], max_completion_length=case.max_new_tokens,
-            temperature=1.0, loss_type="grpo", learning_rate=LEARNING_RATE, lr_scheduler_type="constant",
-            sync_ref_model=True, ref_model_mixup_alpha=REFERENCE_RATE, ref_model_sync_steps=1, disable_dropout=True,
-            mask_truncated_completions=False, gradient_checkpointing=False, bf16=False, use_cpu=True, use_vllm=False,
-            shuffle_dataset=False, save_strategy="no", report_to="none", disable_tqdm=True,
-            logging_strategy="steps", logging_steps=steps,  # once, after the last step was timed
-        )  # fmt: skip
+            gradient_accumulation_steps=arguments["micro_batches"],
+            max_completion_length=case.max_new_tokens,
+            temperature=1.0,
+            loss_type="grpo",
+            learning_rate=LEARNING_RATE,
+            lr_scheduler_type="constant",
+            sync_ref_model=True,
+            ref_model_mixup_alpha=REFERENCE_RATE,
+            ref_model_sync_steps=1,
+            disable_dropout=True,
+            mask_truncated_completions=False,
+            gradient_checkpointing=False,
+            bf16=False,
+            use_cpu=True,
+            use_vllm=False,
+            shuffle_dataset=False,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            logging_strategy="steps",
+            logging_steps=steps,  # once, after the last step was timed
+        )
         model, tokenizer = load(case, model_folder)
         trainer = GRPOTrainer(
-            model=model, processing_class=tokenizer, reward_funcs=reward, args=config, callbacks=[Measure()],
+            model=model,
+            processing_class=tokenizer,
+            reward_funcs=reward,
+            args=config,
+            callbacks=[Measure()],
             train_dataset=Dataset.from_list([{"prompt": p.prompt, "problem_id": i} for i, p in problems.items()]),
-        )  # fmt: skip
+        )
         meter.start()
         trainer.train()
     logged = next(row for row in trainer.state.log_history if "completions/mean_length" in row)
     return meter.result(
-        arguments["warmup"], mean_length=logged["completions/mean_length"],
-        lengths=[logged["completions/min_length"], logged["completions/max_length"]], reward=logged["reward"],
-    )  # fmt: skip
+        arguments["warmup"],
+        mean_length=logged["completions/mean_length"],
+        lengths=[logged["completions/min_length"], logged["completions/max_length"]],
+        reward=logged["reward"],
+    )
 
 
 def worker(request: dict[str, Any]) -> None:
@@ -275,8 +338,8 @@ def worker(request: dict[str, Any]) -> None:
 
     torch.set_num_threads(request["threads"])
     case, side, folder = CASES[request["case"]], request["side"], request["model_folder"]
-    share = 1.0 if side == "bestofn-full-kl" else None
-    print(json.dumps(run_trl(case, folder, request) if side == "trl" else run_bestofn(case, folder, request, share)))
+    share = 1.0 if side == "bontune-full-kl" else None
+    print(json.dumps(run_trl(case, folder, request) if side == "trl" else run_bontune(case, folder, request, share)))
 
 
 # ---- the comparison ----
@@ -286,9 +349,13 @@ def in_a_process(request: dict[str, Any]) -> dict[str, Any]:
     """Run a side in a fresh interpreter."""
     threads = str(request["threads"])
     environment = os.environ | {
-        "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }  # fmt: skip
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", json.dumps(request)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -320,8 +387,18 @@ def compare(sides: dict[str, dict[str, Any]]) -> None:
 
 def print_table(results: dict[str, dict[str, Any]]) -> None:
     """GitHub's Markdown, which is also readable."""
-    head = ("case", "side", "s/step, median (min–max)", "step MiB", "peak MiB", "tokens", "faster", "by CPU time",
-            "step memory", "peak memory")  # fmt: skip
+    head = (
+        "case",
+        "side",
+        "s/step, median (min–max)",
+        "step MiB",
+        "peak MiB",
+        "tokens",
+        "faster",
+        "by CPU time",
+        "step memory",
+        "peak memory",
+    )
     print(f"| {' | '.join(head)} |\n|---|---|{'---:|' * (len(head) - 2)}")
     for name, sides in results.items():
         for side, row in sides.items():
@@ -340,7 +417,7 @@ def machine(threads: int) -> dict[str, Any]:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
-    versions = {name: importlib.metadata.version(name) for name in ("bestofn", "trl", "transformers", "torch")}
+    versions = {name: importlib.metadata.version(name) for name in ("bontune", "trl", "transformers", "torch")}
     return {"cpu": cpu, "cores": os.cpu_count(), "threads": threads, "python": platform.python_version(), **versions}
 
 
@@ -363,7 +440,7 @@ def parse() -> argparse.Namespace:
         if not Path("/proc/self/status").exists():
             parser.error("peak memory is read from /proc, which only Linux has")
         if importlib.util.find_spec("trl") is None:
-            parser.error("TRL is not installed: install the extra `trl` (pip install 'bestofn[trl]')")
+            parser.error("TRL is not installed: install the extra `trl` (pip install 'bontune[trl]')")
     return arguments
 
 
@@ -375,7 +452,7 @@ def main() -> None:
     settings = {key: getattr(arguments, key) for key in ("repeats", "steps", "warmup", "threads", "micro_batches")}
     runs: dict[str, dict[str, list[dict[str, Any]]]] = {c: {s: [] for s in arguments.sides} for c in arguments.cases}
     with tempfile.TemporaryDirectory() as folder:
-        from bestofn.models import resolve
+        from bontune.models import resolve
 
         build_large(Path(folder))
         for repeat in range(arguments.repeats):

@@ -20,8 +20,17 @@ from typing import Any
 COMMAND = next((f for name in ("chromium", "chromium-browser", "google-chrome") if (f := shutil.which(name))), None)
 """None where there is no browser."""
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--remote-debugging-pipe", "about:blank"]  # fmt: skip
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-pipe",
+    "about:blank",
+]
 LAUNCHER = """
 import fcntl, os, sys
 ends = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 20) for fd in sys.argv[1:3]]
@@ -45,12 +54,23 @@ class Browser:
         self.requests: list[str] = []
         their_in, self._out = os.pipe()
         self._in, their_out = os.pipe()
-        command = [sys.executable, "-c", LAUNCHER, str(their_in), str(their_out), COMMAND,
-                   f"--user-data-dir={folder / 'profile'}", *FLAGS]  # fmt: skip
+        command = [
+            sys.executable,
+            "-c",
+            LAUNCHER,
+            str(their_in),
+            str(their_out),
+            COMMAND,
+            f"--user-data-dir={folder / 'profile'}",
+            *FLAGS,
+        ]
         self._process = subprocess.Popen(
-            command, pass_fds=(their_in, their_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            command,
+            pass_fds=(their_in, their_out),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
-        )  # fmt: skip
+        )
         os.close(their_in)
         os.close(their_out)
         self._number, self._buffer, self._session = 0, b"", ""

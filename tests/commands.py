@@ -10,13 +10,13 @@ Done = subprocess.CompletedProcess[str]
 
 MANY = """
 import contextlib, io, json, sys, traceback
-import bestofn.cli
+import bontune.cli
 results = []
 for arguments in json.load(sys.stdin):
-    sys.argv, status, out, err = ["bestofn", *arguments], 0, io.StringIO(), io.StringIO()
+    sys.argv, status, out, err = ["bontune", *arguments], 0, io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            bestofn.cli.main()
+            bontune.cli.main()
         except SystemExit as end:
             status = end.code or 0
         except BaseException:
@@ -31,9 +31,15 @@ def run_many(folder: Path, commands: list[list[str]], columns: int = 80) -> list
     """Each command's status and output, on a terminal of that width, from a process that starts in ``folder``."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": str(columns)}
     done = subprocess.run(
-        [sys.executable, "-c", MANY], cwd=folder, env=environment, input=json.dumps(commands),
-        capture_output=True, text=True, timeout=240, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", MANY],
+        cwd=folder,
+        env=environment,
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
     results = json.loads(done.stdout)
     assert len(results) == len(commands)
     return [subprocess.CompletedProcess(c, *result) for c, result in zip(commands, results, strict=True)]

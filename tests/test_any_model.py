@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 import tiny
-from bestofn.models import load_model
-from bestofn.sampling.pool import read_pool
+from bontune.models import load_model
+from bontune.pools.pool import read_pool
 
 GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k_train.jsonl.gz"
 NUM_ROWS = 40
 
 
-def bestofn(folder: Path, *arguments: str) -> str:
+def bontune(folder: Path, *arguments: str) -> str:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "bestofn.cli", *arguments]
+    command = [sys.executable, "-m", "bontune.cli", *arguments]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
     )
@@ -55,11 +55,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(folder: Path, run: str, task: str, *more: str) -> list[dict[str, Any]]:
-    bestofn(
-        folder, "train", "countdown", "model=gemma", f"run={run}", f"task={task}", "objective.n=4", "eval.k=[1, 4]",
-        "sampling.samples=6", "sampling.max_new_tokens=8", "training.steps=2", "training.prompts_per_step=4",
-        "training.warmup=0", "eval.every=2", "eval.samples=4", "eval.problems=4", *more,
-    )  # fmt: skip
+    bontune(
+        folder,
+        "train",
+        "countdown",
+        "model=gemma",
+        f"run={run}",
+        f"task={task}",
+        "objective.n=4",
+        "eval.k=[1, 4]",
+        "sampling.samples=6",
+        "sampling.max_new_tokens=8",
+        "training.steps=2",
+        "training.prompts_per_step=4",
+        "training.warmup=0",
+        "eval.every=2",
+        "eval.samples=4",
+        "eval.problems=4",
+        *more,
+    )
     return [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -77,16 +91,28 @@ def test_gsm8k_with_last_number(folder: Path) -> None:
     model, _ = load_model(folder / "runs" / "gsm8k" / "model")
     assert type(model).__name__ == "Gemma2ForCausalLM"
 
-    said = bestofn(
-        folder, "sample", "runs/gsm8k/model", "jsonl", "data=gsm8k.jsonl", *options,
-        "--split", "test", "-n", "4", "--max-new-tokens", "8", "-o", "pools/gsm8k.parquet",
-    )  # fmt: skip
+    said = bontune(
+        folder,
+        "sample",
+        "runs/gsm8k/model",
+        "jsonl",
+        "data=gsm8k.jsonl",
+        *options,
+        "--split",
+        "test",
+        "-n",
+        "4",
+        "--max-new-tokens",
+        "8",
+        "-o",
+        "pools/gsm8k.parquet",
+    )
     assert said == "pools/gsm8k.parquet: 4 problems × 4 samples\n", "a tenth is held out"
     pool = read_pool(folder / "pools" / "gsm8k.parquet")
     assert all(row[0].startswith("Q: ") and row[0].endswith(" A:") for row in pool.columns["prompt"])
     assert all("####" in row[0] for row in pool.columns["reference"])
     assert pool.num_grader_errors == 0
-    bestofn(folder, "eval", "pools/gsm8k.parquet", "-o", "numbers.json")
+    bontune(folder, "eval", "pools/gsm8k.parquet", "-o", "numbers.json")
     (numbers,) = json.loads((folder / "numbers.json").read_text())["pools"].values()
     assert {"pass@1", "pass@4", "best@4", "majority@4", "distinct"} <= set(numbers["metrics"])
 
@@ -98,14 +124,31 @@ def test_a_reward_and_a_verifier_of_ones_own(folder: Path) -> None:
     assert all(row["reward"] > 0 for row in steps), "some letters among eight characters"
     assert all(row["best_of_n"] < row["pass_at_n"] for row in steps), "the shortest is not the one with most letters"
     assert "max@4" in rows[-1]["metrics"], "graded rewards have no pass@k"
-    bestofn(
-        folder, "sample", "runs/mine/model", "jsonl", "data=gsm8k.jsonl", "prompt=question", "template=Q: {prompt}",
-        "grader=mine.py:reward", "--verifier", "mine.py:judge", "--split", "all", "--limit", "3", "-n", "4",
-        "--max-new-tokens", "8", "-o", "pools/mine.jsonl",
-    )  # fmt: skip
+    bontune(
+        folder,
+        "sample",
+        "runs/mine/model",
+        "jsonl",
+        "data=gsm8k.jsonl",
+        "prompt=question",
+        "template=Q: {prompt}",
+        "grader=mine.py:reward",
+        "--verifier",
+        "mine.py:judge",
+        "--split",
+        "all",
+        "--limit",
+        "3",
+        "-n",
+        "4",
+        "--max-new-tokens",
+        "8",
+        "-o",
+        "pools/mine.jsonl",
+    )
     pool = read_pool(folder / "pools" / "mine.jsonl")
     assert pool.scores() == [[-float(len(text)) for text in row] for row in pool.columns["completion"]]
     assert pool.rewards() == [
         [sum(c in "abcdefghijklmnopqrstuvwxyz" for c in text) / 8 for text in row] for row in pool.columns["completion"]
     ]
-    assert "max@k" in bestofn(folder, "eval", "pools/mine.jsonl")
+    assert "max@k" in bontune(folder, "eval", "pools/mine.jsonl")

@@ -32,10 +32,18 @@ def model(family: str = "qwen2", seed: int = 0, *, sharp: float = 8.0, **overrid
     """A two-layer model; ``sharp`` scales the embeddings up so that its distribution is not flat."""
     torch.manual_seed(seed)
     shape = {
-        "vocab_size": len(CHARACTERS) + 3, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
-        "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None, "tie_word_embeddings": True,
-    }  # fmt: skip
+        "vocab_size": len(CHARACTERS) + 3,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "bos_token_id": None,
+        "tie_word_embeddings": True,
+    }
     if family == "qwen2":
         built = Qwen2ForCausalLM(Qwen2Config(**(shape | overrides)))
     elif family == "llama":

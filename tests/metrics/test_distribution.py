@@ -15,13 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bestofn.metrics import (
-    AnswerDistribution,
-    answer_distribution,
-    answer_entropy,
-    distinct_answers,
-    pass_at_k,
-)
+from bontune.metrics import AnswerDistribution, answer_distribution, answer_entropy, distinct_answers, pass_at_k
 
 SAMPLES = st.lists(
     st.tuples(st.sampled_from(["a", "b", "c", "d", None]), st.sampled_from([0.0, 0.25, 1.0]), st.integers(0, 2)),
@@ -76,9 +70,10 @@ def test_everything_equals_brute_force(samples: list[tuple[str | None, float, in
 
     # Ranks: every order of the answers that has frequent ones first, all equally likely.
     orders = [
-        order for order in itertools.permutations(counts)
+        order
+        for order in itertools.permutations(counts)
         if all(counts[x] >= counts[y] for x, y in itertools.pairwise(order))
-    ]  # fmt: skip
+    ]
     mass, rewarded = np.zeros(4), np.zeros(4)
     for order in orders:
         for place, a in enumerate(order):
@@ -136,15 +131,26 @@ def test_entropy_of_answers_given_often_enough_is_unbiased_up_to_its_order() -> 
     assert np.dot(chances, seen) == pytest.approx(truncated)
     truth = -sum(p * math.log(p) for p in P_KNOWN)
     assert truncated < truth
-    assert abs(np.dot(chances, whole) - truth) < 0.3 * (truth - np.dot(chances, [
-        float(answer_entropy(list(sample))) for sample in itertools.product(range(3), repeat=m)
-    ]))  # fmt: skip
+    assert abs(np.dot(chances, whole) - truth) < 0.3 * (
+        truth
+        - np.dot(chances, [float(answer_entropy(list(sample))) for sample in itertools.product(range(3), repeat=m)])
+    )
 
 
-@pytest.mark.parametrize("counts", [
-    [1] * 64, [1] * 30 + [2], [1, 1, 2, 60], [1, 63], [2] * 200, [1] * 3 + [2] * 150 + [5] * 40, [1] * 500, [1, 1],
-    [1] * 20 + [2] * 90 + [30],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [1] * 64,
+        [1] * 30 + [2],
+        [1, 1, 2, 60],
+        [1, 63],
+        [2] * 200,
+        [1] * 3 + [2] * 150 + [5] * 40,
+        [1] * 500,
+        [1, 1],
+        [1] * 20 + [2] * 90 + [30],
+    ],
+)
 def test_entropy_is_as_the_paper_prints_it(counts: list[int]) -> None:
     answers = [a for a, count in enumerate(counts) for _ in range(count)]
     assert of(answers).entropy_P == pytest.approx(chao_wang_jost(counts), rel=1e-11)

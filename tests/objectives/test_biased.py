@@ -19,16 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bestofn.objectives import (
-    bon_rl,
-    bon_rl_variational,
-    bon_rlb,
-    bon_rlbp,
-    dr_grpo,
-    grpo,
-    lambda_n,
-    passk_training,
-)
+from bontune.objectives import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp, dr_grpo, grpo, lambda_n, passk_training
 from oracles import (
     BINARY,
     GRADED,

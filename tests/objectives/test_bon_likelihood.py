@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bestofn.objectives import best_of_n_log_ratio, bon_sft, lambda_n
+from bontune.objectives import best_of_n_log_ratio, bon_sft, lambda_n
 from oracles import (
     BINARY,
     GRADED,

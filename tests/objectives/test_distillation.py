@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bestofn.objectives import best_and_worst, best_of_n_log_ratio, bon_distillation, bonbon, bonbon_gap, bond, vbon
+from bontune.objectives import best_and_worst, best_of_n_log_ratio, bon_distillation, bonbon, bonbon_gap, bond, vbon
 from oracles import (
     BINARY,
     GRADED,

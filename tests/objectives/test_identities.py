@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bestofn.objectives import (
+from bontune.objectives import (
     bon_rl,
     bon_rl_variational,
     bon_rlb,

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bestofn.objectives import bon_distillation, dco, draw_winners, rft, sft, star, winner_weights
+from bontune.objectives import bon_distillation, dco, draw_winners, rft, sft, star, winner_weights
 from oracles import (
     BINARY,
     GRADED,

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from bestofn import objectives
-from bestofn.objectives import (
+from bontune import objectives
+from bontune.objectives import (
     advantages,
     bon_rl,
     bon_rl_variational,
@@ -151,9 +151,19 @@ def test_integers_of_other_libraries_are_budgets() -> None:
 # --- the registry -------------------------------------------------------------------------------------------------
 
 PUBLIC = [
-    "reinforce", "rloo", "grpo", "dr_grpo", "maxrl", "inference_loo", "pkpo", "passk_training",
-    "bon_rl", "bon_rlb", "bon_rlbp", "bon_rl_variational",
-]  # fmt: skip
+    "reinforce",
+    "rloo",
+    "grpo",
+    "dr_grpo",
+    "maxrl",
+    "inference_loo",
+    "pkpo",
+    "passk_training",
+    "bon_rl",
+    "bon_rlb",
+    "bon_rlbp",
+    "bon_rl_variational",
+]
 
 
 def test_the_registry_lists_every_objective() -> None:

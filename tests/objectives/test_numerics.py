@@ -18,8 +18,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bestofn import objectives
-from bestofn.objectives import bon_rl, bon_rl_variational, passk_training, pkpo, rloo
+from bontune import objectives
+from bontune.objectives import bon_rl, bon_rl_variational, passk_training, pkpo, rloo
 from oracles import ExactPool, assert_equal_to
 
 EXACT_CASES = [

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bestofn.objectives import (
+from bontune.objectives import (
     bon_rl,
     bon_rl_variational,
     dr_grpo,

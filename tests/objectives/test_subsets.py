@@ -17,8 +17,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from bestofn.objectives import bon_rl
-from bestofn.objectives.subsets import (
+from bontune.objectives import bon_rl
+from bontune.objectives.subsets import (
     best_of_n_credit,
     best_of_n_gain,
     best_of_n_value,

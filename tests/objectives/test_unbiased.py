@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bestofn.objectives import bon_rl, bon_rlb, bon_rlbp, inference_loo, maxrl, pkpo, reinforce, rloo
+from bontune.objectives import bon_rl, bon_rlb, bon_rlbp, inference_loo, maxrl, pkpo, reinforce, rloo
 from oracles import (
     BINARY,
     GRADED,
@@ -73,8 +73,11 @@ def test_bon_rl_with_six_samples(baseline: str) -> None:
 @pytest.mark.parametrize("logit", [-40.0, -12.0, 12.0])
 def test_bon_rl_where_almost_all_or_almost_none_fail(logit: float) -> None:
     """At q ≈ 1 (4e-18, 6e-6 correct) and q ≈ 0 nothing is clipped or divided by."""
-    world = World(torch.tensor([logit, 0.0, 0.0], dtype=torch.float64), torch.eye(3, dtype=torch.float64)[0],
-                  torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64))  # fmt: skip
+    world = World(
+        torch.tensor([logit, 0.0, 0.0], dtype=torch.float64),
+        torch.eye(3, dtype=torch.float64)[0],
+        torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64),
+    )
     true = finite_difference(best_of_n_objective(world.rewards, world.scores, 3), world.logits)
     for baseline in ("loo", "loo1", "none"):
         estimate = expected_gradient(

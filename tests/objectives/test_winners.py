@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bestofn.objectives import WINNER_OBJECTIVES, draw_winners, lambda_n, winner_advantages
+from bontune.objectives import WINNER_OBJECTIVES, draw_winners, lambda_n, winner_advantages
 from oracles import (
     BINARY,
     World,

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from bestofn.errors import BestofnError
-from bestofn.report.html import write_quickstart_report, write_run_report
-from bestofn.report.plots import plot_pass_at_k
+from bontune.base.errors import BontuneError
+from bontune.report.html import write_quickstart_report, write_run_report
+from bontune.report.plots import plot_pass_at_k
 
 HOSTILE = "</code></pre><script>alert('x')</script><img src=\"http://evil.example/x.png\" onerror=alert(1)>{{ 7 * 7 }}"
 VOID = {"meta", "img", "link", "br", "hr", "input"}
@@ -180,7 +180,7 @@ def test_a_figure_is_inside_the_page_with_its_description(tmp_path: Path) -> Non
     assert "base model 13.8 % at k = 1 and 67.7 % at k = 32" in (image["alt"] or "")
     (tmp_path / "no.png").write_text("no picture")
     for figure, message in ((tmp_path / "no.png", "it is not a PNG file"), (tmp_path / "none.png", "No such file")):
-        with pytest.raises(BestofnError, match=message):
+        with pytest.raises(BontuneError, match=message):
             write_quickstart_report({}, {"x": figure}, tmp_path / "x.html")
 
 
@@ -289,7 +289,7 @@ def test_everything_of_a_run_is_escaped(tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_folder_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(BestofnError, match="there is no run folder"):
+    with pytest.raises(BontuneError, match="there is no run folder"):
         write_run_report(tmp_path / "none")
-    with pytest.raises(BestofnError, match="line 1 is not a JSON object"):
+    with pytest.raises(BontuneError, match="line 1 is not a JSON object"):
         write_run_report(run_folder(tmp_path, '{"torn\n{"step": 1}\n'))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bestofn.errors import BestofnError
-from bestofn.report.canvas import colours, markers, shortened
-from bestofn.report.panels import smoothed
-from bestofn.report.plots import _apart, _ticks, plot_pass_at_k, plot_training_curves
+from bontune.base.errors import BontuneError
+from bontune.report.canvas import colours, markers, shortened
+from bontune.report.panels import smoothed
+from bontune.report.plots import _apart, _ticks, plot_pass_at_k, plot_training_curves
 
 KS = [1, 2, 4, 8, 16, 32, 64]
 
@@ -69,12 +69,12 @@ def test_pass_at_k_draws_what_is_there(tmp_path: Path) -> None:
 
 
 def test_pass_at_k_says_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(BestofnError, match="as many values as k, got 2 k, 1 values"):
+    with pytest.raises(BontuneError, match="as many values as k, got 2 k, 1 values"):
         plot_pass_at_k({"base": {"k": [1, 2], "value": [0.5]}}, tmp_path / "x.png")
-    with pytest.raises(BestofnError, match="nothing to draw"):
+    with pytest.raises(BontuneError, match="nothing to draw"):
         plot_pass_at_k({"base": {"k": [1], "value": [float("nan")]}}, tmp_path / "x.png")
     (tmp_path / "file").write_text("")
-    with pytest.raises(BestofnError, match="cannot write the figure"):
+    with pytest.raises(BontuneError, match="cannot write the figure"):
         plot_pass_at_k({"base": curve(0.1, 0.1)}, tmp_path / "file" / "x.png")
 
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-import bestofn.metrics as metrics
+import bontune.metrics as metrics
 import browser
-from bestofn.errors import BestofnError
-from bestofn.report.pool_data import CUTS, as_json_element, browsable, pack, problem_details
-from bestofn.report.pool_report import write_pool_report
-from bestofn.sampling.pool import Pool
+from bontune.base.errors import BontuneError
+from bontune.pools.pool import Pool
+from bontune.report.pool_data import CUTS, as_json_element, browsable, pack, problem_details
+from bontune.report.pool_report import write_pool_report
 
 needs_browser = pytest.mark.skipif(browser.COMMAND is None, reason="needs Chromium or Chrome")
 
@@ -38,13 +38,30 @@ HOSTILE = [
 
 
 def make_pool(
-    num_problems: int, num_samples: int, *, seed: int = 0, settings: dict[str, Any] | None = None,
-    texts: Sequence[str] = (), is_oracle: bool = False, rate: float = 1.0,
-) -> Pool:  # fmt: skip
+    num_problems: int,
+    num_samples: int,
+    *,
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    texts: Sequence[str] = (),
+    is_oracle: bool = False,
+    rate: float = 1.0,
+) -> Pool:
     """A pool drawn at random: problem p is solved at a rate that falls with p, never by the last fifth."""
     rng = random.Random(seed)
-    names = ("prompt", "reference", "level", "completion", "answer", "reward", "score", "verdict", "reason",
-             "stop_reason", "num_tokens")  # fmt: skip
+    names = (
+        "prompt",
+        "reference",
+        "level",
+        "completion",
+        "answer",
+        "reward",
+        "score",
+        "verdict",
+        "reason",
+        "stop_reason",
+        "num_tokens",
+    )
     columns: dict[str, list[list[Any]]] = {name: [] for name in names}
     for p in range(num_problems):
         chance = max(0.0, rate * (0.8 - p / num_problems))
@@ -54,11 +71,18 @@ def make_pool(
         drawn[: len(texts)] = texts
         scores = rewards if is_oracle else [round(r + rng.gauss(0, 0.8), 3) for r in rewards]
         row = {
-            "prompt": [f"Question {p}: how much is {p} + {p}?"] * num_samples, "reference": [f"a{p}"] * num_samples,
-            "level": [1 + p % 3] * num_samples, "completion": drawn, "answer": answers, "reward": rewards,
-            "score": scores, "verdict": ["passed" if r else "failed" for r in rewards], "reason": [""] * num_samples,
-            "stop_reason": ["end"] * num_samples, "num_tokens": [7] * num_samples,
-        }  # fmt: skip
+            "prompt": [f"Question {p}: how much is {p} + {p}?"] * num_samples,
+            "reference": [f"a{p}"] * num_samples,
+            "level": [1 + p % 3] * num_samples,
+            "completion": drawn,
+            "answer": answers,
+            "reward": rewards,
+            "score": scores,
+            "verdict": ["passed" if r else "failed" for r in rewards],
+            "reason": [""] * num_samples,
+            "stop_reason": ["end"] * num_samples,
+            "num_tokens": [7] * num_samples,
+        }
         for name, values in row.items():
             columns[name].append(values)
     ids = [f"problem {p}" for p in range(num_problems)]
@@ -113,7 +137,10 @@ def test_sorting_filters_search_and_samples(tmp_path: Path) -> None:
     pool = make_pool(120, 8)
     pool.columns["completion"][77][3] = "the Needle in the haystack"
     page = page_of(tmp_path, {"mine": pool})
-    results = play(page, tmp_path, """
+    results = play(
+        page,
+        tmp_path,
+        """
       const table = all(".sortable table")[0];
       const buttons = all("thead button", table);
       report("every header is a button", buttons.length === table.tHead.rows[0].cells.length);
@@ -143,7 +170,8 @@ def test_sorting_filters_search_and_samples(tmp_path: Path) -> None:
       const right = all("#list thead button").find((button) => button.textContent === "Right");
       press(right); press(right);
       report("most right", [right.parentNode.getAttribute("aria-sort"), texts("#list tbody td:nth-of-type(2)")]);
-    """)  # fmt: skip
+    """,
+    )
     assert results["every header is a button"]
     assert results["sort"] == ["descending", ["8", "4", "2", "1"]]
     assert results["said"] == "Sorted by k, descending"
@@ -172,7 +200,10 @@ def test_another_pool_is_browsed_beside_the_first(tmp_path: Path) -> None:
     first, other = make_pool(40, 4, seed=1), make_pool(40, 4, seed=2, rate=0.5)
     for rows in (other.problem_ids, *other.columns.values()):
         rows.reverse()
-    results = play(page_of(tmp_path, {"a": first, "b": other}), tmp_path, """
+    results = play(
+        page_of(tmp_path, {"a": first, "b": other}),
+        tmp_path,
+        """
       choose("pool", "1");
       report("listed", [listed(), texts("#list thead th"), texts("#list tbody td:nth-of-type(3)")]);
       choose("show", "gained"); report("gained", listed());
@@ -181,9 +212,12 @@ def test_another_pool_is_browsed_beside_the_first(tmp_path: Path) -> None:
       await until(() => all(".detail li").length > 0);
       report("samples", texts(".detail ol pre"));
       choose("pool", "0"); report("back", [document.getElementById("show").value, listed()[0], all(".detail").length]);
-    """)  # fmt: skip
-    right = {name: {id: int(sum(row)) for id, row in zip(pool.problem_ids, pool.rewards(), strict=True)}
-             for name, pool in (("a", first), ("b", other))}  # fmt: skip
+    """,
+    )
+    right = {
+        name: {id: int(sum(row)) for id, row in zip(pool.problem_ids, pool.rewards(), strict=True)}
+        for name, pool in (("a", first), ("b", other))
+    }
     names, headers, beside = results["listed"]
     assert names == other.problem_ids
     assert headers[:4] == ["Problem", "Level", "Right", "Right in a"]
@@ -223,8 +257,10 @@ def test_everything_is_reached_and_worked_by_keys(tmp_path: Path) -> None:
         assert chromium.run(outline) == "solid"
         chromium.press("Enter")
         assert chromium.run("document.activeElement.getAttribute('aria-expanded')") == "true"
-        chromium.run("new Promise((done) => { const look = () => document.querySelector('.detail pre') ? done() : "
-                     "setTimeout(look, 10); look(); })")  # fmt: skip
+        chromium.run(
+            "new Promise((done) => { const look = () => document.querySelector('.detail pre') ? done() : "
+            "setTimeout(look, 10); look(); })"
+        )
         chromium.press("Tab")
         assert "Question 1" in chromium.run(focused)
         assert chromium.complaints == []
@@ -271,7 +307,10 @@ def test_what_a_model_wrote_is_text_and_no_more(tmp_path: Path) -> None:
         pool.columns["prompt"][1][sample] = HOSTILE[1]
         pool.columns["answer"][1][sample] = pool.columns["reason"][1][sample] = HOSTILE[2]
     page = page_of(tmp_path, {HOSTILE[1]: pool, "other </title><script>document.title='owned'</script>": pool})
-    results = play(page, tmp_path, """
+    results = play(
+        page,
+        tmp_path,
+        """
       const title = document.title;
       for (const opener of all("#list .opener")) opener.click();
       await until(() => all(".detail ol").length === 3);
@@ -286,7 +325,8 @@ def test_what_a_model_wrote_is_text_and_no_more(tmp_path: Path) -> None:
       report("whole", [block.textContent.endsWith("end of the long one"), document.activeElement === block]);
       report("wide", document.documentElement.scrollWidth <= innerWidth);
       report("title", document.title === title && !title.startsWith("owned"));
-    """)  # fmt: skip
+    """,
+    )
     assert results["inert"] == 0
     assert set(results["elements"]) <= {"dl", "dt", "dd", "pre", "ol", "li", "div", "span", "strong", "button"}
     assert HOSTILE[0][:80] in results["blocks"]
@@ -322,12 +362,16 @@ def test_a_large_pool_opens_fast_and_is_small(tmp_path: Path, record_property: A
 @needs_browser
 def test_the_page_works_without_its_script_and_says_so_where_it_cannot_unpack(tmp_path: Path) -> None:
     page = page_of(tmp_path, {"mine": make_pool(6, 4)})
-    results = play(page, tmp_path, """
+    results = play(
+        page,
+        tmp_path,
+        """
       delete window.DecompressionStream;
       all("#list .opener")[0].click();
       await until(() => texts(".detail")[0].includes("cannot unpack"));
       report("said", texts(".detail"));
-    """)  # fmt: skip
+    """,
+    )
     assert "DecompressionStream" in results["said"][0]
     source = page.read_text(encoding="utf-8")
     assert "<noscript>" in source
@@ -336,8 +380,10 @@ def test_the_page_works_without_its_script_and_says_so_where_it_cannot_unpack(tm
 
 def test_the_page_stands_alone_and_can_be_read_aloud(tmp_path: Path) -> None:
     settings = {"model": "m", "task": "t", "split": "test", "verifier": "v"}
-    pools = {f"T{t}": make_pool(30, 8, seed=i, settings={**settings, "temperature": t}, rate=1 / t)
-             for i, t in enumerate((0.5, 1.0, 1.5))}  # fmt: skip
+    pools = {
+        f"T{t}": make_pool(30, 8, seed=i, settings={**settings, "temperature": t}, rate=1 / t)
+        for i, t in enumerate((0.5, 1.0, 1.5))
+    }
     source = page_of(tmp_path, pools).read_text(encoding="utf-8")
     tags = re.findall(r"<[a-z][^>]*>", re.sub(r"<script.*?</script>|<style>.*?</style>", "", source, flags=re.DOTALL))
     for tag in tags:
@@ -376,8 +422,11 @@ def test_sentences_tables_and_csv_hold_the_numbers_of_the_pools(tmp_path: Path) 
     assert f"b: best@8 is {-100 * paired.value:.1f} points lower than a&#39;s (95 % interval" in source
     folder = tmp_path / "report_csv"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "curves.csv", "differences.csv", "levels.csv", "problems.csv",
-    ]  # fmt: skip
+        "curves.csv",
+        "differences.csv",
+        "levels.csv",
+        "problems.csv",
+    ]
     sheets = {path.stem: list(csv.DictReader(path.open(encoding="utf-8"))) for path in folder.iterdir()}
     row = next(row for row in sheets["differences"] if row["metric"] == "best@8")
     assert (row["pool"], row["minus"], float(row["diff"])) == ("b", "a", paired.value)
@@ -425,7 +474,7 @@ def test_an_oracle_graded_rewards_and_bare_pools(tmp_path: Path) -> None:
     bare = Pool(problem_ids=["x", "y"], columns={"reward": [[1.0], [0.0]]}, settings={})
     assert "1 sample of each of 2 problems: one sample solves 50.0" in (
         page_of(tmp_path, {"bare": bare}).read_text(encoding="utf-8")
-    )  # fmt: skip
+    )
 
 
 def test_samples_that_are_alike_are_stored_once_and_none_is_lost() -> None:
@@ -475,6 +524,6 @@ def test_json_in_a_script_element_cannot_end_it() -> None:
 
 
 def test_a_budget_beyond_the_samples_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BestofnError, match="k = 5 is more than the 4 samples per problem of mine"):
+    with pytest.raises(BontuneError, match="k = 5 is more than the 4 samples per problem of mine"):
         write_pool_report({"mine": make_pool(2, 4)}, tmp_path / "p.html", csv_folder=tmp_path, ks=[1, 5])
     assert os.listdir(tmp_path) == []

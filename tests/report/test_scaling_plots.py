@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from bestofn.errors import BestofnError
-from bestofn.report.scaling_plots import plot_bests, plot_grid, plot_laws, plot_optimum, temperature_colours
-from bestofn.report.scaling_tables import (
+from bontune.base.errors import BontuneError
+from bontune.report.scaling_plots import plot_bests, plot_grid, plot_laws, plot_optimum, temperature_colours
+from bontune.report.scaling_tables import (
     as_csv,
     as_json,
     best_n_rows,
@@ -26,7 +26,7 @@ from bestofn.report.scaling_tables import (
     optimum_rows,
     terminal_tables,
 )
-from bestofn.scaling import Study, SweepPool, study
+from bontune.scaling import Study, SweepPool, study
 
 
 def made(
@@ -38,10 +38,15 @@ def made(
         rates = np.full(p, rate) if rate is not None else rng.beta(0.6, 1.5 + t**2, p)
         rewards = (rng.random((p, m)) < rates[:, None]).astype(float)
         scores = np.where(rewards == 1, 1.0, np.where(rng.random((p, m)) < 0.08 * t, 2.0, 0.0))
-        pools.append(SweepPool(
-            temperature=t, problem_ids=[str(i) for i in range(p)], rewards_PM=rewards, tokens=8 + t,
-            scores_PM=scores if errs else None,
-        ))  # fmt: skip
+        pools.append(
+            SweepPool(
+                temperature=t,
+                problem_ids=[str(i) for i in range(p)],
+                rewards_PM=rewards,
+                tokens=8 + t,
+                scores_PM=scores if errs else None,
+            )
+        )
     return study(pools, num_resamples=200)
 
 
@@ -119,7 +124,7 @@ def test_what_cannot_be_drawn_or_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no best-of-N"):
         plot_bests(made((0.5, 1.0), errs=False), tmp_path / "x.png")
     (tmp_path / "file").write_text("")
-    with pytest.raises(BestofnError, match="cannot write the figure"):
+    with pytest.raises(BontuneError, match="cannot write the figure"):
         plot_laws(made((0.5, 1.0)), tmp_path / "file" / "x.png")
 
 

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from bestofn.errors import BestofnError
-from bestofn.report.read import bounds, finite, read_json, read_metrics, rows_of_kind, series
-from bestofn.report.table import comparison_table, difference_table
-from bestofn.report.wording import duration, in_order, points
+from bontune.base.errors import BontuneError
+from bontune.report.read import bounds, finite, read_json, read_metrics, rows_of_kind, series
+from bontune.report.table import comparison_table, difference_table
+from bontune.report.wording import duration, in_order, points
 
 SUMMARY: dict[str, Any] = {
     "models": {
@@ -100,9 +100,9 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(BestofnError, match="line 2 is not a JSON object"):
+    with pytest.raises(BontuneError, match="line 2 is not a JSON object"):
         read_metrics(path)
-    with pytest.raises(BestofnError, match="cannot read the metrics"):
+    with pytest.raises(BontuneError, match="cannot read the metrics"):
         read_metrics(tmp_path / "none.jsonl")
     assert read_json(path) is None
     assert read_json(tmp_path / "none.json") is None

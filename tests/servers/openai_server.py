@@ -63,8 +63,8 @@ class State:
     """What all requests share."""
 
     def __init__(self) -> None:
-        from bestofn.models import load_model
-        from bestofn.sampling.transformers import TransformersSampler
+        from bontune.engines.transformers import TransformersSampler
+        from bontune.models import load_model
 
         self.sampler = TransformersSampler(*load_model("countdown-tiny", device="cpu"))
         self.lock = threading.Lock()
@@ -79,12 +79,15 @@ class State:
         self.num_answered = self.num_at_once = self.most_at_once = 0
 
     def choices(self, body: dict[str, Any], prompt: str, stop: list[str]) -> list[dict[str, Any]]:
-        from bestofn.sampling.samples import SamplingOptions
+        from bontune.engines.contract import SamplingOptions
 
         options = SamplingOptions(
-            num_samples=min(body.get("n", 1), self.behaviour.max_choices), max_new_tokens=body["max_tokens"],
-            temperature=body["temperature"], top_p=body["top_p"], stop=tuple(stop),
-        )  # fmt: skip
+            num_samples=min(body.get("n", 1), self.behaviour.max_choices),
+            max_new_tokens=body["max_tokens"],
+            temperature=body["temperature"],
+            top_p=body["top_p"],
+            stop=tuple(stop),
+        )
         samples = self.sampler.sample([prompt], options, [("served", body.get("seed", 0))])
         rows = zip(samples.completions()[0], samples.logprobs_BT.tolist(), strict=True)
         return [
@@ -105,10 +108,14 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/admin":
             state = self.state
-            self.send({
-                "requests": state.requests, "keys": sorted(state.keys, key=str), "num_answered": state.num_answered,
-                "most_at_once": state.most_at_once,
-            })  # fmt: skip
+            self.send(
+                {
+                    "requests": state.requests,
+                    "keys": sorted(state.keys, key=str),
+                    "num_answered": state.num_answered,
+                    "most_at_once": state.most_at_once,
+                }
+            )
         elif self.path == "/v1/models":
             self.send({"object": "list", "data": [{"id": name} for name in self.state.behaviour.models]})
         else:
@@ -159,10 +166,11 @@ class Handler(BaseHTTPRequestHandler):
                 )
         num_tokens = sum(len(choice["logprobs"]) for choice in choices)
         reply = {
-            "object": "chat.completion" if is_chat else "text_completion", "model": body["model"],
+            "object": "chat.completion" if is_chat else "text_completion",
+            "model": body["model"],
             "choices": [self.choice(choice, is_chat, body) for choice in choices],
             "usage": {"prompt_tokens": 1, "completion_tokens": num_tokens, "total_tokens": num_tokens + 1},
-        }  # fmt: skip
+        }
         self.send({name: value for name, value in reply.items() if name not in state.behaviour.hides})
 
     def scripted(self, script: str) -> dict[str, Any]:
@@ -174,9 +182,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def choice(self, choice: dict[str, Any], is_chat: bool, body: dict[str, Any]) -> dict[str, Any]:
         told: dict[str, Any] = {
-            "index": choice["index"], "finish_reason": "length" if choice["stop"] == "length" else "stop",
+            "index": choice["index"],
+            "finish_reason": "length" if choice["stop"] == "length" else "stop",
             "stop_reason": body["stop"][0] if choice["stop"] == "stop" else None,
-        }  # fmt: skip
+        }
         if not is_chat:
             logprobs = {"token_logprobs": choice["logprobs"]} if body.get("logprobs") else None
             return told | {"text": choice["text"], "logprobs": logprobs}
@@ -278,9 +287,12 @@ class Server:
     def __init__(self) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
         self.parent = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, str(Path(__file__).resolve())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env=environment,
-        )  # fmt: skip
+        )
         self.port = 0
         self.restart()
 

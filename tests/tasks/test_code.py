@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from bestofn.tasks.code import defines, extract_program, fenced_blocks, joined, normal_form
+from bontune.tasks.code import defines, extract_program, fenced_blocks, joined, normal_form
 
 BODY = "def f(x):\n    return x\n"
 
@@ -99,7 +99,7 @@ def test_python_is_kept_from_warning() -> None:
 
 
 HOSTILE = """
-from bestofn.tasks.code import normal_form
+from bontune.tasks.code import normal_form
 n = 20_000
 for text in [
     '(' * n, '-' * (n - 1) + '1', 'a' + '.a' * (n // 2 - 1), 'not ' * (n // 4 - 1) + '1', '+'.join('a' * (n // 2)),

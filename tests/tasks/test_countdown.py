@@ -15,12 +15,13 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from bestofn.errors import BestofnError
-from bestofn.grading.expression import evaluate
-from bestofn.grading.verdict import Verdict
-from bestofn.tasks import countdown
-from bestofn.tasks.base import Problem, Task
-from bestofn.tasks.countdown import Countdown, count_hits, demonstrations, held_out_keys
+from bontune.answers.expression import evaluate
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Verdict
+from bontune.base.problems import Problem
+from bontune.tasks import countdown
+from bontune.tasks.base import Task
+from bontune.tasks.countdown import Countdown, count_hits, demonstrations, held_out_keys
 
 SPLITS = ("train", "validation", "test")
 
@@ -65,11 +66,11 @@ def test_is_a_task_with_the_promised_splits() -> None:
     assert isinstance(task, Task)
     assert (task.name, task.stop, task.splits) == ("countdown", (), SPLITS)
     assert {split: len(task.problems(split)) for split in SPLITS} == {"train": 4000, "validation": 500, "test": 500}
-    with pytest.raises(BestofnError, match="train, validation, test"):
+    with pytest.raises(BontuneError, match="train, validation, test"):
         task.problems("tset")
-    with pytest.raises(BestofnError, match="seed"):
+    with pytest.raises(BontuneError, match="seed"):
         Countdown(seed=-1)
-    with pytest.raises(BestofnError, match="hard must be true or false, not 'yes'"):
+    with pytest.raises(BontuneError, match="hard must be true or false, not 'yes'"):
         Countdown(hard="yes")  # type: ignore[arg-type]
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from bestofn.errors import BestofnError
-from bestofn.tasks import load_task
-from bestofn.tasks.datafiles import Source, Table, stem_of
-from bestofn.tasks.partition import choose, held_out
+from bontune.base.errors import BontuneError
+from bontune.tasks import load_task
+from bontune.tasks.datafiles import Source, Table, stem_of
+from bontune.tasks.partition import choose, held_out
 
 TABLES = {
     "train": Table(files=("set_train", "train"), columns=("q", "a"), repository="owner/set", hub_split="train"),
@@ -64,7 +64,7 @@ def test_a_file_for_each_table(tmp_path: Path) -> None:
     one, two = write(tmp_path / "test.jsonl", ["a"]), write(tmp_path / "train.jsonl", ["b"])
     source = Source("set", TABLES, {"train": one, "test": str(two)})
     assert (questions(source, "train"), questions(source, "test")) == (["a"], ["b"])
-    with pytest.raises(BestofnError, match="no table 'tset', did you mean 'test'"):
+    with pytest.raises(BontuneError, match="no table 'tset', did you mean 'test'"):
         Source("set", TABLES, {"tset": one})
 
 
@@ -86,9 +86,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
         (tmp_path / "other.jsonl", r"line 1: task set needs the columns q, a; q is missing, there are: question, a"),
     ]
     for data, phrase in cases:
-        with pytest.raises(BestofnError, match=phrase):
+        with pytest.raises(BontuneError, match=phrase):
             Source("set", TABLES, data).rows("test")
-    with pytest.raises(BestofnError, match="data and hub are both given"):
+    with pytest.raises(BontuneError, match="data and hub are both given"):
         Source("set", TABLES, tmp_path, "owner/set")
 
 
@@ -112,17 +112,17 @@ def test_rows_from_a_folder_in_the_hubs_layout(tmp_path: Path, monkeypatch: pyte
     assert [len(task.problems(split)) for split in ("train", "validation", "test")] == [18, 2, 3]
     assert task.problems("test")[2].reference == "2"
     (folder / "test.jsonl").write_text('{"question": "a", "answer": "no number"}\n')
-    with pytest.raises(BestofnError, match=r"row 1: the answer does not end in ####"):
+    with pytest.raises(BontuneError, match=r"row 1: the answer does not end in ####"):
         load_task("gsm8k", hub=str(folder)).problems("test")
 
 
 CODE = (
     "import sys\n"
     "if sys.argv[1] == 'absent': sys.modules['datasets'] = None\n"
-    "from bestofn.errors import BestofnError\n"
-    "from bestofn.tasks import load_task\n"
+    "from bontune.base.errors import BontuneError\n"
+    "from bontune.tasks import load_task\n"
     "try: load_task('math').problems('test')\n"
-    "except BestofnError as error: print(error)\n"
+    "except BontuneError as error: print(error)\n"
 )
 
 
@@ -141,7 +141,7 @@ def without_hub(tmp_path: Path, word: str, **environment: str) -> tuple[str, flo
 
 def test_without_the_package(tmp_path: Path) -> None:
     said, _ = without_hub(tmp_path, "absent")
-    assert "pip install 'bestofn[hub]', or give task.data=PATH" in said
+    assert "pip install 'bontune[hub]', or give task.data=PATH" in said
 
 
 def test_a_hub_that_cannot_be_reached_is_said_at_once(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from bestofn.errors import BestofnError
-from bestofn.grading.verdict import Verdict
-from bestofn.tasks import Gsm8k, Problem, Task, load_task
-from bestofn.tasks.fewshot import GSM8K_EXAMPLES, GSM8K_WORDING
-from bestofn.tasks.gsm8k import final_number, single_number
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Verdict
+from bontune.tasks import Gsm8k, Problem, Task, load_task
+from bontune.tasks.fewshot import GSM8K_EXAMPLES, GSM8K_WORDING
+from bontune.tasks.gsm8k import final_number, single_number
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(
@@ -102,8 +102,10 @@ def test_every_worked_answer_passes() -> None:
     assert isinstance(task, Task)
     splits = {split: task.problems(split) for split in task.splits}
     assert {split: len(problems) for split, problems in splits.items()} == {
-        "train": 6_973, "validation": 500, "test": 1_319,
-    }  # fmt: skip
+        "train": 6_973,
+        "validation": 500,
+        "test": 1_319,
+    }
     problems = [problem for part in splits.values() for problem in part]
     assert len({problem.id for problem in problems}) == len(problems)
     assert len({" ".join(problem.row["question"].split()) for problem in problems}) == len(problems)
@@ -156,5 +158,5 @@ def test_worked_examples_are_right() -> None:
 @pytest.mark.parametrize("answer", ["4", "so\n#### four", "so\n#### 4 or 5", "####"])
 def test_an_answer_that_does_not_parse(tmp_path: Path, answer: str) -> None:
     rows = [{"question": "a", "answer": "#### 1"}, {"question": "b", "answer": answer}]
-    with pytest.raises(BestofnError, match=r"gsm8k_test\.json, item 2: the answer does not end in #### and a number"):
+    with pytest.raises(BontuneError, match=r"gsm8k_test\.json, item 2: the answer does not end in #### and a number"):
         task_of(tmp_path, *rows).problems("test")

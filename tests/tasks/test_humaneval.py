@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bestofn.errors import BestofnError
-from bestofn.grading.verdict import Verdict
-from bestofn.tasks import HumanEval, Task, load_task
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Verdict
+from bontune.tasks import HumanEval, Task, load_task
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(
@@ -93,7 +93,7 @@ def test_references_are_checked_on_demand(tmp_path: Path) -> None:
     wrong = {**ROW, "task_id": "Own/1", "canonical_solution": "    return x\n"}
     assert len(task_of(tmp_path, ROW, wrong).problems("test")) == 2
     with pytest.raises(
-        BestofnError, match=r"1 of 2 references do not pass their own tests: Own/1 \(failed: .*correct or"
+        BontuneError, match=r"1 of 2 references do not pass their own tests: Own/1 \(failed: .*correct or"
     ):
         task_of(tmp_path, ROW, wrong, check_references=True).problems("test")
     assert len(task_of(tmp_path, ROW, check_references=True).problems("test")) == 1
@@ -121,7 +121,7 @@ def test_prompts_and_formats(tmp_path: Path) -> None:
     ],
 )
 def test_malformed_rows(tmp_path: Path, row: dict[str, Any], phrase: str) -> None:
-    with pytest.raises(BestofnError, match=re.escape(phrase)):
+    with pytest.raises(BontuneError, match=re.escape(phrase)):
         task_of(tmp_path, row).problems("test")
 
 
@@ -134,10 +134,10 @@ def test_options(tmp_path: Path) -> None:
         ({"memory_mb": 1.5}, "memory_mb must be a whole number from 64 to 65536"),
         ({"check_references": 1}, "check_references must be true or false, not 1"),
     ]:
-        with pytest.raises(BestofnError, match=phrase):
+        with pytest.raises(BontuneError, match=phrase):
             task_of(tmp_path, ROW, **options)
     inputs = {**ROW, "plus_input": [[1]]}
-    with pytest.raises(BestofnError, match=r"not as tests; give the file in the original format"):
+    with pytest.raises(BontuneError, match=r"not as tests; give the file in the original format"):
         task_of(tmp_path, inputs, variant="plus").problems("test")
 
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from bestofn.errors import BestofnError
-from bestofn.grading.verdict import Grade, Verdict
-from bestofn.tasks import Jsonl, load_task, names, task_from_rows
-from bestofn.tasks.base import Task
-from bestofn.tasks.graders import last_number
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Grade, Verdict
+from bontune.tasks import Jsonl, load_task, names, task_from_rows
+from bontune.tasks.base import Task
+from bontune.tasks.graders import last_number
 
 ROWS = [{"prompt": f"{i}+1?", "answer": str(i + 1), "level": 1 + i % 5} for i in range(50)]
 
@@ -51,9 +51,9 @@ def test_the_hold_out_is_seeded_disjoint_and_keeps_equal_prompts_together(tmp_pa
     assert not {p.prompt for p in train} & {p.prompt for p in test}
     assert Jsonl(data=path, hold_out=0.2).problems("test") == test
     assert Jsonl(data=path, hold_out=0.2, seed=1).problems("test") != test
-    with pytest.raises(BestofnError, match=r"no split 'test'.*train, all"):
+    with pytest.raises(BontuneError, match=r"no split 'test'.*train, all"):
         Jsonl(data=path, hold_out=0).problems("test")
-    with pytest.raises(BestofnError, match="hold_out"):
+    with pytest.raises(BontuneError, match="hold_out"):
         Jsonl(data=path, hold_out=1.0)
 
 
@@ -62,7 +62,7 @@ def test_splits_from_files(tmp_path: Path) -> None:
     for task in (Jsonl(data=train, test_data=test), Jsonl(data={"train": train, "test": str(test)})):
         assert (len(task.problems("train")), len(task.problems("test"))) == (30, 20)
         assert not {p.id for p in task.problems("train")} & {p.id for p in task.problems("test")}
-        with pytest.raises(BestofnError, match="did you mean 'train'"):
+        with pytest.raises(BontuneError, match="did you mean 'train'"):
             task.problems("trian")
     assert len(Jsonl(data=train, test_data=test, limit=7).problems("train")) == 7
 
@@ -72,7 +72,7 @@ def test_the_text_as_a_message(tmp_path: Path) -> None:
     assert Jsonl(data=path).problems("all")[0].messages == ()
     (problem,) = Jsonl(data=path, template="Q: {prompt}", chat=True).problems("all")
     assert problem.messages == ({"role": "user", "content": problem.prompt},)
-    with pytest.raises(BestofnError, match="chat must be true or false, not 'yes'"):
+    with pytest.raises(BontuneError, match="chat must be true or false, not 'yes'"):
         Jsonl(data=path, chat="yes")  # type: ignore[arg-type]
 
 
@@ -112,7 +112,7 @@ def test_columns_template_and_stop(tmp_path: Path) -> None:
 def test_malformed_data_is_refused_with_its_place(tmp_path: Path, content: bytes, phrase: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
-    with pytest.raises(BestofnError, match=re.escape(phrase)) as caught:
+    with pytest.raises(BontuneError, match=re.escape(phrase)) as caught:
         Jsonl(data=path)
     assert "\n" not in str(caught.value)
 
@@ -134,7 +134,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         ("lines.json", "is not JSON in line 2"),
         ("folder.jsonl", "is a folder"),
     ]:
-        with pytest.raises(BestofnError, match=phrase):
+        with pytest.raises(BontuneError, match=phrase):
             Jsonl(data=tmp_path / name)
 
 
@@ -162,7 +162,7 @@ def test_a_byte_order_mark_and_line_separators_in_texts_are_read(tmp_path: Path)
     ],
 )
 def test_options_are_checked(tmp_path: Path, options: dict[str, Any], phrase: str) -> None:
-    with pytest.raises(BestofnError, match=re.escape(phrase)):
+    with pytest.raises(BontuneError, match=re.escape(phrase)):
         Jsonl(data=write(tmp_path / "rows.jsonl"), **options)
 
 
@@ -174,7 +174,7 @@ def test_registry_names_the_nearest() -> None:
         ("jsonl", {"data": "a", "promt": "q"}, "did you mean 'prompt'"),
         ("jsonl", {}, "needs the option 'data'"),
     ]:
-        with pytest.raises(BestofnError, match=re.escape(phrase)):
+        with pytest.raises(BontuneError, match=re.escape(phrase)):
             load_task(name, **options)
 
 
@@ -227,7 +227,7 @@ def test_last_number_grader(tmp_path: Path) -> None:
     grades = task.grade(task.problems("all")[0], ["The answer is 42.", "#### 42.00", "42 or 43", "none"])
     assert [grade.reward for grade in grades] == [1, 1, 0, 0]
     assert [grade.answer for grade in grades] == ["42", "42", "43", None]
-    with pytest.raises(BestofnError, match="line 1: column 'answer' holds no number"):
+    with pytest.raises(BontuneError, match="line 1: column 'answer' holds no number"):
         Jsonl(data=write(tmp_path / "words.jsonl", [{"prompt": "p", "answer": "w"}]), grader="last_number")
 
 
@@ -240,10 +240,10 @@ def test_a_grader_from_a_file_gets_the_row(tmp_path: Path) -> None:
     grades = task.grade(task.problems("all")[0], ["ab", "abc", ""])
     assert [grade.verdict for grade in grades] == [Verdict.PASSED, Verdict.FAILED, Verdict.FAILED]
     assert [grade.answer for grade in grades] == ["ab", "abc", None]
-    with pytest.raises(BestofnError, match=r"has no function 'lenght', did you mean 'length'"):
+    with pytest.raises(BontuneError, match=r"has no function 'lenght', did you mean 'length'"):
         Jsonl(data=path, grader=f"{tmp_path}/my_graders.py:lenght")
     (tmp_path / "broken.py").write_text("raise SystemExit(3)\n")
-    with pytest.raises(BestofnError, match="cannot be imported: SystemExit: 3"):
+    with pytest.raises(BontuneError, match="cannot be imported: SystemExit: 3"):
         Jsonl(data=path, grader=f"{tmp_path}/broken.py:grade")
 
 
@@ -323,5 +323,5 @@ def test_task_from_rows(tmp_path: Path) -> None:
     assert (task.name, task.stop, len(task.problems("test"))) == ("mine", ("\n",), 10)
     assert task.grade(task.problems("train")[4], ["5", "6"])[0].reward == 1.0
     for rows, phrase in [([], "no rows"), ([{"promt": "x"}], "row 1: no column 'prompt'"), (["x"], "not a dictionary")]:
-        with pytest.raises(BestofnError, match=phrase):
+        with pytest.raises(BontuneError, match=phrase):
             task_from_rows(rows, lambda row, completion: True)

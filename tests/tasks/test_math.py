@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from bestofn.errors import BestofnError
-from bestofn.grading.verdict import Verdict
-from bestofn.tasks import Math, Problem, Task, load_task
-from bestofn.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Verdict
+from bontune.tasks import Math, Problem, Task, load_task
+from bontune.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(
@@ -42,8 +42,10 @@ def test_splits_of_the_data() -> None:
     assert time.perf_counter() - start < 15  # 0.9 s on an idle core
     assert isinstance(task, Task)
     assert {split: len(problems) for split, problems in splits.items()} == {
-        "train": 11_498, "validation": 500, "test": 500,
-    }  # fmt: skip
+        "train": 11_498,
+        "validation": 500,
+        "test": 500,
+    }
     ids = [problem.id for problems in splits.values() for problem in problems]
     assert len(set(ids)) == len(ids)
     questions = {split: {" ".join(p.row["problem"].split()) for p in problems} for split, problems in splits.items()}
@@ -145,13 +147,13 @@ def test_worked_examples_are_right() -> None:
     ],
 )
 def test_malformed_rows(tmp_path: Path, row: dict[str, Any], phrase: str) -> None:
-    with pytest.raises(BestofnError, match=re.escape(phrase)):
+    with pytest.raises(BontuneError, match=re.escape(phrase)):
         task_of(tmp_path, row).problems("test")
 
 
 def test_ids_and_options(tmp_path: Path) -> None:
     rows = [{**ROW, "unique_id": "a"}, {**ROW, "unique_id": "a"}]
-    with pytest.raises(BestofnError, match="the id 'a' occurs twice"):
+    with pytest.raises(BontuneError, match="the id 'a' occurs twice"):
         task_of(tmp_path, *rows).problems("test")
     for options, phrase in [
         ({"shots": 5}, "shots must be a whole number from 0 to 4, not 5"),
@@ -159,11 +161,11 @@ def test_ids_and_options(tmp_path: Path) -> None:
         ({"format": "chta"}, "format must be auto, base or chat, not 'chta', did you mean 'chat'"),
         ({"hub": "owner/name"}, "data and hub are both given"),
     ]:
-        with pytest.raises(BestofnError, match=phrase):
+        with pytest.raises(BontuneError, match=phrase):
             task_of(tmp_path, ROW, **options)
     task = task_of(tmp_path, ROW)
     assert task.splits == ("test",)
-    with pytest.raises(BestofnError, match=r"task math has no split 'train'; these data have test"):
+    with pytest.raises(BontuneError, match=r"task math has no split 'train'; these data have test"):
         task.problems("train")
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bestofn.errors import BestofnError
-from bestofn.grading.verdict import Verdict
-from bestofn.tasks import Mbpp, Task, load_task
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Verdict
+from bontune.tasks import Mbpp, Task, load_task
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(
@@ -112,9 +112,11 @@ def test_prompts(tmp_path: Path) -> None:
     assert [message["role"] for message in problem.messages] == ["user", "assistant"] * 2 + ["user"]
     own = few.problems("prompt")
     assert [re.findall(r"adds (\d+)", problem.prompt) for problem in own] == [
-        ["2", "3", "1"], ["3", "1", "2"], ["2", "1", "3"],
-    ]  # fmt: skip
-    with pytest.raises(BestofnError, match=r"shots=4, but the data hold 3 other rows"):
+        ["2", "3", "1"],
+        ["3", "1", "2"],
+        ["2", "1", "3"],
+    ]
+    with pytest.raises(BontuneError, match=r"shots=4, but the data hold 3 other rows"):
         task_of(tmp_path, *rows, shots=4).problems("test")
 
 
@@ -130,16 +132,16 @@ def test_prompts(tmp_path: Path) -> None:
     ],
 )
 def test_malformed_rows(tmp_path: Path, changes: dict[str, Any], phrase: str) -> None:
-    with pytest.raises(BestofnError, match=re.escape(phrase)):
+    with pytest.raises(BontuneError, match=re.escape(phrase)):
         task_of(tmp_path, row(11) | changes).problems("test")
 
 
 def test_rows_that_are_missing_or_there_twice(tmp_path: Path) -> None:
-    with pytest.raises(BestofnError, match=r"task_id 11 was already in .*line 1"):
+    with pytest.raises(BontuneError, match=r"task_id 11 was already in .*line 1"):
         task_of(tmp_path, row(11), row(11)).problems("test")
-    with pytest.raises(BestofnError, match=r"no row of split train \(task ids 601 to 974\)"):
+    with pytest.raises(BontuneError, match=r"no row of split train \(task ids 601 to 974\)"):
         task_of(tmp_path, row(11)).problems("train")
-    with pytest.raises(BestofnError, match="variant must be full, sanitized or plus"):
+    with pytest.raises(BontuneError, match="variant must be full, sanitized or plus"):
         task_of(tmp_path, row(11), variant="Full")
 
 

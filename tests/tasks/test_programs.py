@@ -16,21 +16,32 @@ from typing import Any
 
 import pytest
 
-import bestofn.tasks.programs as programs
-import bestofn.tasks.programs_running as programs_running
-from bestofn.errors import BestofnError
-from bestofn.grading.verdict import Verdict
-from bestofn.tasks.base import Problem, Task
-from bestofn.tasks.programs import Programs, demonstrations, held_out_behaviours, normal_form
-from bestofn.tasks.programs_grammar import INPUTS, TASK, behaviour_of, compile_own, draw_input, draw_program
-from bestofn.tasks.programs_outcomes import MEMORY
+import bontune.tasks.programs as programs
+import bontune.tasks.programs_running as programs_running
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Verdict
+from bontune.base.problems import Problem
+from bontune.tasks.base import Task
+from bontune.tasks.programs import Programs, demonstrations, held_out_behaviours, normal_form
+from bontune.tasks.programs_grammar import INPUTS, TASK, behaviour_of, compile_own, draw_input, draw_program
+from bontune.tasks.programs_outcomes import MEMORY
 
 SPLITS = ("train", "validation", "test")
 CHANGE_WORDS = {ast.Add: "add", ast.Sub: "add", ast.Mult: "times", ast.Mod: "rest"}
 HINT_WORDS = {
-    "sort", "reverse", "cut", "unique", "keep", "pairs", "join", "measure", "combine", "from", "limit",
+    "sort",
+    "reverse",
+    "cut",
+    "unique",
+    "keep",
+    "pairs",
+    "join",
+    "measure",
+    "combine",
+    "from",
+    "limit",
     *CHANGE_WORDS.values(),
-}  # fmt: skip
+}
 
 
 def everything() -> list[Problem]:
@@ -67,9 +78,20 @@ def mutants(text: str) -> set[str]:
             if 1 <= digit <= 9:
                 found.add(text[: match.start()] + str(digit) + text[match.end() :])
     swaps = [
-        ("<", ">"), (">", "<"), ("max(", "min("), ("min(", "max("), ("sum(", "max("), ("+", "-"), ("-", "+"),
-        ("*", "+"), ("[::-1]", ""), ("sorted(", "("), ("[1:]", "[:-1]"), ("[0]", "[-1]"), ("v%2", "v%3<1"),
-    ]  # fmt: skip
+        ("<", ">"),
+        (">", "<"),
+        ("max(", "min("),
+        ("min(", "max("),
+        ("sum(", "max("),
+        ("+", "-"),
+        ("-", "+"),
+        ("*", "+"),
+        ("[::-1]", ""),
+        ("sorted(", "("),
+        ("[1:]", "[:-1]"),
+        ("[0]", "[-1]"),
+        ("v%2", "v%3<1"),
+    ]
     for old, new in swaps:
         for match in re.finditer(re.escape(old), text):
             found.add(text[: match.start()] + new + text[match.end() :])
@@ -92,11 +114,11 @@ def test_is_a_task_with_the_promised_splits() -> None:
     assert isinstance(task, Task)
     assert (task.name, task.stop, task.splits) == ("programs", (), SPLITS)
     assert {split: len(task.problems(split)) for split in SPLITS} == {"train": 6400, "validation": 300, "test": 300}
-    with pytest.raises(BestofnError, match="train, validation, test"):
+    with pytest.raises(BontuneError, match="train, validation, test"):
         task.problems("tset")
-    with pytest.raises(BestofnError, match="seed"):
+    with pytest.raises(BontuneError, match="seed"):
         Programs(seed=-1)
-    with pytest.raises(BestofnError, match="hard must be true or false, not 'yes'"):
+    with pytest.raises(BontuneError, match="hard must be true or false, not 'yes'"):
         Programs(hard="yes")  # type: ignore[arg-type]
 
 
@@ -390,12 +412,29 @@ def test_white_space_and_parentheses_do_not_matter_and_equal_programs_run_once(m
 
 @pytest.mark.parametrize(
     "completion",
-    ["", "x[", "return x", "x=1", "x;x", "x\nx", "def f(x): return x", "import os", "\0", "x+" * 200 + "x",
-     "(" * 250 + "x" + ")" * 250, "(" * 149 + "x" + ")" * 148, "-" * 299, "x)\n    import os\n    (x", "'\ud800",
-     "x if", "lambda:", "9" * 299 + "j."],
-)  # fmt: skip
+    [
+        "",
+        "x[",
+        "return x",
+        "x=1",
+        "x;x",
+        "x\nx",
+        "def f(x): return x",
+        "import os",
+        "\0",
+        "x+" * 200 + "x",
+        "(" * 250 + "x" + ")" * 250,
+        "(" * 149 + "x" + ")" * 148,
+        "-" * 299,
+        "x)\n    import os\n    (x",
+        "'\ud800",
+        "x if",
+        "lambda:",
+        "9" * 299 + "j.",
+    ],
+)
 def test_what_is_no_expression_fails_without_a_sandbox(completion: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BESTOFN_SANDBOX", "none of that name")
+    monkeypatch.setenv("BONTUNE_SANDBOX", "none of that name")
     (grade,) = Programs().grade(custom([1, 1]), [completion])
     assert (grade.verdict, grade.reward, grade.answer) == (Verdict.FAILED, 0.0, None)
     assert grade.reason == "not a Python expression"
@@ -430,8 +469,8 @@ def test_hostile_completions_fail_and_do_no_harm(tmp_path: Path) -> None:
 
 
 def test_without_a_sandbox_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BESTOFN_SANDBOX", "bubblewrap")
+    monkeypatch.setenv("BONTUNE_SANDBOX", "bubblewrap")
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("bestofn.grading.sandbox._pools", {})
-    with pytest.raises(BestofnError, match=r"no isolation for model-written programs holds here.*BESTOFN_SANDBOX"):
+    monkeypatch.setattr("bontune.sandbox.programs._pools", {})
+    with pytest.raises(BontuneError, match=r"no isolation for model-written programs holds here.*BONTUNE_SANDBOX"):
         Programs().grade(custom([1, 1]), ["1"])

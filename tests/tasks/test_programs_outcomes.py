@@ -17,19 +17,19 @@ from pathlib import Path
 
 import pytest
 
-import bestofn.tasks.programs_running as programs_running
-from bestofn.errors import BestofnError
-from bestofn.grading.sandbox import Outcome, Program, check_programs, sandbox_name
-from bestofn.grading.verdict import Grade, Verdict
-from bestofn.models import load_model
-from bestofn.sampling.collect import grade_all
-from bestofn.sampling.samples import SamplingOptions
-from bestofn.sampling.transformers import TransformersSampler
-from bestofn.tasks.base import Problem
-from bestofn.tasks.programs import Programs, normal_form
-from bestofn.tasks.programs_grammar import INPUTS
-from bestofn.tasks.programs_outcomes import FILE_VARIABLE, MEMORY, OutcomeMemory, Remembered, is_repeatable, key_prefix
-from bestofn.tasks.programs_running import is_plain_expression, run_programs
+import bontune.tasks.programs_running as programs_running
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Grade, Verdict
+from bontune.base.problems import Problem
+from bontune.engines.contract import SamplingOptions
+from bontune.engines.transformers import TransformersSampler
+from bontune.models import load_model
+from bontune.pools.collect import grade_all
+from bontune.sandbox.programs import Outcome, Program, check_programs, sandbox_name
+from bontune.tasks.programs import Programs, normal_form
+from bontune.tasks.programs_grammar import INPUTS
+from bontune.tasks.programs_outcomes import FILE_VARIABLE, MEMORY, OutcomeMemory, Remembered, is_repeatable, key_prefix
+from bontune.tasks.programs_running import is_plain_expression, run_programs
 
 TEST = """
 def is_same(wanted, got):
@@ -47,42 +47,113 @@ def check(candidate):
 
 ODD = (
     # change their input, or keep something between calls
-    "x.append(x[0])", "x.sort() or x", "x.reverse() or x", "[x.pop(), x.pop()]", "(x.clear(), 1)[1]",
-    "x.insert(0,1) or x", "[x.pop(0) for v in list(x)]",
+    "x.append(x[0])",
+    "x.sort() or x",
+    "x.reverse() or x",
+    "[x.pop(), x.pop()]",
+    "(x.clear(), 1)[1]",
+    "x.insert(0,1) or x",
+    "[x.pop(0) for v in list(x)]",
     "globals().setdefault('n',[]).append(1) or len(globals()['n'])",
-    "globals().setdefault('n',[]).append(x[0]) or globals()['n'][0]", "(lambda a=[]: a.append(1) or len(a))()",
-    "setattr(f,'n',getattr(f,'n',0)+1) or f.n", "f.__dict__.setdefault('seen',[]).append(x) or f.seen[0]",
+    "globals().setdefault('n',[]).append(x[0]) or globals()['n'][0]",
+    "(lambda a=[]: a.append(1) or len(a))()",
+    "setattr(f,'n',getattr(f,'n',0)+1) or f.n",
+    "f.__dict__.setdefault('seen',[]).append(x) or f.seen[0]",
     # types, sizes, no plain data
-    "True", "1.0", "x[0]*1.0", "tuple(x)", "set(x)", "None", "'1'", "b'1'", "[v==1 for v in x]", "[[v] for v in x]",
-    "[[]]", "(v for v in x)", "map(int,x)", "iter(x)", "len", "lambda:1", "object()", "10**400", "10**5000",
-    "-10**5000", "1<<3000", "x*10**9", "x*10**5", "[0]*300000", "range(3)", "{}", "{1:2}", "1j", "float('nan')",
-    "[x,x]", "x.append(x) or x", "...",
+    "True",
+    "1.0",
+    "x[0]*1.0",
+    "tuple(x)",
+    "set(x)",
+    "None",
+    "'1'",
+    "b'1'",
+    "[v==1 for v in x]",
+    "[[v] for v in x]",
+    "[[]]",
+    "(v for v in x)",
+    "map(int,x)",
+    "iter(x)",
+    "len",
+    "lambda:1",
+    "object()",
+    "10**400",
+    "10**5000",
+    "-10**5000",
+    "1<<3000",
+    "x*10**9",
+    "x*10**5",
+    "[0]*300000",
+    "range(3)",
+    "{}",
+    "{1:2}",
+    "1j",
+    "float('nan')",
+    "[x,x]",
+    "x.append(x) or x",
+    "...",
     # raise, exit, end the process, run on
-    "1/0", "x[9]", "x.foo", "undefined", "f(x)", "(lambda f:f(f))(lambda f:f(f))", "exit()",
-    "__import__('sys').exit(0)", "__import__('os')._exit(0)", "__import__('os').abort()", "10**10**10", "(yield)",
-    "await x", "(yield x)", "int('x')",
+    "1/0",
+    "x[9]",
+    "x.foo",
+    "undefined",
+    "f(x)",
+    "(lambda f:f(f))(lambda f:f(f))",
+    "exit()",
+    "__import__('sys').exit(0)",
+    "__import__('os')._exit(0)",
+    "__import__('os').abort()",
+    "10**10**10",
+    "(yield)",
+    "await x",
+    "(yield x)",
+    "int('x')",
     # try to cheat
-    "globals().update(outputs=lambda i:0)", "globals().update(outputs=lambda i:[0]*len(i))",
-    "globals().__setitem__('f',lambda x:1) or 0", "type('L',(list,),{'__eq__':lambda s,o:True})(x)",
-    "type('I',(int,),{'__eq__':lambda s,o:True})(1)", "type('L',(list,),{'__iter__':lambda s:iter([])})(x)",
-    "__import__('sys')._getframe(2).f_locals", "__import__('sys')._getframe(1).f_locals['inputs']",
-    "__import__('os').write(4,b'0'*8) or 0", "__import__('builtins').__dict__.update(list=set) or x",
-    "open('y','w') and 1", "';'.join(map(str,x))", "'?'", "['?']", "str(x)", "f'{x}'",
-    "__import__('sys').modules['solution']", "x.append(9) or len(x)-1", "sum(x)", "sorted(x)", "sorted(set(x))",
-    "[v for v in x if v>3]", "x[::-1]", "len(x)", "x",
-)  # fmt: skip
+    "globals().update(outputs=lambda i:0)",
+    "globals().update(outputs=lambda i:[0]*len(i))",
+    "globals().__setitem__('f',lambda x:1) or 0",
+    "type('L',(list,),{'__eq__':lambda s,o:True})(x)",
+    "type('I',(int,),{'__eq__':lambda s,o:True})(1)",
+    "type('L',(list,),{'__iter__':lambda s:iter([])})(x)",
+    "__import__('sys')._getframe(2).f_locals",
+    "__import__('sys')._getframe(1).f_locals['inputs']",
+    "__import__('os').write(4,b'0'*8) or 0",
+    "__import__('builtins').__dict__.update(list=set) or x",
+    "open('y','w') and 1",
+    "';'.join(map(str,x))",
+    "'?'",
+    "['?']",
+    "str(x)",
+    "f'{x}'",
+    "__import__('sys').modules['solution']",
+    "x.append(9) or len(x)-1",
+    "sum(x)",
+    "sorted(x)",
+    "sorted(set(x))",
+    "[v for v in x if v>3]",
+    "x[::-1]",
+    "len(x)",
+    "x",
+)
 
 
 SHARING = (
     # a name that one lambda binds, free outside it: another program, the table of them, the builtins
-    "(lambda f0: 0, f0(x))[1]", "(lambda f: 0, f(x))[1]", "(lambda FUNCTIONS: 0, FUNCTIONS[0](x))[1]",
+    "(lambda f0: 0, f0(x))[1]",
+    "(lambda f: 0, f(x))[1]",
+    "(lambda FUNCTIONS: 0, FUNCTIONS[0](x))[1]",
     "(lambda __builtins__: 0, [0 for __builtins__[max(dict(sorted=0))] in [lambda *a, **k: [4, 2]]])[1]",
-    "(lambda __builtins__: 0, __builtins__[max(dict(id=0))](x))[1]", "[is_plain for is_plain in x] and is_plain(x)",
+    "(lambda __builtins__: 0, __builtins__[max(dict(id=0))](x))[1]",
+    "[is_plain for is_plain in x] and is_plain(x)",
     # addresses: in a set's order, through frames, in text
-    "[g(x) for g in {lambda v: 1, lambda v: 2, lambda v: 3}]", "[i for i, v in enumerate({(None,), *x})]",
-    "list({len, abs, max}).index(len)", "list(set(map(float, x)))", "{v: 0 for v in {range(0), range(1)}}",
-    "(v for v in x).gi_frame.f_builtins[max(dict(id=0))](x)", "(1).to_bytes(1, max(dict(big=0)))",
-)  # fmt: skip
+    "[g(x) for g in {lambda v: 1, lambda v: 2, lambda v: 3}]",
+    "[i for i, v in enumerate({(None,), *x})]",
+    "list({len, abs, max}).index(len)",
+    "list(set(map(float, x)))",
+    "{v: 0 for v in {range(0), range(1)}}",
+    "(v for v in x).gi_frame.f_builtins[max(dict(id=0))](x)",
+    "(1).to_bytes(1, max(dict(big=0)))",
+)
 """Expressions without text or names of their own that an earlier rule let share a process, or be remembered."""
 
 
@@ -148,10 +219,18 @@ def test_what_the_model_writes_gets_the_verdict_that_it_gets_when_run_for_each_p
 @pytest.mark.parametrize(
     "outputs",
     [
-        [[1, 2, 3], [0, 4, 5]], [1, 1], [3, 3], [6, 9], [1, 2], [[1, 2, 3, 3], [0, 4, 5, 5]], [[2, 1, 3], [4, 0, 5]],
-        [[[3], [1], [2]], [[5], [0], [4]]], [1 << 3000, 1 << 3000], [[3, 1, 2], [5, 0, 4]],
+        [[1, 2, 3], [0, 4, 5]],
+        [1, 1],
+        [3, 3],
+        [6, 9],
+        [1, 2],
+        [[1, 2, 3, 3], [0, 4, 5, 5]],
+        [[2, 1, 3], [4, 0, 5]],
+        [[[3], [1], [2]], [[5], [0], [4]]],
+        [1 << 3000, 1 << 3000],
+        [[3, 1, 2], [5, 0, 4]],
     ],
-)  # fmt: skip
+)
 def test_odd_and_hostile_programs_get_the_verdict_that_they_get_alone(outputs: list[object]) -> None:
     slow = {"10**10**10"} if outputs != [1, 1] else set[str]()  # takes the whole time: once is enough
     assert assert_same_verdicts(custom(outputs), [text for text in ODD if text not in slow]) > 70
@@ -232,9 +311,21 @@ def test_a_timeout_does_not_make_its_group_wait_again_and_again(monkeypatch: pyt
 
 @pytest.mark.parametrize(
     "text",
-    ["x.append(1)", "(v for v in x).gi_frame", "(lambda: 0).f", "[].copy()", "id(x)", "'a'", "f0(x)", "FUNCTIONS",
-     "is_plain(x)", "(f:=x)", "__builtins__", *SHARING],
-)  # fmt: skip
+    [
+        "x.append(1)",
+        "(v for v in x).gi_frame",
+        "(lambda: 0).f",
+        "[].copy()",
+        "id(x)",
+        "'a'",
+        "f0(x)",
+        "FUNCTIONS",
+        "is_plain(x)",
+        "(f:=x)",
+        "__builtins__",
+        *SHARING,
+    ],
+)
 def test_what_may_reach_another_program_does_not_share_its_process(text: str) -> None:
     assert not is_plain_expression(text)
 
@@ -266,8 +357,18 @@ def test_what_may_differ_between_runs_runs_each_time(monkeypatch: pytest.MonkeyP
         return real(jobs)
 
     monkeypatch.setattr(programs_running, "check_programs", counted)
-    every_time = ["id(x)%7", "hash('a')", "__import__('random').random()", "__import__('os')._exit(0)", "str(object())",
-                  "10**10**10", "x*10**8", "open('y')", "f(x)", "'{0.append}'.format(x)"]  # fmt: skip
+    every_time = [
+        "id(x)%7",
+        "hash('a')",
+        "__import__('random').random()",
+        "__import__('os')._exit(0)",
+        "str(object())",
+        "10**10**10",
+        "x*10**8",
+        "open('y')",
+        "f(x)",
+        "'{0.append}'.format(x)",
+    ]
     once = ["sorted(x)", "x[9]", "[v * v for v in x]", "x.pop()", "True", "max(x, key=lambda v: -v)"]
     Programs().grade(custom([1, 1]), [*every_time, *once])
     assert {normal_form(text) for text in ran} == {normal_form(text) for text in (*every_time, *once)}
@@ -278,12 +379,36 @@ def test_what_may_differ_between_runs_runs_each_time(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     "text",
-    [*SHARING,
-     "id(x)", "hash(x[0])", "x.__class__", "x.__len__()", "f(x)", "outputs", "globals()", "'a'", "f'{x}'", "b'a'",
-     "str(x)", "[id for id in x]", "[f for f in x]+[f]", "(lambda id:1)(1)+id(x)", "y", "print(x)", "getattr(x,'pop')",
-     "repr(x)", "type(x)", "(hash:=1)", "object()", "(yield)", "__import__", "[0 for v in x if __debug__]", "vars()",
-     "open"],
-)  # fmt: skip
+    [
+        *SHARING,
+        "id(x)",
+        "hash(x[0])",
+        "x.__class__",
+        "x.__len__()",
+        "f(x)",
+        "outputs",
+        "globals()",
+        "'a'",
+        "f'{x}'",
+        "b'a'",
+        "str(x)",
+        "[id for id in x]",
+        "[f for f in x]+[f]",
+        "(lambda id:1)(1)+id(x)",
+        "y",
+        "print(x)",
+        "getattr(x,'pop')",
+        "repr(x)",
+        "type(x)",
+        "(hash:=1)",
+        "object()",
+        "(yield)",
+        "__import__",
+        "[0 for v in x if __debug__]",
+        "vars()",
+        "open",
+    ],
+)
 def test_what_reaches_beyond_its_input_is_not_repeatable(text: str) -> None:
     assert not is_repeatable(text)
 
@@ -317,8 +442,9 @@ def test_memory_is_bounded_and_keeps_what_was_used_last() -> None:
         memory.add("p", {f"x[{number}]": outcome}, isolation="x")
         memory.find("p", ["x[0]"], isolation="x")
     assert set(memory.find("p", [f"x[{number}]" for number in range(30)], isolation="x")) == {
-        "x[0]", *(f"x[{number}]" for number in range(21, 30))
-    }  # fmt: skip
+        "x[0]",
+        *(f"x[{number}]" for number in range(21, 30)),
+    }
     memory.add("p", {"x": replace(outcome, answer="1" * 5000)}, isolation="x")
     for verdict in (Verdict.TIMEOUT, Verdict.CRASHED, Verdict.GRADER_ERROR):
         memory.add("p", {"x": replace(outcome, verdict=verdict)}, isolation="x")
@@ -339,11 +465,11 @@ def test_the_file_serves_another_process_and_another_problem(tmp_path: Path, mon
     texts = ["sorted(x)", "x[9]", "10**400", "id(x)%2", "__import__('os')._exit(0)"]
     first = Programs().grade(custom([[1, 2, 3], [0, 4, 5]]), texts)
     script = (
-        "import bestofn.tasks.programs as p, bestofn.tasks.programs_running as r, re\n"
+        "import bontune.tasks.programs as p, bontune.tasks.programs_running as r, re\n"
         "ran = []\nreal = r.check_programs\n"
         "expressions = lambda job: re.findall(r'return \\(\\n(.*)\\n    \\)', job.source)\n"
         "r.check_programs = lambda jobs: (ran.extend(e for j in jobs for e in expressions(j)), real(jobs))[1]\n"
-        "from bestofn.tasks.base import Problem\n"
+        "from bontune.base.problems import Problem\n"
         "problem = Problem(id='x', prompt='', reference='', row={'inputs': ((3, 1, 2), (5, 0, 4)),"
         " 'outputs': [[1, 2, 3], [0, 4, 6]]})\n"
         f"grades = p.Programs().grade(problem, {texts!r})\n"
@@ -371,10 +497,10 @@ def test_a_file_that_cannot_be_opened_is_said_at_once(tmp_path: Path, monkeypatc
     file = tmp_path / "c.sqlite"
     file.write_text("this is no database " * 100)
     monkeypatch.setenv(FILE_VARIABLE, str(file))
-    with pytest.raises(BestofnError, match=f"{FILE_VARIABLE} name a file"):
+    with pytest.raises(BontuneError, match=f"{FILE_VARIABLE} name a file"):
         Programs().grade(custom([1, 1]), ["1"])
     monkeypatch.setenv(FILE_VARIABLE, str(file / "under a file"))
-    with pytest.raises(BestofnError, match="remembered programs"):
+    with pytest.raises(BontuneError, match="remembered programs"):
         Programs().grade(custom([1, 1]), ["1"])
 
 
@@ -397,9 +523,9 @@ def test_a_file_that_breaks_or_lies_later_costs_time_only(tmp_path: Path, monkey
 
 WRITER = """
 import sys
-from bestofn.grading.sandbox import Outcome
-from bestofn.grading.verdict import Verdict
-from bestofn.tasks.programs_outcomes import OutcomeMemory
+from bontune.sandbox.programs import Outcome
+from bontune.base.grades import Verdict
+from bontune.tasks.programs_outcomes import OutcomeMemory
 memory = OutcomeMemory()
 print("ready", flush=True)
 for round in range(100_000):

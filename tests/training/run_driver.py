@@ -1,4 +1,4 @@
-"""`bestofn` in processes of its own, for tests that kill, signal and starve it.
+"""`bontune` in processes of its own, for tests that kill, signal and starve it.
 
 1. A server imports everything once and forks a fresh process for each command, so that start-up is paid once. The
    command runs through the real entry point, with its own output file and its own exit status.
@@ -24,13 +24,25 @@ from typing import Any
 
 DEADLINE_S = 120.0
 ENVIRONMENT = {
-    **os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "",
-    "HF_HUB_OFFLINE": "1", "COLUMNS": "200",
-}  # fmt: skip
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    "COLUMNS": "200",
+}
 SMALL = (
-    "training.device=cpu", "training.prompts_per_step=4", "sampling.samples=8", "objective.n=2", "training.warmup=2",
-    "training.lr=1e-4", "kl.delay=0", "eval.problems=4", "eval.samples=4", "eval.k=[1,2]",
-)  # fmt: skip
+    "training.device=cpu",
+    "training.prompts_per_step=4",
+    "sampling.samples=8",
+    "objective.n=2",
+    "training.warmup=2",
+    "training.lr=1e-4",
+    "kl.delay=0",
+    "eval.problems=4",
+    "eval.samples=4",
+    "eval.k=[1,2]",
+)
 """Overrides that make a step of the shipped recipe take a twentieth of a second."""
 
 
@@ -92,7 +104,7 @@ class Driver:
         )
 
     def start(self, *command: str, **sabotage: Any) -> Child:
-        """Start `bestofn` with these arguments; see :func:`sabotaged` for what can be done to it."""
+        """Start `bontune` with these arguments; see :func:`sabotaged` for what can be done to it."""
         log = self.folder / f"{len(self.children):03d}.log"
         assert self.server.stdin is not None
         self.server.stdin.write(json.dumps({"command": command, "log": str(log), **sabotage}) + "\n")
@@ -171,7 +183,7 @@ def sabotaged(order: dict[str, Any]) -> None:
     if "kill_at" in order:
         _count_calls(os, order.get("kill_in", ["fsync", "replace"]), order["kill_at"], ["SIGKILL"])
     if "signals" in order or "polls" in order:
-        from bestofn.training.interrupts import StopSignals
+        from bontune.base.signals import StopSignals
 
         _count_calls(StopSignals, ["poll"], *order.get("signals", [0, []]), file=order.get("polls"))
     if "file_limit" in order:
@@ -206,12 +218,11 @@ def serve() -> None:
     import peft  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
-    import bestofn.cli
-    import bestofn.report.html
-    import bestofn.training.trainer  # noqa: F401
-    from bestofn.commands.common import quiet_libraries
-    from bestofn.models import load_model
-    from bestofn.tasks import load_task
+    import bontune.cli
+    import bontune.report.html
+    import bontune.training.trainer  # noqa: F401
+    from bontune.models import load_model, quiet_libraries
+    from bontune.tasks import load_task
 
     quiet_libraries()
     load_model("countdown-tiny")
@@ -240,7 +251,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _run(order: dict[str, Any], log: Path) -> None:
-    import bestofn.cli
+    import bontune.cli
 
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -249,8 +260,8 @@ def _run(order: dict[str, Any], log: Path) -> None:
     code = 1
     try:
         sabotaged(order)
-        sys.argv = ["bestofn", *order["command"]]
-        bestofn.cli.main()
+        sys.argv = ["bontune", *order["command"]]
+        bontune.cli.main()
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)

@@ -23,8 +23,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from bestofn.errors import BestofnError
-from bestofn.training import checkpoint
+from bontune.base.errors import BontuneError
+from bontune.training import checkpoint
 from training import run_driver
 from training.run_driver import metrics, outcome, steps
 
@@ -78,7 +78,7 @@ def test_layout_and_manifest(whole, kind):
         assert entry == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         assert b"pickle" not in content
     assert manifest["step"] == 3
-    assert set(manifest["versions"]) == {"bestofn", "torch", "transformers", "accelerate", "python"}
+    assert set(manifest["versions"]) == {"bontune", "torch", "transformers", "accelerate", "python"}
     for stem in tensors:
         with safe_open(folder / f"{stem}.safetensors", "pt") as file:  # refuses whatever is not safetensors
             assert list(file.keys())
@@ -315,7 +315,7 @@ def test_another_recipe_is_refused(driver, stopped, tmp_path):
         assert_stopped_in_one_sentence(refused, code=2)
         assert "other settings" in refused.message
         assert contents(run) == before
-    with pytest.raises(BestofnError, match="other settings"):
+    with pytest.raises(BontuneError, match="other settings"):
         checkpoint.load_latest(run / "checkpoints", "another hash")
     assert driver.train(run, *overrides, "training.checkpoint_every=3", "sampling.token_budget=60000").code == 0
     assert outcome(run) == wanted
@@ -325,20 +325,29 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path):
     """A base model that was trained anew in its folder: what is left of the run would start from another model."""
     from safetensors.torch import load_file, save_file
 
-    from bestofn.config import load_recipe
-    from bestofn.models import resolve
-    from bestofn.training.trainer import Trainer
+    from bontune.config import load_recipe
+    from bontune.models import resolve
+    from bontune.training.trainer import Trainer
 
     model = shutil.copytree(resolve("countdown-tiny"), tmp_path / "model")
-    settings = load_recipe("countdown", [
-        f"model={model}", f"run={tmp_path / 'run'}", "training.steps=2", "training.prompts_per_step=2", "eval.every=0",
-        "sampling.samples=4", "objective.n=2", "training.device=cpu",
-    ])  # fmt: skip
+    settings = load_recipe(
+        "countdown",
+        [
+            f"model={model}",
+            f"run={tmp_path / 'run'}",
+            "training.steps=2",
+            "training.prompts_per_step=2",
+            "eval.every=0",
+            "sampling.samples=4",
+            "objective.n=2",
+            "training.device=cpu",
+        ],
+    )
     Trainer(settings, is_quiet=True).train()
     weights = load_file(model / "model.safetensors")
     save_file({name: 1.01 * tensor for name, tensor in weights.items()}, model / "model.safetensors", {"format": "pt"})
     before = contents(tmp_path / "run" / "checkpoints")
-    with pytest.raises(BestofnError, match="other weights under the same name"):
+    with pytest.raises(BontuneError, match="other weights under the same name"):
         Trainer(settings, is_quiet=True).train()
     assert contents(tmp_path / "run" / "checkpoints") == before
     shutil.copytree(resolve("countdown-tiny"), model, dirs_exist_ok=True)

@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from bestofn import Recipe, Trainer, task_from_rows
-from bestofn.errors import BestofnError
-from bestofn.training.best import BestSteps
+from bontune import Recipe, Trainer, task_from_rows
+from bontune.base.errors import BontuneError
+from bontune.training.best import BestSteps
 from training import run_driver
 from training.run_driver import metrics
 
@@ -30,14 +30,25 @@ KEEP = ["pass@1", "best@4"]
 
 def recipe(run: Path, **evaluation: Any) -> Recipe:
     section = {"every": 1, "samples": 8, "k": [1, 4], "keep": KEEP} | evaluation
-    return Recipe.from_dict({
-        "objective": {"name": "rloo", "n": 1}, "sampling": {"samples": 8, "max_new_tokens": 2},
-        "training": {
-            "steps": 8, "prompts_per_step": 4, "lr": 0.02, "warmup": 0, "decay": "constant", "checkpoint_every": 1,
-            "keep_checkpoints": 99, "device": "cpu",
-        },
-        "kl": {"start": 0.01, "end": 0.01}, "eval": section, "run": str(run),
-    })  # fmt: skip
+    return Recipe.from_dict(
+        {
+            "objective": {"name": "rloo", "n": 1},
+            "sampling": {"samples": 8, "max_new_tokens": 2},
+            "training": {
+                "steps": 8,
+                "prompts_per_step": 4,
+                "lr": 0.02,
+                "warmup": 0,
+                "decay": "constant",
+                "checkpoint_every": 1,
+                "keep_checkpoints": 99,
+                "device": "cpu",
+            },
+            "kl": {"start": 0.01, "end": 0.01},
+            "eval": section,
+            "run": str(run),
+        }
+    )
 
 
 def best_rows(run: Path, name: str) -> tuple[int, float]:
@@ -110,8 +121,9 @@ def kept(run: Path) -> dict[str, Any]:
     """Which steps, and all files of their models."""
     files = {
         str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in run.glob("best/pass@*/**/*") if path.is_file()
-    }  # fmt: skip
+        for path in run.glob("best/pass@*/**/*")
+        if path.is_file()
+    }
     return {"summary": json.loads((run / "summary.json").read_text())["kept"], "files": files}
 
 
@@ -156,7 +168,7 @@ def test_killed_before_a_rename(driver: run_driver.Driver, undisturbed: dict[str
 def test_refusals(tmp_path: Path, evaluation: dict[str, Any], phrase: str) -> None:
     task = task_from_rows([{"prompt": f"{letter}="} for letter in "abcd"], lambda row, text: True, hold_out=0.5)
     settings = recipe(tmp_path / "run", **evaluation)
-    with pytest.raises(BestofnError) as refused:
+    with pytest.raises(BontuneError) as refused:
         Trainer(settings, task=task, model=tiny.model(), tokenizer=tiny.tokenizer(), is_quiet=True)
     assert phrase in str(refused.value)
     assert not (tmp_path / "run").exists()

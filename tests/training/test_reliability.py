@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bestofn.sampling.pool import read_pool
-from bestofn.training.interrupts import StopSignals
+from bontune.base.signals import StopSignals
+from bontune.pools.pool import read_pool
 from training import run_driver
 from training.run_driver import metrics, outcome, steps, wait_for
 

@@ -17,13 +17,13 @@ import pytest
 import torch
 
 import tiny
-from bestofn import Recipe, Trainer, task_from_rows
-from bestofn.errors import Interrupted, RunStopped
-from bestofn.grading.verdict import Grade, Verdict
-from bestofn.sampling.seeds import stream
-from bestofn.sampling.transformers import draw_token
-from bestofn.training import checkpoint
-from bestofn.training.interrupts import StopSignals
+from bontune import Recipe, Trainer, task_from_rows
+from bontune.base.errors import Interrupted, RunStopped
+from bontune.base.grades import Grade, Verdict
+from bontune.base.signals import StopSignals
+from bontune.engines.seeds import stream
+from bontune.engines.transformers import draw_token
+from bontune.training import checkpoint
 from training.run_driver import metrics, outcome, steps
 
 
@@ -40,11 +40,16 @@ def settings(run, **sections):
         "objective": {"name": "bon_rl", "n": 2},
         "sampling": {"samples": 8, "max_new_tokens": 3},
         "training": {
-            "steps": 3, "prompts_per_step": 8, "lr": 1e-3, "warmup": 0, "checkpoint_every": 1, "device": "cpu",
+            "steps": 3,
+            "prompts_per_step": 8,
+            "lr": 1e-3,
+            "warmup": 0,
+            "checkpoint_every": 1,
+            "device": "cpu",
         },
         "kl": {"start": 0.01, "end": 0.01},
         "eval": {"every": 0},
-    }  # fmt: skip
+    }
     return Recipe.from_dict({"run": str(run)} | {name: tree[name] | sections.get(name, {}) for name in tree})
 
 
@@ -112,7 +117,7 @@ def test_an_evaluation_made_up_for_counts_for_the_best_even_after_a_kill(tmp_pat
     sections = {
         "training": {"lr": 0.03, "decay": "constant", "checkpoint_every": 0, "steps": 3},
         "eval": {"every": 2, "split": "train", "k": [1, 2], "samples": 4},
-    }  # fmt: skip
+    }
     whole = trainer(tmp_path / "whole", letters(), **sections).train()
     run = tmp_path / "run"
     in_evaluation = {32 + 128 + 5: lambda: signal.raise_signal(signal.SIGTERM)}
@@ -216,9 +221,10 @@ def test_a_failed_grader_gives_no_reward_and_its_prompt_no_weight(tmp_path):
         return False if row["prompt"] == "c=" else text[:1] in tuple("abcdefgh")
 
     options = {
-        "objective": {"name": "bon_rlb", "n": 2, "p_fail": "running"}, "sampling": {"samples": 16},
+        "objective": {"name": "bon_rlb", "n": 2, "p_fail": "running"},
+        "sampling": {"samples": 16},
         "training": {"max_grader_errors": 0.2, "steps": 1},
-    }  # fmt: skip
+    }
     for name, grade in (("fails", sometimes_fails), ("wrong", never_correct)):
         trainer(tmp_path / name, letters(grade), **options).train()
     (fails,), (wrong,) = (rows(tmp_path / name, "step") for name in ("fails", "wrong"))

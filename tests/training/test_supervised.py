@@ -21,20 +21,21 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from bestofn import Recipe, task_from_rows
-from bestofn.errors import BestofnError
-from bestofn.grading.verdict import Grade, Verdict
-from bestofn.sampling.collect import Graded
-from bestofn.tasks import load_task
-from bestofn.tasks.base import HasDemonstrations, Problem
-from bestofn.tasks.gsm8k import Gsm8k
-from bestofn.tasks.rows import RowsTask
-from bestofn.training.demonstrations import encode_demonstrations
-from bestofn.training.likelihood import sequence_logprobs
-from bestofn.training.sequences import Columns, first_columns
-from bestofn.training.setup import check_objective
-from bestofn.training.supervised import KINDS
-from bestofn.verifiers import FunctionVerifier
+from bontune import Recipe, task_from_rows
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Grade, Verdict
+from bontune.base.problems import Problem
+from bontune.pools.collect import Graded
+from bontune.tasks import load_task
+from bontune.tasks.base import HasDemonstrations
+from bontune.tasks.gsm8k import Gsm8k
+from bontune.tasks.rows import RowsTask
+from bontune.training.demonstrations import encode_demonstrations
+from bontune.training.likelihood import sequence_logprobs
+from bontune.training.sequences import Columns, first_columns
+from bontune.training.setup import check_objective
+from bontune.training.supervised import KINDS
+from bontune.verifiers import FunctionVerifier
 from training import run_driver, test_two_processes
 from training.test_trainer import NUMBERS, recipe, rows_of, share_of_capitals, trainer
 
@@ -105,9 +106,12 @@ def test_every_supervised_objective_trains(tmp_path: Path, name: str, options: d
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_sft_is_a_plain_loop(tmp_path: Path, temperature: float) -> None:
     settings = recipe(
-        tmp_path, objective={"name": "sft"}, kl=NO_KL, sampling={"temperature": temperature},
+        tmp_path,
+        objective={"name": "sft"},
+        kl=NO_KL,
+        sampling={"temperature": temperature},
         training={"steps": 3, "prompts_per_step": 4, "weight_decay": 0.1},
-    )  # fmt: skip
+    )
     run = trainer(settings, phrases())
     model, tokenizer = copy.deepcopy(run.model), run.tokenizer
     batches = [run.batch(step) for step in (1, 2, 3)]
@@ -241,9 +245,12 @@ def test_the_optimum_is_the_derived_one(
     tmp_path: Path, objective: dict[str, Any], share: int, prefers_capitals: bool, wanted: Callable[[float], float]
 ) -> None:
     settings = recipe(
-        tmp_path, objective=objective, kl=NO_KL | {"anchor_ema": 0.0}, sampling={"samples": 32, "max_new_tokens": 1},
+        tmp_path,
+        objective=objective,
+        kl=NO_KL | {"anchor_ema": 0.0},
+        sampling={"samples": 32, "max_new_tokens": 1},
         training={"steps": 60, "prompts_per_step": 10, "decay": "linear", "lr": 0.01},
-    )  # fmt: skip
+    )
     verifier = FunctionVerifier(lambda problem, text: float(text[:1].isupper()), "capitals")
     run = trainer(settings, two_kinds(share), verifier=verifier if prefers_capitals else None)
     p0 = share_of_capitals(run.model)
@@ -431,7 +438,7 @@ def rows_with(**row: Any) -> RowsTask:
 def test_no_demonstrations(tmp_path: Path, task: Any, phrase: str) -> None:
     run = tmp_path / "run"
     for name in ("sft", "dco", "bon_sft"):
-        with pytest.raises(BestofnError, match=phrase):
+        with pytest.raises(BontuneError, match=phrase):
             trainer(recipe(run, objective={"name": name}), task)
     trainer(recipe(run, objective={"name": "rft"}), task)
     assert not run.exists()
@@ -461,7 +468,7 @@ def test_no_demonstrations(tmp_path: Path, task: Any, phrase: str) -> None:
     ids=lambda part: " ".join(map(str, part.values())) if isinstance(part, dict) else "",
 )
 def test_options_without_use(tmp_path: Path, objective: dict[str, Any], phrase: str) -> None:
-    with pytest.raises(BestofnError, match=phrase):
+    with pytest.raises(BontuneError, match=phrase):
         trainer(recipe(tmp_path / "run", objective=objective), letters())
     assert not (tmp_path / "run").exists()
 

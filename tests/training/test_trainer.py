@@ -20,22 +20,40 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import tiny
-from bestofn import Recipe, Trainer, task_from_rows
-from bestofn.config import KLSection, TrainingSection
-from bestofn.errors import BestofnError, RunStopped
-from bestofn.models import load_model
-from bestofn.objectives import WINNER_OBJECTIVES, names
-from bestofn.sampling.samples import SamplingOptions
-from bestofn.sampling.transformers import TransformersSampler
-from bestofn.tasks.rows import RowsTask
-from bestofn.training.schedules import kl_coefficient, learning_rate
-from bestofn.verifiers import FunctionVerifier
+from bontune import Recipe, Trainer, task_from_rows
+from bontune.base.errors import BontuneError, RunStopped
+from bontune.config import KLSection, TrainingSection
+from bontune.engines.contract import SamplingOptions
+from bontune.engines.transformers import TransformersSampler
+from bontune.models import load_model
+from bontune.objectives import WINNER_OBJECTIVES, names
+from bontune.tasks.rows import RowsTask
+from bontune.training.schedules import kl_coefficient, learning_rate
+from bontune.verifiers import FunctionVerifier
 
 STAGES = {"sample", "grade", "score", "weigh", "update"}
 NUMBERS = {
-    "step", "n", "reward", "pass_at_n", "best_of_n", "kl", "entropy", "loss", "grad_norm", "weighted", "length",
-    "cut_off", "grader_errors", "timeouts", "crashes", "canaries", "samples", "lr", "kl_coef", "tokens_per_s",
-}  # fmt: skip
+    "step",
+    "n",
+    "reward",
+    "pass_at_n",
+    "best_of_n",
+    "kl",
+    "entropy",
+    "loss",
+    "grad_norm",
+    "weighted",
+    "length",
+    "cut_off",
+    "grader_errors",
+    "timeouts",
+    "crashes",
+    "canaries",
+    "samples",
+    "lr",
+    "kl_coef",
+    "tokens_per_s",
+}
 
 
 def letters() -> RowsTask:
@@ -49,13 +67,18 @@ def recipe(run: Path, **sections: Any) -> Recipe:
         "objective": {"name": "bon_rl", "n": 4},
         "sampling": {"samples": 16, "max_new_tokens": 2},
         "training": {
-            "steps": 12, "prompts_per_step": 8, "lr": 0.01, "warmup": 0, "decay": "constant", "checkpoint_every": 0,
+            "steps": 12,
+            "prompts_per_step": 8,
+            "lr": 0.01,
+            "warmup": 0,
+            "decay": "constant",
+            "checkpoint_every": 0,
             "device": "cpu",
         },
         "kl": {"start": 0.01, "end": 0.01},
         "eval": {"every": 0, "samples": 4, "k": [1, 4]},
         "run": str(run),
-    }  # fmt: skip
+    }
     for name, section in sections.items():
         tree[name] = tree[name] | section if isinstance(section, dict) and name in tree else section
     return Recipe.from_dict(tree)
@@ -128,8 +151,9 @@ def test_the_verifiers_score_as_reward_is_training_on_that_score(tmp_path: Path)
     ):
         run = trainer(
             recipe(tmp_path / name, objective={"name": "rloo", "reward": reward}, training={"steps": 3}),
-            task, verifier=lambda problem, text: score(text),
-        )  # fmt: skip
+            task,
+            verifier=lambda problem, text: score(text),
+        )
         run.train()
         weights.append(run.model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -162,12 +186,7 @@ def share_of_capitals(model: torch.nn.Module) -> float:
 
 @pytest.mark.parametrize(
     ("objective", "is_blind", "low", "high"),
-    [
-        ("rloo", False, 0.9, 1.0),
-        ("bon_rl", False, 0.48, 0.72),
-        ("pkpo", False, 0.48, 0.72),
-        ("bon_rl", True, 0.9, 1.0),
-    ],
+    [("rloo", False, 0.9, 1.0), ("bon_rl", False, 0.48, 0.72), ("pkpo", False, 0.48, 0.72), ("bon_rl", True, 0.9, 1.0)],
     ids=["rl", "best-of-2", "pass@2", "best-of-2, verifier blind"],
 )
 def test_the_answers_kept_are_the_ones_that_pay(
@@ -223,8 +242,13 @@ def test_run_folder(tmp_path: Path) -> None:
     run = trainer(settings)
     summary = run.train()
     assert {path.name for path in run_folder.iterdir()} - {".lock"} == {
-        "recipe.yaml", "metrics.jsonl", "checkpoints", "model", "summary.json", "report.html",
-    }  # fmt: skip
+        "recipe.yaml",
+        "metrics.jsonl",
+        "checkpoints",
+        "model",
+        "summary.json",
+        "report.html",
+    }
     assert Recipe.from_dict(json.loads(json.dumps(settings.model_dump(mode="json")))) == settings
     assert settings.to_yaml() == (run_folder / "recipe.yaml").read_text(encoding="utf-8")
     assert sorted(p.name for p in (run_folder / "checkpoints").iterdir()) == ["step_000004", "step_000006"]
@@ -287,7 +311,7 @@ def test_tensorboard(tmp_path: Path) -> None:
 
     settings = recipe(tmp_path, training={"track": ["tensorboard"], "steps": 2}, eval={"every": 1, "problems": 2})
     trainer(settings).train()
-    folder = tmp_path / "bestofn"
+    folder = tmp_path / "bontune"
     assert list(folder.glob("events.out.tfevents.*"))
     events = EventAccumulator(str(folder))
     events.Reload()
@@ -298,8 +322,8 @@ def test_tensorboard(tmp_path: Path) -> None:
 
 
 def test_a_tracker_that_is_not_installed_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bestofn.training.setup.find_spec", lambda name: None)
-    with pytest.raises(BestofnError, match=r"wandb, which is not installed: pip install"):
+    monkeypatch.setattr("bontune.training.setup.find_spec", lambda name: None)
+    with pytest.raises(BontuneError, match=r"wandb, which is not installed: pip install"):
         trainer(recipe(tmp_path / "run", training={"track": ["wandb"]}))
     assert not (tmp_path / "run").exists()
 
@@ -407,8 +431,8 @@ def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path: Path) 
         (recipe(run, eval={"every": 1}), no_rest, "set eval.split to one, or eval.every=0"),
         (recipe(run), long_last, "has 600 tokens; with 2 new ones that is more than the model's context of 512"),
     ]:
-        with pytest.raises(BestofnError, match=phrase):
+        with pytest.raises(BontuneError, match=phrase):
             trainer(settings, task)
         assert not run.exists()
-    with pytest.raises(BestofnError, match="without its tokenizer"):
+    with pytest.raises(BontuneError, match="without its tokenizer"):
         trainer(recipe(run), tokenizer=None)

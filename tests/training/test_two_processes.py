@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 import tiny
 
 pytestmark = pytest.mark.slow
-ONE = ["-m", "bestofn.cli"]
-TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "bestofn.cli"]
+ONE = ["-m", "bontune.cli"]
+TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "bontune.cli"]
 """Not `accelerate launch --cpu --num_processes 2`: without MPI that starts a single process, and says nothing."""
 
 
@@ -35,22 +35,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def launch(folder: Path, how: list[str], run: str, **sections: Any) -> subprocess.CompletedProcess[str]:
     tree = {
-        "model": "model", "run": run,
+        "model": "model",
+        "run": run,
         "task": {"name": "jsonl", "data": "rows.jsonl", "grader": "mine.py:low", "hold_out": 0.25},
-        "objective": {"n": 4}, "sampling": {"samples": 8, "max_new_tokens": 4},
+        "objective": {"n": 4},
+        "sampling": {"samples": 8, "max_new_tokens": 4},
         "training": {
-            "steps": 6, "prompts_per_step": 4, "lr": 0.01, "warmup": 0, "checkpoint_every": 3, "device": "cpu",
+            "steps": 6,
+            "prompts_per_step": 4,
+            "lr": 0.01,
+            "warmup": 0,
+            "checkpoint_every": 3,
+            "device": "cpu",
         },
         "eval": {"every": 3, "k": [1, 4], "samples": 8},
-    }  # fmt: skip
+    }
     for name, section in sections.items():
         tree[name] = tree.get(name, {}) | section
     (folder / f"{run}.yaml").write_text(yaml.safe_dump(tree))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
         [sys.executable, *how, "train", f"{run}.yaml"],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=250, check=False,
-    )  # fmt: skip
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -11,13 +11,13 @@ import torch
 from accelerate import Accelerator
 
 import tiny
-from bestofn.errors import BestofnError, RunStopped
-from bestofn.sampling.samples import SamplingOptions
-from bestofn.sampling.transformers import TransformersSampler
-from bestofn.training import losses
-from bestofn.training.anchor import Anchor
-from bestofn.training.forward import CausalLM, disable_dropout
-from bestofn.training.update import Updater
+from bontune.base.errors import BontuneError, RunStopped
+from bontune.engines.contract import SamplingOptions
+from bontune.engines.transformers import TransformersSampler
+from bontune.training import losses
+from bontune.training.anchor import Anchor
+from bontune.training.forward import CausalLM, disable_dropout
+from bontune.training.update import Updater
 
 PROMPTS = ["3,7,2,9:45=", "a", "what is 12+30?"]
 M = 6
@@ -50,9 +50,15 @@ def set_up(family, *, lora=False, share_prompt=True, token_budget=10_000, temper
     anchor = Anchor(model, 0.1)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     updater = Updater(
-        lm, optimizer, anchor, Accelerator(cpu=True),
-        temperature=temperature, token_budget=token_budget, kl_share=kl_share, max_grad_norm=1.0,
-    )  # fmt: skip
+        lm,
+        optimizer,
+        anchor,
+        Accelerator(cpu=True),
+        temperature=temperature,
+        token_budget=token_budget,
+        kl_share=kl_share,
+        max_grad_norm=1.0,
+    )
     return model, samples, updater, anchor
 
 
@@ -118,9 +124,10 @@ def test_gradient_does_not_depend_on_the_budgets(token_budget, chunk, monkeypatc
     model, samples, updater, _ = set_up("gemma2", token_budget=token_budget)
     perturb(model)
     monkeypatch.setattr(
-        losses.backward_through_head, "__kwdefaults__",
+        losses.backward_through_head,
+        "__kwdefaults__",
         losses.backward_through_head.__kwdefaults__ | {"chunk_elements": chunk * model.config.vocab_size},
-    )  # fmt: skip
+    )
     updater.accumulate(samples, advantages(), kl_coef=0.3, num_prompts=3)
     tight = {name: p.grad.clone() for name, p in model.named_parameters()}
     model, samples, updater, _ = set_up("gemma2", token_budget=10**6)
@@ -155,7 +162,7 @@ def test_micro_batches_keep_to_the_budget(monkeypatch):
 
 
 def test_buckets_bound_the_padding(monkeypatch):
-    from bestofn.training import update
+    from bontune.training import update
 
     _, _, updater, _ = set_up("qwen2", token_budget=10**6)
     monkeypatch.setattr(update, "PADDING", 50)
@@ -230,5 +237,5 @@ def test_a_model_with_a_head_of_its_own_is_refused():
         return out
 
     model.forward = scaled
-    with pytest.raises(BestofnError, match="changes its logits"):
+    with pytest.raises(BontuneError, match="changes its logits"):
         CausalLM(model, pad=0)

@@ -13,23 +13,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bestofn.errors import BestofnError
-from bestofn.grading.expression import evaluate
-from bestofn.metrics import best_of_k, pass_at_k, within_prompt_auc
-from bestofn.models import build_countdown_verifier as build
-from bestofn.models import load_model
-from bestofn.sampling.collect import collect, score_all
-from bestofn.sampling.samples import SamplingOptions
-from bestofn.sampling.transformers import TransformersSampler
-from bestofn.tasks.countdown import Countdown, held_out_keys
-from bestofn.verifiers import load_verifier, verifier_from_text
+from bontune.answers.expression import evaluate
+from bontune.base.errors import BontuneError
+from bontune.engines.contract import SamplingOptions
+from bontune.engines.transformers import TransformersSampler
+from bontune.metrics import best_of_k, pass_at_k, within_prompt_auc
+from bontune.models import build_countdown_verifier as build
+from bontune.models import load_model
+from bontune.pools.collect import collect, score_all
+from bontune.tasks.countdown import Countdown, held_out_keys
+from bontune.verifiers import load_verifier, verifier_from_text
 
 NAMES = ["countdown-verifier", "countdown-verifier-rough"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_ships_as_a_plain_folder_under_a_megabyte(name: str) -> None:
-    folder = Path(str(files("bestofn.models"))) / name.replace("-", "_")
+    folder = Path(str(files("bontune.models"))) / name.replace("-", "_")
     names = {file.name for file in folder.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "verifier.json", "README.md"} <= names
     assert sum(file.stat().st_size for file in folder.iterdir()) < 1_000_000
@@ -44,9 +44,9 @@ def test_are_good_but_not_perfect_and_one_is_worse() -> None:
     parts = list(collect(TransformersSampler(model, tokenizer), task, verifiers[0], problems, options, key=(1,)))
     rewards = np.array([row for part in parts for row in part.rewards()])
     good = np.array([row for part in parts for row in part.scores])
-    rough = np.array([
-        row for part in parts for row in score_all(verifiers[1], part.problems, part.samples.texts, part.grades)
-    ])  # fmt: skip
+    rough = np.array(
+        [row for part in parts for row in score_all(verifiers[1], part.problems, part.samples.texts, part.grades)]
+    )
     assert 0.78 < np.nanmean(within_prompt_auc(rewards, good)) < 0.97
     assert 0.72 < np.nanmean(within_prompt_auc(rewards, rough)) < 0.92
     best, roughly = best_of_k(rewards, good, 32).mean(), best_of_k(rewards, rough, 32).mean()
@@ -54,7 +54,7 @@ def test_are_good_but_not_perfect_and_one_is_worse() -> None:
 
 
 def test_is_no_model_that_writes() -> None:
-    with pytest.raises(BestofnError, match="is a verifier"):
+    with pytest.raises(BontuneError, match="is a verifier"):
         load_model("countdown-verifier")
     assert verifier_from_text("countdown-verifier").name == "countdown-verifier"
 

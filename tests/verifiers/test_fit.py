@@ -21,12 +21,12 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 import tiny
-from bestofn.errors import BestofnError, Interrupted, RunStopped
-from bestofn.metrics import within_prompt_auc
-from bestofn.tasks.base import Problem
-from bestofn.verifiers import RewardModel
-from bestofn.verifiers.examples import Examples, make_examples
-from bestofn.verifiers.fit import FitOptions, Progress, fit
+from bontune.base.errors import BontuneError, Interrupted, RunStopped
+from bontune.base.problems import Problem
+from bontune.metrics import within_prompt_auc
+from bontune.verifiers import RewardModel
+from bontune.verifiers.examples import Examples, make_examples
+from bontune.verifiers.fit import FitOptions, Progress, fit
 from verifier_data import separable_rows
 
 Data = tuple[list[Problem], list[list[str]], list[list[float | None]]]
@@ -46,8 +46,15 @@ def separable(num_problems: int = 40, seed: int = 0) -> Data:
 
 def model(seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    shape = {"vocab_size": len(tiny.CHARACTERS) + 3, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
-             "num_attention_heads": 4, "max_position_embeddings": 64, "num_labels": 1}  # fmt: skip
+    shape = {
+        "vocab_size": len(tiny.CHARACTERS) + 3,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "num_labels": 1,
+    }
     return LlamaForSequenceClassification(LlamaConfig(**shape, pad_token_id=None, bos_token_id=None, eos_token_id=1))
 
 
@@ -118,12 +125,13 @@ def test_prompts_that_differ_under_one_id_stay_apart() -> None:
     [
         ([[1.0, 1.0], [0.0, 0.0]], 0.5, "0 of 2 problems have both"),
         ([[1.0, 0.0], [0.0, 0.0]], 0.5, "1 of 2 problems"),
-        ([[1.0, 0.0], [2.0, 0.0]], 0.5, "problem b has one of 2"), ([[1.0, 0.0], [0.0, 1.0]], 1.0, "between 0 and 1"),
+        ([[1.0, 0.0], [2.0, 0.0]], 0.5, "problem b has one of 2"),
+        ([[1.0, 0.0], [0.0, 1.0]], 1.0, "between 0 and 1"),
         ([[None, None], [0.0, 1.0]], 0.5, "1 of 2 problems"),
     ],
-)  # fmt: skip
+)
 def test_pools_that_teach_nothing(rewards: Any, held_out: float, phrase: str) -> None:
-    with pytest.raises(BestofnError, match=phrase):
+    with pytest.raises(BontuneError, match=phrase):
         examples(([problem("a"), problem("b")], [["x", "y"], ["x", "y"]], rewards), held_out=held_out)
 
 
@@ -140,10 +148,12 @@ def test_the_held_out_loss_is_the_definition() -> None:
     for name in problems:
         mine = [e for e in made.held_out if e.problem.id == name]
         scores = verifier.score([problems[name]], [[e.completion for e in mine]])[0]
-        losses.append(sum(
-            e.weight_right * math.log1p(math.exp(-s)) + e.weight_wrong * math.log1p(math.exp(s))
-            for e, s in zip(mine, scores, strict=True)
-        ))  # fmt: skip
+        losses.append(
+            sum(
+                e.weight_right * math.log1p(math.exp(-s)) + e.weight_wrong * math.log1p(math.exp(s))
+                for e, s in zip(mine, scores, strict=True)
+            )
+        )
     assert fitted.history[0]["held_out_loss"] == pytest.approx(np.mean(losses), abs=1e-6)
 
 
@@ -209,5 +219,5 @@ def test_a_loss_that_is_not_finite_stops_it() -> None:
 
 @pytest.mark.parametrize("options", [{"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"patience": 0}, {"lr": math.nan}])
 def test_options_out_of_range(options: dict[str, Any]) -> None:
-    with pytest.raises(BestofnError, match=next(iter(options))):
+    with pytest.raises(BontuneError, match=next(iter(options))):
         FitOptions(**options)

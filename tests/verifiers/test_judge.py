@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from bestofn.errors import BestofnError, RunStopped
-from bestofn.grading.verdict import Grade, Verdict
-from bestofn.sampling.collect import score_all
-from bestofn.tasks.base import Problem
-from bestofn.verifiers import Verifier
-from bestofn.verifiers.judge import Judge, read_score, read_yes_no, yes_probability
+from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.grades import Grade, Verdict
+from bontune.base.problems import Problem
+from bontune.pools.collect import score_all
+from bontune.verifiers import Verifier
+from bontune.verifiers.judge import Judge, read_score, read_yes_no, yes_probability
 from servers.openai_server import Server, server
 
 PROBLEMS = [Problem(id=name, prompt=f"What is {name}?", reference="") for name in ("a", "b")]
@@ -133,9 +133,18 @@ def test_yes_and_no(served: Server) -> None:
 
 @pytest.mark.parametrize(
     ("reply", "expected"),
-    [("Yes", 1.0), ("no.", 0.0), ("**Yes**", 1.0), ("<think>no</think>\nYes", 1.0), ("So, yes", 1.0),
-     ("Yes and no", None), ("yesterday", None), ("", None), ("nobody", None)],
-)  # fmt: skip
+    [
+        ("Yes", 1.0),
+        ("no.", 0.0),
+        ("**Yes**", 1.0),
+        ("<think>no</think>\nYes", 1.0),
+        ("So, yes", 1.0),
+        ("Yes and no", None),
+        ("yesterday", None),
+        ("", None),
+        ("nobody", None),
+    ],
+)
 def test_reading_yes_and_no(reply: str, expected: float | None) -> None:
     assert read_yes_no(reply) == expected
 
@@ -190,10 +199,10 @@ def test_prompts_of_ones_own(served: Server, tmp_path: Path) -> None:
         ("Is it right?", "holds {problem} and {completion}, or is a file"),
         ("{completion}", "does not say where the problem goes"),
     ):
-        with pytest.raises(BestofnError) as refused:
+        with pytest.raises(BontuneError) as refused:
             Judge("http://h/v1", "m", prompt)
         assert phrase in str(refused.value)
-    with pytest.raises(BestofnError, match="score or yes_no"):
+    with pytest.raises(BontuneError, match="score or yes_no"):
         Judge("http://h/v1", "m", mode="stars")
 
 
@@ -202,7 +211,7 @@ def test_prompts_of_ones_own(served: Server, tmp_path: Path) -> None:
 
 def test_failures_of_the_server(served: Server) -> None:
     served.behave(fault="400", body={"error": {"message": "no logprobs here"}}, times=-1)
-    with pytest.raises(BestofnError, match=r"^The server refuses the judge of problem a: .*no logprobs here"):
+    with pytest.raises(BontuneError, match=r"^The server refuses the judge of problem a: .*no logprobs here"):
         score(judge_of(served), [["x", "y"]])
     served.behave(fault="json", body={"choices": [{"message": {"content": None}}]}, times=-1)
     with pytest.raises(RunStopped, match=r"no usable answer to the judge of problem a in 2 tries.*without text"):
@@ -216,7 +225,7 @@ def test_the_servers_only_model(served: Server) -> None:
     assert score(Judge(served.url), [["x"]]) == [[5.0]]
     assert served.told()["requests"][0]["model"] == "countdown-tiny"
     served.behave(models=["a", "b"])
-    with pytest.raises(BestofnError, match="has 2 models"):
+    with pytest.raises(BontuneError, match="has 2 models"):
         score(Judge(served.url), [["x"]])
 
 

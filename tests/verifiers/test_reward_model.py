@@ -26,13 +26,19 @@ from transformers import (
 )
 
 import tiny
-from bestofn.errors import BestofnError
-from bestofn.tasks.base import Problem
-from bestofn.verifiers import RewardModel, Verifier, load_verifier, verifier_from_text
-from bestofn.verifiers.reward_model import InputFormat, load_reward_model, save_reward_model
+from bontune.base.errors import BontuneError
+from bontune.base.problems import Problem
+from bontune.verifiers import RewardModel, Verifier, load_verifier, verifier_from_text
+from bontune.verifiers.reward_model import InputFormat, load_reward_model, save_reward_model
 
-SHAPE = {"vocab_size": len(tiny.CHARACTERS) + 3, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-         "num_attention_heads": 4, "max_position_embeddings": 64}  # fmt: skip
+SHAPE = {
+    "vocab_size": len(tiny.CHARACTERS) + 3,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 PROBLEMS = [Problem(id="a", prompt="1+2=", reference="3"), Problem(id="b", prompt="10+20+30=", reference="60")]
 TEXTS = [["3", "4", "three of them", "3", ""], ["60", "6", "60", "1", "i do not know"]]
@@ -89,7 +95,7 @@ def test_a_vocabulary_that_leaves_no_token_for_padding() -> None:
     torch.manual_seed(0)
     shape = SHAPE | {"vocab_size": 5, "num_labels": 1, "pad_token_id": None, "bos_token_id": None, "eos_token_id": 1}
     model = LlamaForSequenceClassification(LlamaConfig(**shape)).eval()
-    from bestofn.verifiers.reward_model import classifier_logits
+    from bontune.verifiers.reward_model import classifier_logits
 
     rows = [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0, 0, 1], [2, 1]]
     with torch.no_grad():
@@ -151,9 +157,9 @@ def test_input_formats() -> None:
     score = RewardModel(model, chat, device="cpu").score([asked], [["C"]])[0][0]
     assert score == pytest.approx(alone(model, "user: M\nassistant: C\n").item(), abs=1e-5)
     chat.chat_template = "{{ raise_exception('no assistants') }}"
-    with pytest.raises(BestofnError, match="problem a: no assistants"):
+    with pytest.raises(BontuneError, match="problem a: no assistants"):
         InputFormat().text(asked, "C", chat)
-    with pytest.raises(BestofnError, match="no tokens"):
+    with pytest.raises(BontuneError, match="no tokens"):
         RewardModel(model, plain, device="cpu").score([Problem(id="a", prompt="", reference="")], [[""]])
 
 
@@ -181,31 +187,36 @@ def test_what_was_saved_scores_the_same(tmp_path: Path) -> None:
 
 
 def test_what_is_no_reward_model(tmp_path: Path) -> None:
-    with pytest.raises(BestofnError, match="3 labels"):
+    with pytest.raises(BontuneError, match="3 labels"):
         RewardModel(classifier(num_labels=3), tiny.tokenizer())
-    with pytest.raises(BestofnError, match="slope above 0"):
+    with pytest.raises(BontuneError, match="slope above 0"):
         RewardModel(classifier(), tiny.tokenizer(), calibration=(-1.0, 0.0))
-    with pytest.raises(BestofnError, match=r"countdown-tiny is no verifier.*verify fit"):
+    with pytest.raises(BontuneError, match=r"countdown-tiny is no verifier.*verify fit"):
         load_reward_model("countdown-tiny")
     folder = saved(tmp_path / "v", classifier())
     for text, phrase in (
-        ("{", "not JSON"), ("[]", "must hold an object"), (json.dumps({"input": {"sep": 1}}), "cannot be used"),
+        ("{", "not JSON"),
+        ("[]", "must hold an object"),
+        (json.dumps({"input": {"sep": 1}}), "cannot be used"),
         (json.dumps({"calibration": {"slope": 1}}), "cannot be used"),
-    ):  # fmt: skip
+    ):
         (folder / "verifier.json").write_text(text)
-        with pytest.raises(BestofnError, match=phrase):
+        with pytest.raises(BontuneError, match=phrase):
             load_reward_model(str(folder))
 
 
 @pytest.mark.parametrize(
     ("spec", "phrase"),
     [
-        ("oracel", "did you mean 'oracle'"), ("countdown-verifer", "did you mean 'countdown-verifier'"),
-        ("no/such/folder", "no model folder"), ("missing.py:f", "no file missing.py"), ("./nowhere", "no model folder"),
+        ("oracel", "did you mean 'oracle'"),
+        ("countdown-verifer", "did you mean 'countdown-verifier'"),
+        ("no/such/folder", "no model folder"),
+        ("missing.py:f", "no file missing.py"),
+        ("./nowhere", "no model folder"),
     ],
-)  # fmt: skip
+)
 def test_words_that_mean_no_verifier(spec: str, phrase: str) -> None:
-    with pytest.raises(BestofnError, match=phrase):
+    with pytest.raises(BontuneError, match=phrase):
         verifier_from_text(spec)
 
 
@@ -214,11 +225,12 @@ def test_words_that_mean_no_verifier(spec: str, phrase: str) -> None:
     [
         ({"name": "reward_modle"}, "did you mean 'reward_model'"),
         ({"name": "reward_model"}, "verifier.path is missing"),
-        ({"name": "endpoint"}, "verifier.url is missing"), ({"name": "python"}, "verifier.function is missing"),
+        ({"name": "endpoint"}, "verifier.url is missing"),
+        ({"name": "python"}, "verifier.function is missing"),
         ({"name": "oracle", "path": "x"}, "verifier.path is for verifier.name=reward_model"),
         ({"name": "reward_model", "path": "x", "url": "http://x"}, "verifier.url is for verifier.name=endpoint"),
     ],
-)  # fmt: skip
+)
 def test_sections_that_mean_no_verifier(options: dict[str, str], phrase: str) -> None:
-    with pytest.raises(BestofnError, match=phrase):
+    with pytest.raises(BontuneError, match=phrase):
         load_verifier(**options)

@@ -9,14 +9,23 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from bestofn.config import load_recipe
-from bestofn.training.trainer import Trainer
+from bontune.config import load_recipe
+from bontune.training.trainer import Trainer
 
 SMALL = (
-    "training.device=cpu", "training.prompts_per_step=4", "sampling.samples=8", "objective.n=4", "training.warmup=1",
-    "training.steps=4", "training.checkpoint_every=1", "training.keep_checkpoints=4", "eval.problems=4",
-    "eval.samples=8", "eval.k=[1,4]", "eval.every=2",
-)  # fmt: skip
+    "training.device=cpu",
+    "training.prompts_per_step=4",
+    "sampling.samples=8",
+    "objective.n=4",
+    "training.warmup=1",
+    "training.steps=4",
+    "training.checkpoint_every=1",
+    "training.keep_checkpoints=4",
+    "eval.problems=4",
+    "eval.samples=8",
+    "eval.k=[1,4]",
+    "eval.every=2",
+)
 
 
 def rows(run: Path) -> list[dict[str, Any]]:

@@ -1,1 +1,0 @@
-"""What the commands do, without the command line: a file for each."""

@@ -1,0 +1,351 @@
+"""HTTP to OpenAI-compatible servers: many requests at a time, each retried until it holds what was asked for.
+
+One event loop in a thread of its own serves all requests, so callers stay synchronous (and may themselves run inside an
+event loop), grading never blocks a request, and every request has a deadline over its whole length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import email.utils
+import json
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bontune.base.errors import BontuneError, RunStopped
+
+if TYPE_CHECKING:
+    import httpx2
+
+Reply = TypeVar("Reply")
+API_KEY_VARIABLE = "OPENAI_API_KEY"
+RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+LONGEST_RETRY_AFTER_S = 600.0
+LONGEST_REPLY_BYTES = 256 * 2**20
+CONNECT_TIMEOUT_S = 10.0
+
+
+class BadReply(Exception):
+    """A reply that is not what was asked for; asking again may help."""
+
+
+class _Retry(Exception):
+    """One try failed in a way that another may not."""
+
+    def __init__(self, reason: str, pause_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.pause_s = pause_s
+        """What the server asks to wait."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """Where a server is, and which of its models is meant."""
+
+    url: str
+    """Without a slash at the end, mostly ending in ``/v1``."""
+    model: str | None
+    """The model's name at the server; None: the only one there."""
+
+    @classmethod
+    def parse(cls, text: str, model: str | None = None) -> Address:
+        """Read ``http://host:8000/v1#model``.
+
+        Raises:
+            BontuneError: no http address, two names, or one that holds a password (addresses are written into pools).
+
+        Example:
+            >>> Address.parse("http://127.0.0.1:8000/v1/#org/name")
+            Address(url='http://127.0.0.1:8000/v1', model='org/name')
+        """
+        import httpx2
+
+        where, _, named = text.partition("#")
+        try:
+            url = httpx2.URL(where)
+        except httpx2.InvalidURL as error:
+            raise BontuneError(f"{where!r} is no address of a server: {error}.") from None
+        if url.scheme not in ("http", "https") or not url.host:
+            raise BontuneError(f"A server's address looks like http://127.0.0.1:8000/v1, got {where!r}.")
+        if url.userinfo or url.query:
+            raise BontuneError(
+                f"The address of {url.host} must hold no password and nothing after a question mark: put the server's "
+                f"key into the environment variable {API_KEY_VARIABLE}."
+            )
+        if named and model and named != model:
+            raise BontuneError(f"Two names for one model: #{named} in the address and {model}; give one.")
+        return cls(url=where.rstrip("/"), model=model or named or None)
+
+
+class Endpoint:
+    """A server. Requests run in the background; :meth:`close` ends those that still do."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        concurrency: int = 32,
+        timeout_s: float = 600.0,
+        num_tries: int = 8,
+    ) -> None:
+        """
+        Args:
+            url: its address, see :meth:`Address.parse`.
+            api_key: default: the environment variable ``OPENAI_API_KEY``. Sent to this server alone; never written.
+            concurrency: requests at a time.
+            timeout_s: for a whole request, from its first byte to the last of the reply.
+            num_tries: for each request, the first included.
+
+        Raises:
+            BontuneError: an option outside its range.
+        """
+        rules = (
+            (concurrency >= 1, "concurrency must be at least 1", concurrency),
+            (timeout_s > 0, "timeout must be more than 0 seconds", timeout_s),
+            (num_tries >= 1, "tries must be at least 1", num_tries),
+        )
+        for holds, rule, given in rules:
+            if not holds:
+                raise BontuneError(f"{rule}, got {given!r}.")
+        self.url = Address.parse(url).url
+        self.concurrency = concurrency
+        self.timeout_s = timeout_s
+        self.num_tries = num_tries
+        self.num_retries = 0
+        self._key = (os.environ.get(API_KEY_VARIABLE, "") if api_key is None else api_key).strip()
+        if not all("!" <= character <= "~" for character in self._key):
+            raise BontuneError("The API key holds characters that no key has; set it anew.")
+        self._start = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._client: httpx2.AsyncClient | None = None
+        self._slots: asyncio.Semaphore | None = None
+
+    def __enter__(self) -> Endpoint:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def models(self, *, timeout_s: float = 20.0) -> list[str] | None:
+        """The names that the server lists; None if it answers but lists none. Also the test whether there is a server.
+
+        Raises:
+            BontuneError: nobody answers there, or the server refuses the key.
+        """
+
+        def names(reply: Any) -> list[str]:
+            return [str(model["id"]) for model in reply["data"]]
+
+        try:
+            return self.submit(self._once("GET", "/models", None, names, timeout_s)).result()
+        except _Retry as retry:
+            if isinstance(retry.__cause__, (_connection_errors(), asyncio.TimeoutError)):
+                raise BontuneError(
+                    f"No server answers at {self.url} ({retry}): start it, or correct the address."
+                ) from None
+            return None
+        except BontuneError as refusal:
+            if "status 401" in str(refusal) or "status 403" in str(refusal):
+                raise
+            return None
+
+    def only_model(self) -> str:
+        """The name of the server's model, if it has exactly one.
+
+        Raises:
+            BontuneError: it has none or several, does not say, or does not answer.
+        """
+        names = self.models()
+        if names is not None and len(names) == 1:
+            return names[0]
+        if not names:
+            raise BontuneError(
+                f"The server {self.url} does not say which models it has: name one, as in {self.url}#name."
+            )
+        listed = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+        raise BontuneError(f"The server {self.url} has {len(names)} models, name one as in {self.url}#name: {listed}.")
+
+    def submit(self, work: Coroutine[Any, Any, Reply]) -> concurrent.futures.Future[Reply]:
+        """Run a coroutine in the loop of this server's requests."""
+        with self._start:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
+                self._thread.start()
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def post(self, path: str, body: dict[str, Any], read: Callable[[Any], Reply], what: str) -> Reply:
+        """Ask, again and again if need be. To be awaited in this server's loop (:meth:`submit`).
+
+        Args:
+            path: below the address, such as ``/chat/completions``.
+            body: the request.
+            read: makes of the reply's JSON what is wanted; raises :class:`BadReply` (or a ``LookupError``,
+                ``TypeError`` or ``ValueError``) if it is not in it, which counts as a failed try.
+            what: for messages, such as "problem 17".
+
+        Raises:
+            BontuneError: the server refuses the request.
+            RunStopped: all tries failed.
+        """
+        if self._slots is None:
+            self._slots = asyncio.Semaphore(self.concurrency)
+        reason = ""
+        for number in range(self.num_tries):
+            async with self._slots:
+                try:
+                    return await self._once("POST", path, body, read, self.timeout_s, what)
+                except _Retry as retry:
+                    reason, asked_s = str(retry), retry.pause_s
+            if asked_s > LONGEST_RETRY_AFTER_S:
+                raise RunStopped(f"The server {self.url} asks to wait {asked_s:.0f} s ({reason}; {what}).")
+            if number + 1 < self.num_tries:
+                self.num_retries += 1
+                await asyncio.sleep(max(asked_s, _pause_s(number)))
+        raise RunStopped(
+            f"The server {self.url} gave no usable answer to {what} in {self.num_tries} tries; the last one: {reason}."
+        )
+
+    def close(self) -> None:
+        """End all requests and the thread; safe to call twice."""
+        with self._start:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(self._shut(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    async def _shut(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        if self._client is not None:
+            await self._client.aclose()
+        self._client = self._slots = None
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        read: Callable[[Any], Reply],
+        timeout_s: float,
+        what: str = "",
+    ) -> Reply:
+        """One try.
+
+        Raises:
+            _Retry: it failed, another may not.
+            BontuneError: the server refuses.
+        """
+        import httpx2
+
+        try:
+            # httpx's own limits are for single reads: a byte a minute would pass them forever.
+            status, headers, content = await asyncio.wait_for(self._exchange(method, path, body), timeout_s)
+        except asyncio.TimeoutError as error:
+            raise _Retry(f"no answer within {timeout_s:g} s") from error
+        except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+            raise _Retry(self._clean(f"{type(error).__name__}: {error}".rstrip(": "))) from error
+        if status in RETRIED_STATUSES or status >= 500:
+            raise _Retry(f"status {status}{self._message(content)}", _retry_after_s(headers.get("retry-after")))
+        if status >= 300:
+            about = f" {what}" if what else ""
+            raise BontuneError(
+                f"The server refuses{about}: {method} {self.url}{path} → status {status}{self._message(content)}"
+            )
+        try:
+            return read(json.loads(content))
+        except BadReply as error:
+            raise _Retry(self._clean(str(error))) from error
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise _Retry(f"a reply that is not of this API{self._message(content)}") from error
+
+    async def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, httpx2.Headers, bytes]:
+        request = self._opened().build_request(method, self.url + path, json=body)
+        response = await self._opened().send(request, stream=True)
+        try:
+            parts, size = [], 0
+            async for part in response.aiter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > LONGEST_REPLY_BYTES:
+                    raise OSError(f"a reply of more than {LONGEST_REPLY_BYTES} bytes")
+            return response.status_code, response.headers, b"".join(parts)
+        finally:
+            await response.aclose()
+
+    def _opened(self) -> httpx2.AsyncClient:
+        import httpx2
+
+        if self._client is None:
+            is_local = httpx2.URL(self.url).host in ("localhost", "127.0.0.1", "::1")
+            self._client = httpx2.AsyncClient(
+                headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+                timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=self.concurrency),
+                trust_env=not is_local,  # a proxy of the environment cannot reach this machine's own servers
+            )
+        return self._client
+
+    def _message(self, content: bytes) -> str:
+        """What the server says of an error, in a line; never the key, which some servers repeat."""
+        text = content[:10_000].decode("utf-8", "replace")
+        try:
+            said: Any = json.loads(content)
+            for name in ("error", "message", "detail"):
+                if isinstance(said, dict) and said.get(name):
+                    said = said[name]
+            text = said if isinstance(said, str) else json.dumps(said)
+        except (ValueError, RecursionError):
+            pass
+        if text.lstrip().startswith("<"):
+            text = re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+        # A terminal would obey control characters.
+        text = " ".join("".join(c if c.isprintable() else " " for c in self._clean(text)).split())
+        return f": {text[:300]}{'…' if len(text) > 300 else ''}" if text else ""
+
+    def _clean(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
+
+
+def _connection_errors() -> type[Exception]:
+    import httpx2
+
+    return httpx2.TransportError
+
+
+def _pause_s(number: int) -> float:
+    """Before try ``number`` + 2: doubled each time, and a random half off, so that requests do not return as one."""
+    return random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**number)
+
+
+def _retry_after_s(value: str | None) -> float:
+    """The header's seconds or date; 0 if there is none or it cannot be read."""
+    if value is None:
+        return 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return 0.0
+    return seconds if 0 <= seconds < float("inf") else 0.0

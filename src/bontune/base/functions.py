@@ -1,0 +1,60 @@
+"""Functions of the user's own: graders and verifiers named in a recipe or on the command line."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bontune.base.errors import BontuneError
+
+
+def load_function(spec: str, *, what: str) -> Callable[..., Any]:
+    """Import ``module:function`` or ``path/to/file.py:function``.
+
+    Args:
+        spec: which.
+        what: what the messages call it, such as "grader".
+
+    Raises:
+        BontuneError: no such module, file or function (the nearest is named), or importing it fails.
+    """
+    source, _, attribute = spec.rpartition(":")
+    if not source or not attribute:
+        raise BontuneError(f"{what} {spec!r} does not name a function: write module:function or file.py:function")
+    module = _import_source(source, f"{what} {spec!r}")
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        candidates = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        near = get_close_matches(attribute, candidates, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        raise BontuneError(f"{what} {spec!r}: {source} has no function {attribute!r}{hint}")
+    loaded: Callable[..., Any] = function
+    return loaded
+
+
+def _import_source(source: str, who: str) -> ModuleType:
+    try:
+        if not source.endswith(".py"):
+            return importlib.import_module(source)
+        path = Path(source).expanduser().resolve()
+        if not path.is_file():
+            raise BontuneError(f"{who}: there is no file {source}")
+        name = f"bontune_user_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
+        module_spec = importlib.util.spec_from_file_location(name, path)
+        assert module_spec is not None
+        assert module_spec.loader is not None
+        module = importlib.util.module_from_spec(module_spec)
+        sys.modules[name] = module  # dataclasses and pickle look a function's module up here
+        module_spec.loader.exec_module(module)
+        return module
+    except BontuneError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's module: it may fail in any way
+        raise BontuneError(f"{who} cannot be imported: {type(error).__name__}: {error}") from error

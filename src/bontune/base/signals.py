@@ -1,0 +1,51 @@
+"""SIGINT and SIGTERM: finish the piece of work at hand, save, leave with 143."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType, TracebackType
+
+from bontune.base.errors import Interrupted
+
+EXIT_STATUS = 143
+"""128 + SIGTERM, for either signal."""
+
+
+class StopSignals:
+    """While active, the first signal sets a flag that :meth:`poll` reports; a second one leaves at once.
+
+    Outside the main thread, where Python allows no handlers, it only ever polls false.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> StopSignals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._on_signal)
+            except ValueError:  # not the main thread
+                break
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            os._exit(EXIT_STATUS)
+        self.received = signal.Signals(number)
+
+    def poll(self) -> None:
+        """Raise if a signal has arrived.
+
+        Raises:
+            Interrupted: it has.
+        """
+        if self.received is not None:
+            raise Interrupted(self.received.name)

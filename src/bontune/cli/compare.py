@@ -1,0 +1,167 @@
+"""``bontune compare``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from bontune.base.errors import BontuneError
+from bontune.cli.compare_pools import Drawing, Gathered, Pools, column_of, gather
+
+if TYPE_CHECKING:
+    from bontune.metrics.evaluation import Evaluation
+    from bontune.pools.compare import Comparison
+
+_TITLES = {
+    "pass": "Problems solved by at least one of k samples",
+    "max": "Highest reward of k samples",
+    "best": "Reward of the verifier's pick of k samples",
+}
+
+
+def run_compare(arguments: Sequence[str], drawing: Drawing, *, ks: str | None, out: Path) -> None:
+    """``bontune compare``: draw what is missing, compare with the first, print and write what was found."""
+    from bontune.pools.compare import main_budget
+    from bontune.report.compared import findings, terminal_tables
+
+    gathered = gather(arguments, drawing, ks, out)
+    plan = gathered.plan
+    k = main_budget(gathered.ks, trained_n=plan.trained_ns[0] if plan else None, num_samples=gathered.num_samples)
+    comparisons = _compare(gathered, k)
+    verifier = _verifier(gathered)
+    is_alone = len(comparisons) == 1
+    sentences = [findings(comparison, k=k, verifier=verifier, is_alone=is_alone) for comparison in comparisons]
+    console = Console()
+    note = _choice_note(gathered)
+    for number, (comparison, of) in enumerate(zip(comparisons, sentences, strict=True)):
+        for sentence in [*of, note] if note and number == 0 else of:
+            console.print(sentence, highlight=False, markup=False)
+        console.print()
+        for table in terminal_tables(comparison):
+            console.print(table)
+            console.print()
+    mark_n = k if plan is not None and set(plan.trained_ns) == {k} else None
+    pictures = _write(comparisons, sentences, _origin(arguments, gathered, k, verifier, note), out, mark_n=mark_n)
+    console.print(f"{out}: comparison.json, comparison.csv, {', '.join(pictures)}", highlight=False, markup=False)
+
+
+def _compare(gathered: Gathered, k: int) -> list[Comparison]:
+    """At each one's own best temperature first, if there are several; then at each temperature."""
+    import bontune.pools.compare as comparison
+
+    measured, chosen_on = _evaluate([gathered.measured, gathered.chosen_on], gathered.ks)
+    families = comparison.families_of([e for of_name in measured.values() for e in of_name.values()])
+    to_compare = [
+        comparison.Measured(temperature=temperature, evaluations=of_name) for temperature, of_name in measured.items()
+    ]
+    if chosen_on:
+        metrics = [f"{family}@{budget}" for family in families for budget in gathered.ks]
+        ours, others = ({t: of for t, of in group.items() if t is not None} for group in (measured, chosen_on))
+        to_compare.insert(0, comparison.at_own_best(ours, others, metrics))
+    levels: dict[str, int] = {}
+    for pool in next(iter(gathered.measured.values())).values():
+        levels = levels or {name: at for name, at in column_of(pool, "level").items() if isinstance(at, int)}
+    return [comparison.compare(m, families, gathered.ks, k=k, levels=levels) for m in to_compare]
+
+
+def _evaluate(groups: Sequence[Pools], ks: Sequence[int]) -> list[dict[float | None, dict[str, Evaluation]]]:
+    """The same groups with evaluations in the place of pools."""
+    from bontune.metrics.evaluation import evaluate_pool
+    from bontune.pools.compare import aligned
+
+    places, found = [], []
+    for number, group in enumerate(groups):
+        for temperature, of_name in group.items():
+            for name, pool in of_name.items():
+                try:
+                    found.append(evaluate_pool(pool.problem_ids, pool.rewards(), ks, scores_PM=pool.scores()))
+                except ValueError as error:  # what a pool of other origin may hold
+                    raise BontuneError(f"{name} cannot be evaluated: {error}") from None
+                places.append((number, temperature, name))
+    results: list[dict[float | None, dict[str, Evaluation]]] = [{} for _ in groups]
+    for (number, temperature, name), evaluation in zip(places, aligned(found), strict=True):
+        results[number].setdefault(temperature, {})[name] = evaluation
+    return results
+
+
+def _verifier(gathered: Gathered) -> str:
+    """What picked, in words."""
+    pools = [pool for of_name in gathered.measured.values() for pool in of_name.values()]
+    names = {pool.settings.get("verifier") for pool in pools}
+    return str(names.pop()) if len(names) == 1 and None not in names else "the verifier"
+
+
+def _choice_note(gathered: Gathered) -> str:
+    """How own temperatures were chosen; empty where there is one temperature."""
+    plan = gathered.plan
+    if plan is None or not gathered.chosen_on:
+        return ""
+    if plan.chosen_on != plan.split:
+        return f"Own best temperatures were chosen on the split {plan.chosen_on}, the differences are of {plan.split}."
+    return (
+        f"Own best temperatures were chosen on the problems of {plan.split} that are compared, for want of a split of "
+        "their own: the values at them are somewhat too high."
+    )
+
+
+def _origin(arguments: Sequence[str], gathered: Gathered, k: int, verifier: str, note: str) -> dict[str, Any]:
+    """Where the numbers come from."""
+    pools = next(iter(gathered.measured.values()))
+    origin: dict[str, Any] = {
+        "arguments": list(arguments),
+        "reference": next(iter(pools)),
+        "k": gathered.ks,
+        "main_k": k,
+        "problems": len(next(iter(pools.values())).problem_ids),
+        "verifier": verifier,
+    }
+    if gathered.plan is not None:
+        plan = gathered.plan
+        origin |= {
+            "task": plan.task.name,
+            "task_options": list(plan.task_options),
+            "split": plan.split,
+            "max_new_tokens": plan.max_new_tokens,
+            "trained_n": list(plan.trained_ns),
+            "samples": plan.drawing.samples,
+            "limit": plan.drawing.limit,
+            "seed": plan.drawing.seed,
+            "temperatures": list(plan.temperatures),
+            "temperature_chosen_on": plan.chosen_on if gathered.chosen_on else None,
+            "note": note or None,
+        }
+    return origin
+
+
+def _write(
+    comparisons: Sequence[Comparison],
+    sentences: Sequence[Sequence[str]],
+    origin: dict[str, Any],
+    out: Path,
+    *,
+    mark_n: int | None,
+) -> list[str]:
+    """Write the CSV, the pictures and, when all else is there, the JSON; the names of the pictures."""
+    from bontune.base.files import write_whole
+    from bontune.report.compared import curves_of, rows_of, tree_of
+    from bontune.report.plots import plot_pass_at_k
+    from bontune.report.scaling_tables import as_csv
+    from bontune.scaling import t_text
+
+    rows = [row for comparison in comparisons for row in rows_of(comparison)]
+    write_whole(out / "comparison.csv", as_csv(rows).encode(), "numbers")
+    pictures = []
+    for comparison in comparisons:
+        measured = comparison.measured
+        where = "" if measured.temperature is None else f"_T{t_text(measured.temperature)}"
+        where = "_own_T" if measured.own_temperatures else where if len(comparisons) > 1 else ""
+        for family in dict.fromkeys(difference.family for difference in comparison.differences):
+            pictures.append(f"{family}{where}.png")
+            plot_pass_at_k(curves_of(comparison, family), out / pictures[-1], mark_n=mark_n, title=_TITLES[family])
+    tree = {**origin, "comparisons": [tree_of(*found) for found in zip(comparisons, sentences, strict=True)]}
+    write_whole(out / "comparison.json", (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode(), "numbers")
+    return pictures

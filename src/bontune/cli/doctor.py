@@ -1,0 +1,102 @@
+"""``bontune doctor``: what this machine offers, and what it lacks."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import bontune
+
+_PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "math-verify", "pyseccomp")
+
+
+def run_doctor(console: Console | None = None) -> bool:
+    """Print device, versions and isolations.
+
+    Returns:
+        Whether an isolation holds, so that programs can be graded.
+    """
+    console = console or Console()
+    console.print(_machine())
+    table, names = _isolations()
+    console.print(table)
+    return _print_choice(console, names)
+
+
+def _machine() -> Table:
+    table = Table("", "", title="machine", show_header=False, title_justify="left")
+    table.add_row("bontune", bontune.__version__)
+    table.add_row("python", f"{platform.python_version()} ({sys.executable})")
+    for name in _PACKAGES:
+        table.add_row(name, _version(name))
+    table.add_row("system", f"{platform.system()} {platform.release()}, {platform.machine()}")
+    from bontune.sandbox.checkers import num_cores
+
+    table.add_row("cores", str(num_cores()))
+    table.add_row("device", _device())
+    return table
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _device() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu (no GPU that torch can use)"
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return ", ".join(f"cuda:{index} {name}" for index, name in enumerate(names))
+
+
+def _isolations() -> tuple[Table, list[str]]:
+    """The table, and the names of those that hold."""
+    from bontune.sandbox.backends import BACKENDS, ISOLATING
+    from bontune.sandbox.checkers import examine
+
+    table = Table("isolation", "holds", "attacks", "what it is, or how to get it", title="model-written programs")
+    table.title_justify = "left"
+    holding = []
+    for name in ISOLATING:
+        backend = BACKENDS[name]
+        found = examine(name)
+        if isinstance(found, str):
+            table.add_row(name, "[red]no[/red]", _plain(found), backend.how_to_get)
+            continue
+        checker, attacks = found
+        checker.close()
+        broken = [attack for attack in attacks if not attack.is_stopped]
+        if broken:
+            said = "; ".join(f"could {attack.name}: {attack.detail}" for attack in broken)
+            table.add_row(name, "[red]no[/red]", _plain(said), backend.how_to_get)
+        else:
+            holding.append(name)
+            table.add_row(name, "[green]yes[/green]", f"all {len(attacks)} stopped", backend.summary)
+    return table, holding
+
+
+def _plain(text: str) -> str:
+    return escape(text)
+
+
+def _print_choice(console: Console, holding: list[str]) -> bool:
+    wanted = os.environ.get("BONTUNE_SANDBOX", "auto")
+    if wanted == "unsafe":
+        console.print("[red]BONTUNE_SANDBOX=unsafe: programs run without isolation, and every result says so.[/red]")
+    elif wanted != "auto" and wanted not in holding:
+        console.print(f"[red]BONTUNE_SANDBOX={_plain(wanted)} does not hold here.[/red]")
+    elif holding:
+        console.print(f"Programs run in [bold]{holding[0] if wanted == 'auto' else wanted}[/bold].")
+    else:
+        console.print("[red]No isolation holds: programs are refused unless BONTUNE_SANDBOX=unsafe is set.[/red]")
+    return bool(holding) and (wanted in ("auto", "unsafe") or wanted in holding)

@@ -1,0 +1,134 @@
+"""``bontune eval``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bontune.base.errors import BontuneError
+
+if TYPE_CHECKING:
+    from bontune.metrics.evaluation import Evaluation
+
+
+def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
+    """``bontune eval``: metrics of each pool, and paired differences to the first."""
+    from bontune.metrics.evaluation import as_json
+
+    if out is not None and out.suffix not in (".json", ".csv"):
+        raise BontuneError(f"--out ends in .json or .csv, got {out.name!r}.")
+    evaluations = {str(path): _evaluate(path, ks) for path in paths}
+    console = Console()
+    result: dict[str, Any] = {"pools": {}, "differences": []}
+    for name, evaluation in evaluations.items():
+        intervals = evaluation.intervals()
+        result["pools"][name] = {"problems": len(evaluation.problem_ids), "metrics": as_json(intervals)}
+        console.print(*_metrics_tables(f"{name}: {len(evaluation.problem_ids)} problems", intervals), sep="\n")
+    first, *others = evaluations
+    for other in others:
+        shared = [m for m in evaluations[first].values if m in evaluations[other].values]
+        try:
+            differences = {m: evaluations[other].difference(evaluations[first], m) for m in shared}
+        except ValueError as error:
+            raise BontuneError(f"{other} and {first}: {error}") from None
+        console.print(*_metrics_tables(f"{other} − {first}, paired", differences, sign="+"), sep="\n")
+        result["differences"] += [
+            {"a": other, "b": first, "metric": m, "diff": i.value, "low": i.low, "high": i.high}
+            for m, i in differences.items()
+        ]
+    if out is not None:
+        _write(out, result)
+
+
+def _evaluate(path: Path, ks: str | None) -> Evaluation:
+    """The metrics of one pool."""
+    import bontune.metrics as metrics
+    from bontune.metrics.evaluation import evaluate_pool
+    from bontune.pools.pool import read_pool
+
+    pool = read_pool(path)
+    num_samples = len(pool.columns["reward"][0])
+    budgets = metrics.default_ks(num_samples) if ks is None else _parse_ks(ks)
+    if max(budgets) > num_samples:
+        raise BontuneError(f"k = {max(budgets)} is more than the {num_samples} samples per problem of {path}.")
+    try:
+        evaluation = evaluate_pool(
+            pool.problem_ids,
+            pool.rewards(),
+            budgets,
+            scores_PM=pool.scores(),
+            answers_PM=pool.columns.get("answer"),
+            vote=True,
+        )
+    except ValueError as error:  # what a pool of other origin may hold, such as answers that cannot be compared
+        raise BontuneError(f"{path} cannot be evaluated: {error}") from None
+    if pool.num_grader_errors:
+        print(
+            f"warning: {path}: {pool.num_grader_errors} completions could not be graded; they count as wrong",
+            file=sys.stderr,
+        )
+    return evaluation
+
+
+def _parse_ks(text: str) -> list[int]:
+    try:
+        ks = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BontuneError(f"--k takes numbers like 1,4,16, got {text!r}.") from None
+    if min(ks) < 1:
+        raise BontuneError(f"--k takes numbers from 1 up, got {text!r}.")
+    return ks
+
+
+def _metrics_tables(title: str, intervals: dict[str, Any], sign: str = "") -> list[Table]:
+    """Budgets down, metrics across, three a table, which fit 80 columns; the ones without a budget below the last.
+
+    ``sign`` "+" shows the sign of differences.
+    """
+    families = list(dict.fromkeys(name.partition("@")[0] for name in intervals if "@" in name))
+    ks = list(dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name))
+    tables = []
+    for start in range(0, max(len(families), 1), 3):
+        table = Table(title=None if start else escape(title), title_justify="left", caption_justify="left")
+        table.add_column("k", justify="right")
+        for family in families[start : start + 3]:
+            table.add_column(f"{family}@k, %", justify="right")
+        for k in ks:
+            cells = [intervals[f"{family}@{k}"] for family in families[start : start + 3]]
+            table.add_row(k, *(_with_bounds(i, 100, f"{sign}.1f") for i in cells))
+        tables.append(table)
+    rest = [(name, i) for name, i in intervals.items() if "@" not in name]
+    tables[-1].caption = "   ".join(f"{name} {_with_bounds(i, 1, f'{sign}.2f')}" for name, i in rest)
+    return tables
+
+
+def _with_bounds(interval: Any, scale: int, digits: str) -> str:
+    value, low, high = (format(scale * x, digits) for x in (interval.value, interval.low, interval.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _write(out: Path, result: dict[str, Any]) -> None:
+    from bontune.base.files import write_whole
+
+    if out.suffix == ".json":
+        text = json.dumps(result, indent=1)
+    else:
+        file = io.StringIO(newline="")
+        writer = csv.writer(file)
+        writer.writerow(["pool", "minus", "metric", "value", "low", "high"])
+        for name, pool in result["pools"].items():
+            for metric, i in pool["metrics"].items():
+                writer.writerow([name, "", metric, i["value"], i["low"], i["high"]])
+        for d in result["differences"]:
+            writer.writerow([d["a"], d["b"], d["metric"], d["diff"], d["low"], d["high"]])
+        text = file.getvalue()
+    write_whole(out, text.encode(), "numbers")

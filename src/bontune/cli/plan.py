@@ -1,0 +1,247 @@
+"""``bontune train --plan``: what a recipe will cost, before it is run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bontune.base.errors import BontuneError
+from bontune.config import Recipe, load_recipe
+from bontune.models import quiet_libraries
+from bontune.training.cost import GPUS, Device, Plan, Shape, estimate
+
+KNOWN_SHAPES = {
+    "google/gemma-2-2b": (26, 2304, 9216, 8, 4, 256, 256_000),
+    "google/gemma-2-9b": (42, 3584, 14_336, 16, 8, 256, 256_000),
+}
+"""Measures of the models in the shipped recipes, from their config.json: a plan needs no download (nor a licence)."""
+ASSUMED_PROMPT = 200
+"""Tokens of a prompt where the task's data or the tokenizer is not at hand."""
+
+
+def run_plan(recipe: str, overrides: Sequence[str]) -> None:
+    """Print samples, memory and time of a run, here and on some GPUs."""
+    settings = load_recipe(recipe, overrides)
+    quiet_libraries()
+    shape = shape_of(settings.model)
+    prompt_tokens, longest, num_problems, note = _prompts(settings)
+    here = measure_this_machine()
+    plans = {
+        device.name: (
+            device,
+            estimate(
+                settings,
+                shape,
+                device,
+                prompt_tokens=prompt_tokens,
+                longest_prompt=longest,
+                num_eval_problems=num_problems,
+            ),
+        )
+        for device in (here, *GPUS.values())
+    }
+    console = Console()
+    _print_work(console, settings, shape, plans[here.name][1], note)
+    console.print(_memory_table(plans[here.name][1], plans["H100"][1], here))
+    console.print(_time_table(plans))
+    console.print(
+        "Estimates: every completion at its longest, every sample with weight. G GPUs divide the time by "
+        "about G; each needs the memory of one.",
+        style="dim",
+    )
+
+
+def shape_of(model: str) -> Shape:
+    """The measures of a model, without its weights.
+
+    Raises:
+        BontuneError: there is no such model, its config cannot be fetched, or is of another kind.
+    """
+    known = next((s for name, s in KNOWN_SHAPES.items() if model in (name, f"{name}-it")), None)
+    if known is not None:
+        layers, hidden, intermediate, heads, kv_heads, head_dim, vocabulary = known
+        return Shape(
+            name=model,
+            num_layers=layers,
+            hidden=hidden,
+            intermediate=intermediate,
+            num_heads=heads,
+            num_kv_heads=kv_heads,
+            head_dim=head_dim,
+            vocabulary=vocabulary,
+        )
+    config = _config_of(model)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    try:
+        heads = config.num_attention_heads
+        return Shape(
+            name=model,
+            num_layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+            num_heads=heads,
+            num_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            vocabulary=config.vocab_size,
+            is_tied=bool(getattr(config, "tie_word_embeddings", True)),
+        )
+    except AttributeError as error:
+        raise BontuneError(f"no plan for {model}: its config is of a kind without {error.name}") from None
+
+
+def _config_of(model: str) -> Any:
+    from transformers import AutoConfig
+
+    from bontune.models import load_model, resolve, shipped
+
+    where = resolve(model)
+    if model in shipped():
+        return load_model(model)[0].config
+    try:
+        return AutoConfig.from_pretrained(where)
+    except Exception as error:  # an edge: the hub and its files fail in many types
+        cause = str(error).strip().partition("\n")[0]
+        raise BontuneError(f"the config of {model} cannot be read: {cause}") from error
+
+
+def measure_this_machine() -> Device:
+    """Rate and bandwidth as a matrix product, a large copy and a small kernel show them here: about a second."""
+    import torch
+
+    is_gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if is_gpu else "cpu")
+    dtype = torch.bfloat16 if is_gpu else torch.float32
+    size = 8192 if is_gpu else 1024
+
+    def seconds_of(work: Any, repeats: int) -> float:
+        work()
+        if is_gpu:
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        if is_gpu:
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / repeats
+
+    square = torch.ones(size, size, dtype=dtype, device=device)
+    large = torch.ones(2**28 if is_gpu else 2**25, dtype=torch.float32, device=device)
+    small = torch.ones(8, device=device)
+    product = seconds_of(lambda: square @ square, 10)
+    copy = seconds_of(lambda: large.clone(), 5)
+    start = seconds_of(lambda: small + small, 1000)
+    memory = torch.cuda.get_device_properties(0).total_memory if is_gpu else _main_memory()
+    name = torch.cuda.get_device_name(0) if is_gpu else f"this CPU ({torch.get_num_threads()} threads)"
+    # A large product is the best case; the products of a model reach about two thirds of it.
+    return Device(
+        name=name,
+        flops=0.67 * 2 * size**3 / product,
+        bandwidth=2 * large.nbytes / copy,
+        launch_s=2 * start,
+        memory=memory,
+        is_gpu=is_gpu,
+    )
+
+
+def _main_memory() -> float:
+    import os
+
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (ValueError, OSError, AttributeError):  # not on every system
+        return float("inf")
+
+
+def _prompts(recipe: Recipe) -> tuple[int, int | None, int | None, str]:
+    """Mean and longest prompt in tokens, problems of an evaluation, and what was assumed for want of data."""
+    from bontune.engines.prompts import as_text, has_chat_template, prompt_of
+    from bontune.models import load_model, shipped
+    from bontune.training import setup
+
+    try:
+        task = setup.load_task(recipe.task)
+        problems = setup.problems_of(task, recipe.task.split)
+        eval_task = setup.load_task(recipe.eval.task) if recipe.eval.task is not None else task
+        num_eval = len(setup.eval_problems_of(eval_task, recipe)) if recipe.eval.every else 0
+    except BontuneError as error:
+        return ASSUMED_PROMPT, None, None, f"assumed: prompts of {ASSUMED_PROMPT} tokens, because {error}"
+    is_here = recipe.model in shipped() or Path(recipe.model).is_dir()
+    if not is_here:
+        # Four characters a token is the rule of thumb for English and code in large vocabularies.
+        lengths = [max(1, len(problem.prompt) // 4) for problem in problems]
+        return _mean(lengths), max(lengths), num_eval, "prompt lengths: characters / 4, the tokenizer is not here"
+    _, tokenizer = load_model(recipe.model)
+    uses_chat = has_chat_template(tokenizer)
+    texts = [as_text(prompt_of(problem, uses_chat), tokenizer) for problem in problems]
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    return _mean(lengths), max(lengths), num_eval, ""
+
+
+def _mean(lengths: list[int]) -> int:
+    return max(1, round(sum(lengths) / len(lengths)))
+
+
+def _print_work(console: Console, recipe: Recipe, shape: Shape, plan: Plan, note: str) -> None:
+    table = Table(title=f"{recipe.model}, {recipe.task.name}, {recipe.objective.name}", title_justify="left")
+    table.add_column("what")
+    table.add_column("how much", justify="right")
+    trained = "" if plan.trainable == shape.parameters else f", {_count(plan.trainable)} trained (adapters)"
+    table.add_row("parameters", f"{_count(shape.parameters)}{trained}")
+    per_step = plan.work.generations // recipe.training.steps
+    table.add_row("samples", f"{_count(plan.work.generations)} ({recipe.training.steps:,} steps × {per_step:,})")
+    table.add_row("prompt tokens", f"{plan.work.prompt_tokens} on average")
+    table.add_row("new tokens", f"at most {_count(plan.work.tokens)} ({recipe.sampling.max_new_tokens} a sample)")
+    table.add_row("samples in evaluations", _count(plan.work.eval_generations))
+    console.print(table)
+    if note:
+        console.print(note, style="yellow")
+
+
+def _memory_table(here: Plan, on_gpu: Plan, device: Device) -> Table:
+    table = Table(title="memory of one process, at its peak", title_justify="left")
+    table.add_column("part")
+    table.add_column(device.name, justify="right")
+    if not device.is_gpu:
+        table.add_column("on a GPU (bf16)", justify="right")
+    for part in here.memory:
+        cells = [_bytes(here.memory[part])] + ([] if device.is_gpu else [_bytes(on_gpu.memory[part])])
+        table.add_row(part, *cells)
+    totals = [sum(plan.memory.values()) for plan in ((here,) if device.is_gpu else (here, on_gpu))]
+    table.add_section()
+    table.add_row("together", *(_bytes(total) for total in totals))
+    return table
+
+
+def _time_table(plans: dict[str, tuple[Device, Plan]]) -> Table:
+    table = Table(title="time of the whole run on one device", title_justify="left")
+    for column in ("device", "sampling", "updates", "evaluations", "together", "memory fits"):
+        table.add_column(column, justify="left" if column == "device" else "right")
+    for name, (device, plan) in plans.items():
+        fits = "yes" if sum(plan.memory.values()) < 0.92 * device.memory else "no"
+        seconds = plan.seconds
+        table.add_row(name, *map(_duration, (*seconds.values(), sum(seconds.values()))), fits)
+    return table
+
+
+def _count(number: float) -> str:
+    for scale, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= scale:
+            return f"{number / scale:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 2**30:.2f} GiB" if number >= 2**28 else f"{number / 2**20:.1f} MiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 2 * 86400:
+        return f"{seconds / 86400:.1f} d"
+    if seconds >= 2 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 100 else f"{seconds:.0f} s"

@@ -1,0 +1,85 @@
+"""``bontune report``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bontune.base.errors import BontuneError
+from bontune.cli.sweep import check_ks
+from bontune.pools.pool import SUFFIXES
+
+
+def run_report(paths: Sequence[Path], out: Path | None, csv: Path | None, ks: str | None) -> None:
+    """``bontune report``: the page of runs, or of pools.
+
+    Args:
+        paths: run folders; or pools, and folders of a sweep, which stand for the pools in them.
+        out: the page; default: ``report.html`` in the one folder that was given, else in the current one.
+        csv: folder for the numbers of pools; default: beside the page, ``report_csv`` for ``report.html``.
+        ks: budgets, like ``1,4,16``.
+
+    Raises:
+        BontuneError: nothing to report at a path, runs and pools together, or what cannot be read or written.
+    """
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise BontuneError(f"--out ends in .html, got {out.name!r}.")
+    runs = [path for path in paths if is_run(path)]
+    if runs and len(runs) < len(paths):
+        other = next(path for path in paths if path not in runs)
+        raise BontuneError(f"{runs[0]} is a run and {other} is not: report them apart.")
+    page = out or (paths[0] / "report.html" if len(paths) == 1 and paths[0].is_dir() else Path("report.html"))
+    if runs:
+        if csv is not None or ks is not None:
+            raise BontuneError("--csv and --k are for pools; a run's numbers are in its metrics.jsonl.")
+        from bontune.report.runs_report import write_runs_report
+
+        print(write_runs_report(runs, page))
+        return
+    folder = page.with_name(f"{page.stem}_csv") if csv is None else csv
+    pools = [pool for path in paths for pool in pools_at(path)]
+    _report_pools(pools, page, folder, ks)
+    print(f"{page}, and its numbers in {folder}")
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is the folder of a training run."""
+    return path.is_dir() and any((path / name).is_file() for name in ("recipe.yaml", "metrics.jsonl"))
+
+
+def pools_at(path: Path) -> list[Path]:
+    """The pool at a path, or all those in a folder, in the order of their names.
+
+    Raises:
+        BontuneError: a folder that holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES and not p.name.endswith(".partial.jsonl"))
+    found = [p for p in found if not p.name.startswith(".")]
+    if not found:
+        raise BontuneError(
+            f"{path} is neither a run nor a sweep: it holds no recipe.yaml and no pool (.parquet or .jsonl)."
+        )
+    return found
+
+
+def _report_pools(paths: Sequence[Path], page: Path, csv_folder: Path, ks: str | None) -> None:
+    from bontune.pools.pool import read_pool
+    from bontune.report.pool_report import write_pool_report
+
+    pools = {name: read_pool(path) for name, path in zip(_names(paths), paths, strict=True)}
+    drawn = sum(len(row) for pool in pools.values() for row in pool.columns["reward"])
+    print(f"evaluating {drawn:,} samples; the votes take longest", file=sys.stderr)
+    smallest = min(len(pool.columns["reward"][0]) for pool in pools.values())
+    write_pool_report(pools, page, csv_folder=csv_folder, ks=check_ks(ks, smallest))
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The files' names without their ending, or the whole paths where two would be the same."""
+    stems = [path.stem for path in paths]
+    if len({str(path) for path in paths}) < len(paths):
+        twice = next(path for path in paths if list(paths).count(path) > 1)
+        raise BontuneError(f"{twice} is given twice.")
+    return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]

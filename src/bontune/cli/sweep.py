@@ -1,0 +1,321 @@
+"""``bontune sweep``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from bontune.base.errors import BontuneError
+from bontune.engines.contract import SamplingOptions
+
+if TYPE_CHECKING:
+    from bontune.pools.draw import Serving
+    from bontune.pools.pool import Pool
+    from bontune.scaling import Study, SweepPool
+
+_SHARED = ("model", "task", "task_options", "split", "verifier", "top_p", "max_new_tokens")
+"""Settings in which the pools of a sweep agree, so that temperature is the one thing that differs."""
+_ELLIPSES = ("...", "…")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
+    """What to draw at each temperature; arguments of :func:`bontune.pools.draw.run_sample`."""
+
+    model: str
+    """Its name, folder, hub id or server."""
+    task: str
+    """Its name."""
+    task_options: tuple[str, ...]
+    """KEY=VALUE."""
+    split: str
+    """Of the task."""
+    limit: int | None
+    """First so many problems."""
+    verifier: str
+    """As ``bontune sample`` takes it."""
+    seed: int
+    """Of the draws; the same at every temperature, so that differences between them are less noisy."""
+    num_samples: int
+    """M."""
+    max_new_tokens: int
+    """Longest completion."""
+    top_p: float
+    """Nucleus."""
+    serving: Serving
+    """How a server is asked."""
+
+
+def draw_from_arguments(
+    arguments: Sequence[str],
+    *,
+    served_model: str | None,
+    api: str,
+    concurrency: int,
+    max_new_tokens: int | None,
+    **given: Any,
+) -> Draw:
+    """MODEL TASK [KEY=VALUE]… of the command line, with its options.
+
+    Raises:
+        BontuneError: one of the two is missing, or they are pools.
+    """
+    from bontune.pools.draw import Serving
+    from bontune.tasks import usual_length
+
+    if len(arguments) < 2 or "=" in arguments[1]:
+        raise BontuneError(f"A sweep needs a model and a task, got {' '.join(arguments)}.")
+    if any(argument.endswith((".parquet", ".jsonl")) for argument in arguments[:2]):
+        raise BontuneError(f"{arguments[0]} {arguments[1]} are no model and task; for pools give --pools.")
+    model, task, *options = arguments
+    serving = Serving(served_model=served_model, api=api, concurrency=concurrency)
+    length = usual_length(task) if max_new_tokens is None else max_new_tokens
+    return Draw(model=model, task=task, task_options=tuple(options), serving=serving, max_new_tokens=length, **given)
+
+
+def run_sweep(draw: Draw, temperatures: str, *, out: Path, ks: str | None = None, budgets: str | None = None) -> None:
+    """``bontune sweep MODEL TASK``: draw what is missing of one pool per temperature, then study them."""
+    from bontune.scaling import t_text
+
+    chosen = parse_temperatures(temperatures)
+    check_ks(ks, draw.num_samples)
+    _numbers(budgets, "--budgets")
+    drawings = {
+        out / f"T{t_text(temperature)}.parquet": SamplingOptions(
+            num_samples=draw.num_samples, max_new_tokens=draw.max_new_tokens, temperature=temperature, top_p=draw.top_p
+        )
+        for temperature in chosen
+    }
+    draw_pools({path: (draw, drawing) for path, drawing in drawings.items()})
+    study_pools(list(drawings), out=out, ks=ks, budgets=budgets)
+
+
+def draw_pools(wanted: Mapping[Path, tuple[Draw, SamplingOptions]]) -> None:
+    """Collect each pool that is not there yet.
+
+    Raises:
+        BontuneError: one that is there was drawn otherwise; nothing has been drawn then.
+    """
+    from bontune.pools.draw import run_sample
+    from bontune.scaling import t_text
+
+    kept = [path for path in wanted if path.exists()]
+    for path in kept:
+        _check_kept(path, *wanted[path])
+    for path, (draw, drawing) in wanted.items():
+        if path in kept:
+            print(f"{path} is already there", file=sys.stderr)
+            continue
+        print(f"{draw.model} at T = {t_text(drawing.temperature)}", file=sys.stderr)
+        run_sample(
+            draw.model,
+            draw.task,
+            list(draw.task_options),
+            drawing,
+            draw.serving,
+            out=path,
+            split=draw.split,
+            limit=draw.limit,
+            verifier=draw.verifier,
+            seed=draw.seed,
+        )
+
+
+def study_pools(paths: Sequence[Path], *, out: Path, ks: str | None = None, budgets: str | None = None) -> None:
+    """``bontune sweep --pools``: study pools that are there, print tables, write numbers and pictures to ``out``."""
+    import bontune.scaling as scaling
+    from bontune.pools.pool import read_pool
+    from bontune.report.scaling_tables import terminal_tables
+
+    pools = [(path, read_pool(path)) for path in paths]
+    swept = [_swept(path, pool) for path, pool in pools]
+    _check_alike(pools)
+    smallest = min(pool.rewards_PM.shape[1] for pool in swept)
+    result = scaling.study(swept, ns=check_ks(ks, smallest), budgets=_numbers(budgets, "--budgets"))
+    settings = pools[0][1].settings
+    origin = {"pools": [str(path) for path in paths], **{name: settings[name] for name in _SHARED if name in settings}}
+    write_sweep(result, origin, out)
+    if settings.get("verifier") == "majority":
+        print(
+            f"warning: the votes were counted over all {smallest} samples of a problem, which flatters best-of-N below "
+            "that; `bontune eval` computes majority@N",
+            file=sys.stderr,
+        )
+    console = Console()
+    for table in terminal_tables(result):
+        console.print(table)
+        console.print()
+    for line in scaling.advise_all(result):
+        console.print(line, highlight=False, markup=False)
+    print(f"{out}: sweep.json, grid.csv, fit.csv, optimum.csv and the pictures")
+
+
+def write_sweep(study: Study, origin: Mapping[str, Any], out: Path) -> None:
+    """Write ``sweep.json``, the CSVs and the pictures, each whole or not at all.
+
+    Raises:
+        BontuneError: a file cannot be written.
+    """
+    import bontune.report.scaling_plots as plots
+    import bontune.report.scaling_tables as tables
+    from bontune.base.files import write_whole
+
+    sheets = {"grid": tables.grid_rows, "fit": tables.fit_rows, "optimum": tables.optimum_rows}
+    sheets |= {"budgets": tables.budget_rows, "best_n": tables.best_n_rows}
+    for name, rows_of in sheets.items():
+        if rows := rows_of(study):
+            write_whole(out / f"{name}.csv", tables.as_csv(rows).encode(), "numbers")
+    plots.plot_grid(study, study.passes, out / "pass_grid.png")
+    plots.plot_laws(study, out / "pass_curves.png")
+    plots.plot_optimum(study, out / "optimum.png")
+    if study.bests is not None:
+        plots.plot_grid(study, study.bests, out / "best_grid.png")
+        plots.plot_bests(study, out / "best_curves.png")
+    write_whole(out / "sweep.json", tables.as_json(study, origin).encode(), "numbers")  # last: all else is there
+
+
+def parse_temperatures(text: str) -> list[float]:
+    """``0.4,0.6,1.0``, or ``0.4,0.6,...,1.4`` for equal steps; two or more, each above 0.
+
+    Raises:
+        BontuneError: anything else.
+
+    >>> parse_temperatures("0.4,0.6,...,1.2")
+    [0.4, 0.6, 0.8, 1.0, 1.2]
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) == 4 and parts[2] in _ELLIPSES:
+        first, second, last = (_temperature(parts[i], text) for i in (0, 1, 3))
+        num_steps = (last - first) / (second - first) if second > first else 0.0
+        if round(num_steps) < 1 or abs(num_steps - round(num_steps)) > 1e-6 or num_steps > 1000:
+            raise BontuneError(f"--temperatures {text} does not go from {first:g} to {last:g} in equal steps.")
+        values = [round(first + i * (second - first), 9) for i in range(round(num_steps) + 1)]
+    else:
+        values = [_temperature(part, text) for part in parts]
+    if len({f"{value:g}" for value in values}) < len(values):  # pools are named so
+        raise BontuneError(f"--temperatures names one twice: {text}.")
+    if len(values) < 2:
+        raise BontuneError(f"A sweep needs two temperatures at least, got --temperatures {text}.")
+    return sorted(values)
+
+
+def _temperature(part: str, text: str) -> float:
+    try:
+        value = float(part)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value) or math.isinf(value):
+        raise BontuneError(f"--temperatures takes numbers like 0.4,0.8,1.2, got {text!r}.")
+    if value <= 0:
+        raise BontuneError(
+            f"A sweep takes temperatures above 0, got {value:g}: at 0 all samples of a problem are alike."
+        )
+    return value
+
+
+def check_ks(ks: str | None, num_samples: int) -> list[int] | None:
+    """The N of ``--k``, each at most the samples at hand.
+
+    Raises:
+        BontuneError: no numbers, or out of range.
+    """
+    if ks is None:
+        return None
+    try:
+        chosen = [int(part) for part in ks.split(",")]
+    except ValueError:
+        raise BontuneError(f"--k takes numbers like 1,4,16, got {ks!r}.") from None
+    if min(chosen) < 1:
+        raise BontuneError(f"--k takes numbers from 1 up, got {ks!r}.")
+    if max(chosen) > num_samples:
+        raise BontuneError(f"--k {max(chosen)} is more than the {num_samples} samples per problem.")
+    return chosen
+
+
+def _numbers(text: str | None, option: str) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = [math.nan]
+    if not all(0 < value < math.inf for value in values):
+        raise BontuneError(f"{option} takes numbers above 0 like 100,1000, got {text!r}.")
+    return values
+
+
+def _swept(path: Path, pool: Pool) -> SweepPool:
+    import numpy as np
+
+    from bontune.scaling import SweepPool
+
+    temperature = pool.settings.get("temperature")
+    if not isinstance(temperature, (int, float)):
+        raise BontuneError(
+            f"{path} does not say at which temperature it was drawn; a sweep takes Parquet pools of `bontune sample`."
+        )
+    if temperature <= 0:
+        raise BontuneError(
+            f"{path} was drawn at temperature {temperature:g}; a sweep takes temperatures above 0, because at 0 all "
+            "samples of a problem are alike."
+        )
+    if pool.num_grader_errors:
+        print(
+            f"warning: {path}: {pool.num_grader_errors} completions could not be graded; they count as wrong",
+            file=sys.stderr,
+        )
+    scores = pool.scores()
+    tokens = [count for row in pool.columns.get("num_tokens", []) for count in row]
+    levels = pool.columns.get("level")
+    return SweepPool(
+        temperature=float(temperature),
+        problem_ids=pool.problem_ids,
+        rewards_PM=np.array(pool.rewards()),
+        scores_PM=None if scores is None else np.array(scores),
+        tokens=float(np.mean(tokens)) if tokens and None not in tokens else None,
+        levels_P=None if levels is None else [row[0] for row in levels],
+    )
+
+
+def _check_alike(pools: Sequence[tuple[Path, Pool]]) -> None:
+    first_path, first = pools[0]
+    for path, pool in pools:
+        for name in _SHARED:
+            ours, theirs = first.settings.get(name), pool.settings.get(name)
+            if ours != theirs:
+                raise BontuneError(
+                    f"{first_path} and {path} differ in {name} ({ours!r} and {theirs!r}): the pools of a sweep may "
+                    "differ in temperature only."
+                )
+
+
+def _check_kept(path: Path, draw: Draw, drawing: SamplingOptions) -> None:
+    """Whether a finished pool is the one that would be drawn."""
+    from bontune.pools.pool import read_pool
+
+    wanted: dict[str, Any] = {
+        "task": draw.task,
+        "task_options": list(draw.task_options),
+        "split": draw.split,
+        "limit": draw.limit,
+        "seed": draw.seed,
+        **dataclasses.asdict(drawing),
+    }
+    if not draw.model.startswith(("http://", "https://")):  # a server's pool names the model behind the address
+        wanted["model"] = draw.model
+    if not draw.verifier.startswith(("http://", "https://")):  # and a judge's the model that judges
+        wanted["verifier"] = draw.verifier
+    settings = read_pool(path).settings
+    for name, value in wanted.items():
+        known = settings.get(name)
+        if known != (list(value) if isinstance(value, tuple) else value):
+            raise BontuneError(
+                f"{path} was drawn with {name} {known!r}, not {value!r}: delete it or give another --out."
+            )

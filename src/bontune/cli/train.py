@@ -1,0 +1,24 @@
+"""``bontune train``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bontune.config import load_recipe
+from bontune.models import quiet_libraries
+
+
+def run_train(recipe: str, overrides: Sequence[str]) -> None:
+    """``bontune train``."""
+    settings = load_recipe(recipe, overrides)
+    quiet_libraries()
+    from bontune.report.html import write_run_report
+    from bontune.training.trainer import Trainer
+
+    trainer = Trainer(settings)
+    trainer.train()
+    if trainer.is_main:
+        write_run_report(Path(settings.run))
+        print(f"{settings.run}/model holds the model, {settings.run}/report.html the report.")
+    trainer.accelerator.end_training()

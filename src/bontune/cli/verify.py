@@ -1,0 +1,336 @@
+"""``bontune verify``: train a verifier on pools, score a pool with one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import math
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.table import Table
+
+from bontune.base.errors import BontuneError, Interrupted
+from bontune.models import best_device, quiet_libraries
+
+if TYPE_CHECKING:
+    from bontune.base.problems import Problem
+    from bontune.metrics import Calibration
+    from bontune.metrics.evaluation import Evaluation
+    from bontune.pools.journal import Journal
+    from bontune.pools.pool import Pool
+    from bontune.verifiers.base import Verifier
+    from bontune.verifiers.examples import Examples
+    from bontune.verifiers.fit import FitOptions, Fitted
+    from bontune.verifiers.reward_model import RewardModel
+
+BATCH_COMPLETIONS = 1024
+"""Scored between looks at signals and at the progress bar, in whole problems; what a kill can cost."""
+
+
+def run_fit(
+    paths: Sequence[Path], base: str, out: Path, options: FitOptions, *, held_out: float, separator: str
+) -> None:
+    """``bontune verify fit``: train, calibrate, report, save; a signal ends it early with the best so far.
+
+    Raises:
+        BontuneError: pools without prompts, completions or both classes, no such model, or a folder that cannot be
+            made.
+        Interrupted: a signal arrived; what there was to save has been saved.
+    """
+    import torch
+
+    from bontune.base.signals import StopSignals
+    from bontune.models.classifiers import load_classifier
+    from bontune.pools.contents import problems_of
+    from bontune.pools.pool import read_pool
+    from bontune.verifiers.examples import make_examples
+    from bontune.verifiers.fit import fit
+    from bontune.verifiers.reward_model import InputFormat, RewardModel, save_reward_model
+
+    temporary = _make_room(out)
+    try:
+        pools = [read_pool(path) for path in paths]
+        problems = [problem for pool, path in zip(pools, paths, strict=True) for problem in problems_of(pool, path)]
+        texts = [row for pool in pools for row in pool.columns["completion"]]
+        rewards = [row for pool in pools for row in pool.columns["reward"]]
+        examples = make_examples(problems, texts, rewards, held_out=held_out, seed=options.seed)
+        print(_described(examples))
+        quiet_libraries()
+        torch.manual_seed(options.seed)  # of the new head
+        model, tokenizer = load_classifier(base, dtype="float32", new_head=True)
+        model.to(best_device())
+        input_format = InputFormat(separator=separator, use_messages=any(problem.messages for problem in problems))
+        with StopSignals() as signals, _progress() as progress:
+            bar = progress.add_task("training", total=None, loss="")
+            fitted = fit(
+                model,
+                tokenizer,
+                examples,
+                options,
+                input_format=input_format,
+                poll=signals.poll,
+                show=lambda p: progress.update(
+                    bar, completed=p.step, total=p.total, loss=f"held-out loss {p.held_out_loss:.4f}"
+                ),
+            )
+        verifier = RewardModel(model, tokenizer, name=str(out), input_format=input_format)
+        facts: dict[str, Any] = {"base": base, "pools": [path.name for path in paths], "counts": _counts(examples)}
+        facts |= {"options": dataclasses.asdict(options) | {"held_out": held_out}, "history": fitted.history}
+        verifier.calibration, measured = _measure_held_out(verifier, examples, problems, texts, rewards)
+        save_reward_model(verifier, temporary, facts | {"held_out": measured})
+        os.replace(temporary, out)
+    except OSError as error:
+        raise BontuneError(f"The folder {out} cannot be written: {error.strerror}.") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(_conclusion(fitted, out))
+    if fitted.was_stopped:
+        raise Interrupted("stopped by a signal")
+
+
+def run_score(path: Path, spec: str, out: Path) -> None:
+    """``bontune verify score``: the pool with another verifier's scores, and what that verifier is worth on it.
+
+    Restartable: scores are on disk as they come, in ``OUT.partial.jsonl``, and the same command goes on from there.
+
+    Raises:
+        BontuneError: no pool, no prompts or completions in it, no such verifier, the output cannot be written, or
+            scores of another pool or verifier are there.
+        RunStopped: the verifier failed; the scores that there are stay.
+        Interrupted: a signal arrived; the same.
+    """
+    from bontune.metrics import calibration, sigmoid
+    from bontune.pools.contents import problems_of
+    from bontune.pools.pool import SUFFIXES, read_pool
+    from bontune.verifiers import verifier_from_text
+
+    if out.suffix not in SUFFIXES:
+        raise BontuneError(f"A pool ends in .parquet or .jsonl, got {out.name!r}.")
+    if out.exists():
+        raise BontuneError(f"{out} is already there: delete it or give another name.")
+    pool = read_pool(path)
+    problems_of(pool, path)  # refused before a verifier is loaded
+    quiet_libraries()
+    verifier = verifier_from_text(spec)
+    with _journal(path, spec, out) as journal:
+        scores = _score(pool, path, verifier, journal)
+        _write_scored(path, out, pool, scores, verifier.name)
+        journal.path.unlink()
+    evaluation = _evaluate(pool.problem_ids, pool.rewards(), scores)
+    flat = np.asarray(scores)
+    is_probability = bool(((flat >= 0) & (flat <= 1)).all())
+    print_report(
+        f"{verifier.name} on {path.name}: {len(scores)} problems",
+        evaluation,
+        calibration(_in_unit(pool.rewards()), flat if is_probability else sigmoid(flat)),
+    )
+    if cut := getattr(verifier, "num_truncated", 0):
+        print(
+            f"warning: {cut} texts lost their beginning: they are longer than the verifier's context", file=sys.stderr
+        )
+    print(f"{out}: {len(scores)} problems × {len(scores[0])} samples")
+
+
+@contextlib.contextmanager
+def _journal(path: Path, spec: str, out: Path) -> Iterator[Journal]:
+    """Of the scores of this pool by this verifier; what is missing of its folder is made."""
+    from bontune.models import weights_digest
+    from bontune.pools.journal import Journal
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BontuneError(f"The folder {out.parent} cannot be made: {error.strerror}.") from None
+    source = re.sub(r"(?<=\.py):\w+$", "", spec)  # of file.py:function the file
+    settings = {"pool": weights_digest(str(path)), "verifier": spec, "weights": weights_digest(source)}
+    journal = Journal(out.with_name(out.name + ".partial.jsonl"), settings, {})
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _score(pool: Pool, path: Path, verifier: Verifier, journal: Journal) -> list[list[float]]:
+    """Score what is not in the journal yet; returns P × M."""
+    from bontune.base.signals import StopSignals
+    from bontune.pools.collect import score_all
+    from bontune.pools.contents import grades_of, problems_of
+
+    problems, texts, grades = problems_of(pool, path), pool.columns["completion"], grades_of(pool)
+    known = {entry["problem_id"]: entry["scores"] for entry in journal.entries()}
+    left = [i for i, name in enumerate(pool.problem_ids) if name not in known]
+    size = max(1, BATCH_COMPLETIONS // len(texts[0]))
+    parts = [left[start : start + size] for start in range(0, len(left), size)]
+    with StopSignals() as signals:
+        try:
+            for part in track(parts, description="scoring", console=Console(stderr=True)):
+                signals.poll()
+                found = score_all(
+                    verifier, [problems[i] for i in part], [texts[i] for i in part], [grades[i] for i in part]
+                )
+                for i, scores in zip(part, found, strict=True):
+                    known[pool.problem_ids[i]] = scores
+                    journal.append({"problem_id": pool.problem_ids[i], "scores": scores})
+        except Interrupted:
+            print(f"{len(known)} of {len(problems)} problems are scored; the same command goes on", file=sys.stderr)
+            raise
+    return [known[name] for name in pool.problem_ids]
+
+
+# ---- pools ----
+
+
+def _write_scored(path: Path, out: Path, pool: Pool, scores: list[list[float]], verifier: str) -> None:
+    """The same rows in the same order, with the scores; −∞ is null."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from bontune.base.files import write_whole
+    from bontune.pools.pool import read_rows, storable_score
+
+    rows, settings = read_rows(path)
+    left = {name: iter(row) for name, row in zip(pool.problem_ids, scores, strict=True)}
+    column = [storable_score(next(left[str(row["problem_id"])])) for row in rows]
+    if out.suffix == ".jsonl":
+        data = "".join(json.dumps(row | {"score": s}) + "\n" for row, s in zip(rows, column, strict=True)).encode()
+    else:
+        table = pq.read_table(path) if path.suffix == ".parquet" else pa.Table.from_pylist(rows)
+        values = pa.array(column, pa.float64())
+        place = table.schema.get_field_index("score")
+        table = table.append_column("score", values) if place < 0 else table.set_column(place, "score", values)
+        about = json.dumps(settings | {"verifier": verifier})
+        buffer = io.BytesIO()
+        pq.write_table(table.replace_schema_metadata({"bontune": about}), buffer, compression="zstd")
+        data = buffer.getvalue()
+    write_whole(out, data, "pool")
+
+
+# ---- what a verifier is worth ----
+
+
+def _evaluate(names: Sequence[str], rewards: Any, scores: Any) -> Evaluation:
+    import bontune.metrics as metrics
+    from bontune.metrics.evaluation import evaluate_pool
+
+    return evaluate_pool(names, rewards, metrics.default_ks(len(rewards[0])), scores_PM=scores)
+
+
+def _measure_held_out(
+    verifier: RewardModel, examples: Examples, problems: list[Problem], texts: Any, rewards: Any
+) -> tuple[tuple[float, float], dict[str, Any]]:
+    """Calibrate on the held-out problems and print what the verifier is worth on them.
+
+    The reported calibration is cross-fitted: each half of the problems by the line that fits the other half.
+    """
+    from bontune.metrics import calibration, platt_scaling, sigmoid
+    from bontune.metrics.evaluation import as_json
+
+    held = [i for i, problem in enumerate(problems) if problem.id in examples.held_out_ids]
+    num_samples = min(len(texts[i]) for i in held)
+    raw = np.array(verifier.score([problems[i] for i in held], [texts[i][:num_samples] for i in held]))
+    # What could not be graded, null or NaN, is never correct.
+    right = np.array([[0.0 if r is None or math.isnan(r) else r for r in rewards[i][:num_samples]] for i in held])
+    halves = [np.arange(len(held)) % 2 == side for side in (0, 1)] if len(held) > 1 else [np.array([True])] * 2
+    probabilities = np.zeros_like(raw)
+    for fitted_on, applied_to in (halves, halves[::-1]):
+        slope, intercept = _usable(platt_scaling(right[fitted_on], raw[fitted_on]))
+        probabilities[applied_to] = sigmoid(slope * raw[applied_to] + intercept)
+    line = platt_scaling(right, raw)
+    if line[0] <= 0:
+        print("warning: on held-out problems the verifier ranks no better than chance", file=sys.stderr)
+    evaluation = _evaluate([problems[i].id for i in held], right, raw)
+    reliability = calibration(right, probabilities)
+    print_report(f"{len(held)} held-out problems × {num_samples} samples", evaluation, reliability)
+    measured = {"problems": len(held), "metrics": as_json(evaluation.intervals()), **dataclasses.asdict(reliability)}
+    return _usable(line), measured
+
+
+def _usable(line: tuple[float, float]) -> tuple[float, float]:
+    """A calibration must not turn the order round."""
+    return line if line[0] > 0 else (1.0, 0.0)
+
+
+def _in_unit(rewards: list[list[float]]) -> np.ndarray:
+    """Graded rewards outside [0, 1] have no calibration; they count as their nearest probability."""
+    return np.clip(np.asarray(rewards), 0.0, 1.0)
+
+
+def print_report(title: str, evaluation: Evaluation, reliability: Calibration) -> None:
+    """Tables: best-of-k against pass@k for every k, and probabilities against shares of right ones."""
+    from bontune.metrics.evaluation import as_points
+
+    intervals = evaluation.intervals()
+    families = [f for f in ("pass", "max", "best", "gap", "drop") if any(n.startswith(f"{f}@") for n in intervals)]
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.add_column("k", justify="right")
+    for family in families:
+        table.add_column({"gap": "regret", "drop": "below peak"}.get(family, f"{family}@k"), justify="right")
+    for k in dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name):
+        table.add_row(k, *(as_points(intervals[f"{family}@{k}"]) for family in families))
+    auc = intervals.get("auc")
+    caption = "" if auc is None else f"within-prompt AUC {auc.value:.3f} [{auc.low:.3f}–{auc.high:.3f}]   "
+    table.caption = f"{caption}calibration error {reliability.ece:.3f}   Brier {reliability.brier:.3f}"
+    bins = Table(title="reliability", title_justify="left")
+    for heading in ("completions", "probability", "right"):
+        bins.add_column(heading, justify="right")
+    for part in reliability.bins:
+        bins.add_row(str(part.count), f"{part.probability:.3f}", f"{part.reward:.3f}")
+    console = Console()
+    console.print(table)
+    console.print(bins)
+
+
+# ---- the rest of fit ----
+
+
+def _make_room(out: Path) -> Path:
+    """A temporary folder beside the one to be made."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BontuneError(f"{out} is already there: delete it or give another name.")
+    temporary = out.with_name(f".tmp-{out.name}-{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise BontuneError(f"The folder {out} cannot be made: {error.strerror}.") from None
+    return temporary
+
+
+def _counts(examples: Examples) -> dict[str, int]:
+    return {
+        "problems": examples.num_problems,
+        "one_class": examples.num_one_class,
+        "held_out": len(examples.held_out_ids),
+        "completions": examples.num_completions,
+        "distinct": examples.num_distinct,
+        "ungraded": examples.num_ungraded,
+    }
+
+
+def _described(examples: Examples) -> str:
+    c = _counts(examples)
+    ungraded = f", {c['ungraded']} without a grade left out" if c["ungraded"] else ""
+    return (
+        f"{c['problems']} problems, {c['completions']} completions, {c['distinct']} distinct{ungraded}; "
+        f"{c['one_class']} problems all right or all wrong teach no difference; {c['held_out']} problems held out"
+    )
+
+
+def _conclusion(fitted: Fitted, out: Path) -> str:
+    stopped = "stopped by a signal; the best so far, " if fitted.was_stopped else ""
+    return f"{out}: {stopped}epoch {fitted.best['epoch']:.2f}, held-out loss {fitted.best['held_out_loss']:.4f}"
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.fields[loss]}"), console=Console(stderr=True))

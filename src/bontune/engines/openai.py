@@ -1,0 +1,352 @@
+"""Sampling from any server that speaks OpenAI's API: vLLM, SGLang, llama.cpp, ``transformers serve``, hosted ones.
+
+A problem with a conversation is asked at ``/chat/completions``, any other at ``/completions``. Every request carries a
+seed that follows from (key, sample), so a server that honours seeds draws the same pool again, however often the
+collection was stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import queue
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bontune.base.client import Address, BadReply, Endpoint
+from bontune.base.errors import BontuneError
+from bontune.engines.contract import Completion, Completions, Poll, SamplingOptions, StopReason
+from bontune.engines.prompts import Prompt
+from bontune.engines.seeds import stream
+
+APIS = ("auto", "chat", "completions")
+OWN_FIELDS = ("model", "prompt", "messages", "n", "stream", "stop")
+POLL_S = 0.1
+
+Keep = Callable[[int, dict[int, Completion]], None]
+"""Called with a prompt's number and new completions by sample as they arrive, in another thread."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """What a sampler has drawn so far."""
+
+    num_samples: int = 0
+    """Completions received."""
+    num_tokens: int = 0
+    """Their tokens, where the server counts them."""
+
+
+class OpenAISampler:
+    """Draws from a server.
+
+    What a request leaves unsaid is the server's choice: vLLM and SGLang take ``top_k`` and ``repetition_penalty`` from
+    the model's ``generation_config.json``; ``extra={"top_k": -1}`` or a server option draws from the model itself.
+    ``transformers serve`` decodes greedily unless that file says ``do_sample``, and its seed is the whole process's, so
+    that only ``concurrency=1`` draws the same again.
+
+    Example:
+        >>> sampler = OpenAISampler("http://127.0.0.1:8000/v1#my-model", api="chat")
+        >>> sampler.model, sampler.uses_chat
+        ('my-model', True)
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        *,
+        api: str = "auto",
+        api_key: str | None = None,
+        concurrency: int = 32,
+        timeout_s: float = 600.0,
+        num_tries: int = 8,
+        choices: int = 1,
+        has_logprobs: bool = False,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            url: like ``http://127.0.0.1:8000/v1``; ``#model`` may follow.
+            model: its name at the server; without, the server is asked and must have exactly one.
+            api: ``auto`` asks conversations at ``/chat/completions`` and texts at ``/completions``; ``chat`` asks texts
+                as a user's message; ``completions`` takes texts only.
+            api_key, concurrency, timeout_s, num_tries: see :class:`bontune.base.client.Endpoint`.
+            choices: completions per request (``n``). More save the server reading the prompt again, if it keeps no
+                cache of prompts; but then it counts tokens for all of them together, and some servers draw all of them
+                with one seed.
+            has_logprobs: ask for log-probabilities.
+            extra: more fields for every request (``{"top_k": 20}``); None leaves a field of ours out.
+
+        Raises:
+            BontuneError: an address or option that cannot be, no server there, or no telling which model.
+        """
+        if api not in APIS:
+            raise BontuneError(f"api must be one of {', '.join(APIS)}, got {api!r}.")
+        if choices < 1:
+            raise BontuneError(f"choices must be at least 1, got {choices}.")
+        owned = sorted(set(OWN_FIELDS) & set(extra or {}))
+        if owned:
+            raise BontuneError(f"The field {owned[0]!r} of a request is not free: it is set for every request.")
+        address = Address.parse(url, model)
+        self.endpoint = Endpoint(
+            address.url, api_key=api_key, concurrency=concurrency, timeout_s=timeout_s, num_tries=num_tries
+        )
+        self.model = address.model or self.endpoint.only_model()
+        self.api = api
+        self.choices = choices
+        self.has_logprobs = has_logprobs
+        self.extra = dict(extra or {})
+        self.progress = Progress()
+
+    @property
+    def uses_chat(self) -> bool:
+        """Whether it takes conversations."""
+        return self.api != "completions"
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        options: SamplingOptions,
+        keys: Sequence[tuple[object, ...]],
+        poll: Poll | None = None,
+    ) -> Completions:
+        """Draw M completions of each prompt; see :meth:`bontune.engines.contract.Sampler.sample`.
+
+        Raises:
+            BontuneError: the server refuses a request.
+            RunStopped: a request failed too often.
+        """
+        rows: list[list[Completion]] = [[] for _ in prompts]
+        for p, row in self.as_completed(prompts, options, keys, poll=poll):
+            rows[p] = row
+        return Completions(rows=rows)
+
+    def as_completed(
+        self,
+        prompts: Sequence[Prompt],
+        options: SamplingOptions,
+        keys: Sequence[tuple[object, ...]],
+        *,
+        names: Sequence[str] | None = None,
+        known: Sequence[Mapping[int, Completion]] | None = None,
+        keep: Keep | None = None,
+        poll: Poll | None = None,
+    ) -> Generator[tuple[int, list[Completion]], None, None]:
+        """Draw, and yield each prompt's number and M completions when it has them all. Requests go on in between.
+
+        Args:
+            prompts: P texts or conversations.
+            options: how to draw.
+            keys: P seed keys; sample i of a prompt uses (*key, i).
+            names: P names for messages.
+            known: completions by sample that are there already and are not drawn again.
+            keep: gets every reply's completions at once, before they count; what it raises ends the drawing.
+            poll: called several times a second while waiting.
+        """
+        known = known or [{} for _ in prompts]
+        rows = [dict(row) for row in known]
+        complete = [p for p, row in enumerate(rows) if len(row) == options.num_samples]
+        work = _Work(self, prompts, options, keys, names or [f"prompt {p + 1}" for p in range(len(prompts))], keep)
+        groups = [
+            (p, samples)
+            for p, row in enumerate(rows)
+            for samples in _missing(set(row), options.num_samples, self.choices)
+        ]
+        for p in complete:
+            yield p, [rows[p][i] for i in range(options.num_samples)]
+        if not groups:
+            return
+        running = self.endpoint.submit(work.run(iter(groups)))
+        try:
+            missing = len(rows) - len(complete)
+            while missing:
+                if poll is not None:
+                    poll()
+                try:
+                    p, drawn = work.arrived.get(timeout=POLL_S)
+                except queue.Empty:
+                    if running.done() and work.arrived.empty():
+                        running.result()  # raises what went wrong
+                    continue
+                rows[p] |= drawn
+                if len(rows[p]) == options.num_samples:
+                    missing -= 1
+                    yield p, [rows[p][i] for i in range(options.num_samples)]
+            running.result()
+        finally:
+            self.endpoint.submit(work.stop()).result()
+
+    def close(self) -> None:
+        """End all requests and connections; the sampler can be used again."""
+        self.endpoint.close()
+
+    def request(
+        self, prompt: Prompt, options: SamplingOptions, key: tuple[object, ...], samples: Sequence[int]
+    ) -> tuple[str, dict[str, Any]]:
+        """The path and body that ask for those samples."""
+        if isinstance(prompt, str) and self.api == "chat":
+            prompt = ({"role": "user", "content": prompt},)
+        if not isinstance(prompt, str) and self.api == "completions":
+            raise BontuneError("api=completions takes texts to continue, not conversations; use api=chat.")
+        body: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": options.max_new_tokens,
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "seed": int(stream(*key, samples[0]).integers(2**31)),
+        }
+        if options.stop:
+            body["stop"] = list(options.stop)
+        if len(samples) > 1:
+            body["n"] = len(samples)
+        if isinstance(prompt, str):
+            path, body["prompt"] = "/completions", prompt
+            if self.has_logprobs:
+                body["logprobs"] = 1
+        else:
+            path, body["messages"] = "/chat/completions", [dict(message) for message in prompt]
+            if self.has_logprobs:
+                body["logprobs"] = True
+        return path, {name: value for name, value in (body | self.extra).items() if value is not None}
+
+
+class _Work:
+    """The requests of one drawing, in the endpoint's loop."""
+
+    def __init__(
+        self,
+        sampler: OpenAISampler,
+        prompts: Sequence[Prompt],
+        options: SamplingOptions,
+        keys: Sequence[tuple[object, ...]],
+        names: Sequence[str],
+        keep: Keep | None,
+    ) -> None:
+        self.sampler, self.prompts, self.options, self.keys, self.names = sampler, prompts, options, keys, names
+        self.keep = keep
+        self.arrived: queue.SimpleQueue[tuple[int, dict[int, Completion]]] = queue.SimpleQueue()
+        self.workers: list[asyncio.Future[None]] = []
+
+    async def run(self, groups: Iterator[tuple[int, list[int]]]) -> None:
+        """As many workers as requests at a time share the groups; the first failure ends all."""
+        self.workers = [asyncio.ensure_future(self._worker(groups)) for _ in range(self.sampler.endpoint.concurrency)]
+        try:
+            await asyncio.gather(*self.workers)
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """End the workers and wait until they have ended."""
+        for worker in self.workers:
+            worker.cancel()
+        await asyncio.gather(*self.workers, return_exceptions=True)
+
+    async def _worker(self, groups: Iterator[tuple[int, list[int]]]) -> None:
+        for p, samples in groups:
+            while samples:  # a server may give fewer than it was asked for, one at least
+                drawn = await self._ask(p, samples)
+                new = dict(zip(samples, drawn, strict=False))
+                samples = samples[len(new) :]
+                if self.keep is not None:
+                    # Not in the loop: a disk's fsync would hold up the other requests.
+                    await asyncio.get_running_loop().run_in_executor(None, self.keep, p, new)
+                self.sampler.progress.num_samples += len(new)
+                self.sampler.progress.num_tokens += sum(c.num_tokens or 0 for c in new.values())
+                self.arrived.put((p, new))
+
+    async def _ask(self, p: int, samples: list[int]) -> list[Completion]:
+        path, body = self.sampler.request(self.prompts[p], self.options, self.keys[p], samples)
+
+        def read(reply: Any) -> list[Completion]:
+            return read_completions(reply, self.options.stop, len(samples))
+
+        try:
+            return await self.sampler.endpoint.post(path, body, read, self.names[p])
+        except BontuneError as refusal:
+            other = "chat" if path == "/completions" else "completions"
+            if "status 404" in str(refusal) or "status 405" in str(refusal):
+                raise BontuneError(f"{refusal}; if the server does not offer {path}, try api {other}.") from None
+            raise
+
+
+def _missing(there: set[int], num_samples: int, size: int) -> Iterator[list[int]]:
+    """The samples that are not there in groups that do not depend on when the drawing was stopped."""
+    for start in range(0, num_samples, size):
+        group = [i for i in range(start, min(start + size, num_samples)) if i not in there]
+        if group:
+            yield group
+
+
+# ---- replies ----
+
+
+def read_completions(reply: Any, stop: Sequence[str], num_asked: int) -> list[Completion]:
+    """The completions in a reply of either API, at most as many as were asked for.
+
+    Raises:
+        BadReply: it has none, or one of them is not a completion.
+    """
+    choices = reply["choices"]
+    if not isinstance(choices, list) or not choices:
+        raise BadReply("a reply without choices")
+    usage = reply.get("usage") or {}
+    num_tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) and len(choices) == 1 else None
+    return [_completion(choice, stop, num_tokens) for choice in choices[:num_asked]]
+
+
+def _completion(choice: Any, stop: Sequence[str], num_tokens: Any) -> Completion:
+    finish = choice.get("finish_reason")
+    if finish in ("abort", "error"):
+        raise BadReply(f"the server gave a completion up (finish_reason {finish})")
+    text = _text(choice, finish)
+    cut = min([place for s in stop if (place := text.find(s)) >= 0], default=len(text))
+    logprobs = _token_logprobs(choice.get("logprobs"))
+    if not isinstance(num_tokens, int) or isinstance(num_tokens, bool) or num_tokens < 0:
+        num_tokens = len(logprobs) if logprobs else None
+    return Completion(
+        text=text[:cut],
+        stop=_stop_reason(choice, finish, stop, is_cut=cut < len(text)),
+        num_tokens=num_tokens,
+        logprob=math.fsum(logprobs) if logprobs else None,
+    )
+
+
+def _text(choice: Mapping[str, Any], finish: Any) -> str:
+    if "message" in choice:
+        message = choice["message"]
+        text = message.get("content")
+        # The model may have used all its tokens to reason, called a tool or been silenced: an empty answer, but one.
+        has_other = any(message.get(name) for name in ("refusal", "reasoning_content", "reasoning", "tool_calls"))
+        if text is None and (has_other or finish in ("length", "content_filter", "tool_calls", "function_call")):
+            text = ""
+    else:
+        text = choice["text"]
+    if not isinstance(text, str):
+        raise BadReply(f"a completion whose text is {'null' if text is None else f'a {type(text).__name__}'}")
+    # Half a surrogate pair can stand in JSON, but in no file.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _stop_reason(choice: Mapping[str, Any], finish: Any, stop: Sequence[str], *, is_cut: bool) -> StopReason:
+    if is_cut:
+        return StopReason.STOP
+    if finish == "length":
+        return StopReason.LENGTH
+    if finish in ("stop", "eos"):
+        told = choice.get("stop_reason", choice.get("matched_stop"))  # vLLM and SGLang: the string, or a token's id
+        return StopReason.STOP if isinstance(told, str) and told in stop else StopReason.END
+    return StopReason.OTHER
+
+
+def _token_logprobs(logprobs: Any) -> list[float]:
+    """Those of the drawn tokens; empty where they were not given, or not for every token."""
+    if not isinstance(logprobs, Mapping):
+        return []
+    if isinstance(logprobs.get("content"), list):
+        values = [part.get("logprob") for part in logprobs["content"]]
+    else:
+        values = logprobs.get("token_logprobs") or []
+    is_whole = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+    return [float(value) for value in values] if is_whole else []

@@ -1,0 +1,40 @@
+"""What a model is asked: a text to continue, or a conversation where the model has a chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from bontune.base.problems import Message, Problem
+
+Prompt: TypeAlias = "str | tuple[Message, ...]"
+"""A text to continue, or the messages of a conversation that the model answers."""
+
+
+def prompt_of(problem: Problem, uses_chat: bool) -> Prompt:
+    """The problem's conversation for a model that chats, if it has one; else its text."""
+    return problem.messages if uses_chat and problem.messages else problem.prompt
+
+
+def stop_of(stop: tuple[str, ...], problems: Sequence[Problem], uses_chat: bool) -> tuple[str, ...]:
+    """Strings that end a completion: the task's where a text is continued, none in a conversation."""
+    return () if uses_chat and all(problem.messages for problem in problems) else stop
+
+
+def has_chat_template(tokenizer: Any) -> bool:
+    """Whether the tokenizer can put a conversation into the model's own format."""
+    return getattr(tokenizer, "chat_template", None) is not None
+
+
+def as_text(prompt: Prompt, tokenizer: Any) -> str:
+    """The text that the model sees, special tokens of the chat template included.
+
+    Raises:
+        jinja2.TemplateError: the template refuses the conversation.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    text: str = tokenizer.apply_chat_template(
+        [dict(message) for message in prompt], tokenize=False, add_generation_prompt=True
+    )
+    return text

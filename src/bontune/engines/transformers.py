@@ -1,0 +1,280 @@
+"""Sampling from any Hugging Face causal LM in this process.
+
+A prompt is computed once; its cache is then shared by its M samples. Completions that ended leave the batch. Tokens
+are drawn by inverting the cumulative distribution at a uniform number that belongs to (key, sample, token), so what a
+prompt yields does not depend on the batch it sits in (up to the rounding of the matrix products).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jinja2 import TemplateError
+from torch import Tensor
+
+from bontune.base.errors import BontuneError
+from bontune.engines.cache import select_cache_with_room
+from bontune.engines.contract import Poll, Samples, SamplingOptions, StopReason
+from bontune.engines.prompts import Prompt, as_text, has_chat_template
+from bontune.engines.seeds import stream
+
+COMPACT_AT = 0.125
+"""Share of ended rows at which the cache is compacted: below, copying the cache costs more than idle rows."""
+
+Drawn = tuple[Tensor, Tensor, Tensor, list[StopReason]]
+"""Tokens, log-probabilities, lengths and stop reasons of one batch of rows."""
+
+
+class TransformersSampler:
+    """Draws from a model in this process (see :class:`bontune.engines.contract.Sampler`)."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, token_budget: int = 65_536) -> None:
+        """
+        Args:
+            model: a Hugging Face causal LM (a peft model too); its device and dtype are used as they are.
+            tokenizer: its tokenizer.
+            token_budget: rows × (prompt + new tokens) held in the cache at once; bounds memory, not results.
+        """
+        self.model = model
+        self.tokenizer = tokenizer
+        self.token_budget = token_budget
+        self.uses_chat = has_chat_template(tokenizer)
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        options: SamplingOptions,
+        keys: Sequence[tuple[object, ...]],
+        poll: Poll | None = None,
+    ) -> Samples:
+        """Draw M completions of each prompt; see :meth:`bontune.engines.contract.Sampler.sample`."""
+        encoded = encode_prompts(self.model, self.tokenizer, prompts, options.max_new_tokens)
+        num_rows, width = len(prompts) * options.num_samples, options.max_new_tokens
+        tokens_BT = torch.full((num_rows, width), pad_id(self.tokenizer))
+        logprobs_BT = torch.zeros(num_rows, width)
+        lengths_B = torch.zeros(num_rows, dtype=torch.int64)
+        stops: list[StopReason] = [StopReason.LENGTH] * num_rows
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                for rows, (tokens, logprobs, lengths, reasons) in self._batches(encoded, options, keys, poll):
+                    tokens_BT[rows, : tokens.shape[1]] = tokens
+                    logprobs_BT[rows, : tokens.shape[1]] = logprobs
+                    lengths_B[rows] = lengths
+                    for row, reason in zip(rows.tolist(), reasons, strict=True):
+                        stops[row] = reason
+        finally:
+            self.model.train(was_training)
+        longest = int(lengths_B.max())
+        texts = decode(self.tokenizer, tokens_BT, lengths_B, options.stop)
+        return Samples(
+            prompts=encoded,
+            tokens_BT=tokens_BT[:, :longest].contiguous(),
+            lengths_B=lengths_B,
+            logprobs_BT=logprobs_BT[:, :longest].contiguous(),
+            stops=stops,
+            texts=[texts[i : i + options.num_samples] for i in range(0, num_rows, options.num_samples)],
+        )
+
+    def _batches(
+        self, encoded: list[list[int]], options: SamplingOptions, keys: Sequence[tuple[object, ...]], poll: Poll | None
+    ) -> Iterator[tuple[Tensor, Drawn]]:
+        """Prompts of similar length, within the budget; one too large for it in several runs of samples."""
+        m = options.num_samples
+        by_length = sorted(range(len(encoded)), key=lambda p: len(encoded[p]))
+        while by_length:
+            row_tokens = len(encoded[by_length[0]]) + options.max_new_tokens
+            take = 1
+            while take < len(by_length):
+                row_tokens = len(encoded[by_length[take]]) + options.max_new_tokens
+                if (take + 1) * m * row_tokens > self.token_budget:
+                    break
+                take += 1
+            batch, by_length = by_length[:take], by_length[take:]
+            longest = max(len(encoded[p]) for p in batch) + options.max_new_tokens
+            rows_at_once = max(1, self.token_budget // longest)
+            prefill = self._prefill([encoded[p] for p in batch])
+            owner = torch.arange(take).repeat_interleave(m)
+            rows = (torch.tensor(batch).unsqueeze(1) * m + torch.arange(m)).flatten()
+            for start in range(0, len(rows), rows_at_once):
+                part = slice(start, start + rows_at_once)
+                draws = np.stack(
+                    [stream(*keys[int(row) // m], int(row) % m).random(options.max_new_tokens) for row in rows[part]]
+                )
+                yield rows[part], self._decode(prefill, owner[part], torch.from_numpy(draws), options, poll)
+
+    def _prefill(self, encoded: list[list[int]]) -> tuple[Any, Tensor, Tensor]:
+        ids, mask = left_pad(encoded, pad_id(self.tokenizer), self.model.device)
+        out = self.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True, logits_to_keep=1
+        )
+        return out.past_key_values, mask, out.logits[:, -1]
+
+    def _decode(
+        self,
+        prefill: tuple[Any, Tensor, Tensor],
+        owner: Tensor,
+        draws_BT: Tensor,
+        options: SamplingOptions,
+        poll: Poll | None,
+    ) -> Drawn:
+        """Decode one row per entry of ``owner`` (the prompt it continues) from the shared prompt cache."""
+        device = self.model.device
+        owner = owner.to(device)
+        num_rows, width = draws_BT.shape
+        cache = select_cache_with_room(prefill[0], owner, width)
+        mask, logits = prefill[1][owner], prefill[2][owner]
+        draws_BT = draws_BT.to(device)
+        ends = torch.tensor(end_ids(self.model, self.tokenizer), device=device)
+        tokens_BT = torch.full((num_rows, width), pad_id(self.tokenizer), device=device)
+        logprobs_BT = torch.zeros(num_rows, width, device=device)
+        lengths_B = torch.full((num_rows,), width, device=device)
+        reasons = [StopReason.LENGTH] * num_rows
+        rows = torch.arange(num_rows, device=device)  # the batch's rows that still run, and idle ones not yet removed
+        is_idle = torch.zeros(num_rows, dtype=torch.bool, device=device)
+        position = mask.sum(-1)
+        for t in range(width):
+            if poll is not None:
+                poll()
+            token, logprob = draw_token(logits, draws_BT[rows, t], options.temperature, options.top_p)
+            running = rows[~is_idle]
+            tokens_BT[running, t] = token[~is_idle]
+            logprobs_BT[running, t] = logprob[~is_idle]
+            has_ended = torch.isin(token, ends) & ~is_idle
+            _mark(reasons, rows[has_ended], StopReason.END)
+            if options.stop:
+                hit = self._hits_stop(tokens_BT[rows, : t + 1], options.stop, ~is_idle & ~has_ended)
+                _mark(reasons, rows[hit], StopReason.STOP)
+                has_ended |= hit
+            lengths_B[rows[has_ended]] = t + 1
+            is_idle |= has_ended
+            num_idle = int(is_idle.sum())
+            if num_idle == len(rows) or t + 1 == width:
+                break
+            if num_idle >= COMPACT_AT * len(rows):
+                keep = (~is_idle).nonzero().squeeze(-1)
+                cache.batch_select_indices(keep)
+                rows, token, mask, position, is_idle = (x[keep] for x in (rows, token, mask, position, is_idle))
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1)
+            out = self.model(
+                input_ids=token.unsqueeze(-1),
+                attention_mask=mask,
+                position_ids=position.unsqueeze(-1),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            logits, position = out.logits[:, -1], position + 1
+        return tokens_BT.cpu(), logprobs_BT.cpu(), lengths_B.cpu(), reasons
+
+    def _hits_stop(self, tokens_RT: Tensor, stop: tuple[str, ...], is_running: Tensor) -> Tensor:
+        """Which rows hold a stop string now. Only the tail can hold a new one: a token is at least one byte."""
+        reach = 4 * max(len(text) for text in stop) + 4  # bytes per character, and one token that straddles the start
+        tails = self.tokenizer.batch_decode(tokens_RT[is_running, -reach:].cpu(), skip_special_tokens=True)
+        hit = torch.zeros_like(is_running)
+        hit[is_running] = torch.tensor(
+            [any(text in tail for text in stop) for tail in tails], dtype=torch.bool, device=hit.device
+        )
+        return hit
+
+
+def _mark(reasons: list[StopReason], rows: Tensor, reason: StopReason) -> None:
+    for row in rows.tolist():
+        reasons[row] = reason
+
+
+def draw_token(logits: Tensor, uniform: Tensor, temperature: float, top_p: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Draw one token a row by inverting the cumulative distribution at ``uniform``.
+
+    Args:
+        logits: (rows, vocabulary).
+        uniform: (rows,) in [0, 1).
+        temperature: 0 takes the most probable token and reports its log-probability at temperature 1.
+        top_p: nucleus; 1 keeps all tokens.
+
+    Returns:
+        Token ids (rows,) and their log-probability under the full distribution at that temperature (rows,).
+
+    References:
+        Nucleus sampling: Holtzman et al., arXiv 1904.09751.
+    """
+    logprobs = torch.log_softmax(logits.float() / (temperature or 1.0), dim=-1)
+    if temperature == 0:
+        token = logprobs.argmax(-1)
+        return token, logprobs.gather(-1, token.unsqueeze(-1)).squeeze(-1)
+    probs, order = logprobs.exp().double(), None
+    if top_p < 1:
+        probs, order = probs.sort(dim=-1, descending=True, stable=True)
+        probs = torch.where(probs.cumsum(-1) - probs < top_p, probs, 0.0)
+    cumulative = probs.cumsum(-1)
+    # u·total < total, so the search ends on a token of positive probability.
+    place = torch.searchsorted(cumulative, uniform.double().unsqueeze(-1) * cumulative[:, -1:], right=True)
+    place = place.clamp(max=logits.shape[-1] - 1)
+    token = place if order is None else order.gather(-1, place)
+    return token.squeeze(-1), logprobs.gather(-1, token).squeeze(-1)
+
+
+def encode_prompts(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
+    """Token ids of each prompt.
+
+    Raises:
+        BontuneError: a prompt has no token, does not leave room for ``max_new_tokens`` in the model's context, or is a
+            conversation that the chat template refuses.
+    """
+    try:
+        texts = [as_text(prompt, tokenizer) for prompt in prompts]
+    except TemplateError as error:
+        raise BontuneError(f"The model's chat template refuses the conversation: {error}; try format=base.") from None
+    encoded = [
+        tokenizer(text, add_special_tokens=isinstance(prompt, str))["input_ids"]  # a template writes its own
+        for text, prompt in zip(texts, prompts, strict=True)
+    ]
+    context = getattr(model.config, "max_position_embeddings", None) or float("inf")
+    for text, ids in zip(texts, encoded, strict=True):
+        if not ids:
+            raise BontuneError(f"The prompt {text[:60]!r} has no tokens; a prompt needs at least one.")
+        if len(ids) + max_new_tokens > context:
+            raise BontuneError(
+                f"The prompt {text[:60]!r}… has {len(ids)} tokens; with {max_new_tokens} new ones that is more than "
+                f"the model's context of {context}: shorten the prompt or lower max_new_tokens."
+            )
+    return encoded
+
+
+def left_pad(encoded: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
+    """Ids and attention mask (rows, longest), padded at the left so that all prompts end at the same place."""
+    longest = max(len(ids) for ids in encoded)
+    ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in encoded], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in encoded], device=device)
+    return ids, mask
+
+
+def positions_of(mask: Tensor) -> Tensor:
+    """Position ids that count real tokens only."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def pad_id(tokenizer: Any) -> int:
+    """The padding token, or the end token for tokenizers without one."""
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
+
+
+def end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """All tokens that end a completion: a model's generation config may name more than the tokenizer."""
+    named = getattr(model, "generation_config", None)
+    ends = named.eos_token_id if named is not None else None
+    ends = list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
+    return sorted({*ends, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
+
+
+def decode(tokenizer: Any, tokens_BT: Tensor, lengths_B: Tensor, stop: tuple[str, ...]) -> list[str]:
+    """Texts of the completions, cut before the first stop string."""
+    rows = [row[:length] for row, length in zip(tokens_BT.tolist(), lengths_B.tolist(), strict=True)]
+    texts: list[str] = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    if stop:
+        texts = [text[: min([p for s in stop if (p := text.find(s)) >= 0], default=len(text))] for text in texts]
+    return texts

@@ -1,0 +1,153 @@
+"""The claims of a suite: what the paper says, what was measured, whether it holds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bontune.experiments.results import OWN, Results
+from bontune.experiments.suite import Claim
+from bontune.metrics import Interval
+from bontune.metrics.arrays import FloatArray
+
+NUM_RESAMPLES = 2_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """A claim with its numbers: points, or a ratio for ``generations``."""
+
+    claim: Claim
+    """What is claimed."""
+    own: Interval | None
+    """Each arm at its own best temperature; None: not measured yet."""
+    at_1: Interval | None
+    """At T = 1."""
+    num_seeds: tuple[int, int]
+    """Training runs of either side."""
+    temperatures: tuple[float | None, float | None]
+    """Own best ones of either side."""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the interval, each arm at its own best T, lies on the claimed side; None: not measured yet.
+
+        Of a difference: above 0 (below it for ``sign`` −1). Of ``generations``: below 1.
+        """
+        if self.own is None:
+            return None
+        if self.claim.kind == "generations":
+            return self.own.high < 1.0
+        return self.own.low > 0.0 if self.claim.sign > 0 else self.own.high < 0.0
+
+    @property
+    def reaches_goal(self) -> bool | None:
+        """Whether the measured value is at least the goal (at most, where less is claimed); None: no goal or number."""
+        if self.own is None or self.claim.goal is None:
+            return None
+        is_less = self.claim.kind == "generations" or self.claim.sign < 0
+        return self.own.value <= self.claim.goal if is_less else self.own.value >= self.claim.goal
+
+    def row(self) -> dict[str, Any]:
+        """As in ``claims.json``."""
+        claim = self.claim
+        return {
+            "id": claim.id,
+            "claim": claim.claim,
+            "paper": claim.paper,
+            **_numbers(self.own),
+            "holds": self.holds,
+            "unit": "ratio" if claim.kind == "generations" else "points",
+            "metric": claim.metric,
+            "paper_on": claim.paper_on,
+            "goal": claim.goal,
+            "reaches_goal": self.reaches_goal,
+            "at_temperature_1": _numbers(self.at_1),
+            "seeds": list(self.num_seeds),
+            "own_temperatures": list(self.temperatures),
+        }
+
+
+def judge(results: Results) -> list[Verdict]:
+    """All claims of the suite, in order."""
+    return [_judge(results, claim) for claim in results.suite.claims]
+
+
+def _judge(results: Results, claim: Claim) -> Verdict:
+    a = next(iter(claim.ladder)) if claim.kind == "generations" else claim.a
+    measure = _generations if claim.kind == "generations" else _difference
+    seeds = [
+        len(values) if values is not None else 0
+        for values in (results.values(arm, claim.metric, "test", OWN) for arm in (a, claim.b))
+    ]
+    return Verdict(
+        claim=claim,
+        own=measure(results, claim, OWN),
+        at_1=measure(results, claim, 1.0),
+        num_seeds=(seeds[0], seeds[1]),
+        temperatures=(results.own_temperature(a, claim.metric), results.own_temperature(claim.b, claim.metric)),
+    )
+
+
+def _difference(results: Results, claim: Claim, temperature: float | str) -> Interval | None:
+    found = results.difference(claim.a, claim.b, claim.metric, "test", temperature)
+    return found and Interval(value=100 * found.value, low=100 * found.low, high=100 * found.high)
+
+
+def _generations(results: Results, claim: Claim, temperature: float | str) -> Interval | None:
+    """The share of generations at which the ladder reaches the rival's end, resampling problems and runs."""
+    rungs = {arm: results.values(arm, claim.metric, "test", temperature) for arm in claim.ladder}
+    rival = results.values(claim.b, claim.metric, "test", temperature)
+    base = results.values("base", claim.metric, "test", temperature)
+    if rival is None or base is None or any(values is None for values in rungs.values()):
+        return None
+    ladder = [(share, values) for share, values in zip(claim.ladder.values(), rungs.values(), strict=True)]
+    rng = np.random.default_rng(0)
+    reached = [(share, float(v.mean())) for share, v in ladder if v is not None]
+    value = _crossing(reached, float(base.mean()), float(rival.mean()))
+    resampled = []
+    for _ in range(NUM_RESAMPLES):
+        problems: Any = rng.integers(base.shape[1], size=base.shape[1])
+        means = [(share, _resampled(v, problems, rng)) for share, v in ladder if v is not None]
+        resampled.append(_crossing(means, _resampled(base, problems, rng), _resampled(rival, problems, rng)))
+    low, high = np.quantile(resampled, [0.025, 0.975], method="nearest")
+    return Interval(value=value, low=float(low), high=float(high))
+
+
+def _resampled(values_SP: FloatArray, problems: Any, rng: np.random.Generator) -> float:
+    runs = rng.integers(len(values_SP), size=len(values_SP))
+    return float(values_SP[runs][:, problems].mean())
+
+
+def _crossing(ladder: list[tuple[float, float]], start: float, target: float) -> float:
+    """The share of generations at which a rising line through the rungs, from the base model on, reaches the target.
+
+    Linear between rungs. Infinite if no rung reaches it, and if the base model is there already: the rival has gained
+    nothing then, and to get there sooner says nothing.
+
+    >>> _crossing([(0.25, 0.70), (1.0, 0.76)], 0.66, 0.68)
+    0.125
+    >>> _crossing([(0.25, 0.70), (1.0, 0.76)], 0.66, 0.80)
+    inf
+    """
+    if start >= target:
+        return math.inf
+    share, reached = 0.0, start
+    for next_share, next_reached in ladder:
+        if next_reached >= target:
+            return round(share + (next_share - share) * (target - reached) / (next_reached - reached), 10)
+        share, reached = next_share, next_reached
+    return math.inf
+
+
+def _numbers(interval: Interval | None) -> dict[str, float | None]:
+    """With three decimals; None for what is not measured or infinite, which JSON cannot say."""
+    named = (
+        {"measured": None, "low": None, "high": None}
+        if interval is None
+        else {"measured": interval.value, "low": interval.low, "high": interval.high}
+    )
+    return {name: None if x is None or not math.isfinite(x) else round(x, 3) for name, x in named.items()}

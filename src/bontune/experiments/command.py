@@ -1,0 +1,52 @@
+"""``bontune reproduce``. It lies here, not with the other commands: this room uses theirs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from bontune.base.errors import BontuneError, RunStopped
+
+
+def run_reproduce(
+    source: str,
+    overrides: Sequence[str],
+    *,
+    out: Path | None,
+    work: Path | None,
+    arms: str | None,
+    workers: int | None,
+    is_report_only: bool,
+) -> None:
+    """``bontune reproduce``: run what is missing of a suite, then write tables, pictures and the statement.
+
+    Raises:
+        BontuneError: no such suite or arm, or results of other settings in the folder.
+        RunStopped: trainings or measurements failed; the others are done, and the results of these written.
+        Interrupted: a signal; the same command goes on from there.
+    """
+    from bontune.base.signals import StopSignals
+    from bontune.experiments.jobs import num_cores
+    from bontune.experiments.run import Runner
+    from bontune.experiments.suite import load_suite
+    from bontune.experiments.write import print_statement, write_results
+
+    suite = load_suite(source, overrides)
+    name = Path(source).stem
+    out, work = out or Path("results") / name, work or Path("runs") / "reproduce" / name
+    if workers is not None and workers < 1:
+        raise BontuneError(f"--workers takes a number from 1 up, got {workers}.")
+    chosen = None if arms is None else [arm.strip() for arm in arms.split(",") if arm.strip()]
+    runner = Runner(suite, out, work, chosen, workers or num_cores())
+    failure: RunStopped | None = None
+    if not is_report_only:
+        with StopSignals() as signals:
+            try:
+                runner.run(signals.poll)
+            except RunStopped as stopped:
+                failure = stopped
+    command = shlex.join(["bontune", "reproduce", source, *overrides])
+    print_statement(write_results(suite, runner.store, out, work, command), out)
+    if failure is not None:
+        raise failure

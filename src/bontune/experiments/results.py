@@ -1,0 +1,175 @@
+"""What a suite measured: the choices made on validation, and differences with intervals, from the pieces on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+
+from bontune.base.errors import BontuneError
+from bontune.experiments.crossed import crossed_difference, crossed_mean
+from bontune.experiments.store import Measurement, Run, Store
+from bontune.experiments.suite import BASE, Suite
+from bontune.metrics import Interval
+from bontune.metrics.arrays import FloatArray
+from bontune.metrics.evaluation import Evaluation
+
+OWN = "own"
+"""Instead of a temperature: each arm's own best one for the metric, chosen on validation."""
+Temperature = float | str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Level:
+    """What an arm reaches in a metric."""
+
+    temperature: float
+    """At which it was measured."""
+    interval: Interval
+    """Over problems and seeds; fractions."""
+    num_seeds: int
+    """Training runs."""
+
+
+class Results:
+    """Reads the pieces of a suite as they are when they are first asked for; an arm without all it needs is missing."""
+
+    def __init__(self, suite: Suite, store: Store) -> None:
+        self.suite = suite
+        self.store = store
+        self._measured: dict[tuple[Run, str, Measurement], Evaluation | None] = {}
+        self._orders: dict[str, list[str]] = {}
+        self._rates: dict[str, float | None] = {}
+        self._own: dict[tuple[str, str], float | None] = {}
+
+    # ---- choices ----
+
+    def chosen_rate(self, arm: str) -> float | None:
+        """The learning rate that was best on validation with seed 0, by the arm's own metric; None: not all are run."""
+        if arm not in self._rates:
+            self._rates[arm] = self._choose_rate(arm)
+        return self._rates[arm]
+
+    def _choose_rate(self, arm: str) -> float | None:
+        if arm == BASE:
+            return Run(arm=BASE).lr
+        name, select = self.suite.runs_of(arm), self.suite.arms[arm].select
+        trials = {lr: self.store.trial(Run(arm=name, lr=lr)) for lr in self.suite.rates(name)}
+        if not all(trials.values()):
+            return None
+        return max(trials, key=lambda lr: cast(dict[str, Any], trials[lr])["kept"][select]["value"])
+
+    def runs(self, arm: str) -> list[Run]:
+        """The runs of an arm with its chosen learning rate, done or not."""
+        lr = self.chosen_rate(arm)
+        if lr is None:
+            return []
+        return [Run(arm=self.suite.runs_of(arm), lr=lr, seed=seed) for seed in range(self.suite.num_seeds(arm))]
+
+    def own_temperature(self, arm: str, metric: str) -> float | None:
+        """The arm's best T for a metric, on validation with seed 0; of equal ones the lowest."""
+        if (arm, metric) not in self._own:
+            self._own[arm, metric] = self._choose_temperature(arm, metric)
+        return self._own[arm, metric]
+
+    def _choose_temperature(self, arm: str, metric: str) -> float | None:
+        means = {}
+        for t in sorted(self.suite.measuring.temperatures):
+            chooser = self.by_seed(arm, "validation", t).get(0)
+            if chooser is None:
+                return None
+            means[t] = float(_of(chooser, metric).mean())
+        return max(means, key=lambda t: means[t])
+
+    # ---- numbers ----
+
+    def by_seed(self, arm: str, data: str, temperature: float) -> dict[int, Evaluation]:
+        """What is there of an arm, by seed."""
+        what = Measurement(data=data, temperature=temperature)
+        found = {run.seed: self._read(run, self.suite.arms[arm].select, what) for run in self.runs(arm)}
+        return {seed: evaluation for seed, evaluation in found.items() if evaluation is not None}
+
+    def evaluations(self, arm: str, data: str, temperature: float) -> list[Evaluation]:
+        """The same as a list."""
+        return list(self.by_seed(arm, data, temperature).values())
+
+    def values(self, arm: str, metric: str, data: str, temperature: Temperature) -> FloatArray | None:
+        """(S, P) a metric for each seed and problem; None where nothing is measured.
+
+        Where scores are the rewards, best@k is pass@k.
+        """
+        t = self.own_temperature(arm, metric) if isinstance(temperature, str) else temperature
+        if t is None:
+            return None
+        evaluations = self.evaluations(arm, data, t)
+        if not evaluations:
+            return None
+        return np.stack([_of(evaluation, metric) for evaluation in evaluations])
+
+    def problems(self, data: str) -> list[str]:
+        """Ids of the problems, in order, as the base model was measured on them."""
+        found = self.evaluations(BASE, data, 1.0)
+        return found[0].problem_ids if found else []
+
+    def level(self, arm: str, metric: str, data: str = "test", temperature: Temperature = 1.0) -> Level | None:
+        """Mean of a metric with its interval."""
+        values = self.values(arm, metric, data, temperature)
+        t = self.own_temperature(arm, metric) if isinstance(temperature, str) else temperature
+        if values is None or t is None:
+            return None
+        return Level(temperature=t, interval=crossed_mean(values), num_seeds=len(values))
+
+    def difference(
+        self, a: str, b: str, metric: str, data: str = "test", temperature: Temperature = 1.0
+    ) -> Interval | None:
+        """mean(a) − mean(b), paired by problem; with ``own``, each arm at its own best T."""
+        values_a, values_b = (self.values(arm, metric, data, temperature) for arm in (a, b))
+        if values_a is None or values_b is None:
+            return None
+        return crossed_difference(values_a, values_b)
+
+    def trial(self, run: Run) -> dict[str, Any] | None:
+        """How a run went."""
+        return self.store.trial(run)
+
+    @cached_property
+    def arms(self) -> list[str]:
+        """The arms of which something is measured on the test problems at T = 1."""
+        return [arm for arm in self.suite.arms if self.evaluations(arm, "test", 1.0)]
+
+    def _read(self, run: Run, select: str, what: Measurement) -> Evaluation | None:
+        key = (run, select, what)
+        if key not in self._measured:
+            found = self.store.measured(run, select, what)
+            self._measured[key] = found and self._in_order(found, run, what)
+        return self._measured[key]
+
+    def _in_order(self, found: Evaluation, run: Run, what: Measurement) -> Evaluation:
+        """The same with the problems in one order for all runs: differences are paired by it."""
+        order = self._orders.setdefault(what.data, found.problem_ids)
+        if found.problem_ids == order:
+            return found
+        place = {problem: i for i, problem in enumerate(found.problem_ids)}
+        if len(place) != len(order) or set(place) != set(order):
+            raise BontuneError(
+                f"{self.store.folder / run.name} was measured on other problems ({what.file}) than the runs before: "
+                "the task gives others now; give another --out."
+            )
+        rows = [place[problem] for problem in order]
+        return Evaluation(problem_ids=order, values={name: v[rows] for name, v in found.values.items()})
+
+
+def _of(evaluation: Evaluation, metric: str) -> FloatArray:
+    """A metric by problem.
+
+    Raises:
+        BontuneError: rewards are graded, so that there is no pass@k.
+    """
+    if metric not in evaluation.values:
+        raise BontuneError(
+            f"The task's rewards are graded: it has {', '.join(evaluation.values)}, not the {metric} that the suite "
+            "asks for. Suites compare tasks with rewards 0 and 1."
+        )
+    return evaluation.values[metric]

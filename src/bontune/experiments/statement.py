@@ -1,0 +1,142 @@
+"""The plain statement of a suite: claim by claim, then every arm, how it was done, and the pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bontune.experiments.claims import Verdict
+from bontune.experiments.figures import Figure
+from bontune.experiments.results import OWN, Level, Results
+from bontune.experiments.suite import BASE
+from bontune.metrics import Interval
+
+_STATES = {True: "holds", False: "does not hold", None: "not measured yet"}
+
+
+def statement(results: Results, verdicts: Sequence[Verdict], figures: Sequence[Figure], out: Path, command: str) -> str:
+    """All of it as Markdown.
+
+    Args:
+        results: the numbers.
+        verdicts: the claims.
+        figures: the pictures.
+        out: the folder that the text will lie in.
+        command: that makes these results.
+    """
+    parts = [f"# {results.suite.title}: what the paper says, what we measured", "", _made_by(results, command), ""]
+    if unfinished := _unfinished(results):
+        parts += [unfinished, ""]
+    parts += ["## Claim by claim", "", *_claims(verdicts), "", *_how(results), ""]
+    parts += ["## Every arm", "", *_arms(results), ""]
+    for figure in figures:
+        path = os.path.relpath(figure.png, out)
+        numbers = os.path.relpath(figure.csv, out)
+        parts += [f"## {figure.title}", "", f"![{figure.title}]({path})", ""]
+        parts += [f"{figure.caption} [Numbers]({numbers}).", ""]
+    return "\n".join(parts)
+
+
+def described(verdict: Verdict, interval: Interval | None) -> str:
+    """``+6.7 [4.1, 9.3]`` points, or ``0.21 [0.12, 0.40]`` of the generations."""
+    if interval is None:
+        return "–"
+    form = "{:.2f}" if verdict.claim.kind == "generations" else "{:+.1f}"
+    value, low, high = (form.format(x) for x in (interval.value, interval.low, interval.high))
+    return f"{value} [{low}, {high}]"
+
+
+def paper_said(verdict: Verdict) -> str:
+    """What the paper measured: points with their sign, or a ratio; empty where it says nothing."""
+    claim = verdict.claim
+    return "" if claim.paper is None else f"{claim.paper:g}" if claim.kind == "generations" else f"{claim.paper:+g}"
+
+
+def _goal(verdict: Verdict) -> str:
+    claim = verdict.claim
+    wanted = f"≤ {claim.goal:g}" if claim.kind == "generations" or claim.sign < 0 else f"≥ {claim.goal:g}"
+    return f"{wanted}, {'reached' if verdict.reaches_goal else 'not reached'}"
+
+
+def _made_by(results: Results, command: str) -> str:
+    trials = [results.trial(run) for arm in results.arms if arm != BASE for run in results.runs(arm)[:1]]
+    versions: dict[str, str] = next((trial["versions"] for trial in trials if trial is not None), {})
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"Made by `{command}`{f' with {told}' if told else ''}. `pieces/` holds every measurement."
+
+
+def _claims(verdicts: Sequence[Verdict]) -> list[str]:
+    lines = ["| claim | paper | measured [95 % interval] | at T = 1 | goal | |", "|---|---|---|---|---|---|"]
+    for verdict in verdicts:
+        claim = verdict.claim
+        paper = paper_said(verdict)
+        paper += f" ({claim.paper_on})" if claim.paper_on else ""
+        goal = "" if claim.goal is None or verdict.own is None else _goal(verdict)
+        lines.append(
+            f"| {claim.claim} | {paper} | {described(verdict, verdict.own)} | {described(verdict, verdict.at_1)} | "
+            f"{goal} | **{_STATES[verdict.holds]}** |"
+        )
+    return lines
+
+
+def _how(results: Results) -> list[str]:
+    suite = results.suite
+    measuring, training = suite.measuring, suite.tree(BASE)
+    per_run = training["training"]["steps"] * training["training"]["prompts_per_step"] * training["sampling"]["samples"]
+    num_problems = len(results.problems("test"))
+    return [
+        f"Differences are in points on {num_problems} test problems with {measuring.samples} samples each, paired by "
+        f"problem; the intervals are over problems and training seeds (up to {suite.seeds} of each arm). A claim "
+        "holds if its interval, with each arm at its own best temperature, lies wholly on the claimed side. Every arm "
+        f"that samples trains on {per_run:,} generations unless its name says otherwise. Choices were made on "
+        f"{measuring.validation_problems or 'all'} validation problems: learning rate and temperature of each arm "
+        "with seed 0, the checkpoint of each run by its own evaluations; learning rate and checkpoint by what the arm "
+        "is trained for (`choices.csv`)."
+    ]
+
+
+def _arms(results: Results) -> list[str]:
+    suite = results.suite
+    k = suite.metric.partition("@")[2]
+    others = dict.fromkeys(["pass@1", suite.metric, *([f"best@{k}"] if suite.measuring.verifier != "oracle" else [])])
+    headings = " | ".join(f"{metric}, T = 1" for metric in others)
+    lines = [f"| arm | lr | seeds | {headings} | {suite.metric}, own best T |", "|---" * (len(others) + 4) + "|"]
+    for arm in results.arms:
+        rate = results.chosen_rate(arm)
+        levels = [results.level(arm, metric) for metric in others]
+        own = results.level(arm, suite.metric, "test", OWN)
+        seeds = 0 if levels[0] is None else levels[0].num_seeds
+        lr = "" if arm == BASE or rate is None else f"{rate:g}"
+        cells = [_cell(level) for level in levels] + [_cell(own) + (f" (T = {own.temperature:g})" if own else "")]
+        lines.append(f"| {suite.arms[arm].label} | {lr} | {seeds} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _cell(level: Level | None) -> str:
+    if level is None:
+        return "–"
+    interval = level.interval
+    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _unfinished(results: Results) -> str:
+    """Which arms are not measured with all their seeds yet, in a sentence; empty if none."""
+    partly, not_begun = [], []
+    for arm in results.suite.arms:
+        wanted, found = results.suite.num_seeds(arm), 0
+        if results.chosen_rate(arm) is not None:
+            there = [results.values(arm, results.suite.metric, "test", t) for t in (1.0, OWN)]
+            found = min(0 if values is None else len(values) for values in there)
+        if 0 < found < wanted:
+            partly.append(f"{arm} ({found} of {wanted} seeds)")
+        elif found < wanted:
+            not_begun.append(arm)
+    parts = [f"{', '.join(partly)} in part"] if partly else []
+    parts += [f"nothing of {', '.join(not_begun)}"] if not_begun else []
+    if not parts:
+        return ""
+    return (
+        f"Not complete yet: {'; '.join(parts)}. The command goes on with them. Until then the interval of an arm with "
+        "one seed leaves out what differs between trainings."
+    )

@@ -1,0 +1,217 @@
+"""The work of a suite, as functions for processes of their own: train a run, measure a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bontune.base.errors import BontuneError
+from bontune.base.files import write_whole
+from bontune.experiments.holding import visited
+from bontune.experiments.store import (
+    BASE_SELECT,
+    Measurement,
+    Run,
+    Store,
+    different,
+    num_problems,
+    task_section,
+    verifiers,
+    write_measurement,
+)
+from bontune.experiments.suite import BASE, Suite
+from bontune.metrics.evaluation import Evaluation, evaluate_pool
+from bontune.pools.pool import Pool
+from bontune.report.read import read_json, read_metrics, rows_of_kind
+
+KEPT_SEED = 0
+"""The pools of this seed on the test problems at T = 1 are kept: the distribution of answers is read from them."""
+
+
+def run_folder(work: Path, run: Run) -> Path:
+    """Where a run trains."""
+    return work / run.name
+
+
+def pool_path(work: Path, run: Run, select: str, what: Measurement) -> Path:
+    """Where a pool is collected."""
+    return run_folder(work, run) / "pools" / (BASE_SELECT if run.arm == BASE else select) / what.file
+
+
+def train(suite: dict[str, Any], out: str, work: str, run: dict[str, Any]) -> None:
+    """Train a run, or go on with it, and note how it went. Arguments are plain data, for another process."""
+    from bontune.models import quiet_libraries
+    from bontune.training.checkpoint import versions
+    from bontune.training.trainer import Trainer
+
+    settings, this = Suite.model_validate(suite), Run(**run)
+    store = Store(Path(out), settings)
+    if store.trial(this) is not None:
+        return
+    quiet_libraries()
+    folder = run_folder(Path(work), this)
+    with visited(Path(work)):
+        check_made_with(folder / "settings.json", store.training_settings(this))
+        summary = Trainer(settings.run_recipe(this.arm, this.lr, this.seed, str(folder)), is_quiet=True).train()
+    rows = read_metrics(folder / "metrics.jsonl")
+    steps = rows_of_kind(rows, "step")
+    history = [{"step": row["step"], **row["metrics"]} for row in rows_of_kind(rows, "eval")]
+    trial = {
+        "arm": this.arm,
+        "lr": this.lr,
+        "seed": this.seed,
+        "steps": summary["steps"],
+        "generations": summary["generations"],
+        "kept": summary["kept"],
+        "history": history,
+        "seconds": sum(sum(row["seconds"].values()) for row in steps),
+        "versions": versions(),
+        "settings": store.training_settings(this),
+    }
+    write_whole(store.trial_path(this), json.dumps(trial, indent=1).encode(), "account of a run")
+
+
+def measure(
+    suite: dict[str, Any], out: str, work: str, run: dict[str, Any], select: str, whats: Sequence[dict[str, Any]]
+) -> None:
+    """Measure the model of a run that ``select`` kept, or the base model; what is there already is left as it is."""
+    from bontune.models import quiet_libraries
+
+    settings, this = Suite.model_validate(suite), Run(**run)
+    store = Store(Path(out), settings)
+    quiet_libraries()
+    trial = None if this.arm == BASE else store.trial(this)
+    for what in (Measurement(**fields) for fields in whats):
+        if store.measured(this, select, what) is None:
+            found = None if trial is None else _same_model(store, this, trial, select, what)
+            if found is None:
+                with visited(Path(work)):
+                    found = _measure_one(store, Path(work), this, select, what)
+            path = store.measurement_path(this, select, what)
+            write_measurement(path, found, store.measuring_settings(this, what))
+            if not (this.seed == KEPT_SEED and what.data == "test" and what.temperature == 1.0):
+                _forget(pool_path(Path(work), this, select, what))
+
+
+def _same_model(store: Store, run: Run, trial: dict[str, Any], select: str, what: Measurement) -> Evaluation | None:
+    """The measurement of the same weights: another metric's checkpoint of that step, or the base model at step 0."""
+    step = trial["kept"][select]["step"]
+    others = [(run, other) for other, kept in trial["kept"].items() if other != select and kept["step"] == step]
+    others += [(Run(arm=BASE), BASE_SELECT)] if step == 0 else []
+    found = (store.measured(other_run, other, what) for other_run, other in others)
+    return next((evaluation for evaluation in found if evaluation is not None), None)
+
+
+def train_and_measure(
+    suite: dict[str, Any], out: str, work: str, run: dict[str, Any], select: str, whats: Sequence[dict[str, Any]]
+) -> None:
+    """Both."""
+    train(suite, out, work, run)
+    measure(suite, out, work, run, select, whats)
+
+
+def _measure_one(store: Store, work: Path, run: Run, select: str, what: Measurement) -> Evaluation:
+    """Collect the pool of one model, or go on with it, and evaluate it."""
+    from bontune.engines.contract import SamplingOptions
+    from bontune.pools.draw import run_sample
+    from bontune.pools.pool import read_pool
+
+    suite = store.suite
+    tree, path = suite.tree(BASE), pool_path(work, run, select, what)
+    model = tree["model"] if run.arm == BASE else str(run_folder(work, run) / "best" / select)
+    if run.arm != BASE and not Path(model).is_dir():
+        raise BontuneError(
+            f"The models of {run.name} are gone ({model}), and measurements of them are missing: delete "
+            f"its folder in pieces/ to have it trained again."
+        )
+    task = task_section(suite, what.data)
+    options = [f"{key}={json.dumps(value)}" for key, value in task.items() if key not in ("name", "split")]
+    drawing = SamplingOptions(
+        num_samples=suite.measuring.samples,
+        max_new_tokens=tree["sampling"]["max_new_tokens"],
+        temperature=what.temperature,
+        top_p=tree["sampling"]["top_p"],
+    )
+    check_made_with(_settings_of(path), store.measuring_settings(run, what))
+    if not path.exists():
+        run_sample(
+            model,
+            task["name"],
+            options,
+            drawing,
+            out=path,
+            split=task["split"],
+            limit=num_problems(suite, what.data),
+            verifier=suite.measuring.verifier,
+            seed=0,
+        )
+    return evaluate(suite, read_pool(path), path)
+
+
+def check_made_with(path: Path, settings: dict[str, Any]) -> None:
+    """Note what a run or pool of the work folder is made with, before it is begun.
+
+    Raises:
+        BontuneError: it was begun with other settings, such as other problems or a model of the same name.
+    """
+    found, wanted = read_json(path), json.loads(json.dumps(settings))
+    if found is None:
+        write_whole(path, json.dumps(wanted, indent=1).encode(), "settings")
+    elif found != wanted:
+        raise BontuneError(
+            f"{path.parent} holds work of other settings ({different(found, wanted)}): give another --work, or "
+            "delete it."
+        )
+
+
+def _settings_of(pool: Path) -> Path:
+    return pool.with_suffix(".settings.json")
+
+
+def _forget(pool: Path) -> None:
+    """A pool whose measurement is written."""
+    for path in (pool, _settings_of(pool)):
+        path.unlink(missing_ok=True)
+
+
+def evaluate(suite: Suite, pool: Pool, path: Path) -> Evaluation:
+    """pass@k, best@k under each verifier (``name:best@k`` for other ones), AUC, level, distinct answers, entropy."""
+    from bontune.pools.collect import score_all
+    from bontune.pools.contents import grades_of, problems_of
+    from bontune.verifiers import verifier_from_text
+
+    ks = suite.measuring.ks
+    scores, rewards = pool.scores(), pool.rewards()
+    evaluation = evaluate_pool(pool.problem_ids, rewards, ks, scores_PM=scores, answers_PM=pool.columns["answer"])
+    wanted = ("pass@", "max@", "best@", "auc", "distinct", "entropy")
+    values = {name: v for name, v in evaluation.values.items() if name.startswith(wanted)}
+    levels = [row[0] for row in pool.columns.get("level", [])]
+    values["level"] = np.asarray([_number(level) for level in levels] or [np.nan] * len(pool.problem_ids))
+    for name, spec in verifiers(suite).items():
+        if not name:
+            continue
+        others = score_all(
+            verifier_from_text(spec), problems_of(pool, path), pool.columns["completion"], grades_of(pool)
+        )
+        scored = evaluate_pool(pool.problem_ids, rewards, ks, scores_PM=others)
+        values |= {f"{name}:{metric}": v for metric, v in scored.values.items() if metric.startswith(("best@", "auc"))}
+    return Evaluation(problem_ids=pool.problem_ids, values=values)
+
+
+def _number(level: object) -> float:
+    """A difficulty as a number, NaN if it is none."""
+    try:
+        return float(str(level))
+    except ValueError:
+        return float("nan")
+
+
+def progress_of(folder: Path) -> tuple[int, float | None]:
+    """The step that a training is at, and the seconds that its last step took."""
+    path = folder / "metrics.jsonl"
+    rows = rows_of_kind(read_metrics(path), "step") if path.exists() else []
+    return (int(rows[-1]["step"]), sum(rows[-1]["seconds"].values())) if rows else (0, None)

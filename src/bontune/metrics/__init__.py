@@ -1,0 +1,38 @@
+"""What Best-of-N, majority voting and the verifier are worth, for every k ≤ M from one pool of M samples per prompt.
+
+Every metric of a pool is the mean over its C(M, k) subsets, drawn *without* replacement: unbiased for i.i.d. samples
+and every k ≤ M, where resampling is not (1 of 4 correct gives 0.68 at k = 4, not 1). M ≥ 2k for a tolerable variance.
+
+Shapes: ``_M`` samples of one prompt, the last axis; leading axes, ``_P``: prompts; ``_S`` subsets; ``_A`` answers.
+Rewards are float, int or bool: a tensor gives a tensor on its device, all else NumPy, in float64. Scores may be ±inf.
+"""
+
+from bontune.metrics.calibration import Calibration, ReliabilityBin, calibration, platt_scaling, sigmoid
+from bontune.metrics.distribution import AnswerDistribution, answer_distribution
+from bontune.metrics.intervals import Interval, bootstrap_interval, default_ks, paired_difference
+from bontune.metrics.selection import best_of_k, drop_at_k, max_at_k, oracle_gap, pass_at_k, within_prompt_auc
+from bontune.metrics.votes import MAX_EXACT_SUBSETS, answer_entropy, distinct_answers, majority_at_k
+
+__all__ = [
+    "MAX_EXACT_SUBSETS",
+    "AnswerDistribution",
+    "Calibration",
+    "Interval",
+    "ReliabilityBin",
+    "answer_distribution",
+    "answer_entropy",
+    "best_of_k",
+    "bootstrap_interval",
+    "calibration",
+    "default_ks",
+    "distinct_answers",
+    "drop_at_k",
+    "majority_at_k",
+    "max_at_k",
+    "oracle_gap",
+    "paired_difference",
+    "pass_at_k",
+    "platt_scaling",
+    "sigmoid",
+    "within_prompt_auc",
+]

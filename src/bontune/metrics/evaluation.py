@@ -1,0 +1,127 @@
+"""Every metric of a pool for every k, per problem and with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import bontune.metrics as metrics
+from bontune.metrics import Interval
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Metrics of one pool."""
+
+    problem_ids: list[str]
+    """P problems, in order."""
+    values: dict[str, np.ndarray]
+    """Metric → (P,) its value for each problem; NaN where it has none (``auc`` of a problem with one class)."""
+
+    def intervals(self) -> dict[str, Interval]:
+        """Mean over the problems that have a value, with its 95 % bootstrap interval."""
+        return {name: metrics.bootstrap_interval(v[~np.isnan(v)]) for name, v in self.values.items()}
+
+    def means(self) -> dict[str, float]:
+        """Mean over the problems that have a value."""
+        return {name: float(np.nanmean(values)) for name, values in self.values.items()}
+
+    def difference(self, other: Evaluation, name: str) -> Interval:
+        """mean(self − other), paired by problem, over those that have a value in both.
+
+        Raises:
+            ValueError: they do not hold the same problems, or none has a value in both.
+        """
+        if set(self.problem_ids) != set(other.problem_ids):
+            raise ValueError("The two evaluations are of different problems; a paired difference needs the same ones.")
+        place = {problem: i for i, problem in enumerate(other.problem_ids)}
+        theirs = other.values[name][[place[problem] for problem in self.problem_ids]]
+        has_both = ~np.isnan(self.values[name]) & ~np.isnan(theirs)
+        return metrics.paired_difference(self.values[name][has_both], theirs[has_both])
+
+
+def evaluate_pool(
+    problem_ids: Sequence[str],
+    rewards_PM: Sequence[Sequence[float]],
+    ks: Sequence[int],
+    *,
+    scores_PM: Sequence[Sequence[float]] | None = None,
+    answers_PM: Sequence[Sequence[Any]] | None = None,
+    vote: bool = False,
+) -> Evaluation:
+    """Compute pass@k (max@k for graded rewards), best@k under the scores, what the verifier loses, votes, diversity.
+
+    Of a verifier: ``best@k``; ``gap@k``, what it leaves of pass@k; ``drop@k``, how far best@k is below its peak (see
+    :func:`bontune.metrics.drop_at_k`); ``weighted@k``, the vote in which each sample weighs :func:`vote_weights`; and
+    ``auc`` within prompts. Where the scores are the rewards all but best@k are left out: they say nothing.
+
+    Args:
+        problem_ids: P ids.
+        rewards_PM: P × M.
+        ks: budgets, each ≤ M.
+        scores_PM: the verifier's.
+        answers_PM: answers in normal form; diversity and votes are left out without them.
+        vote: compute majority@k and weighted@k too (the slowest of the metrics).
+
+    Raises:
+        ValueError: a k above M.
+    """
+    rewards = np.asarray(rewards_PM, dtype=np.float64)
+    is_binary = bool(np.isin(rewards, (0.0, 1.0)).all())
+    name, metric = ("pass", metrics.pass_at_k) if is_binary else ("max", metrics.max_at_k)
+    values: dict[str, np.ndarray] = {f"{name}@{k}": metric(rewards, k) for k in ks}
+    if scores_PM is not None:
+        scores = np.asarray(scores_PM, dtype=np.float64)
+        values |= {f"best@{k}": metrics.best_of_k(rewards, scores, k) for k in ks}
+        if not np.array_equal(np.where(np.isneginf(scores), rewards, scores), rewards):
+            values |= _of_verifier(rewards, scores, ks, is_binary=is_binary)
+            if vote and answers_PM is not None:
+                weights = vote_weights(scores)
+                values |= {f"weighted@{k}": metrics.majority_at_k(answers_PM, rewards, k, weights) for k in ks}
+    if answers_PM is not None:
+        if vote:
+            values |= {f"majority@{k}": metrics.majority_at_k(answers_PM, rewards, k) for k in ks}
+        values["distinct"] = np.asarray(metrics.distinct_answers(answers_PM), dtype=np.float64)
+        values["entropy"] = np.asarray(metrics.answer_entropy(answers_PM), dtype=np.float64)
+    return Evaluation(problem_ids=list(problem_ids), values=values)
+
+
+def _of_verifier(
+    rewards: np.ndarray, scores: np.ndarray, ks: Sequence[int], *, is_binary: bool
+) -> dict[str, np.ndarray]:
+    """What there is to say of a verifier that is not the oracle."""
+    values = {f"gap@{k}": metrics.oracle_gap(rewards, scores, k) for k in ks}
+    values |= {f"drop@{k}": metrics.drop_at_k(rewards, scores, k) for k in ks}
+    if is_binary:
+        auc = metrics.within_prompt_auc(rewards, scores)
+        if not np.isnan(auc).all():
+            values["auc"] = auc
+    return values
+
+
+def vote_weights(scores_PM: np.ndarray) -> np.ndarray:
+    """What each sample weighs in a weighted vote: a probability.
+
+    Scores that all lie in [0, 1] are taken for probabilities; any others for log-odds, as a trained verifier's are. A
+    sample without a score (−∞) weighs nothing.
+
+    >>> vote_weights(np.array([0.25, 1.0])).tolist(), vote_weights(np.array([-np.inf, 0.0, -800.0])).tolist()
+    ([0.25, 1.0], [0.0, 0.5, 0.0])
+    """
+    finite = scores_PM[np.isfinite(scores_PM)]
+    if bool(((finite >= 0) & (finite <= 1)).all()):
+        return np.asarray(np.clip(scores_PM, 0.0, 1.0))
+    return np.asarray(metrics.sigmoid(scores_PM))
+
+
+def as_points(interval: Interval) -> str:
+    """A share as percent with its interval: ``61.6 [58.1–65.0]``."""
+    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}–{100 * interval.high:.1f}]"
+
+
+def as_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
+    """Intervals as plain data."""
+    return {name: {"value": i.value, "low": i.low, "high": i.high} for name, i in intervals.items()}

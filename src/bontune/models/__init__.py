@@ -1,0 +1,185 @@
+"""Models: the tiny ones that ship with the package, folders, and ids on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bontune.base.errors import BontuneError
+
+if TYPE_CHECKING:
+    import torch
+
+_SHIPPED = {"countdown-tiny": "countdown_tiny", "programs-tiny": "programs_tiny"}
+_BUILT = {"tiny-gemma2": "bontune.models.tiny_gemma2"}
+"""Made when asked for: random weights need no file."""
+_VERIFIERS = {"countdown-verifier": "countdown_verifier", "countdown-verifier-rough": "countdown_verifier_rough"}
+"""Sequence classifiers that ship; see :mod:`bontune.models.classifiers`."""
+_MODEL_FILES = ("config.json", "adapter_config.json")
+
+
+def shipped() -> list[str]:
+    """The names of the models that come with the package.
+
+    Example:
+        >>> shipped()
+        ['countdown-tiny', 'programs-tiny', 'tiny-gemma2']
+    """
+    return sorted([*_SHIPPED, *_BUILT])
+
+
+def resolve(name_or_path: str | Path) -> str:
+    """Where a model is read from: a folder for a shipped name or a local path, else the name itself.
+
+    A folder of the user's called like a shipped model loses to it; write ``./countdown-tiny`` for the folder.
+
+    Raises:
+        BontuneError: a local path that does not exist or holds no model, or a name close to a shipped one.
+    """
+    name = str(name_or_path)
+    if folder := _SHIPPED.get(name) or _VERIFIERS.get(name):
+        return str(Path(__file__).parent / folder)
+    if name in _BUILT:
+        return name
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        if not any((path / file).is_file() for file in _MODEL_FILES):
+            raise BontuneError(f"the folder {name} holds no model: it has no config.json")
+        return str(path)
+    if name and path.exists():
+        raise BontuneError(f"{name} is a file; give the folder with config.json in it, a hub id, or {_shipped_text()}")
+    if isinstance(name_or_path, Path) or not name or name[0] in "./~" or name.count("/") > 1 or "\\" in name:
+        raise BontuneError(f"no model folder {name!r}; give a folder, a hub id (owner/name), or {_shipped_text()}")
+    near = get_close_matches(name, [*shipped(), *_VERIFIERS], n=1, cutoff=0.8)
+    if near:  # said at once: without a network the hub's client tries for most of a minute
+        raise BontuneError(f"no model {name!r}, did you mean {near[0]!r}?")
+    return name
+
+
+def weights_digest(name: str) -> str:
+    """Of a local model's weights, or of a file, so that work of an earlier one is recognised; else of the name."""
+    try:
+        path = Path(resolve(name))
+    except BontuneError:
+        path = Path(name)
+    total = hashlib.sha256()
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.is_file() else []
+    for file in files:
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                total.update(block)
+    if not files:
+        total.update(name.encode())
+    return total.hexdigest()[:16]
+
+
+def load_model(
+    name_or_path: str | Path, *, dtype: str | torch.dtype | None = None, device: str | torch.device | None = None
+) -> tuple[Any, Any]:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        name_or_path: a shipped name, a folder in Hugging Face format, or a hub id.
+        dtype: of the weights, such as ``"bfloat16"``; None: as they were saved.
+        device: where to put them; None: the CPU.
+
+    Returns:
+        (model, tokenizer): the model in evaluation mode; the tokenizer pads on the left and has a padding token (the
+        end token where it had none).
+
+    Raises:
+        BontuneError: there is no such model, or it cannot be fetched or read.
+
+    Example:
+        >>> model, tokenizer = load_model("countdown-tiny")
+        >>> tokenizer.decode(tokenizer("3,7,2,9:48=")["input_ids"])
+        '3,7,2,9:48='
+    """
+    if dtype is not None:
+        dtype = _checked_dtype(dtype)
+    model, tokenizer = _read(name_or_path, "auto" if dtype is None else dtype)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise BontuneError(
+                f"the tokenizer of {name_or_path} has neither a padding nor an end token; set one of them"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    if device is not None:
+        model = model.to(device)
+    return model.eval(), tokenizer
+
+
+def _read(name_or_path: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any]:
+    """Model and tokenizer as they are."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+    if str(name_or_path) in _BUILT:
+        model, tokenizer = import_module(_BUILT[str(name_or_path)]).build()
+        return (model if dtype == "auto" else model.to(dtype)), tokenizer
+    if str(name_or_path) in _VERIFIERS:
+        raise BontuneError(f"{name_or_path} is a verifier, it scores texts and writes none; models: {_shipped_text()}")
+    where = resolve(name_or_path)
+    try:
+        # AutoTokenizer goes by the model type and would put Qwen2's splitting rules over a folder's own tokenizer.
+        loader = PreTrainedTokenizerFast if _has_own_tokenizer(Path(where)) else AutoTokenizer
+        tokenizer = loader.from_pretrained(where)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
+    except Exception as error:  # an edge: hub, files and weights fail in many types, tokenizers even in bare Exception
+        raise BontuneError(_load_failure(str(name_or_path), where, error)) from error
+    return model, tokenizer
+
+
+def _checked_dtype(dtype: str | torch.dtype) -> torch.dtype | str:
+    """A torch dtype from its name; ``"auto"`` stays."""
+    import torch
+
+    if dtype == "auto":
+        return dtype
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise BontuneError(f"dtype must be auto, float32, bfloat16 or float16, not {dtype!r}")
+    return found
+
+
+def _load_failure(name: str, where: str, error: Exception) -> str:
+    """One sentence: what could not be loaded and why."""
+    cause = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    if Path(where).is_dir():
+        return f"the model in {name} cannot be loaded: {type(error).__name__}: {cause}"
+    return (
+        f"there is no folder {name!r}, and as a hub id it could not be fetched: {cause}; "
+        f"give a folder, a hub id (owner/name), or {_shipped_text()}"
+    )
+
+
+def _shipped_text() -> str:
+    return "the shipped " + ", ".join(shipped())
+
+
+def _has_own_tokenizer(folder: Path) -> bool:
+    """Whether a local folder says that its tokenizer.json is all there is: no model family's class belongs to it."""
+    config = folder / "tokenizer_config.json"
+    if not config.is_file() or not (folder / "tokenizer.json").is_file():
+        return False
+    named = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")
+    return named in ("TokenizersBackend", "PreTrainedTokenizerFast")
+
+
+def quiet_libraries() -> None:
+    """No progress bars of other libraries between ours."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def best_device() -> str:
+    """The first GPU, or the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,265 @@
+"""Best-of-N objectives on samples from π: the exact estimator, and the paper's forms (derived in docs/estimators.md).
+
+Notation: prompt x, samples y_1..y_M ~ π(.|x), rewards R, verifier scores r, budget N; q = P_π(R = 0) = P_fail.
+π_bon is the law of the winner of N samples under r, ties broken uniformly; the objective is J = E_{π_bon}[R].
+Advantages are in mean form: ∇J ≈ (1/M) Σ_i A_i ∇log π(y_i|x), log π summed over tokens.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bontune.objectives.inputs import (
+    as_advantages,
+    as_binary_rewards,
+    as_failure_rate,
+    as_per_prompt,
+    as_rewards,
+    as_scores,
+    check_budget,
+)
+from bontune.objectives.subsets import (
+    best_of_n_credit,
+    best_of_n_gain,
+    best_of_n_value_without,
+    tie_groups,
+    value_of_groups,
+)
+
+Baseline = Literal["loo", "loo1", "none"]
+CLIP = (0.01, 0.99)
+"""Bounds on P_fail, as in the paper's Table 2."""
+
+
+def bon_rl(rewards: Any, scores: Any, n: int, baseline: Baseline = "loo") -> Tensor:
+    """The exact Best-of-N policy gradient, for any verifier and any reward, ties allowed, from all M samples.
+
+        loo    A_i = M W_i − N Ĵ_N(all but i)        = M (Ĵ_N − Ĵ_N(all but i)); Σ_i A_i = 0
+        loo1   A_i = M W_i − N Ĵ_{N−1}(all but i)    exactly 0 where i changes no winner's reward
+        none   A_i = M W_i
+
+    W_i is the winner's reward summed over the N-subsets that contain i, over C(M, N); Ĵ_k the mean winner's reward over
+    k-subsets (:mod:`bontune.objectives.subsets`). All three are unbiased for ∇E_{π_bon}[R] at every q, 0 and 1
+    included. r = R gives PKPO; N = 1 gives RLOO.
+
+    Args:
+        rewards: (..., M), what the winner is worth; float, int or bool.
+        scores: (..., M), what the winner is picked by; only order and ties matter. None: the rewards themselves.
+        n: N. ``loo`` needs M ≥ N + 1, ``loo1`` M ≥ N ≥ 2, ``none`` M ≥ N. For a usable variance draw M ≥ 2N.
+        baseline: see above.
+
+    Returns:
+        (..., M) advantages, mean form, in the rewards' floating dtype (float64 for integers and bools).
+
+    Raises:
+        ValueError: too few samples for n and baseline, unequal shapes, NaN, infinite rewards, unknown baseline.
+
+    References:
+        Objective: Chow et al., arXiv 2412.15287, eq. 5. r = R: Walder & Karkhanis, arXiv 2505.15201.
+        For r ≠ R and M > N: derived here, docs/estimators.md.
+
+    >>> bon_rl([1.0, 0.0, 0.0], scores=[0.2, 0.9, 0.1], n=2).tolist()  # the verifier prefers a wrong answer
+    [1.0, -2.0, 1.0]
+    """
+    samples = as_rewards(rewards)
+    ranks = as_scores(rewards if scores is None else scores, samples)
+    m = samples.shape[-1]
+    if baseline == "loo":
+        n = check_budget(n, m, spare=1)
+    elif baseline == "loo1":
+        n = check_budget(n, m, smallest=2)
+    elif baseline == "none":
+        n = check_budget(n, m)
+    else:
+        raise ValueError(f"baseline must be 'loo', 'loo1' or 'none', got {baseline!r}.")
+    if baseline != "none":
+        # Both baselines make the estimate blind to a constant; taking it out first makes that exact in floats too.
+        samples = samples - samples.amin(-1, keepdim=True)
+    groups = tie_groups(samples, ranks)
+    if baseline == "loo1":
+        advantages = n * best_of_n_gain(groups, n)
+    elif baseline == "loo":
+        # Ĵ_N averages over the subsets with i (N/M of them, mean (M/N) W_i) and those without:
+        # W_i = Ĵ_N − (1 − N/M) Ĵ_N(all but i).
+        advantages = m * (value_of_groups(groups, n).unsqueeze(-1) - best_of_n_value_without(groups, n))
+    else:
+        advantages = m * best_of_n_credit(groups, n)
+    return as_advantages(groups.unsort(advantages), rewards)
+
+
+def bon_rlb(
+    rewards: Any,
+    n: int,
+    p_fail: Any = None,
+    sign: Literal["exact", "published"] = "exact",
+    clip: tuple[float, float] = CLIP,
+) -> Tensor:
+    """BoN-RLB: closed-form Best-of-N weights for 0/1 rewards, both sides.
+
+        correct  N p^{N−1} / (1−p)        wrong  ± N p^N / (1−p)        p = P_fail, clipped
+
+    These are the paper's g⁺ = N p^{N−1}/(1−p^N) and g⁻ = N p/(1−p) for draws from π_bon, times π_bon/π, because the
+    samples come from π (:func:`bontune.objectives.winner_advantages` has the weights for π_bon itself).
+    With p = q both signs are positive in the exact form: then E[A ∇log π] = N q^{N−1} ∇s, the true gradient. The
+    published sign (−) multiplies it by (1+q)/(1−q): right direction per prompt, wrong weight between prompts (×3 at
+    q = .5, ×199 at q = .99). Unbiased only for ``exact`` with an independent, unclipped p. The plug-in p̂ is biased,
+    because the weights depend on the samples that they weigh (×1.69 in expectation at q = .9, N = 4, M = 5; ×−11, which
+    is downhill, at q = .85, N = 16, M = 32: ``exact`` then collapses in training); it skips groups that are all right
+    or all wrong. At an explicit P_fail of 0 or 1 the clip decides. :func:`bon_rl` needs no P_fail.
+
+    Args:
+        rewards: (..., M), 0 or 1.
+        n: N ≥ 1; no M ≥ N is needed.
+        p_fail: (...) P_fail per prompt in [0, 1], or one number; None: the plug-in estimate wrong/M.
+        sign: ``exact`` or ``published``.
+        clip: bounds applied to p_fail, Table 2.
+
+    Returns:
+        (..., M) advantages, mean form.
+
+    Raises:
+        ValueError: rewards other than 0/1, p_fail outside [0, 1] or of the wrong shape, unknown sign.
+
+    References:
+        Chow et al., arXiv 2412.15287, Lemma 3 and Table 2; the sign: docs/estimators.md.
+
+    >>> bon_rlb([1, 0], n=2, p_fail=0.5).tolist()
+    [2.0, 1.0]
+    """
+    if sign not in ("exact", "published"):
+        raise ValueError(f"sign must be 'exact' or 'published', got {sign!r}.")
+    samples = as_binary_rewards(rewards, "bon_rlb")
+    n = check_budget(n, None)
+    p = as_failure_rate(p_fail, samples, clip)
+    correct = n * p ** (n - 1) / (1 - p)
+    wrong = n * p**n / (1 - p) * (1 if sign == "exact" else -1)
+    advantages = torch.where(samples == 1, correct, wrong)
+    if p_fail is None:
+        # All right or all wrong: p̂ is 0 or 1, the clip would decide, and every sample would be pushed the same way.
+        advantages = advantages * (samples.amax(-1, keepdim=True) != samples.amin(-1, keepdim=True))
+    return as_advantages(advantages, rewards)
+
+
+def bon_rlbp(rewards: Any, n: int, p_fail: Any = None, clip: tuple[float, float] = CLIP) -> Tensor:
+    """BoN-RLB(P): closed-form Best-of-N weights for 0/1 rewards, correct samples only.
+
+        correct  N p^{N−1}        wrong  0        p = P_fail, clipped
+
+    The paper's ḡ⁺ = N p^{N−1}(1−p)/(1−p^N) for draws from π_bon, times π_bon/π. With an independent, unclipped p = q it
+    is unbiased for ∇(1 − q^N); with the plug-in p̂ it is not (×0.55 in expectation at q = .9,
+    N = 4, M = 5). At P_fail = 0 it (nearly) stops.
+
+    Args:
+        rewards: (..., M), 0 or 1.
+        n: N ≥ 1; no M ≥ N is needed.
+        p_fail: as in :func:`bon_rlb`.
+        clip: bounds applied to p_fail.
+
+    Returns:
+        (..., M) advantages, mean form.
+
+    Raises:
+        ValueError: rewards other than 0/1, p_fail outside [0, 1] or of the wrong shape.
+
+    References:
+        Chow et al., arXiv 2412.15287, Corollary 4.
+
+    >>> bon_rlbp([1, 0], n=2, p_fail=0.5).tolist()
+    [1.0, 0.0]
+    """
+    samples = as_binary_rewards(rewards, "bon_rlbp")
+    n = check_budget(n, None)
+    p = as_failure_rate(p_fail, samples, clip)
+    return as_advantages(torch.where(samples == 1, n * p ** (n - 1), 0.0), rewards)
+
+
+def bon_rl_variational(rewards: Any, scores: Any, n: int, baseline: Any = "loo") -> Tensor:
+    """The paper's variational BoN-RL on samples from π.
+
+        π_var(y) ∝ π(y) exp(λ_N Q(y)),   Q(y) = P_{y'~π}[r(y) ≥ r(y')],   h = ∇log π + λ_N ∇Q
+        ∇E_{π_var}[R] = E_{π_var}[(R − b)(h − E_{π_var} h)],   ∇Q(y) = E_{y'}[1{r(y) ≥ r(y')} ∇log π(y')]
+
+    Q and the normaliser are estimated from the same M samples, so it is consistent in M, not unbiased; and π_var itself
+    is far from the true Best-of-N law for tied scores (q = .99, N = 32, 0/1: P(correct) = .014 against .275). Prefer
+    :func:`bon_rl`; this is here to compare with the paper.
+
+    Args:
+        rewards: (..., M).
+        scores: (..., M); None: the rewards themselves.
+        n: 1 ≤ N ≤ M.
+        baseline: ``loo``: h centred over the samples (any b gives the same), the weights centred leave-one-out;
+            ``none``: h centred, weights as they are; an array (...) of values b(x): the paper's (R − b) h, *not*
+            centred — biased unless b equals E_{π_bon}[R] exactly.
+
+    Returns:
+        (..., M) advantages, mean form.
+
+    Raises:
+        ValueError: n > M, unequal shapes, NaN, unknown baseline, fewer than two samples for ``loo``.
+
+    References:
+        Chow et al., arXiv 2412.15287, eq. 4–6; λ_N: Gui et al., arXiv 2406.00832.
+    """
+    samples = as_rewards(rewards, min_samples=2 if isinstance(baseline, str) and baseline == "loo" else 1)
+    ranks = as_scores(rewards if scores is None else scores, samples)
+    m = samples.shape[-1]
+    n = check_budget(n, m)
+    is_value = baseline is not None and not isinstance(baseline, str)
+    if not is_value and baseline not in ("loo", "none"):
+        raise ValueError(f"baseline must be 'loo', 'none' or an array of values per prompt, got {baseline!r}.")
+    if not is_value:
+        samples = samples - samples.amin(-1, keepdim=True)
+    groups = tie_groups(samples, ranks)
+    weight = torch.softmax(lambda_n(n) / m * groups.upto.to(torch.float64), dim=-1)
+    if is_value:
+        value = as_per_prompt(baseline, samples, "baseline")
+    else:
+        value = (weight * groups.rewards).sum(-1, keepdim=True)
+    draw = weight * (groups.rewards - value)
+    # Σ_i draw_i 1{r_i ≥ r_j}: everything from the start of j's tie group upwards.
+    running = draw.cumsum(-1)
+    at_least = running[..., -1:] - running.gather(-1, groups.below) + draw.gather(-1, groups.below)
+    advantages = m * draw + lambda_n(n) * at_least
+    if not is_value and baseline == "loo":
+        advantages = (advantages - advantages.mean(-1, keepdim=True)) * (m / (m - 1))
+    return as_advantages(groups.unsort(advantages), rewards)
+
+
+@functools.lru_cache(maxsize=256)
+def lambda_n(n: int) -> float:
+    """λ_N of the variational Best-of-N law: the tilt whose KL to π equals that of Best-of-N without ties.
+
+        ((λ−1)e^λ + 1)/(e^λ − 1) − log((e^λ − 1)/λ) = log N − (N−1)/N
+
+    Args:
+        n: N ≥ 1 (λ_1 = 0).
+
+    Raises:
+        ValueError: n is no integer or below 1.
+
+    References:
+        Gui et al., "BoNBoN Alignment", arXiv 2406.00832, Theorem 2.
+
+    >>> [round(lambda_n(n), 3) for n in (2, 4, 8, 16)]
+    [2.289, 4.917, 9.055, 17.032]
+    """
+    n = check_budget(n, None)
+    target = math.log(n) - (n - 1) / n
+    if n == 1:
+        return 0.0
+
+    def kl(lam: float) -> float:
+        # e^λ/(e^λ−1) = 1/(1−e^−λ), written so that nothing overflows.
+        shrink = -math.expm1(-lam)
+        return (lam - shrink) / shrink - (lam + math.log(shrink) - math.log(lam))
+
+    low, high = 1e-3, 2.0 * n + 2.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if kl(middle) < target else (low, middle)
+    return (low + high) / 2

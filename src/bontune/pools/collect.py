@@ -1,0 +1,192 @@
+"""Sample, grade and score the problems of a task: the pool in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.grades import Grade, Verdict
+from bontune.base.problems import Problem
+from bontune.engines.contract import Completion, Poll, Sampler, Samples, SamplingOptions
+from bontune.engines.prompts import prompt_of
+from bontune.tasks.base import GradesTogether, Task
+from bontune.verifiers import Verifier
+
+if TYPE_CHECKING:
+    from bontune.engines.openai import OpenAISampler
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Graded:
+    """P problems with M graded and scored completions each."""
+
+    problems: list[Problem]
+    """P problems."""
+    samples: Samples
+    """Their completions."""
+    grades: list[list[Grade]]
+    """P × M."""
+    scores: list[list[float]]
+    """P × M, the verifier's."""
+
+    @property
+    def num_grader_errors(self) -> int:
+        """Completions about which nothing is known, because the grader failed."""
+        return sum(grade.verdict is Verdict.GRADER_ERROR for row in self.grades for grade in row)
+
+    def is_graded_P(self) -> Tensor:
+        """Which prompts had all their completions graded, (P,)."""
+        return torch.tensor([all(g.verdict is not Verdict.GRADER_ERROR for g in row) for row in self.grades])
+
+    def rewards(self) -> list[list[float]]:
+        """P × M rewards; a completion that could not be graded counts 0 here, never as correct."""
+        return [[0.0 if math.isnan(grade.reward) else grade.reward for grade in row] for row in self.grades]
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Rewards and scores (P, M) in float64: scores that differ must not become ties."""
+        return torch.tensor(self.rewards(), dtype=torch.float64), torch.tensor(self.scores, dtype=torch.float64)
+
+    def answers(self) -> list[list[str | None]]:
+        """P × M answers in normal form."""
+        return [[grade.answer for grade in row] for row in self.grades]
+
+
+def grade_all(
+    task: Task, problems: Sequence[Problem], texts: Sequence[Sequence[str]], poll: Poll | None
+) -> list[list[Grade]]:
+    """Grade P × M completions, problem by problem.
+
+    Raises:
+        RunStopped: a grader returned another number of grades than it was given completions, or a reward that is not
+            finite.
+    """
+    grades = []
+    if isinstance(task, GradesTogether):
+        task.prepare_grades(problems, texts, poll)
+    for problem, completions in zip(problems, texts, strict=True):
+        if poll is not None:
+            poll()
+        row = task.grade(problem, completions)
+        if len(row) != len(completions):
+            raise RunStopped(
+                f"The grader of task {task.name} returned {len(row)} grades for {len(completions)} completions."
+            )
+        for grade in row:
+            if not math.isfinite(grade.reward) and grade.verdict is not Verdict.GRADER_ERROR:
+                raise RunStopped(
+                    f"The grader of task {task.name} gave a completion of problem {problem.id} the reward "
+                    f"{grade.reward}; a reward is a finite number."
+                )
+        # Where the grader failed, no number of its is a reward.
+        grades.append([replace(g, reward=math.nan) if g.verdict is Verdict.GRADER_ERROR else g for g in row])
+    return grades
+
+
+def score_all(
+    verifier: Verifier, problems: Sequence[Problem], texts: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
+) -> list[list[float]]:
+    """Score P × M completions.
+
+    Raises:
+        BontuneError: from the verifier, such as a server that refuses a judge's request.
+        RunStopped: the verifier raised, or did not return one number per completion.
+    """
+    try:
+        scores = verifier.score(problems, texts, grades)
+    except (BontuneError, RunStopped):
+        raise
+    except Exception as error:  # the user's own code may raise anything
+        raise RunStopped(f"The verifier {verifier.name} failed: {type(error).__name__}: {error}") from error
+    if [len(row) for row in scores] != [len(row) for row in texts]:
+        raise RunStopped(f"The verifier {verifier.name} did not return one score per completion.")
+    is_known = [[g.verdict is not Verdict.GRADER_ERROR for g in row] for row in grades]
+    if any(
+        math.isnan(s) and known
+        for row, k in zip(scores, is_known, strict=True)
+        for s, known in zip(row, k, strict=True)
+    ):
+        raise RunStopped(f"The verifier {verifier.name} returned NaN; every completion needs a number.")
+    # The oracle has no score for what could not be graded: last place, never the winner over anything graded.
+    return [[-math.inf if math.isnan(s) else s for s in row] for row in scores]
+
+
+def collect(
+    sampler: Sampler,
+    task: Task,
+    verifier: Verifier,
+    problems: Sequence[Problem],
+    options: SamplingOptions,
+    *,
+    key: tuple[object, ...],
+    batch_size: int = 64,
+    poll: Poll | None = None,
+) -> Iterator[Graded]:
+    """Draw, grade and score, ``batch_size`` problems at a time.
+
+    Args:
+        sampler: π.
+        task: grades.
+        verifier: scores.
+        problems: which.
+        options: how to draw; the task's stop strings should be in it.
+        key: seed key; problem p uses (*key, p.id).
+        batch_size: problems at a time: the granularity of progress and of restarts, not of results.
+        poll: called between pieces of work.
+    """
+    for start in range(0, len(problems), batch_size):
+        batch = list(problems[start : start + batch_size])
+        prompts = [prompt_of(p, sampler.uses_chat) for p in batch]
+        samples = sampler.sample(prompts, options, [(*key, p.id) for p in batch], poll)
+        grades = grade_all(task, batch, samples.texts, poll)
+        yield Graded(
+            problems=batch, samples=samples, grades=grades, scores=score_all(verifier, batch, samples.texts, grades)
+        )
+
+
+def collect_served(
+    sampler: OpenAISampler,
+    task: Task,
+    verifier: Verifier,
+    problems: Sequence[Problem],
+    options: SamplingOptions,
+    *,
+    key: tuple[object, ...],
+    known: Mapping[str, Mapping[int, Completion]] | None = None,
+    keep: Callable[[str, dict[int, Completion]], None] | None = None,
+    poll: Poll | None = None,
+) -> Iterator[tuple[Problem, list[Completion], list[Grade], list[float]]]:
+    """Draw from a server, and grade and score each problem as soon as it is complete, while others are being drawn.
+
+    Args:
+        sampler: π, behind a server.
+        task: grades.
+        verifier: scores.
+        problems: which; they come in the order in which they are complete.
+        options: how to draw; the task's stop strings should be in it.
+        key: seed key; problem p uses (*key, p.id).
+        known: completions that are there already, by problem and sample.
+        keep: gets completions by problem as they arrive, in another thread.
+        poll: called between pieces of work.
+    """
+    drawn = sampler.as_completed(
+        [prompt_of(p, sampler.uses_chat) for p in problems],
+        options,
+        [(*key, p.id) for p in problems],
+        names=[f"problem {p.id}" for p in problems],
+        known=[(known or {}).get(p.id, {}) for p in problems],
+        keep=None if keep is None else (lambda p, completions: keep(problems[p].id, completions)),
+        poll=poll,
+    )
+    with closing(drawn):
+        for p, completions in drawn:
+            texts = [[completion.text for completion in completions]]
+            grades = grade_all(task, [problems[p]], texts, poll)
+            scores = score_all(verifier, [problems[p]], texts, grades)
+            yield problems[p], completions, grades[0], scores[0]

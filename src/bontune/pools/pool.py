@@ -1,0 +1,332 @@
+"""Sample pools on disk: one row per completion, Parquet or JSONL, for pandas and for ``bontune eval``.
+
+A pool is collected into ``POOL.partial.jsonl`` (one line per problem, appended and fsynced; before it, one per answer
+of a server) and becomes ``POOL`` in one rename when it is complete, so a killed collection continues where it was and
+a finished pool is never half there. ``POOL.lock`` keeps a second process out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.grades import Grade
+from bontune.base.problems import Problem
+from bontune.engines.contract import Completion, StopReason
+from bontune.pools.collect import Graded
+from bontune.pools.journal import Journal, sync_folder
+
+COLUMNS = (
+    "problem_id",
+    "sample",
+    "prompt",
+    "reference",
+    "level",
+    "completion",
+    "answer",
+    "reward",
+    "score",
+    "verdict",
+    "reason",
+    "logprob",
+    "num_tokens",
+    "stop_reason",
+    "messages",
+)
+"""Of a pool, in order. ``reward`` is null where the grader failed; ``score``, the verifier's, is null for −∞ (last).
+``messages``: the problem as a conversation, JSON, null where it has none."""
+REQUIRED = ("problem_id", "reward")
+SUFFIXES = (".parquet", ".jsonl")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pool:
+    """A pool in memory: P problems × M samples, as lists of lists."""
+
+    problem_ids: list[str]
+    """P ids."""
+    columns: dict[str, list[list[Any]]]
+    """Column → P × M values."""
+    settings: dict[str, Any]
+    """How it was drawn (empty for pools of other origin)."""
+
+    def rewards(self) -> list[list[float]]:
+        """P × M rewards; what could not be graded counts 0, never as correct."""
+        return [[0.0 if r is None or math.isnan(r) else float(r) for r in row] for row in self.columns["reward"]]
+
+    def scores(self) -> list[list[float]] | None:
+        """P × M scores of the verifier, None without; a completion that has none comes last."""
+        if "score" not in self.columns:
+            return None
+        return [[-math.inf if s is None or math.isnan(s) else float(s) for s in row] for row in self.columns["score"]]
+
+    @property
+    def num_grader_errors(self) -> int:
+        """Completions that could not be graded."""
+        return sum(r is None or math.isnan(r) for row in self.columns["reward"] for r in row)
+
+
+Rows = list[dict[str, Any]]
+"""The M rows of one problem."""
+
+
+def rows_of(graded: Graded) -> list[Rows]:
+    """The pool rows of graded samples, P lists of M."""
+    completions = graded.samples.completions()
+    return [
+        problem_rows(problem, drawn, grades, scores)
+        for problem, drawn, grades, scores in zip(
+            graded.problems, completions, graded.grades, graded.scores, strict=True
+        )
+    ]
+
+
+def problem_rows(
+    problem: Problem, completions: Sequence[Completion], grades: Sequence[Grade], scores: Sequence[float]
+) -> Rows:
+    """The pool rows of one problem's M completions."""
+    messages = json.dumps([dict(turn) for turn in problem.messages], ensure_ascii=False) if problem.messages else None
+    return [
+        {
+            "problem_id": problem.id,
+            "sample": i,
+            "prompt": problem.prompt,
+            "reference": problem.reference,
+            "level": problem.level,
+            "completion": completion.text,
+            "answer": grade.answer,
+            "reward": None if math.isnan(grade.reward) else grade.reward,
+            "score": storable_score(score),
+            "verdict": grade.verdict.value,
+            "reason": grade.reason,
+            "logprob": completion.logprob,
+            "num_tokens": completion.num_tokens,
+            "stop_reason": completion.stop.value,
+            "messages": messages,
+        }
+        for i, (completion, grade, score) in enumerate(zip(completions, grades, scores, strict=True))
+    ]
+
+
+def storable_score(score: float) -> float | None:
+    """A score as JSON can hold it, in the same order: null for −∞, the largest float for +∞."""
+    return None if score == -math.inf else min(score, sys.float_info.max)
+
+
+class PoolWriter:
+    """Collects problems one by one, restartable; one process at a time."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], notes: Mapping[str, Any] | None = None) -> None:
+        """
+        Args:
+            path: ends in .parquet or .jsonl.
+            settings: how the pool is drawn; a partial pool drawn otherwise is not continued.
+            notes: more to remember, which may change between start and continuation, such as a server's address.
+
+        Raises:
+            BontuneError: another ending, the pool is already there or cannot be written, another process collects it,
+                or a partial pool has other settings.
+        """
+        if path.suffix not in SUFFIXES:
+            raise BontuneError(f"A pool ends in .parquet or .jsonl, got {path.name!r}.")
+        if path.exists():
+            raise BontuneError(f"{path} is already there: delete it or give another name.")
+        self.path = path
+        self.settings = dict(settings)
+        self.notes = dict(notes or {})
+        self.partial = path.with_name(path.name + ".partial.jsonl")
+        self.done: set[str] = set()
+        self.drawn: dict[str, dict[int, Completion]] = {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BontuneError(f"The folder {path.parent} cannot be made: {error.strerror}.") from None
+        if not os.access(path.parent, os.W_OK):
+            raise BontuneError(f"The folder {path.parent} may not be written to: give another --out.")
+        self._journal = Journal(self.partial, self.settings, self.notes)
+        try:
+            self._recover()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> PoolWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _recover(self) -> None:
+        """Problems that are already there, and completions of others."""
+        if self.path.exists():  # finished by another process between our first look and the lock
+            raise BontuneError(f"{self.path} is already there: delete it or give another name.")
+        for number, entry in enumerate(self._journal.entries(), start=2):
+            try:
+                if "rows" in entry:
+                    name = entry["rows"][0]["problem_id"]
+                    self.done.add(name)
+                    self.drawn.pop(name, None)
+                elif entry["problem_id"] not in self.done:
+                    known = self.drawn.setdefault(entry["problem_id"], {})
+                    for sample in entry["samples"]:
+                        known.setdefault(sample.pop("sample"), _completion(sample))
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+                raise BontuneError(f"{self.partial} is damaged at line {number}: delete it to start anew.") from None
+
+    def keep(self, problem_id: str, completions: Mapping[int, Completion]) -> None:
+        """Append completions of a problem that is not complete yet, by sample; on disk when this returns.
+
+        Any thread may call it.
+
+        Raises:
+            RunStopped: they cannot be written; what was there stays.
+        """
+        samples = [{"sample": i, **dataclasses.asdict(completion)} for i, completion in completions.items()]
+        self._journal.append({"problem_id": problem_id, "samples": samples})
+
+    def add(self, problem_rows: Sequence[Sequence[Mapping[str, Any]]]) -> None:
+        """Append problems, each with all its samples, unless they are there already; on disk when this returns.
+
+        Raises:
+            RunStopped: it cannot be written; what was there stays.
+        """
+        for rows in problem_rows:
+            if rows[0]["problem_id"] not in self.done:
+                self._journal.append({"rows": list(rows)})
+                self.done.add(rows[0]["problem_id"])
+
+    def finish(self, order: Iterable[str]) -> int:
+        """Write the whole pool in the given order of problems and remove the partial one.
+
+        Returns:
+            How many completions could not be graded.
+
+        Raises:
+            RunStopped: it cannot be written; the partial one stays.
+        """
+        entries: dict[str, Rows] = {}
+        for entry in self._journal.entries():
+            if "rows" in entry:
+                entries.setdefault(entry["rows"][0]["problem_id"], entry["rows"])
+        rows = [row for name in order for row in entries[name]]
+        temporary = self.path.with_name(f".tmp-{self.path.name}")
+        try:
+            if self.path.suffix == ".parquet":
+                _write_parquet(temporary, rows, self.settings | self.notes)
+            else:
+                with open(temporary, "w", encoding="utf-8") as out:
+                    out.writelines(json.dumps(row) + "\n" for row in rows)
+            with open(temporary, "rb") as out:
+                os.fsync(out.fileno())  # before the partial pool, its only other copy, goes
+            os.replace(temporary, self.path)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise RunStopped(
+                f"{self.path} could not be written: {error.strerror}; free some space and run the same command again."
+            ) from error
+        else:
+            self.partial.unlink()
+        finally:
+            self.close()
+        return sum(row["reward"] is None for row in rows)
+
+    def close(self) -> None:
+        """Leave the partial pool for later."""
+        self._journal.close()
+
+
+def _completion(sample: Mapping[str, Any]) -> Completion:
+    return Completion(**{**sample, "stop": StopReason(sample["stop"])})
+
+
+def _write_parquet(path: Path, rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, number, integer = pa.string(), pa.float64(), pa.int64()
+    types = {
+        "sample": integer,
+        "level": integer,
+        "num_tokens": integer,
+        "reward": number,
+        "score": number,
+        "logprob": number,
+    }
+    schema = pa.schema(
+        [(name, types.get(name, text)) for name in COLUMNS], metadata={"bontune": json.dumps(dict(settings))}
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
+
+
+def read_pool(path: Path) -> Pool:
+    """Read a pool: ours, or any Parquet or JSONL with ``problem_id`` and ``reward``, one row per completion.
+
+    Raises:
+        BontuneError: no such file, not a pool, no rows, a reward or score that is no number, or problems with
+            different numbers of samples.
+    """
+    rows, settings = read_rows(path)
+    if not rows:
+        raise BontuneError(f"{path} holds no rows.")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise BontuneError(f"{path}, row {number} is a {type(row).__name__}; a row must be an object with columns.")
+        missing = [name for name in REQUIRED if name not in row]
+        if missing:
+            raise BontuneError(
+                f"{path}, row {number} has no column {missing[0]!r}; a pool needs {' and '.join(REQUIRED)}, "
+                f"it has {', '.join(row)}."
+            )
+        for name in ("reward", "score"):
+            value = row.get(name)
+            if value is not None and (not isinstance(value, (int, float)) or (name == "reward" and math.isinf(value))):
+                raise BontuneError(f"{path}, row {number}: {name} must be a finite number or null, got {value!r}.")
+        groups.setdefault(str(row["problem_id"]), []).append(row)
+    sizes = {name: len(group) for name, group in groups.items()}
+    few, many = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    if sizes[few] != sizes[many]:
+        raise BontuneError(
+            f"{path} has {sizes[few]} samples of problem {few} and {sizes[many]} of {many}; a pool must have as many "
+            "of each."
+        )
+    columns = {name: [[row.get(name) for row in group] for group in groups.values()] for name in rows[0]}
+    return Pool(problem_ids=list(groups), columns=columns, settings=settings)
+
+
+def read_rows(path: Path) -> tuple[list[Any], dict[str, Any]]:
+    """The rows of a file, and the settings that a Parquet file of ours carries."""
+    if not path.is_file():
+        raise BontuneError(f"There is no pool at {path}.")
+    if path.suffix not in SUFFIXES:
+        raise BontuneError(f"A pool ends in .parquet or .jsonl, got {path.name!r}.")
+    try:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            table = pq.read_table(path)
+            return table.to_pylist(), json.loads((table.schema.metadata or {}).get(b"bontune", b"{}"))
+        # Not splitlines: JSON texts may hold separators that it splits at too.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise BontuneError(f"{path} is not a pool: {' '.join(str(error).split())[:200]}") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line.strip():
+                rows.append(json.loads(line))
+        except ValueError as error:
+            raise BontuneError(f"{path}, line {number} is not JSON: {error}.") from None
+    return rows, {}

@@ -1,0 +1,102 @@
+"""What every figure shares: palette, text sizes, grid, and a PNG that carries its own description.
+
+No pyplot and no global state: each figure is its own object, so that a trainer or a server may draw from any thread.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from bontune.base.files import write_whole
+
+DPI = 160
+TITLE_PT, TEXT_PT, SMALL_PT = 11, 10, 9
+INK, QUIET, HAIRLINE, GRID = "#1f2933", "#5b6673", "#9aa5b1", "#e6eaee"
+
+# Grey, and Okabe and Ito's vermilion (a shade darker) and blue, for the three models of the quickstart. The others are
+# dark enough to be read as text on white (4.5 : 1); markers tell lines apart without colour.
+_FIXED_COLOURS = {"base": "#5b6673", "rloo": "#c75000", "rl": "#c75000", "bon_rl": "#0072b2"}
+_OTHER_COLOURS = ("#00795a", "#a83c78", "#6f4aa8", "#85661a", "#6e2c1b", "#5d7a00")
+_FIXED_MARKERS = {"base": "s", "rloo": "^", "rl": "^", "bon_rl": "o"}
+_OTHER_MARKERS = ("D", "v", "P", "X", "<", ">", "*")
+_LONGEST_NAME = 28
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each name, the same for the same name in every figure and on every page.
+
+    Names without a colour of their own get one by their checksum; where two of a figure collide, the later moves on.
+    """
+    return _assign(names, _FIXED_COLOURS, _OTHER_COLOURS)
+
+
+def markers(names: Iterable[str]) -> dict[str, str]:
+    """A marker for each name, so that lines can be told apart without colour."""
+    return _assign(names, _FIXED_MARKERS, _OTHER_MARKERS)
+
+
+def shortened(name: str) -> str:
+    """A name that fits into a figure: on one line, its middle left out if it is long."""
+    name = " ".join(name.split())
+    half = (_LONGEST_NAME - 1) // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty white figure of that many inches."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike[str], title: str, description: str) -> Path:
+    """Write the figure as a PNG with its title and description inside, whole or not at all.
+
+    Raises:
+        BontuneError: the file cannot be written.
+    """
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Title": title, "Description": description})
+    return write_whole(path, png.getvalue(), "figure")
+
+
+def dress(axes: Axes) -> None:
+    """Only what carries meaning: a base line, light horizontal grid lines, quiet tick labels."""
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(HAIRLINE)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="both", colors=QUIET, labelsize=SMALL_PT, length=0, pad=5)
+    axes.tick_params(axis="x", length=3, color=HAIRLINE)
+
+
+def percent_axis(axis: Axis) -> None:
+    """Tick labels of fractions as percent."""
+    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:.3g} %"))
+
+
+def _assign(names: Iterable[str], fixed: Mapping[str, str], others: Sequence[str]) -> dict[str, str]:
+    taken: set[int] = set()
+    assigned: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if name in fixed:
+            assigned[name] = fixed[name]
+            continue
+        place = zlib.crc32(name.encode("utf-8", "surrogatepass")) % len(others)
+        while place in taken and len(taken) < len(others):
+            place = (place + 1) % len(others)
+        taken.add(place)
+        assigned[name] = others[place]
+    return assigned

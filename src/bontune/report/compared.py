@@ -1,0 +1,226 @@
+"""A comparison in words, as tables on the terminal, and as rows for CSV and JSON: the same numbers in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from bontune.pools.compare import FEWEST_PROBLEMS, Comparison, Difference, Measured, Verdict
+from bontune.pools.pool import SUFFIXES
+from bontune.report.wording import capitalized, percent, points
+from bontune.scaling import t_text
+
+_ACROSS, _LEVELS_ACROSS = 3, 2
+"""Differences beside each other: what 80 columns hold."""
+
+
+def findings(comparison: Comparison, *, k: int, verifier: str, is_alone: bool = True) -> list[str]:
+    """What the numbers say, in a few sentences for each model: at ``k``, at the smallest budget, and over all of them.
+
+    Args:
+        comparison: what was found; of several families of metrics the last is spoken about.
+        k: the budget to speak about first.
+        verifier: what picks, for the metrics ``best@k``.
+        is_alone: there is no other comparison, at another temperature, to tell this one from.
+    """
+    families = [difference.family for difference in comparison.differences]
+    family, is_graded = families[-1], "max" in families
+    found: dict[str, list[Difference]] = {}
+    for difference in comparison.differences:
+        if difference.family == family:
+            found.setdefault(difference.name, []).append(difference)
+    where = "" if is_alone else setting_text(comparison.measured)
+    joint = ", at" if comparison.measured.own_temperatures else " and"
+    start = f"{capitalized(where)}{joint}" if where else "At"
+    picked = f", picked by {verifier}," if family == "best" else ""
+    return [
+        f"{start} N = {k}{picked} {_sentence(of, k, is_graded=is_graded)} {_by_budget(of, is_graded=is_graded)}".strip()
+        for of in found.values()
+    ]
+
+
+def setting_text(measured: Measured) -> str:
+    """How the models were sampled, for a title; empty for pools."""
+    if measured.own_temperatures:
+        return "each at its own best temperature"
+    return "" if measured.temperature is None else f"at T = {t_text(measured.temperature)}"
+
+
+def _sentence(of: Sequence[Difference], k: int, *, is_graded: bool) -> str:
+    """At ``k`` and at the smallest budget."""
+    main, first = next(difference for difference in of if difference.k == k), of[0]
+    own = ""
+    if main.temperature is not None and main.reference_temperature is not None:
+        ours, theirs = t_text(main.temperature), t_text(main.reference_temperature)
+        own = f", both at T = {ours}" if ours == theirs else f", T = {ours} against {theirs}"
+    if main.verdict is Verdict.UNCLEAR:
+        text = f"there is no clear difference between {main.name} and {main.reference} ({_signed(main)} points{own})"
+    else:
+        verb, word = ("scores" if is_graded else "solves"), _word(main.verdict, is_graded)
+        text = f"{main.name} {verb} {_size(main)} points {word} than {main.reference} {_span(main)}{own}"
+    if first.k == k or all(difference.verdict is Verdict.UNCLEAR for difference in of):
+        return f"{text}."
+    if first.verdict is Verdict.UNCLEAR:
+        return f"{text}; at N = {first.k} there is no clear difference ({_signed(first)})."
+    return f"{text}; at N = {first.k}, {_size(first)} {_word(first.verdict, is_graded)} {_span(first)}."
+
+
+def _by_budget(of: Sequence[Difference], *, is_graded: bool) -> str:
+    """Where it is ahead and where behind; empty if :func:`_sentence` has named all budgets."""
+    if len(of) < 3:
+        return ""
+    parts = []
+    for verdict in Verdict:
+        ks = [str(difference.k) for difference in of if difference.verdict is verdict]
+        unclear = verdict is Verdict.UNCLEAR
+        name = "no clear difference" if unclear else f"clearly {_word(verdict, is_graded)}"
+        if len(ks) == len(of):
+            parts = [f"{name} at any N" if unclear else f"{name} at every N"]
+        elif ks:
+            parts.append(f"{name} at N = {', '.join(ks)}")
+    return f"{capitalized('; '.join(parts))}."
+
+
+def _word(verdict: Verdict, is_graded: bool) -> str:
+    return "less" if is_graded and verdict is Verdict.FEWER else verdict.value
+
+
+def _size(difference: Difference) -> str:
+    return percent(abs(difference.difference))
+
+
+def _span(difference: Difference) -> str:
+    """The interval of :func:`_size`; only for differences that exclude 0."""
+    low, high = sorted((abs(difference.low or 0.0), abs(difference.high or 0.0)))
+    return f"[{percent(low)}, {percent(high)}]"
+
+
+def _signed(difference: Difference) -> str:
+    """``+0.4 [-1.2, +2.1]``; without an interval where there is none."""
+    value = points(difference.difference)
+    if difference.low is None or difference.high is None:
+        return value
+    return f"{value} [{points(difference.low)}, {points(difference.high)}]"
+
+
+def terminal_tables(comparison: Comparison) -> Iterator[Table]:
+    """Budgets down and models across, a table for each family of metrics; then the levels."""
+    families = list(dict.fromkeys(difference.family for difference in comparison.differences))
+    where = setting_text(comparison.measured)
+    num_problems = comparison.differences[0].num_problems
+    for family in families:
+        rows = [difference for difference in comparison.differences if difference.family == family]
+        title = f"{family}@k{f', {where}' if where else ''}"
+        caption = f"differences in points with 95 % intervals, paired over {num_problems} problems"
+        caption += "; T: each one's own" if comparison.measured.own_temperatures else ""
+        yield from _tables(title, "k", rows, [difference.k for difference in rows], caption)
+    if comparison.by_level:
+        rows = list(comparison.by_level)
+        title = f"{rows[0].metric} by difficulty{f', {where}' if where else ''}"
+        levels = [difference.level for difference in rows]
+        caption = "level 1 is the easiest"
+        if any(difference.low is None for difference in rows):
+            caption += f"; no interval over fewer than {FEWEST_PROBLEMS} problems"
+        yield from _tables(title, "level", rows, levels, caption)
+
+
+def _tables(
+    title: str, key: str, rows: Sequence[Difference], keys: Sequence[int | None], caption: str
+) -> Iterator[Table]:
+    """The differences of all models, a few models a table."""
+    cells: dict[int | None, dict[str, Difference]] = {}
+    for at, row in zip(keys, rows, strict=True):
+        cells.setdefault(at, {})[row.name] = row
+    names = list(dict.fromkeys(row.name for row in rows))
+    labels = _labels([rows[0].reference, *names])
+    across = _LEVELS_ACROSS if key == "level" or rows[0].temperature is not None else _ACROSS
+    for start in range(0, len(names), across):
+        shown = names[start : start + across]
+        table = Table(title=escape(title), caption=escape(caption), title_justify="left", caption_justify="left")
+        table.add_column(key, justify="right")
+        if key == "level":
+            table.add_column("problems", justify="right")
+        table.add_column(f"{escape(labels[rows[0].reference])}, %", justify="right", overflow="fold")
+        for name in shown:
+            title_of = f"{escape(labels[name])} − {escape(labels[rows[0].reference])}"
+            table.add_column(title_of, justify="right", overflow="fold")
+        for at, of_name in cells.items():
+            first = of_name[shown[0]]
+            counts = [str(first.num_problems)] if key == "level" else []
+            own = _at(first.reference_temperature)
+            differences = [escape(_signed(of_name[name]) + _at(of_name[name].temperature)) for name in shown]
+            table.add_row(str(at), *counts, percent(first.reference_value) + own, *differences)
+        yield table
+
+
+def _labels(names: Sequence[str]) -> dict[str, str]:
+    """Each name's last part, without a pool's ending; the whole names where two would be the same.
+
+    >>> _labels(["runs/a", "pools/b.parquet"]), _labels(["x/a", "y/a"])
+    ({'runs/a': 'a', 'pools/b.parquet': 'b'}, {'x/a': 'x/a', 'y/a': 'y/a'})
+    """
+    short = {name: Path(name).stem if name.endswith(SUFFIXES) else Path(name).name or name for name in names}
+    return short if len(set(short.values())) == len(names) else {name: name for name in names}
+
+
+def _at(temperature: float | None) -> str:
+    return "" if temperature is None else f" T {t_text(temperature)}"
+
+
+def rows_of(comparison: Comparison) -> list[dict[str, Any]]:
+    """Every difference as plain data."""
+    measured = comparison.measured
+    return [
+        {
+            "setting": setting_text(measured) or "as drawn",
+            "run": d.name,
+            "reference": d.reference,
+            "metric": d.family,
+            "k": d.k,
+            "level": d.level,
+            "problems": d.num_problems,
+            "run_value": d.value,
+            "reference_value": d.reference_value,
+            "difference": d.difference,
+            "low": d.low,
+            "high": d.high,
+            "verdict": d.verdict.value,
+            "run_temperature": measured.temperature if d.temperature is None else d.temperature,
+            "reference_temperature": (
+                measured.temperature if d.reference_temperature is None else d.reference_temperature
+            ),
+        }
+        for d in (*comparison.differences, *comparison.by_level)
+    ]
+
+
+def curves_of(comparison: Comparison, family: str) -> dict[str, dict[str, list[float]]]:
+    """Model → its curve over k with its band, as :func:`bontune.report.plots.plot_pass_at_k` takes them."""
+    curves: dict[str, dict[str, list[float]]] = {}
+    for name, values in comparison.values.items():
+        of_family = {int(m.partition("@")[2]): i for m, i in values.items() if m.partition("@")[0] == family}
+        curves[name] = {
+            "k": [float(k) for k in of_family],
+            "value": [i.value for i in of_family.values()],
+            "low": [i.low for i in of_family.values()],
+            "high": [i.high for i in of_family.values()],
+        }
+    return curves
+
+
+def tree_of(comparison: Comparison, sentences: Sequence[str]) -> dict[str, Any]:
+    """Everything about one comparison, for JSON."""
+    measured = comparison.measured
+    temperatures: Mapping[str, Mapping[str, float]] = measured.own_temperatures
+    families = list(dict.fromkeys(difference.family for difference in comparison.differences))
+    return {
+        "temperature": measured.temperature,
+        "own_temperatures": {name: dict(of) for name, of in temperatures.items()} or None,
+        "findings": list(sentences),
+        "differences": rows_of(comparison),
+        "curves": {family: curves_of(comparison, family) for family in families},
+    }

@@ -1,0 +1,310 @@
+"""The pages: one self-contained file each, nothing loaded from anywhere."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bontune.base.errors import BontuneError
+from bontune.report import findings
+from bontune.report.canvas import colours
+from bontune.report.findings import Difference, Outcome
+from bontune.report.page import Cell, Grid, Line, Picture, facts, fraction_cell, number_cell, picture, write_page
+from bontune.report.plots import plot_training_curves
+from bontune.report.read import bounds, finite, mapping, read_json, read_metrics, rows_of_kind, series
+from bontune.report.wording import (
+    NOT_MEASURED,
+    capitalized,
+    counted,
+    duration,
+    heading,
+    in_order,
+    label,
+    number,
+    percent,
+    points,
+    split_metric,
+    typographic,
+)
+
+_FIGURES = {
+    "pass_at_k": (
+        "pass@k",
+        "Where two lines cross, the better model changes with the number of samples that may be drawn.",
+    ),
+    "training_curves": ("Training", "Light lines: single steps. Strong lines: smoothed."),
+}
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def write_quickstart_report(
+    summary: Mapping[str, Any], figures: Mapping[str, str | os.PathLike[str]], path: str | os.PathLike[str]
+) -> Path:
+    """Write the comparison of models as one HTML file.
+
+    Args:
+        summary: ``models``, ``intervals``, ``curves``, ``differences``, ``n``, ``samples``, ``problems``, ``seeds``,
+            ``seconds``, ``settings``; whatever is missing is left out of the page.
+        figures: PNG files by name, in the order of the page; ``pass_at_k`` and ``training_curves`` get a caption.
+        path: where to write; missing parent folders are made.
+
+    Returns:
+        The path.
+
+    Raises:
+        BontuneError: a figure cannot be read, or the page cannot be written.
+    """
+    metric = findings.headline_metric(summary)
+    compared = findings.differences(summary)
+    lead = [entry for entry in compared if entry.metric == metric]
+    has_single = metric != "pass@1" and any(
+        findings.value(summary, model, "pass@1") is not None for model in findings.models(summary)
+    )
+    context = {
+        "title": "Best-of-N quickstart",
+        "headline": findings.headline(summary, metric),
+        "findings": [{"text": entry.sentence(), "mark": _mark(entry)} for entry in lead],
+        "single": findings.headline(summary, "pass@1") if has_single else "",
+        "figures": [_figure(name, figure) for name, figure in figures.items()],
+        "scores": _score_grid(summary),
+        "differences": [_difference_row(entry) for entry in compared],
+        "differences_caption": "Percentage points, paired by problem. A difference counts as better or worse only "
+        "if its 95 % interval excludes 0.",
+        "notes": _reading_notes(summary),
+        "curve_table": _curve_grid(summary),
+        "settings": facts(mapping(summary.get("settings"))),
+    }
+    return write_page("quickstart.html.jinja", path, context)
+
+
+def write_run_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
+    """Write the page of a run: training curves, evaluations, where the time went, the recipe.
+
+    Reads ``recipe.yaml``, ``metrics.jsonl`` and ``summary.json``; a run that has just begun gets a report too.
+
+    Args:
+        run_folder: of the run.
+        path: where to write; default: ``report.html`` in the run's folder.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        BontuneError: no such folder, a damaged ``metrics.jsonl``, or the page cannot be written.
+    """
+    folder = Path(run_folder)
+    if not folder.is_dir():
+        raise BontuneError(f"there is no run folder {folder}; give the folder that a recipe's 'run' names.")
+    metrics = folder / "metrics.jsonl"
+    rows = read_metrics(metrics) if metrics.exists() else []
+    steps, evaluations = rows_of_kind(rows, "step"), rows_of_kind(rows, "eval")
+    name = folder.resolve().name
+    context = {
+        "title": f"Run {name}",
+        "name": name,
+        "headline": _run_headline(steps, evaluations),
+        "notes": _run_notes(steps),
+        "figure": _training_picture(name, steps) if steps else None,
+        "evaluations": _evaluation_grid(evaluations),
+        "stages": _stage_grid(steps),
+        "summary": facts(read_json(folder / "summary.json") or {}),
+        "recipe": _read_text(folder / "recipe.yaml"),
+    }
+    return write_page("run.html.jinja", folder / "report.html" if path is None else path, context)
+
+
+# The comparison
+
+
+def _figure(name: str, path: str | os.PathLike[str]) -> Picture:
+    title, caption = _FIGURES.get(name, (capitalized(name.replace("_", " ")), ""))
+    return picture(path, heading=title, caption=caption)
+
+
+def _mark(entry: Difference) -> str:
+    return {Outcome.BETTER: "better", Outcome.WORSE: "worse"}.get(entry.outcome, "")
+
+
+def _difference_row(entry: Difference) -> dict[str, str]:
+    return {
+        "pair": f"{heading(entry.a)} vs {label(entry.b)}",
+        "metric": entry.metric,
+        "diff": typographic(points(entry.diff)),
+        "span": typographic(entry.interval_text) or NOT_MEASURED,
+        "outcome": entry.outcome.value,
+        "mark": _mark(entry),
+    }
+
+
+def _score_grid(summary: Mapping[str, Any]) -> Grid:
+    metrics, names = findings.table_metrics(summary), findings.models(summary)
+    colour = colours(names)
+    rows = [
+        Line(
+            name=heading(name),
+            colour=colour[name],
+            cells=[
+                fraction_cell(findings.value(summary, name, metric), findings.interval(summary, name, metric))
+                for metric in metrics
+            ],
+        )
+        for name in names
+    ]
+    return Grid(caption="Percent of the problems, with 95 % intervals.", columns=["Model", *metrics], rows=rows)
+
+
+def _curve_grid(summary: Mapping[str, Any]) -> Grid:
+    """k as rows, models as columns: the numbers behind the pass@k figure."""
+    curves = {str(name): mapping(curve) for name, curve in mapping(summary.get("curves")).items()}
+    cells: dict[float, dict[str, Cell]] = {}
+    for name, curve in curves.items():
+        ks, values = list(curve.get("k") or ()), list(curve.get("value") or ())
+        lows, highs = (list(curve.get(side) or [None] * len(ks)) for side in ("low", "high"))
+        for k, value, low, high in zip(ks, values, lows, highs, strict=False):
+            if (place := finite(k)) is not None:
+                cells.setdefault(place, {})[name] = fraction_cell(finite(value), bounds([low, high]))
+    missing = Cell(text=NOT_MEASURED)
+    rows = [Line(name=f"{k:g}", cells=[cells[k].get(name, missing) for name in curves]) for k in sorted(cells)]
+    caption = "Percent of the problems that at least one of k samples solves, with 95 % intervals."
+    return Grid(caption=caption, columns=["k", *(heading(name) for name in curves)], rows=rows)
+
+
+def _reading_notes(summary: Mapping[str, Any]) -> list[str]:
+    problems, samples, n, seconds = (finite(summary.get(key)) for key in ("problems", "samples", "n", "seconds"))
+    pool = ""
+    if problems is not None and samples is not None:
+        drawn, asked = counted(int(samples), "sample"), counted(int(problems), "problem")
+        pool = f" It is estimated without bias from {drawn} of each of {asked}."
+    notes = [
+        "pass@k is the share of problems that at least one of k samples solves: what Best-of-k reaches when the "
+        f"verifier that picks among the k samples is never wrong.{pool}"
+    ]
+    seeds = summary.get("seeds")
+    trained = ""
+    if isinstance(seeds, Sequence) and not isinstance(seeds, str) and seeds:
+        listed = ", ".join(str(seed) for seed in seeds)
+        trained = f" (training seed{'s' if len(seeds) > 1 else ''} here: {listed})"
+    notes.append(
+        "The 95 % intervals are over problems: how far a number may move with other problems of the same kind. They do "
+        f"not say how far it would move with another training run{trained}."
+    )
+    facts_known = [] if n is None else [f"Best-of-N training aimed at N = {n:g}."]
+    if seconds is not None:
+        facts_known.append(f"The whole comparison took {duration(seconds)}.")
+    return [*notes, " ".join(facts_known)] if facts_known else notes
+
+
+# A run
+
+
+def _run_headline(steps: Rows, evaluations: Rows) -> str:
+    done = "No step is recorded yet" if not steps else f"Training has reached step {steps[-1]['step']:g}"
+    metric = _run_metric(evaluations)
+    measured = [
+        (row["step"], value, bounds(mapping(row.get("intervals")).get(metric)))
+        for row in evaluations
+        if metric is not None and (value := finite(mapping(row.get("metrics")).get(metric))) is not None
+    ]
+    if not measured:
+        return f"{done}; nothing is evaluated yet." if steps else f"{done}."
+    (first_step, first, first_span), (last_step, last, last_span) = measured[0], measured[-1]
+    is_share = all(0 <= value <= 1 for _, value, _ in measured)
+    before, after = (f"{percent(value)} %" if is_share else number(value) for value in (first, last))
+    if len(measured) == 1:
+        return f"{metric} was {after} at step {last_step:g}."
+    if before == after:
+        moved = f"{metric} was {after} at step {first_step:g} and at step {last_step:g}"
+    else:
+        verb = "rose" if last > first else "fell"
+        moved = f"{metric} {verb} from {before} at step {first_step:g} to {after} at step {last_step:g}"
+    if first_span is None or last_span is None:
+        return f"{moved}; without intervals, this may be chance."
+    if first_span[0] <= last_span[1] and last_span[0] <= first_span[1]:
+        return f"{moved}; no clear difference, as the 95 % intervals overlap."
+    return f"{moved}; the 95 % intervals do not overlap."
+
+
+def _run_metric(evaluations: Rows) -> str | None:
+    """pass@k with the largest k that was evaluated; without pass@k, the first metric."""
+    names = in_order(str(name) for row in evaluations for name in mapping(row.get("metrics")))
+    passes = [name for name in names if split_metric(name)[0] == "pass"]
+    return passes[-1] if passes else next(iter(names), None)
+
+
+def _run_notes(steps: Rows) -> list[str]:
+    notes = []
+    failures = sum(finite(row.get("grader_errors")) or 0 for row in steps)
+    if failures:
+        notes.append(f"The grader failed on {counted(int(failures), 'completion')}: nothing is known about them.")
+    seconds = sum(_stage_seconds(steps).values())
+    if seconds:
+        speed = series(steps, "tokens_per_s")[1]
+        pace = f", {float(np.median(speed)):,.0f} tokens per second (median)" if speed.size else ""
+        notes.append(f"{counted(len(steps), 'step')} in {duration(seconds)}{pace}.")
+    return notes
+
+
+def _training_picture(name: str, steps: Rows) -> Picture:
+    with tempfile.TemporaryDirectory(prefix="bontune-report-") as scratch:
+        drawn = plot_training_curves({name: steps}, Path(scratch) / "training.png")
+        return picture(drawn, heading="Training", caption=_FIGURES["training_curves"][1])
+
+
+def _evaluation_grid(evaluations: Rows) -> Grid:
+    names = in_order(str(name) for row in evaluations for name in mapping(row.get("metrics")))
+    shares = {name for name in names if split_metric(name)[1] is not None and _all_shares(evaluations, name)}
+    rows = []
+    for row in evaluations:
+        values, spans = mapping(row.get("metrics")), mapping(row.get("intervals"))
+        cells = [
+            (fraction_cell if name in shares else number_cell)(finite(values.get(name)), bounds(spans.get(name)))
+            for name in names
+        ]
+        rows.append(Line(name=f"{row['step']:g}", cells=cells))
+    columns = ["Step", *(f"{name} (%)" if name in shares else name for name in names)]
+    return Grid(caption="Evaluations during training, with 95 % intervals where measured.", columns=columns, rows=rows)
+
+
+def _all_shares(evaluations: Rows, name: str) -> bool:
+    values = [finite(mapping(row.get("metrics")).get(name)) for row in evaluations]
+    return all(value is None or 0 <= value <= 1 for value in values)
+
+
+def _stage_seconds(steps: Rows) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for row in steps:
+        for stage, seconds in mapping(row.get("seconds")).items():
+            total[str(stage)] = total.get(str(stage), 0.0) + (finite(seconds) or 0.0)
+    return total
+
+
+def _stage_grid(steps: Rows) -> Grid:
+    total = _stage_seconds(steps)
+    whole = sum(total.values())
+    rows = [
+        Line(
+            name=stage,
+            cells=[
+                Cell(text=duration(seconds)),
+                Cell(text=f"{percent(seconds / whole)} %"),
+                Cell(text=number(seconds / len(steps))),
+            ],
+        )
+        for stage, seconds in total.items()
+        if whole > 0
+    ]
+    columns = ["Stage", "Time", "Share", "Seconds per step"]
+    return Grid(caption="Time by stage, added up over all recorded steps.", columns=columns, rows=rows)
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None

@@ -1,0 +1,154 @@
+"""The pieces of a page: pictures inside the file, tables, and the rendering that escapes everything."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image, PngImagePlugin
+
+from bontune import __version__
+from bontune.base.errors import BontuneError
+from bontune.base.files import write_whole
+from bontune.report.read import finite
+from bontune.report.wording import NOT_MEASURED, number, percent, unbroken
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A PNG inside the page."""
+
+    source: str
+    """Its data URI."""
+    width: int
+    """In pixels, so that the page does not jump while it loads."""
+    height: int
+    """In pixels."""
+    alt: str
+    """What it shows, in words and numbers."""
+    heading: str = ""
+    """The heading over it."""
+    caption: str = ""
+    """The line below it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One number of a table."""
+
+    text: str
+    """The number as written."""
+    span: str = ""
+    """Its interval, in brackets."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One row of a table."""
+
+    name: str
+    """The row's header."""
+    cells: list[Cell]
+    """One for each column but the first."""
+    colour: str = ""
+    """The model's colour in the figures."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """A table with a header for each row and column."""
+
+    caption: str
+    """What the numbers are."""
+    columns: list[str]
+    """Column headers, the one of the row headers first."""
+    rows: list[Line] = field(default_factory=list)
+    """The rows, in order."""
+
+
+def fraction_cell(fraction: float | None, span: tuple[float, float] | None) -> Cell:
+    """A fraction in percent with its interval."""
+    if fraction is None or span is None:
+        return Cell(text=percent(fraction))
+    return Cell(text=percent(fraction), span=f"[{percent(span[0])}–{percent(span[1])}]")
+
+
+def number_cell(value: float | None, span: tuple[float, float] | None = None) -> Cell:
+    """Any other number with its interval."""
+    if value is None or span is None:
+        return Cell(text=number(value))
+    return Cell(text=number(value), span=f"[{number(span[0])} to {number(span[1])}]")
+
+
+def picture(path: str | os.PathLike[str], *, heading: str, caption: str = "") -> Picture:
+    """A PNG as part of the page; its alternative text is the description that it carries.
+
+    Raises:
+        BontuneError: the file cannot be read or is no PNG.
+    """
+    try:
+        data = Path(path).read_bytes()
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            width, height = image.size
+            description = image.text.get("Description") if isinstance(image, PngImagePlugin.PngImageFile) else None
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow says SyntaxError or ValueError of a broken PNG
+        problem = getattr(error, "strerror", None) or "it is not a PNG file"
+        raise BontuneError(f"cannot embed the figure {path}: {problem}.") from error
+    source = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+    alt = str(description) if description else f"{heading} (the figure carries no description)"
+    return Picture(source=source, width=width, height=height, alt=alt, heading=heading, caption=caption)
+
+
+def facts(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as pairs of a dotted name and a text."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            pairs += facts(value, f"{name}.")
+        else:
+            pairs.append((name, _text(value)))
+    return pairs
+
+
+def write_page(template: str, path: str | os.PathLike[str], context: Mapping[str, Any]) -> Path:
+    """Render a template with everything escaped, and write it whole or not at all.
+
+    Raises:
+        BontuneError: the file cannot be written.
+    """
+    page = _environment().get_template(template).render(version=__version__, **context)
+    return write_whole(path, page.encode("utf-8", errors="replace"), "report")
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("bontune", "report"),
+        autoescape=True,  # for every template, whatever its name ends in
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["unbroken"] = unbroken
+    return environment
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return NOT_MEASURED
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(finite(value))
+    return json.dumps(value, ensure_ascii=False, default=str)

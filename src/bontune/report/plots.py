@@ -1,0 +1,283 @@
+"""The two figures: pass@k against k, and the course of training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from bontune.base.errors import BontuneError
+from bontune.report.canvas import (
+    HAIRLINE,
+    INK,
+    QUIET,
+    SMALL_PT,
+    TEXT_PT,
+    TITLE_PT,
+    colours,
+    dress,
+    markers,
+    new_figure,
+    percent_axis,
+    save,
+    shortened,
+)
+from bontune.report.panels import PANELS, describe_runs, draw_panel
+from bontune.report.read import Floats, finite
+from bontune.report.wording import heading, label, percent
+
+_LEFT_IN, _BOTTOM_IN, _TOP_IN = 0.62, 0.58, 0.62
+_MOST_TICKS, _LEGEND_COLUMNS = 10, 3
+_PASS_TITLE = "Problems solved by at least one of k samples"
+_LABEL_GAP_IN, _LINE_HEIGHT = 0.12, 1.3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Line:
+    k: Floats
+    value: Floats
+    low: Floats
+    high: Floats
+
+
+def plot_pass_at_k(
+    curves: Mapping[str, Mapping[str, Sequence[Any]]],
+    path: str | os.PathLike[str],
+    *,
+    mark_n: int | None = None,
+    title: str = _PASS_TITLE,
+) -> Path:
+    """Draw pass@k (or another metric) against k for each model, with its 95 % band, and write a PNG.
+
+    Args:
+        curves: model name to ``k`` (positive), ``value`` and, where measured, ``low`` and ``high``; fractions 0..1.
+            Points without a finite value are left out.
+        path: where to write; missing parent folders are made.
+        mark_n: the N that Best-of-N training was for, as a vertical line; not drawn outside the measured k.
+        title: what is drawn, if not pass@k.
+
+    Returns:
+        The path.
+
+    Raises:
+        BontuneError: a curve's lists differ in length, no curve has a point, or the file cannot be written.
+    """
+    lines = {str(name): line for name, curve in curves.items() if (line := _line(str(name), curve)).k.size}
+    if not lines:
+        raise BontuneError("there is nothing to draw: no pass@k curve has a finite value.")
+    figure = new_figure(7.2, 4.4)
+    axes = figure.add_subplot()
+    colour, marker = colours(lines), markers(lines)
+    every_k = np.unique(np.concatenate([line.k for line in lines.values()]))
+    ticks = _ticks(every_k)
+    for name, line in lines.items():
+        axes.fill_between(line.k, line.low, line.high, color=colour[name], alpha=0.15, linewidth=0)
+        at_ticks = [index for index, k in enumerate(line.k) if k in ticks]
+        style: dict[str, Any] = {"color": colour[name], "marker": marker[name], "markevery": at_ticks}
+        axes.plot(line.k, line.value, markersize=4.5, linewidth=1.8, zorder=3, **style)
+    _scale_axes(axes, every_k, lines, ticks)
+    _place_labels(figure, axes, lines, colour)
+    if mark_n is not None and not every_k[0] <= mark_n <= every_k[-1]:
+        mark_n = None
+    if mark_n is not None:
+        _mark_trained_n(axes, every_k, mark_n)
+    has_bands = any(bool((np.isfinite(line.low) & np.isfinite(line.high)).any()) for line in lines.values())
+    _write_title(axes, title, "bands: 95 % intervals" if has_bands else "")
+    return save(figure, path, "Problems solved by number of samples", _describe_curves(lines, mark_n, title))
+
+
+def plot_training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os.PathLike[str]) -> Path:
+    """Draw reward, pass@N, KL to the anchor and entropy over the steps of one or several runs, and write a PNG.
+
+    Each panel shows the raw values as a thin light line and a smoothed one over it. A panel without values says so.
+
+    Args:
+        runs: run or model name to its rows, as :func:`bontune.report.read.read_metrics` returns them.
+        path: where to write; missing parent folders are made.
+
+    Returns:
+        The path.
+
+    Raises:
+        BontuneError: the file cannot be written.
+    """
+    named = {str(name): list(rows) for name, rows in runs.items()}
+    figure = new_figure(7.2, 5.0)
+    colour = colours(named)
+    legend_lines = -(-len(named) // _LEGEND_COLUMNS) if len(named) > 1 else 0
+    grid = figure.subplots(2, 2, sharex=True)
+    top = 0.87 - 0.05 * (legend_lines - 1) if legend_lines else 0.94
+    figure.subplots_adjust(left=0.085, right=0.98, top=top, bottom=0.1, hspace=0.3, wspace=0.24)
+    for axes, panel in zip(grid.flat, PANELS, strict=True):
+        draw_panel(axes, panel, named, colour)
+    for axes in grid[-1]:
+        axes.set_xlabel("training step", fontsize=SMALL_PT, color=QUIET)
+    if legend_lines:
+        _write_legend(figure, colour)
+    return save(figure, path, "Training curves", describe_runs(named))
+
+
+def _line(name: str, curve: Mapping[str, Sequence[Any]]) -> _Line:
+    k, value = _floats(curve.get("k")), _floats(curve.get("value"))
+    nothing = np.full(k.shape, np.nan)
+    low = _floats(curve["low"]) if curve.get("low") is not None else nothing
+    high = _floats(curve["high"]) if curve.get("high") is not None else nothing
+    sizes = {part.size for part in (k, value, low, high)}
+    if len(sizes) > 1:
+        raise BontuneError(
+            f"the pass@k curve of {name} needs as many values as k, got {k.size} k, {value.size} values, "
+            f"{low.size} low and {high.size} high."
+        )
+    kept = np.isfinite(k) & (k > 0) & np.isfinite(value)
+    order = np.argsort(k[kept], kind="stable")
+    k, value, low, high = (part[kept][order] for part in (k, value, low, high))
+    return _Line(k=k, value=value, low=low, high=high)
+
+
+def _floats(values: Sequence[Any] | None) -> Floats:
+    numbers = [finite(value) for value in (() if values is None else values)]
+    return np.array([np.nan if number is None else number for number in numbers], dtype=float)
+
+
+def _ticks(every_k: Floats) -> list[float]:
+    """The measured k; if they are many, the powers of two among them and the last, none too close to its neighbour."""
+    few = every_k if every_k.size <= _MOST_TICKS else every_k[np.isin(every_k, 2.0 ** np.arange(64))]
+    ticks = [float(every_k[-1])]
+    nearest = np.log2(every_k[-1] / every_k[0]) / 20
+    for k in few[::-1]:
+        if np.log2(ticks[0] / k) > nearest:
+            ticks.insert(0, float(k))
+    return ticks
+
+
+def _scale_axes(axes: Axes, every_k: Floats, lines: Mapping[str, _Line], ticks: Sequence[float]) -> None:
+    dress(axes)
+    axes.set_xscale("log", base=2)
+    first, last = float(every_k[0]), float(every_k[-1])
+    margin = (last / first) ** 0.03 if last > first else 1.5
+    axes.set_xlim(first / margin, last * margin)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FixedFormatter([f"{k:g}" for k in ticks]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("k, samples per problem", fontsize=TEXT_PT, color=QUIET, labelpad=6)
+
+    drawn = np.concatenate([part for line in lines.values() for part in (line.value, line.low, line.high)])
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = float(drawn.min()), float(drawn.max())
+    room = max(0.06 * (high - low), 0.01)
+    bottom = 0.0 if 0 <= low < 0.3 else low - room
+    axes.set_ylim(bottom, min(high + room, 1.005) if high <= 1 else high + room)
+    percent_axis(axes.yaxis)
+
+
+def _place_labels(figure: Figure, axes: Axes, lines: Mapping[str, _Line], colour: Mapping[str, str]) -> None:
+    """Name each line at its right end, in its colour; the labels keep a line's height apart."""
+    width_in, height_in = figure.get_size_inches()
+    texts = {
+        name: f"{shortened(heading(name))}\n{percent(float(line.value[-1]))} % at k = {line.k[-1]:g}"
+        for name, line in lines.items()
+    }
+    drawn = {
+        name: figure.text(
+            0, 0, text, fontsize=SMALL_PT, color=colour[name], va="center", linespacing=1.15, parse_math=False
+        )
+        for name, text in texts.items()
+    }
+    widest_in = max(text.get_window_extent().width for text in drawn.values()) / figure.dpi
+    right = 1 - (widest_in + _LABEL_GAP_IN + 0.12) / width_in
+    left, bottom, top = _LEFT_IN / width_in, _BOTTOM_IN / height_in, 1 - _TOP_IN / height_in
+    axes.set_position((left, bottom, right - left, top - bottom))
+
+    low, high = axes.get_ylim()
+    ends = {
+        name: bottom + (top - bottom) * (float(line.value[-1]) - low) / (high - low) for name, line in lines.items()
+    }
+    gap = 2 * SMALL_PT / 72 * _LINE_HEIGHT / height_in
+    for name, y in _apart(ends, gap, bottom, top).items():
+        drawn[name].set_position((right + _LABEL_GAP_IN / width_in, y))
+
+
+def _apart(ends: Mapping[str, float], gap: float, low: float, high: float) -> dict[str, float]:
+    """Move positions as little as needed so that they are ``gap`` apart; clusters stay centred on what they name."""
+    clusters: list[tuple[list[str], float]] = []
+    for name in sorted(ends, key=lambda name: ends[name]):
+        names, centre = [name], ends[name]
+        while clusters and centre - clusters[-1][1] < gap * (len(names) + len(clusters[-1][0])) / 2:
+            names = clusters.pop()[0] + names
+            centre = sum(ends[member] for member in names) / len(names)
+            centre = min(max(centre, low + gap * (len(names) - 1) / 2), high - gap * (len(names) - 1) / 2)
+        clusters.append((names, centre))
+    return {
+        name: centre + gap * (place - (len(names) - 1) / 2)
+        for names, centre in clusters
+        for place, name in enumerate(names)
+    }
+
+
+def _mark_trained_n(axes: Axes, every_k: Floats, mark_n: int) -> None:
+    axes.axvline(mark_n, color=HAIRLINE, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    is_left = mark_n * mark_n <= every_k[0] * every_k[-1]
+    axes.annotate(
+        f"trained for N = {mark_n}",
+        (mark_n, 0),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(6 if is_left else -6, 7),
+        textcoords="offset points",
+        ha="left" if is_left else "right",
+        fontsize=SMALL_PT,
+        color=QUIET,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    )
+
+
+def _write_title(axes: Axes, title: str, note: str) -> None:
+    place: dict[str, Any] = {
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+        "va": "baseline",
+        "annotation_clip": False,
+    }
+    axes.annotate(title, (0, 1), xytext=(0, 24), fontsize=TITLE_PT, fontweight="bold", color=INK, **place)
+    axes.annotate(note, (0, 1), xytext=(0, 9), fontsize=SMALL_PT, color=QUIET, **place)
+
+
+def _write_legend(figure: Figure, colour: Mapping[str, str]) -> None:
+    """The runs' names over the panels, each after a stroke of its colour; as many lines as they need."""
+    legend = figure.legend(
+        handles=[_stroke(value) for value in colour.values()],
+        labels=[shortened(heading(name)) for name in colour],
+        loc="upper left",
+        bbox_to_anchor=(0.075, 1.0),
+        ncols=min(len(colour), _LEGEND_COLUMNS),
+        frameon=False,
+        fontsize=TEXT_PT,
+        labelcolor=INK,
+        handlelength=1.4,
+        columnspacing=2,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _stroke(colour: str) -> Line2D:
+    return Line2D([], [], color=colour, linewidth=2.4)
+
+
+def _describe_curves(lines: Mapping[str, _Line], mark_n: int | None, title: str) -> str:
+    parts = []
+    for name, line in lines.items():
+        shown = f"{label(name)} {percent(float(line.value[0]))} % at k = {line.k[0]:g}"
+        if line.k.size > 1:
+            shown += f" and {percent(float(line.value[-1]))} % at k = {line.k[-1]:g}"
+        parts.append(shown)
+    trained = "" if mark_n is None else f" A vertical line marks N = {mark_n}, for which Best-of-N training was done."
+    what = "of the share of problems solved by at least one of k samples" if title == _PASS_TITLE else f"({title})"
+    return f"Line chart {what}: {'; '.join(parts)}.{trained}"

@@ -1,0 +1,255 @@
+"""The numbers of a pool's page: what was evaluated, by k, by level, between pools; as curves, tables and CSV rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import bontune.metrics as metrics
+from bontune.base.errors import BontuneError
+from bontune.metrics import Interval
+from bontune.metrics.evaluation import Evaluation, evaluate_pool
+from bontune.pools.pool import Pool
+from bontune.report.findings import TABLE_KS, Difference
+from bontune.report.page import Cell, Grid, Line, fraction_cell, number_cell
+from bontune.report.wording import split_metric
+
+Row: TypeAlias = dict[str, Any]
+
+FAMILIES = ("pass", "max", "best", "majority", "weighted")
+"""What selection yields, in the order of figures and tables."""
+LABELS = {
+    "pass": "some sample is right",
+    "max": "the highest reward of k",
+    "best": "the verifier's choice",
+    "majority": "the most frequent answer",
+    "weighted": "the vote weighted by the verifier",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """One pool with its metrics."""
+
+    name: str
+    """What the page calls it."""
+    pool: Pool
+    """The samples."""
+    evaluation: Evaluation
+    """Every metric of every problem."""
+    intervals: Mapping[str, Interval]
+    """Metric → mean with its interval."""
+
+    @property
+    def num_samples(self) -> int:
+        """M."""
+        return len(self.pool.columns["reward"][0])
+
+    @property
+    def families(self) -> list[str]:
+        """Those of :data:`FAMILIES` that say something: best@k only under a verifier that errs."""
+        present = {split_metric(metric)[0] for metric in self.intervals}
+        if "gap" not in present:
+            present -= {"best", "weighted"}
+        return [family for family in FAMILIES if family in present]
+
+    @property
+    def ks(self) -> list[int]:
+        """The budgets, ascending."""
+        return sorted({k for metric in self.intervals if (k := split_metric(metric)[1]) is not None})
+
+    @property
+    def base(self) -> str:
+        """``pass``, or ``max`` for graded rewards."""
+        return "pass" if "pass" in self.families else "max"
+
+    def points(self, family: str) -> dict[int, Interval]:
+        """k → the metric of a family."""
+        return {k: self.intervals[f"{family}@{k}"] for k in self.ks if f"{family}@{k}" in self.intervals}
+
+    @property
+    def is_share(self) -> bool:
+        """Whether every value of selection is a fraction."""
+        values = [i.value for family in self.families for i in self.points(family).values()]
+        return all(0 <= value <= 1 for value in values)
+
+
+def measure(name: str, pool: Pool, ks: Sequence[int] | None = None) -> Measured:
+    """Evaluate a pool; budgets are powers of two by default.
+
+    Raises:
+        BontuneError: a k beyond the samples, or what cannot be evaluated (such as answers that cannot be compared).
+    """
+    num_samples = len(pool.columns["reward"][0])
+    budgets = metrics.default_ks(num_samples) if ks is None else sorted(set(ks))
+    if max(budgets) > num_samples:
+        raise BontuneError(f"k = {max(budgets)} is more than the {num_samples} samples per problem of {name}.")
+    answers = pool.columns.get("answer")
+    has_answers = answers is not None and any(answer is not None for row in answers for answer in row)
+    try:
+        evaluation = evaluate_pool(
+            pool.problem_ids,
+            pool.rewards(),
+            budgets,
+            scores_PM=pool.scores(),
+            answers_PM=answers if has_answers else None,
+            vote=True,
+        )
+    except ValueError as error:
+        raise BontuneError(f"{name} cannot be evaluated: {error}") from None
+    return Measured(name=name, pool=pool, evaluation=evaluation, intervals=evaluation.intervals())
+
+
+def number_grid(measured: Measured) -> Grid:
+    """k down, metrics across."""
+    families = [*measured.families, *(f for f in ("gap", "drop") if measured.points(f))]
+    cell = fraction_cell if measured.is_share else number_cell
+    points = {family: measured.points(family) for family in families}
+    rows = [
+        Line(name=str(k), cells=[cell(points[f][k].value, _span(points[f][k])) for f in families]) for k in measured.ks
+    ]
+    rest = [f"{m} {i.value:.2f} [{i.low:.2f}–{i.high:.2f}]" for m, i in measured.intervals.items() if "@" not in m]
+    unit = "Percent" if measured.is_share else "Reward"
+    caption = f"{measured.name}: {unit.lower() if measured.name else unit}, with 95 % intervals."
+    if rest:
+        caption += f" Over all samples of a problem: {', '.join(rest)}."
+    return Grid(caption=caption, columns=["k", *(f"{family}@k" for family in families)], rows=rows)
+
+
+def level_rows(measured: Measured) -> list[Row]:
+    """The metrics of selection by the task's level; empty without levels."""
+    levels = measured.pool.columns.get("level")
+    known = [] if levels is None else [row[0] for row in levels]
+    distinct = {level for level in known if level is not None}
+    if len(distinct) < 2:
+        return []
+    first, last = measured.ks[0], measured.ks[-1]
+    chosen = [f"{measured.base}@{first}", *(f"{family}@{last}" for family in measured.families if last > first)]
+    rows = []
+    for level in sorted(distinct, key=lambda level: (isinstance(level, str), level)):
+        members = np.array([value == level for value in known])
+        for metric in chosen:
+            interval = metrics.bootstrap_interval(measured.evaluation.values[metric][members])
+            rows.append(
+                {
+                    "pool": measured.name,
+                    "level": level,
+                    "problems": int(members.sum()),
+                    "metric": metric,
+                    "value": interval.value,
+                    "low": interval.low,
+                    "high": interval.high,
+                }
+            )
+    return rows
+
+
+def level_grid(measured: Measured) -> Grid | None:
+    """The same as a table; None without levels."""
+    cell = fraction_cell if measured.is_share else number_cell
+    lines: dict[Any, list[Cell]] = {}
+    columns: dict[str, None] = {}
+    for row in level_rows(measured):
+        columns[row["metric"]] = None
+        cells = lines.setdefault(row["level"], [Cell(text=str(row["problems"]))])
+        cells.append(cell(row["value"], (row["low"], row["high"])))
+    if not lines:
+        return None
+    caption = f"{measured.name}: by the task's level of difficulty, with 95 % intervals."
+    rows = [Line(name=str(level), cells=cells) for level, cells in lines.items()]
+    return Grid(caption=caption, columns=["Level", "Problems", *columns], rows=rows)
+
+
+def families_of(measured: Sequence[Measured]) -> list[str]:
+    """Those that say something of at least one pool: beside a verifier that errs, an oracle's best@k says something."""
+    return [family for family in FAMILIES if any(family in one.families for one in measured)]
+
+
+def main_family(measured: Sequence[Measured]) -> str:
+    """What pools are compared in first: best@k if all have a verifier and one of them errs, else pass@k or max@k."""
+    has_best = "best" in families_of(measured) and all(one.points("best") for one in measured)
+    return "best" if has_best else measured[0].base
+
+
+def are_of_same_problems(pools: Sequence[Measured]) -> bool:
+    """Whether paired differences exist."""
+    return all(set(other.evaluation.problem_ids) == set(pools[0].evaluation.problem_ids) for other in pools[1:])
+
+
+def differences(pools: Sequence[Measured]) -> list[Difference]:
+    """Each pool against the first, paired by problem, in every metric of selection that both have."""
+    found = []
+    for other in pools[1:]:
+        for family in families_of(pools):
+            for k in sorted(other.points(family).keys() & pools[0].points(family).keys()):
+                interval = other.evaluation.difference(pools[0].evaluation, f"{family}@{k}")
+                found.append(
+                    Difference(
+                        a=other.name,
+                        b=pools[0].name,
+                        metric=f"{family}@{k}",
+                        diff=interval.value,
+                        interval=_span(interval),
+                    )
+                )
+    return found
+
+
+def shown_differences(found: Sequence[Difference]) -> list[Difference]:
+    """Those worth a row of the page: at the budgets of tables, and at the largest."""
+    largest = max((split_metric(d.metric)[1] or 0 for d in found), default=0)
+    return [d for d in found if split_metric(d.metric)[1] in {*TABLE_KS, largest}]
+
+
+def curve_rows(pools: Sequence[Measured]) -> list[Row]:
+    """Every metric of every pool, for CSV."""
+    rows = []
+    for measured in pools:
+        for metric, interval in measured.intervals.items():
+            family, k = split_metric(metric)
+            rows.append(
+                {
+                    "pool": measured.name,
+                    "metric": family,
+                    "k": k,
+                    "value": interval.value,
+                    "low": interval.low,
+                    "high": interval.high,
+                }
+            )
+    return rows
+
+
+def difference_rows(found: Sequence[Difference]) -> list[Row]:
+    """Differences for CSV."""
+    rows = []
+    for entry in found:
+        low, high = entry.interval or (math.nan, math.nan)
+        rows.append(
+            {"pool": entry.a, "minus": entry.b, "metric": entry.metric, "diff": entry.diff, "low": low, "high": high}
+        )
+    return rows
+
+
+def problem_rows(pools: Sequence[Measured]) -> Iterator[Row]:
+    """A row for each problem of each pool, for CSV: every metric, empty where a pool does not have it."""
+    names = list(dict.fromkeys(metric for measured in pools for metric in measured.evaluation.values))
+    for measured in pools:
+        levels = measured.pool.columns.get("level")
+        values = measured.evaluation.values
+        for place, problem in enumerate(measured.evaluation.problem_ids):
+            yield {
+                "pool": measured.name,
+                "problem_id": problem,
+                "level": None if levels is None else levels[place][0],
+                "samples": measured.num_samples,
+                **{name: float(values[name][place]) if name in values else math.nan for name in names},
+            }
+
+
+def _span(interval: Interval) -> tuple[float, float]:
+    return interval.low, interval.high

@@ -1,0 +1,281 @@
+"""The page of one or several pools: what came out, curves, differences, and every problem with its samples.
+
+One file that loads nothing. Its script is the only one that its content security policy allows, by hash; completions
+travel as packed JSON and are shown as text, so that nothing a model wrote can run or change the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from bontune.base.files import write_whole
+from bontune.metrics import Interval
+from bontune.pools.pool import Pool
+from bontune.report.findings import Difference, Outcome
+from bontune.report.page import Cell, Grid, Line, facts, write_page
+from bontune.report.pool_chart import Chart, Curve, line_chart
+from bontune.report.pool_data import MAX_PACKED_BYTES, as_json_element, browsable
+from bontune.report.pool_numbers import (
+    FAMILIES,
+    LABELS,
+    Measured,
+    are_of_same_problems,
+    curve_rows,
+    difference_rows,
+    differences,
+    families_of,
+    level_grid,
+    level_rows,
+    main_family,
+    measure,
+    number_grid,
+    problem_rows,
+    shown_differences,
+)
+from bontune.report.pool_sweep import SweepPart, sweep_part
+from bontune.report.scaling_tables import as_csv
+from bontune.report.wording import NOT_MEASURED, counted, percent, points, split_metric, typographic
+
+_ASSETS = Path(__file__).parent
+_BANDS = "Bands: 95 % intervals over problems."
+
+
+def write_pool_report(
+    pools: Mapping[str, Pool],
+    path: str | os.PathLike[str],
+    *,
+    csv_folder: str | os.PathLike[str],
+    ks: Sequence[int] | None = None,
+) -> Path:
+    """Write the page of pools, and the numbers behind its figures and tables as CSV.
+
+    Several pools of the same problems are compared with the first, paired by problem; if they differ in temperature
+    and in nothing else, there is a map of temperature and N.
+
+    Args:
+        pools: name → pool, one or more.
+        path: of the page; missing parent folders are made.
+        csv_folder: for ``curves.csv``, ``problems.csv`` and, where there is such a table, ``differences.csv``,
+            ``levels.csv``, ``temperatures.csv`` and ``optimum.csv``.
+        ks: budgets; default: powers of two.
+
+    Returns:
+        The path.
+
+    Raises:
+        BontuneError: a k beyond the samples, a pool that cannot be evaluated, or a file that cannot be written.
+    """
+    measured = [measure(name, pool, ks) for name, pool in pools.items()]
+    found = differences(measured) if are_of_same_problems(measured) else []
+    sweep = sweep_part(measured)
+    _write_sheets(measured, found, sweep, Path(csv_folder))
+    budget = MAX_PACKED_BYTES // len(measured)
+    browse = [browsable(one.name, one.pool, budget) for one in measured]
+    script = (_ASSETS / "pool_report.js").read_text(encoding="utf-8")
+    context = {
+        "title": f"Best-of-N report: {', '.join(pools)}",
+        "heading": f"{'Pool' if len(pools) == 1 else 'Pools'} {', '.join(pools)}",
+        "headline": headline(measured),
+        "choices": _choices(measured[0]) if len(measured) == 1 else "",
+        "findings": _findings(measured, found),
+        "notes": _notes(measured),
+        "sweep": sweep,
+        "charts": _charts(measured),
+        "numbers": [number_grid(one) for one in measured],
+        "differences": _difference_grid(shown_differences(found)) if found else None,
+        "levels": [grid for one in measured if (grid := level_grid(one)) is not None],
+        "settings": [(one.name, facts(one.pool.settings)) for one in measured if one.pool.settings],
+        "reading": _reading(measured),
+        "csv_folder": Path(csv_folder).name,
+        "pools": [(one.index["name"], as_json_element(one.index), as_json_element(one.packed)) for one in browse],
+        "style": Markup((_ASSETS / "pool_report.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    }
+    return write_page("pool.html.jinja", path, context)
+
+
+def headline(measured: Sequence[Measured]) -> str:
+    """What was measured and what came out, in one sentence with intervals."""
+    first = measured[0]
+    if len(measured) == 1:
+        return f"{_size(first)}: {_outcome(first)}."
+    sizes = {_size(one) for one in measured}
+    drawn = f"{counted(len(measured), 'pool')} of {_size(first) if len(sizes) == 1 else 'different sizes'}"
+    family = main_family(measured)
+    shared = sorted(set.intersection(*(set(one.points(family)) for one in measured)))
+    if not shared:
+        return f"{drawn}, without a budget k that all of them have."
+    k = shared[-1]
+    values = [f"{_value(one, one.points(family)[k])} for {one.name}" for one in measured]
+    listed = ", ".join(values) if len(values) <= 4 else f"from {_extremes(measured, family, k)}"
+    return f"{drawn}: {family}@{k} is {listed} (95 % intervals)."
+
+
+def _size(one: Measured) -> str:
+    return f"{counted(one.num_samples, 'sample')} of each of {counted(len(one.pool.problem_ids), 'problem')}"
+
+
+def _outcome(one: Measured) -> str:
+    """``one sample solves 13.8 % (95 % interval 12.1–15.6), and at least one of 64 solves 71.2 % (…)``."""
+    first, last = one.ks[0], one.ks[-1]
+    base = one.points(one.base)
+    if one.base == "max":
+        parts = [
+            f"the highest reward of {counted(k, 'sample')} is {_value(one, base[k], k == first)} on average"
+            for k in dict.fromkeys((first, last))
+        ]
+    else:
+        start = "one sample solves" if first == 1 else f"at least one of {first} solves"
+        parts = [f"{start} {_value(one, base[first], True)}"]
+        parts += [f"at least one of {last} solves {_value(one, base[last])}"] if last > first else []
+    return ", and ".join(parts)
+
+
+def _choices(one: Measured) -> str:
+    """What picking one of all samples yields, as a sentence; empty if nothing picks."""
+    last = one.ks[-1]
+    who = {"best": "the verifier's choice", "majority": "the most frequent answer"}
+    verb = "is right for" if one.base == "pass" else "earns"
+    parts = [
+        f"{name} {verb} {_value(one, one.points(family)[last])}"
+        for family, name in who.items()
+        if family in one.families and last > 1
+    ]
+    return f"Among {last}, {', and '.join(parts)}." if parts else ""
+
+
+def _value(one: Measured, interval: Interval, is_first: bool = False) -> str:
+    low, value, high = interval.low, interval.value, interval.high
+    name = "95 % interval " if is_first else ""
+    if one.is_share:
+        return f"{percent(value)} % ({name}{percent(low)}–{percent(high)})"
+    return f"{value:.3g} ({name}{low:.3g} to {high:.3g})"
+
+
+def _extremes(measured: Sequence[Measured], family: str, k: int) -> str:
+    ordered = sorted(measured, key=lambda one: one.points(family)[k].value)
+    low, high = ordered[0], ordered[-1]
+    return (
+        f"{_value(low, low.points(family)[k])} for {low.name} to {_value(high, high.points(family)[k])} for {high.name}"
+    )
+
+
+def _findings(measured: Sequence[Measured], found: Sequence[Difference]) -> list[dict[str, str]]:
+    """The differences at the largest budget, of the metric of the headline."""
+    family = main_family(measured)
+    of_family = [entry for entry in found if split_metric(entry.metric)[0] == family]
+    largest = max((split_metric(entry.metric)[1] or 0 for entry in of_family), default=0)
+    chosen = [entry for entry in of_family if split_metric(entry.metric)[1] == largest]
+    marks = {Outcome.BETTER: "better", Outcome.WORSE: "worse"}
+    return [{"text": _sentence(entry), "mark": marks.get(entry.outcome, "")} for entry in chosen]
+
+
+def _sentence(entry: Difference) -> str:
+    span = f"(95 % interval {typographic(entry.interval_text)})"
+    if entry.outcome is Outcome.UNCLEAR:
+        by = typographic(points(entry.diff))
+        return f"{entry.a}: no clear difference from {entry.b} in {entry.metric}, {by} points {span}."
+    direction = "higher" if entry.outcome is Outcome.BETTER else "lower"
+    return f"{entry.a}: {entry.metric} is {100 * abs(entry.diff):.1f} points {direction} than {entry.b}'s {span}."
+
+
+def _notes(measured: Sequence[Measured]) -> list[str]:
+    notes = []
+    for one in measured:
+        settings = one.pool.settings
+        if "model" in settings and "task" in settings:
+            temperature = settings.get("temperature")
+            at = f" at temperature {temperature:g}" if isinstance(temperature, (int, float)) else ""
+            notes.append(
+                f"{one.name}: drawn from {settings['model']}{at}; task {settings['task']}, {settings.get('split')} "
+                f"split; verifier: {settings.get('verifier')}."
+            )
+        if one.pool.num_grader_errors:
+            notes.append(
+                f"{one.name}: {counted(one.pool.num_grader_errors, 'completion')} could not be graded; they count as "
+                "wrong."
+            )
+    if not are_of_same_problems(measured):
+        notes.append("The pools hold different problems: there are no paired differences.")
+    return notes
+
+
+def _charts(measured: Sequence[Measured]) -> list[Chart]:
+    """Of one pool all metrics of selection in one figure; of several, a figure for each metric."""
+    families = families_of(measured)
+    if len(measured) == 1:
+        one = measured[0]
+        curves = [
+            Curve(name=f"{family}@k", points=one.points(family), colour=FAMILIES.index(family)) for family in families
+        ]
+        caption = f"{'; '.join(f'{family}@k: {LABELS[family]}' for family in families)}. {_BANDS}"
+        heading = "What selection among k samples yields"
+        return [line_chart(curves, heading=heading, caption=caption, is_share=one.is_share)]
+    charts = []
+    for family in families:
+        curves = [
+            Curve(name=one.name, points=one.points(family), colour=place)
+            for place, one in enumerate(measured)
+            if one.points(family)
+        ]
+        is_share = all(one.is_share for one in measured)
+        heading = f"{family}@k, {LABELS[family]}"
+        charts.append(line_chart(curves, heading=heading, caption=_BANDS, is_share=is_share))
+    return charts
+
+
+def _difference_grid(found: Sequence[Difference]) -> Grid:
+    rows = [
+        Line(
+            name=f"{entry.a} − {entry.b}",
+            cells=[
+                Cell(text=entry.metric),
+                Cell(text=typographic(points(entry.diff))),
+                Cell(text=typographic(entry.interval_text) or NOT_MEASURED),
+                Cell(text=entry.outcome.value),
+            ],
+        )
+        for entry in found
+    ]
+    caption = (
+        "Paired by problem, in percentage points (rewards × 100). A difference counts as better or worse only if its "
+        "95 % interval excludes 0."
+    )
+    return Grid(caption=caption, columns=["Difference", "Metric", "Points", "95 % interval", "Reading"], rows=rows)
+
+
+def _reading(measured: Sequence[Measured]) -> list[str]:
+    families = {family for one in measured for family in one.families}
+    notes = [
+        "Every value is the mean over all subsets of k of a problem's samples, then over the problems: unbiased for "
+        "each k up to the number of samples, and steady up to about half of it.",
+        "Intervals are over problems: how far a number may move with other problems of the same kind.",
+    ]
+    if "best" in families:
+        notes.append("gap@k is what the verifier leaves of pass@k; drop@k is how far best@k lies below its own peak.")
+    elif any(one.pool.scores() is not None for one in measured):
+        notes.append("The verifier's scores are the rewards themselves, so its choice is right wherever one can be.")
+    return notes
+
+
+def _write_sheets(
+    measured: Sequence[Measured], found: Sequence[Difference], sweep: SweepPart | None, folder: Path
+) -> None:
+    sheets: dict[str, list[dict[str, Any]]] = {
+        "curves": curve_rows(measured),
+        "differences": difference_rows(found),
+        "problems": list(problem_rows(measured)),
+        "levels": [row for one in measured for row in level_rows(one)],
+    }
+    sheets |= sweep.sheets if sweep is not None else {}
+    for name, rows in sheets.items():
+        if rows:
+            write_whole(folder / f"{name}.csv", as_csv(rows).encode("utf-8", errors="replace"), "numbers")

@@ -1,0 +1,109 @@
+"""The part of a page that pools of different temperatures add: the map of T and N, and which pair to use."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import bontune.scaling as scaling
+from bontune.base.errors import BontuneError
+from bontune.report.page import Grid, Line, Picture, fraction_cell, picture
+from bontune.report.pool_numbers import Measured
+from bontune.report.scaling_plots import plot_bests, plot_grid, plot_optimum
+from bontune.report.scaling_tables import Row, grid_rows, optimum_rows
+from bontune.report.wording import typographic
+
+_SHARED = ("model", "task", "task_options", "split", "verifier", "top_p", "max_new_tokens")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepPart:
+    """What the page shows of a sweep."""
+
+    advice: list[str]
+    """Which temperature to use, in sentences."""
+    figures: list[Picture]
+    """The map first."""
+    tables: list[Grid]
+    """The numbers of the map."""
+    sheets: dict[str, list[Row]]
+    """CSV name → rows."""
+
+
+def sweep_part(pools: Sequence[Measured]) -> SweepPart | None:
+    """The study of pools that differ in temperature and in nothing else; None of any others.
+
+    Raises:
+        BontuneError: a figure cannot be drawn.
+    """
+    study = _study(pools)
+    if study is None:
+        return None
+    grids = [study.passes] if study.bests is None else [study.passes, study.bests]
+    with tempfile.TemporaryDirectory(prefix="bontune-report-") as scratch:
+        folder = Path(scratch)
+        figures = [
+            picture(
+                plot_grid(study, grid, folder / f"{grid.metric}.png"),
+                heading=f"{scaling.metric_name(grid, 'N')} by temperature and N",
+            )
+            for grid in grids
+        ]
+        if study.bests is not None:
+            figures.append(picture(plot_bests(study, folder / "bests.png"), heading="Where more samples stop to help"))
+        figures.append(picture(plot_optimum(study, folder / "optimum.png"), heading="The best temperature for each N"))
+    return SweepPart(
+        advice=[typographic(line) for line in scaling.advise_all(study)],
+        figures=figures,
+        tables=[_table(study, grid) for grid in grids],
+        sheets={"temperatures": grid_rows(study), "optimum": optimum_rows(study)},
+    )
+
+
+def _study(pools: Sequence[Measured]) -> scaling.Study | None:
+    temperatures = [measured.pool.settings.get("temperature") for measured in pools]
+    is_sweep = len(pools) > 1 and all(isinstance(t, (int, float)) and t > 0 for t in temperatures)
+    if not is_sweep or len(set(temperatures)) < len(pools):
+        return None
+    if any(m.pool.settings.get(name) != pools[0].pool.settings.get(name) for m in pools for name in _SHARED):
+        return None
+    ns = sorted(set.intersection(*(set(measured.ks) for measured in pools)))
+    if not ns:
+        return None
+    try:
+        return scaling.study([_swept(measured) for measured in pools], ns=ns)
+    except BontuneError:  # rewards that are not 0 and 1, or other problems: no sweep, but pools to report all the same
+        return None
+
+
+def _swept(measured: Measured) -> scaling.SweepPool:
+    pool = measured.pool
+    scores, levels = pool.scores(), pool.columns.get("level")
+    tokens = [count for row in pool.columns.get("num_tokens", []) for count in row]
+    return scaling.SweepPool(
+        temperature=float(pool.settings["temperature"]),
+        problem_ids=pool.problem_ids,
+        rewards_PM=np.array(pool.rewards()),
+        scores_PM=None if scores is None else np.array(scores),
+        tokens=float(np.mean(tokens)) if tokens and None not in tokens else None,
+        levels_P=None if levels is None else [row[0] for row in levels],
+    )
+
+
+def _table(study: scaling.Study, grid: scaling.Grid) -> Grid:
+    rows = [
+        Line(
+            name=scaling.t_text(t),
+            cells=[
+                fraction_cell(float(grid.means_TN[i, j]), (float(grid.low_TN[i, j]), float(grid.high_TN[i, j])))
+                for j in range(len(study.ns))
+            ],
+        )
+        for i, t in enumerate(study.temperatures)
+    ]
+    caption = f"{scaling.metric_name(grid, 'N')} in percent, with 95 % intervals."
+    return Grid(caption=caption, columns=["Temperature", *(f"N = {n}" for n in study.ns)], rows=rows)

@@ -1,0 +1,188 @@
+"""Best-of-N in use: draw N answers, let the verifier pick one (Chow et al., arXiv 2412.15287, §2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.grades import Grade, Verdict
+from bontune.base.problems import Problem
+from bontune.engines.contract import SamplingOptions
+from bontune.engines.prompts import Prompt
+from bontune.engines.seeds import stream
+from bontune.verifiers import Verifier, as_verifier, verifier_from_text
+
+if TYPE_CHECKING:
+    from bontune.engines.contract import TextSampler
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One of the N answers."""
+
+    text: str
+    """What the model wrote."""
+    score: float
+    """The verifier's; −∞ for one that it could not score."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """The Best-of-N answer to a prompt."""
+
+    winner: str
+    """The candidate with the highest score; ties are broken uniformly."""
+    score: float
+    """Its score."""
+    candidates: list[Candidate]
+    """All N, in the order in which they were drawn."""
+    prompt: Prompt
+    """What was asked."""
+
+
+class BestOfN:
+    """A model used the way it was trained for: N answers, the verifier picks one.
+
+    Example:
+        >>> from bontune import BestOfN
+        >>> def shorter(problem, completion):
+        ...     return -len(completion)
+        >>> best = BestOfN("countdown-tiny", shorter, 8, max_new_tokens=24)
+        >>> answer = best.generate("3,7,2,9:48=")
+        >>> answer.score == max(candidate.score for candidate in answer.candidates)
+        True
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        verifier: Verifier | Callable[[Problem, str], float] | str,
+        n: int,
+        *,
+        tokenizer: Any = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        max_new_tokens: int = 512,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        read_answer: Callable[[str], str | None] | None = None,
+    ) -> None:
+        """
+        Args:
+            model: a shipped name, folder or hub id; the address of an OpenAI-compatible server
+                (``http://host:8000/v1#model``); or a loaded model, with its tokenizer.
+            verifier: a verifier, a function (problem, completion) -> float, or what ``--verifier`` takes:
+                ``majority``, a reward model's folder, ``file.py:function`` …
+            n: N ≥ 1.
+            tokenizer: of a loaded model.
+            temperature, top_p, max_new_tokens, stop: how to draw.
+            seed: of the draws; the same prompt gets the same answer.
+            read_answer: from a completion to the answer that is voted for (``majority``); default: the content of the
+                last ``\\boxed{}``, else the whole text, in normal form.
+
+        Raises:
+            BontuneError: an option outside its range, a model or verifier that cannot be loaded, or ``oracle``.
+        """
+        self.options = SamplingOptions(
+            num_samples=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, stop=tuple(stop)
+        )
+        self.verifier = verifier_from_text(verifier) if isinstance(verifier, str) else as_verifier(verifier)
+        if self.verifier.name == "oracle":
+            raise BontuneError("The oracle knows right answers; in use there are none: name another verifier.")
+        self.seed = seed
+        self._read_answer = read_answer or _boxed_or_whole
+        self.sampler = _sampler_of(model, tokenizer)
+
+    def generate(self, prompts: Prompt | Sequence[Prompt]) -> Any:
+        """Answer one prompt or several.
+
+        Args:
+            prompts: a text, a conversation (a tuple of ``{"role": …, "content": …}``), or a list of those. A text is
+                asked as a user's message if the model has a chat template.
+
+        Returns:
+            An :class:`Answer` for one prompt, a list of them for a list.
+
+        Raises:
+            BontuneError: an empty prompt, or one that does not fit the model.
+            RunStopped: the verifier failed, or the server did.
+        """
+        if isinstance(prompts, (str, tuple)):
+            return self._generate([prompts])[0]
+        return self._generate(list(prompts))
+
+    def _generate(self, prompts: list[Prompt]) -> list[Answer]:
+        asked = [self._as_asked(prompt) for prompt in prompts]
+        keys = [(self.seed, "answer", repr(prompt)) for prompt in asked]
+        texts = self.sampler.sample(asked, self.options, keys).texts
+        scores = self._scores([_problem(prompt) for prompt in prompts], texts)
+        return [
+            self._choose(prompt, key, row_texts, row_scores)
+            for prompt, key, row_texts, row_scores in zip(prompts, keys, texts, scores, strict=True)
+        ]
+
+    def _as_asked(self, prompt: Prompt) -> Prompt:
+        if isinstance(prompt, str) and self.sampler.uses_chat:
+            return ({"role": "user", "content": prompt},)
+        return prompt
+
+    def _scores(self, problems: list[Problem], texts: list[list[str]]) -> list[list[float]]:
+        grades = [
+            [
+                Grade(reward=math.nan, verdict=Verdict.GRADER_ERROR, answer=self._read_answer(text), reason="ungraded")
+                for text in row
+            ]
+            for row in texts
+        ]
+        # The same function that scores in training: checks the shape, and puts what has no score last.
+        from bontune.pools.collect import score_all
+
+        return score_all(self.verifier, problems, texts, grades)
+
+    def _choose(self, prompt: Prompt, key: tuple[object, ...], texts: list[str], scores: list[float]) -> Answer:
+        best = max(scores)
+        if best == -math.inf:
+            raise RunStopped(f"The verifier {self.verifier.name} could score none of the {len(texts)} candidates.")
+        tied = [i for i, score in enumerate(scores) if score == best]
+        winner = tied[int(stream(*key, "tie").integers(len(tied)))]
+        candidates = [Candidate(text=text, score=score) for text, score in zip(texts, scores, strict=True)]
+        return Answer(winner=texts[winner], score=best, candidates=candidates, prompt=prompt)
+
+
+def _problem(prompt: Prompt) -> Problem:
+    """What a verifier is told of the prompt."""
+    if isinstance(prompt, str):
+        return Problem(id=prompt, prompt=prompt, messages=({"role": "user", "content": prompt},), reference="")
+    text = "\n\n".join(message["content"] for message in prompt)
+    return Problem(id=text, prompt=text, messages=prompt, reference="")
+
+
+def _boxed_or_whole(text: str) -> str | None:
+    from bontune.answers.math_answer import extract_answer, normal_form
+
+    boxed = extract_answer(text)
+    return normal_form(boxed) if boxed is not None else text.strip() or None
+
+
+def _sampler_of(model: Any, tokenizer: Any) -> TextSampler:
+    if isinstance(model, str) and model.startswith(("http://", "https://")):
+        from bontune.engines.openai import OpenAISampler
+
+        return OpenAISampler(model)
+    from bontune.engines.transformers import TransformersSampler
+    from bontune.models import load_model
+
+    if tokenizer is None:
+        if not isinstance(model, str):
+            raise BontuneError("A loaded model needs its tokenizer: BestOfN(model, verifier, n, tokenizer=…).")
+        model, tokenizer = load_model(model, device=_device())
+    return TransformersSampler(model, tokenizer)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

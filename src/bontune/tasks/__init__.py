@@ -1,0 +1,133 @@
+"""Tasks: problems and how to grade what a model writes for them. One by name with :func:`load_task`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bontune.base.errors import BontuneError
+from bontune.base.problems import Problem
+from bontune.tasks.base import Task
+from bontune.tasks.countdown import Countdown
+from bontune.tasks.gsm8k import Gsm8k
+from bontune.tasks.humaneval import HumanEval
+from bontune.tasks.jsonl import Jsonl
+from bontune.tasks.math import Math
+from bontune.tasks.mbpp import Mbpp
+from bontune.tasks.programs import Programs
+from bontune.tasks.rows import RowsTask, nearest, task_from_rows
+
+__all__ = [
+    "Countdown",
+    "Gsm8k",
+    "HumanEval",
+    "Jsonl",
+    "Math",
+    "Mbpp",
+    "Problem",
+    "Programs",
+    "RowsTask",
+    "Task",
+    "load_task",
+    "names",
+    "task_from_rows",
+]
+
+_TASKS: dict[str, Callable[..., Task]] = {
+    "countdown": Countdown,
+    "gsm8k": Gsm8k,
+    "humaneval": HumanEval,
+    "jsonl": Jsonl,
+    "math": Math,
+    "mbpp": Mbpp,
+    "programs": Programs,
+}
+_USUAL_LENGTHS = {"countdown": 24, "programs": 32}
+_ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+"""In a docstring's list of arguments."""
+
+
+def names() -> list[str]:
+    """The tasks that :func:`load_task` knows.
+
+    Example:
+        >>> "math" in names()
+        True
+    """
+    return sorted(_TASKS)
+
+
+def describe() -> dict[str, str]:
+    """Each task's name and what it is, in one line."""
+    return {name: (inspect.getdoc(_TASKS[name]) or "").splitlines()[0] for name in names()}
+
+
+def usual_length(name: str) -> int:
+    """Tokens that are room enough for a completion of this task: 512 where answers are reasoned out or are programs."""
+    return _USUAL_LENGTHS.get(name, 512)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """An option of a task."""
+
+    name: str
+    """As a recipe writes it."""
+    default: str
+    """Its default as text; empty: it must be given."""
+    summary: str
+    """What it does."""
+
+
+def options(name: str) -> list[Option]:
+    """The options of a task, in order.
+
+    Example:
+        >>> [(option.name, option.default) for option in options("countdown")]
+        [('seed', '0'), ('hard', 'False')]
+    """
+    factory = _factory(name)
+    summaries = {
+        found[1]: " ".join(found[2].split()) for found in _ARGUMENT.finditer(inspect.cleandoc(factory.__doc__ or ""))
+    }
+    return [
+        Option(
+            name=parameter.name,
+            default="" if parameter.default is parameter.empty else str(parameter.default),
+            summary=summaries.get(parameter.name, ""),
+        )
+        for parameter in inspect.signature(factory).parameters.values()
+    ]
+
+
+def load_task(name: str, **options: Any) -> Task:
+    """Build a task from its name and options, as a recipe writes them.
+
+    Raises:
+        BontuneError: an unknown task or option (the nearest is named), or one whose value the task refuses.
+
+    Example:
+        >>> load_task("countdown").problems("test")[0].prompt
+        '11,13,7,1:18='
+    """
+    factory = _factory(name)
+    parameters = inspect.signature(factory).parameters
+    for option in options:
+        if option not in parameters:
+            raise BontuneError(
+                f"task {name} has no option {option!r}{nearest(option, list(parameters))}; "
+                f"it has {', '.join(parameters)}"
+            )
+    for parameter in parameters.values():
+        if parameter.default is parameter.empty and parameter.name not in options:
+            raise BontuneError(f"task {name} needs the option {parameter.name!r}")
+    return factory(**options)
+
+
+def _factory(name: str) -> Callable[..., Task]:
+    if name not in _TASKS:
+        raise BontuneError(f"no task {name!r}{nearest(name, names())}; there are {', '.join(names())}")
+    return _TASKS[name]

@@ -1,0 +1,134 @@
+"""Graders for a user's own data: two built in, and any Python function, guarded.
+
+A function of the user's takes (row, completion) and returns a number, a bool or a ``Grade``. Whatever else it does
+(raise, return NaN or None) is the grader's failure and no statement about the completion: ``Verdict.GRADER_ERROR``,
+reward NaN.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from collections.abc import Callable
+from difflib import get_close_matches
+from fractions import Fraction
+from numbers import Real
+from typing import Any, TypeAlias
+
+from bontune.base.errors import BontuneError
+from bontune.base.functions import load_function
+from bontune.base.grades import Grade, Verdict
+from bontune.base.problems import Problem
+
+Grader: TypeAlias = Callable[[Problem, str], Grade]
+UserGrader: TypeAlias = Callable[[dict[str, Any], str], "float | bool | Grade"]
+
+MAX_NUMBER_LENGTH = 100
+"""Characters of one number; a longer one is no answer."""
+MAX_REASON_LENGTH = 300
+_NUMBER = re.compile(
+    r"(?P<sign>(?<![\w.)])[-\u2212])?\$?"  # a minus after a digit, a word or ')' subtracts; U+2212 is the minus sign
+    r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?P<exponent>[eE][+-]?\d{1,3}(?!\d))?",
+    re.ASCII,
+)
+
+
+def grade_exact(problem: Problem, completion: str) -> Grade:
+    """Passed if completion and reference are the same text, up to white space."""
+    wanted, found = " ".join(problem.reference.split()), " ".join(completion.split())
+    return _compared(found or None, is_equal=found == wanted, missing="empty", wanted=wanted)
+
+
+def grade_last_number(problem: Problem, completion: str) -> Grade:
+    """Passed if the last number of the completion equals the last of the reference, as ``#### 42`` in GSM8K."""
+    wanted, found = last_number(problem.reference), last_number(completion)
+    if wanted is None:
+        return _grader_error("the reference holds no number")
+    answer = None if found is None else str(found)
+    return _compared(answer, is_equal=found == wanted, missing="no number", wanted=str(wanted))
+
+
+def last_number(text: str) -> Fraction | None:
+    """The last number written in ``text``, exact; None if there is none or it is absurdly long.
+
+    Knows signs, decimals, thousands separated by commas, a dollar sign and exponents of up to three digits.
+
+    Example:
+        >>> last_number("That is $1,234.50 in all. #### 1,234.50"), last_number("10-3"), last_number("none")
+        (Fraction(2469, 2), Fraction(3, 1), None)
+    """
+    numbers = deque(_NUMBER.finditer(text), maxlen=1)
+    if not numbers or len(numbers[0].group()) > MAX_NUMBER_LENGTH:
+        return None
+    last = numbers[0]
+    value = Fraction(last["digits"].replace(",", "") + (last["exponent"] or ""))
+    return -value if last["sign"] else value
+
+
+def guarded(function: UserGrader) -> Grader:
+    """Make a grader that never raises out of a user's function.
+
+    A bool is passed or failed with reward 1 or 0. A number is the reward; above 0 it counts as passed. Either way the
+    completion itself, up to white space, is the answer by which samples are counted as equal. A function that knows
+    better returns a ``Grade``.
+    """
+
+    def grade(problem: Problem, completion: str) -> Grade:
+        try:
+            return _to_grade(function(problem.row, completion), completion)
+        except (Exception, SystemExit) as error:  # the user's code: it may fail in any way, and sys.exit() is one
+            return _grader_error(f"{type(error).__name__}: {error}")
+
+    return grade
+
+
+def load_user_grader(spec: str) -> UserGrader:
+    """Import ``module:function`` or ``path/to/file.py:function``.
+
+    Raises:
+        BontuneError: no such module, file or function, or importing it fails.
+    """
+    source, _, attribute = spec.rpartition(":")
+    if not source or not attribute:
+        near = get_close_matches(spec, ["exact", "last_number"], n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        raise BontuneError(
+            f"no grader {spec!r}{hint}; there are exact, last_number, and your own: module:function or file.py:function"
+        )
+    return load_function(spec, what="grader")
+
+
+def _to_grade(result: Any, completion: str) -> Grade:
+    """A user function's result as a grade; raises TypeError or ValueError for one that is none."""
+    if isinstance(result, Grade):
+        if result.verdict is not Verdict.GRADER_ERROR and not math.isfinite(result.reward):
+            raise ValueError(f"the grader returned a Grade with reward {result.reward}")
+        return result
+    plain = result.item() if hasattr(result, "item") else result  # NumPy and torch scalars
+    if not isinstance(plain, Real):
+        raise TypeError(f"the grader returned {result!r}, not a finite number, a bool or a Grade")
+    reward = float(plain)
+    if not math.isfinite(reward):
+        raise ValueError(f"the grader returned {reward}, not a finite number")
+    return Grade(
+        reward=reward,
+        verdict=Verdict.PASSED if reward > 0 else Verdict.FAILED,
+        answer=" ".join(completion.split()) or None,
+        reason="" if reward > 0 else f"reward {reward:g}",
+    )
+
+
+def _compared(answer: str | None, *, is_equal: bool, missing: str, wanted: str) -> Grade:
+    if is_equal:
+        return Grade(reward=1.0, verdict=Verdict.PASSED, answer=answer)
+    reason = missing if answer is None else f"{_shortened(answer)}, not {_shortened(wanted)}"
+    return Grade(reward=0.0, verdict=Verdict.FAILED, answer=answer, reason=reason)
+
+
+def _shortened(text: str, length: int = 80) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _grader_error(reason: str) -> Grade:
+    return Grade(reward=math.nan, verdict=Verdict.GRADER_ERROR, reason=_shortened(reason, MAX_REASON_LENGTH))

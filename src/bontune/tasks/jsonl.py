@@ -1,0 +1,265 @@
+"""Your own data: a JSON Lines file of prompts and answers, and a grader."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from bontune.base.errors import BontuneError
+from bontune.base.problems import Problem
+from bontune.tasks.graders import (
+    Grader,
+    UserGrader,
+    grade_exact,
+    grade_last_number,
+    guarded,
+    last_number,
+    load_user_grader,
+)
+from bontune.tasks.rows import (
+    Row,
+    RowsTask,
+    column,
+    level_of,
+    nearest,
+    require_distinct_ids,
+    split_problems,
+    task_from_rows,
+)
+
+__all__ = ["Jsonl", "RowsTask", "read_rows", "task_from_rows"]
+
+FilePath: TypeAlias = "str | Path"
+_BUILT_IN: dict[str, Grader] = {"exact": grade_exact, "last_number": grade_last_number}
+_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+
+
+class Jsonl(RowsTask):
+    """A task from files of rows.
+
+    Args:
+        data: a ``.jsonl`` or ``.json`` file (a list of objects), either also as ``.gz``; or a file for each split, as
+            in ``{"train": "a.jsonl", "test": "b.jsonl"}``. One file makes the splits ``train``, ``test`` (held out)
+            and ``all``.
+        prompt: the column with the question.
+        answer: the column with the right answer. A grader of your own does without: then it may be missing, or None.
+        template: the text that the model sees. ``{prompt}`` stands for the question, ``{name}`` for any column;
+            ``{{name}}`` writes ``{name}``, other braces stay.
+        grader: ``exact`` (same text up to white space), ``last_number`` (same last number, as in GSM8K), or your
+            function of (row, completion): ``module:function``, ``path/to/file.py:function`` or, from Python, the
+            function itself. It returns a bool, a finite number (above 0 counts as passed) or a ``Grade``; if it fails,
+            the verdict is a grader error.
+        test_data: a file for ``test``; then all of ``data`` is ``train`` and nothing is held out.
+        hold_out: share of the distinct prompts of a single file that goes to ``test``.
+        seed: chooses them.
+        limit: use at most so many problems of each split, the first ones.
+        stop: strings that end a completion.
+        chat: also offer the text as a message of the user, for models with a chat template.
+
+    Raises:
+        BontuneError: a missing, empty or malformed file, a missing column, an unknown grader. All files are read here,
+            so that a mistake shows before any model is loaded.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: FilePath | Mapping[str, FilePath],
+        prompt: str = "prompt",
+        answer: str | None = "answer",
+        template: str = "{prompt}",
+        grader: str | UserGrader = "exact",
+        test_data: FilePath | None = None,
+        hold_out: float = 0.1,
+        seed: int = 0,
+        limit: int | None = None,
+        stop: str | Iterable[str] = (),
+        chat: bool = False,
+    ) -> None:
+        if not isinstance(chat, bool):
+            raise BontuneError(f"chat must be true or false, not {chat!r}")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise BontuneError(f"limit must be a whole number of at least 1, or null for all, not {limit!r}")
+        _require_text(prompt=prompt, answer=answer, template=template, grader=grader)
+        is_built_in = isinstance(grader, str) and grader in _BUILT_IN
+        if is_built_in and answer is None:
+            raise BontuneError(f"the grader {grader} needs a column to compare with; set answer to its name")
+        is_answer_needed = is_built_in or answer not in ("answer", None)
+        columns = _Columns(prompt, answer, template, is_answer_needed, grader == "last_number", chat)
+        splits: dict[str, list[Problem]]
+        if isinstance(data, Mapping):
+            if test_data is not None:
+                raise BontuneError("test_data is for a single file; name the test file in data instead")
+            splits = {split: columns.problems(file, split) for split, file in data.items()}
+        elif test_data is not None:
+            splits = {"train": columns.problems(data, "train"), "test": columns.problems(test_data, "test")}
+        else:
+            splits = split_problems(columns.problems(data, "row"), hold_out=hold_out, seed=seed)
+        super().__init__(
+            {split: problems[:limit] for split, problems in splits.items()},
+            _resolve_grader(grader),
+            name="jsonl",
+            stop=stop,
+        )
+
+
+def read_rows(path: FilePath) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (place, row) of a ``.jsonl`` or ``.json`` file; the place (``file, line 3``) is for messages.
+
+    Raises:
+        BontuneError: no such file, not JSON (with its line), or a row that is no object.
+    """
+    if not isinstance(path, (str, Path)):
+        raise BontuneError(f"a file of rows must be given by its name, not {path!r}")
+    path = Path(path).expanduser()
+    require_file(path)
+    is_list = path.name.removesuffix(".gz").endswith(".json")
+    try:
+        with gzip.open(path) if path.name.endswith(".gz") else open(path, "rb") as file:
+            # Bytes are split at \n only; str.splitlines would also split at separators that JSON texts may hold.
+            parts = _list_items(path, file.read()) if is_list else _lines(path, file)
+            for place, row in parts:
+                if not isinstance(row, dict):
+                    raise BontuneError(f"{place}: a JSON {type(row).__name__}, not an object with columns")
+                yield place, row
+    except (OSError, EOFError, zlib.error) as error:
+        raise BontuneError(f"{path} cannot be read: {error}") from error
+
+
+class _Columns:
+    """Makes problems of rows: which column is what."""
+
+    def __init__(
+        self,
+        prompt: str,
+        answer: str | None,
+        template: str,
+        is_answer_needed: bool,
+        is_number_needed: bool,
+        is_chat: bool,
+    ) -> None:
+        self._prompt = prompt
+        self._answer = answer
+        self._template = template
+        self._is_answer_needed = is_answer_needed
+        self._is_number_needed = is_number_needed
+        self._is_chat = is_chat
+        if not any(match[2] for match in _PLACEHOLDER.finditer(template)):
+            raise BontuneError(f"the template {template!r} names no column; write {{prompt}} where the question goes")
+
+    def problems(self, path: FilePath, prefix: str) -> list[Problem]:
+        """The problems of one file; ``prefix`` starts the ids of rows that have none."""
+        problems = [
+            self._problem(row, place, f"{prefix}-{number}")
+            for number, (place, row) in enumerate(read_rows(path), start=1)
+        ]
+        if not problems:
+            raise BontuneError(f"{path} holds no rows")
+        require_distinct_ids(problems, str(path))
+        return problems
+
+    def _problem(self, row: dict[str, Any], place: str, usual_id: str) -> Problem:
+        text = self._render(row, place)
+        return Problem(
+            id=column(row, "id", place) if row.get("id") is not None else usual_id,
+            prompt=text,
+            reference=self._reference(row, place),
+            messages=({"role": "user", "content": text},) if self._is_chat else (),
+            level=level_of(row),
+            row=row,
+        )
+
+    def _render(self, row: Row, place: str) -> str:
+        question = column(row, self._prompt, place)
+
+        def fill(match: re.Match[str]) -> str:
+            if match[1]:
+                return f"{{{match[1]}}}"
+            if match[2] == "prompt":
+                return question
+            if match[2] not in row:
+                known = ["prompt", *row]
+                raise BontuneError(
+                    f"{place}: the template names {{{match[2]}}}, no column{nearest(match[2], known)}; there are: "
+                    f"{', '.join(known)}; for braces in the text write {{{{{match[2]}}}}}"
+                )
+            return column(row, match[2], place)
+
+        return _PLACEHOLDER.sub(fill, self._template)
+
+    def _reference(self, row: Row, place: str) -> str:
+        if self._answer is None or (not self._is_answer_needed and row.get(self._answer) is None):
+            return ""
+        if not self._is_answer_needed and not isinstance(row[self._answer], (str, int, float)):
+            return json.dumps(row[self._answer], ensure_ascii=False)
+        reference = column(row, self._answer, place)
+        if self._is_number_needed and last_number(reference) is None:
+            raise BontuneError(
+                f"{place}: column {self._answer!r} holds no number, which the grader last_number compares"
+            )
+        return reference
+
+
+def _require_text(**options: Any) -> None:
+    """Options come from YAML, where ``{prompt}`` is a mapping and ``5`` a number."""
+    for name, value in options.items():
+        may_differ = (name == "answer" and value is None) or (name == "grader" and callable(value))
+        if not isinstance(value, str) and not may_differ:
+            raise BontuneError(f'{name} must be text, not {value!r}; in YAML put it in quotes: {name}: "…"')
+
+
+def _resolve_grader(grader: str | UserGrader) -> Grader:
+    if not isinstance(grader, str):
+        return guarded(grader)
+    return _BUILT_IN.get(grader) or guarded(load_user_grader(grader))
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is not an existing file of rows, with its likely name.
+
+    Raises:
+        BontuneError: another ending, a folder, or no such file.
+    """
+    if not path.name.endswith(SUFFIXES):
+        raise BontuneError(f"{path}: files of rows end in {', '.join(SUFFIXES)}")
+    if path.is_dir():
+        raise BontuneError(f"{path} is a folder; name a file in it")
+    if not path.is_file():
+        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, siblings, n=1)
+        hint = f", did you mean {str(path.parent / near[0])!r}?" if near else ""
+        raise BontuneError(f"there is no file {str(path)!r}{hint}")
+
+
+def _lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(file, start=1):
+        if line.strip():
+            place = f"{path}, line {number}"
+            yield place, _parse_json(line, place)
+
+
+def _list_items(path: Path, content: bytes) -> Iterator[tuple[str, Any]]:
+    items = _parse_json(content, str(path))
+    if not isinstance(items, list):
+        raise BontuneError(f"{path} holds a JSON {type(items).__name__}, not a list of objects")
+    for number, item in enumerate(items, start=1):
+        yield f"{path}, item {number}", item
+
+
+def _parse_json(content: bytes, place: str) -> Any:
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        line = f" in line {error.lineno}" if error.lineno > 1 else ""
+        raise BontuneError(f"{place} is not JSON{line}: {error.msg} at column {error.colno}") from error
+    except UnicodeDecodeError as error:
+        raise BontuneError(f"{place} is not UTF-8: byte {error.start + 1}") from error
+    except (ValueError, RecursionError) as error:
+        raise BontuneError(f"{place} holds JSON beyond what Python reads: {error}") from error

@@ -1,0 +1,135 @@
+"""MATH: problems of mathematics contests (Hendrycks et al., 2021, arXiv 2103.03874), tested on MATH-500.
+
+The split is that of Lightman et al. (2023, arXiv 2305.20050): 12,000 problems to train on and 500 to test on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import bontune.tasks.partition as partition
+from bontune.answers.math_answer import Comparison, compare_many, extract_answer, math_equal, normal_form
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Grade, Verdict
+from bontune.base.problems import Problem
+from bontune.tasks.benchmark import Benchmark
+from bontune.tasks.datafiles import Data, Source, Table
+from bontune.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING, offered
+from bontune.tasks.options import FORMATS, require_choice, require_count
+from bontune.tasks.rows import column, level_of
+
+NUM_VALIDATION = 500
+"""Rows of the train file that make the validation split."""
+
+WITHOUT_ANSWER = frozenset({"train/number_theory/7115.json", "train/number_theory/7117.json"})
+"""Rows of MATH whose solutions end in an empty box; they are left out."""
+
+_COLUMNS = ("problem", "answer")
+_TABLES = {
+    "train": Table(
+        files=("math_train_12000", "math_train", "train"),
+        columns=_COLUMNS,
+        hub_split="train",
+        repository="nlile/hendrycks-MATH-benchmark",
+    ),
+    "test": Table(
+        files=("math_test_500", "math_test", "MATH-500", "test"),
+        columns=_COLUMNS,
+        hub_split="test",
+        repository="HuggingFaceH4/MATH-500",
+    ),
+}
+
+
+class Math(Benchmark):
+    """Contest mathematics, tested on MATH-500; the answer stands in a box.
+
+    Splits: ``test`` (500), ``validation`` (500, always the same ones of the train file) and ``train`` (the other
+    11,498; two more have no answer). The answer of a completion is what its last ``\\boxed{}`` holds, compared by
+    value: :mod:`bontune.answers.math_answer` says how.
+
+    Args:
+        data: a folder with ``math_train_12000.jsonl`` and ``math_test_500.jsonl`` (or ``train``, ``test``; ``.json``
+            and ``.gz`` too), one such file, or ``{"train": FILE, "test": FILE}``. None: the Hugging Face hub
+            (nlile/hendrycks-MATH-benchmark to train, HuggingFaceH4/MATH-500 to test).
+        hub: another repository on the hub with the same columns.
+        shots: worked examples before the question, 0 to 4.
+        format: ``auto``: a text to continue, and a conversation for models with a chat template; ``base``: the text
+            only; ``chat``: the conversation, also as text where a model has no template.
+    """
+
+    def __init__(self, *, data: Data = None, hub: str | None = None, shots: int = 0, format: str = "auto") -> None:
+        self._format = require_choice("math", "format", format, FORMATS)
+        self._examples = MATH_EXAMPLES[: require_count("math", "shots", shots, 0, len(MATH_EXAMPLES))]
+        self._source = Source("math", _TABLES, data, hub)
+        splits = {"train": ("train", "validation"), "test": ("test",)}
+        super().__init__(
+            name="math",
+            splits=[split for table in self._source.tables for split in splits[table]],
+            stop=() if self._format == "chat" else MATH_WORDING.stop,
+        )
+
+    def load(self, split: str) -> list[Problem]:
+        """Read a split; every answer is compared with itself, so that none is beyond the grader."""
+        table = "test" if split == "test" else "train"
+        rows = [
+            (place, row, f"{table}-{number}")
+            for number, (place, row) in enumerate(self._source.rows(table), start=1)
+            if row.get("answer") or row.get("unique_id") not in WITHOUT_ANSWER
+        ]
+        chosen = partition.choose(split, [str(row["problem"]) for _, row, _ in rows], NUM_VALIDATION)
+        return [self._problem(*rows[index]) for index in chosen]
+
+    def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
+        """Reward 1 for an answer that equals the reference, else 0; equal answers are compared once."""
+        boxes = [extract_answer(completion) for completion in completions]
+        answers = list(dict.fromkeys(box for box in boxes if box is not None))
+        compared = dict(zip(answers, compare_many(problem.reference, answers), strict=True))
+        grades = {box: _grade(box, comparison) for box, comparison in compared.items()}
+        return [_NO_BOX if box is None else grades[box] for box in boxes]
+
+    def reference_completion(self, problem: Problem) -> str:
+        """The row's solution where it holds a box, else the boxed reference."""
+        solution = problem.row.get("solution")
+        if isinstance(solution, str) and "\\boxed" in solution:
+            return solution
+        return f"\\boxed{{{problem.reference}}}"
+
+    def demonstration(self, problem: Problem) -> str:
+        """The same, parted from the prompt as the worked examples are."""
+        return f" {self.reference_completion(problem)}"
+
+    def _problem(self, place: str, row: dict[str, Any], usual_id: str) -> Problem:
+        question, answer = (column(row, wanted, place).strip() for wanted in _COLUMNS)
+        if not answer or not math_equal(answer, f"\\boxed{{{answer}}}"):
+            raise BontuneError(
+                f"{place}: the answer {answer!r} cannot be compared, it is empty or its braces do not match; correct "
+                "or remove the row"
+            )
+        text, messages = offered(
+            MATH_WORDING.text(question, self._examples), MATH_WORDING.messages(question, self._examples), self._format
+        )
+        return Problem(
+            id=column(row, "unique_id", place) if row.get("unique_id") is not None else usual_id,
+            prompt=text,
+            messages=messages,
+            reference=answer,
+            level=level_of(row),
+            row=row,
+        )
+
+
+_NO_BOX = Grade(reward=0.0, verdict=Verdict.FAILED, reason="it has no \\boxed{…} that is closed")
+
+
+def _grade(answer: str, comparison: Comparison) -> Grade:
+    if comparison.verdict is Verdict.GRADER_ERROR:
+        return Grade(reward=math.nan, verdict=comparison.verdict, reason=comparison.reason)
+    return Grade(
+        reward=float(comparison.is_equal),
+        verdict=comparison.verdict,
+        answer=normal_form(answer) or None,
+        reason=comparison.reason,
+    )

@@ -1,0 +1,127 @@
+"""What tasks share whose completions are Python programs: tests are run in the sandbox, equal programs once."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from bontune.base.grades import Grade, Verdict
+from bontune.base.problems import Problem
+from bontune.sandbox.programs import Outcome, Program, check_programs, sandbox_name
+from bontune.tasks.benchmark import Benchmark
+from bontune.tasks.code import extract_program, normal_form
+from bontune.tasks.options import FORMATS, require_choice, require_count, require_flag, require_positive
+
+MAX_TIMEOUT_S = 600.0
+MIN_MEMORY_MB = 64
+MAX_MEMORY_MB = 65_536
+MAX_REPLY_BYTES = 64_000_000
+"""Of one answer of a program's; some tests of HumanEval+ and MBPP+ ask for megabytes."""
+
+_CLOSE = "assert np.allclose(out, exp, rtol=1e-07, atol=atol)"
+_CLOSE_AND_OF_ONE_SHAPE = "assert np.shape(out) == np.shape(exp) and np.allclose(out, exp, rtol=1e-07, atol=atol)"
+
+
+def strict(test: str) -> str:
+    """A test of HumanEval+ or MBPP+ (0.1.10, 0.2.0) that compares numbers of one shape only.
+
+    As published it broadcasts: an empty list is close to every number, and passed 21 problems.
+    """
+    return test.replace(_CLOSE, _CLOSE_AND_OF_ONE_SHAPE)
+
+
+class ProgramBenchmark(Benchmark):
+    """A known data set of programming problems.
+
+    Args:
+        kind: of task, for messages about its options.
+        name: written into pools and reports.
+        splits: that there are.
+        stop: strings that end a continued text.
+        format: of prompts, see ``options.FORMATS``.
+        timeout_s: that a program has for its tests.
+        memory_mb: that it has.
+        check_references: whether a split's references are run when it is read.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        name: str,
+        splits: Sequence[str],
+        stop: Sequence[str],
+        format: Any,
+        timeout_s: Any,
+        memory_mb: Any,
+        check_references: Any,
+    ) -> None:
+        self._format = require_choice(kind, "format", format, FORMATS)
+        self._timeout_s = require_positive(kind, "timeout_s", timeout_s, highest=MAX_TIMEOUT_S)
+        self._memory_mb = require_count(kind, "memory_mb", memory_mb, MIN_MEMORY_MB, MAX_MEMORY_MB)
+        super().__init__(
+            name=name,
+            splits=splits,
+            stop=() if self._format == "chat" else stop,
+            check_references=require_flag(kind, "check_references", check_references),
+        )
+
+    @property
+    def isolation(self) -> str:
+        """What programs run in, for the record of a run or pool."""
+        return sandbox_name()
+
+    @abstractmethod
+    def source(self, problem: Problem, program: str) -> str:
+        """The whole program: what stands in the completion with what the problem gives."""
+
+    def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
+        """Reward 1 for a program that passes the tests, else 0; equal programs run once."""
+        return self._grade_each([problem] * len(completions), completions)
+
+    def failures(self, problems: Sequence[Problem]) -> list[tuple[Problem, Grade]]:
+        """The problems whose own reference does not pass, with its grade; run on all cores."""
+        grades = self._grade_each(problems, [self.reference_completion(problem) for problem in problems])
+        return [
+            (problem, grade)
+            for problem, grade in zip(problems, grades, strict=True)
+            if grade.verdict is not Verdict.PASSED
+        ]
+
+    def reference_completion(self, problem: Problem) -> str:
+        """The row's solution."""
+        return problem.reference
+
+    def _grade_each(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Grade]:
+        sources = [
+            self.source(problem, extract_program(completion, problem.row["entry_point"]))
+            for problem, completion in zip(problems, completions, strict=True)
+        ]
+        programs = {
+            (problem.id, source): self._program(problem, source)
+            for problem, source in zip(problems, sources, strict=True)
+        }
+        outcomes = dict(zip(programs, check_programs(programs.values()), strict=True))
+        return [_grade(outcomes[problem.id, source], source) for problem, source in zip(problems, sources, strict=True)]
+
+    def _program(self, problem: Problem, source: str) -> Program:
+        return Program(
+            source=source,
+            entry_point=problem.row["entry_point"],
+            check=problem.row["test"],
+            other_names=tuple(problem.row.get("other_names", ())),
+            helpers=problem.row.get("helpers", ""),
+            timeout_s=self._timeout_s,
+            memory_mb=self._memory_mb,
+            max_reply_bytes=MAX_REPLY_BYTES,
+        )
+
+
+def _grade(outcome: Outcome, source: str) -> Grade:
+    if outcome.verdict is Verdict.GRADER_ERROR:
+        return Grade(reward=math.nan, verdict=outcome.verdict, reason=outcome.reason)
+    return Grade(
+        reward=float(outcome.passed), verdict=outcome.verdict, answer=normal_form(source), reason=outcome.reason
+    )

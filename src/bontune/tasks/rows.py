@@ -1,0 +1,182 @@
+"""Tasks made of rows: a list of dictionaries and a function that grades."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from hashlib import sha256
+from typing import Any, TypeAlias
+
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Grade
+from bontune.base.problems import Problem
+from bontune.tasks.graders import Grader, UserGrader, guarded
+
+Row: TypeAlias = Mapping[str, Any]
+
+_LEVEL = re.compile(r"(?:level\s*)?([0-9]{1,3})", re.IGNORECASE)
+
+
+class RowsTask:
+    """A task over problems that are already made; :func:`task_from_rows` and ``Jsonl`` make them.
+
+    Args:
+        splits: the problems of each split.
+        grader: must not raise; see :func:`bontune.tasks.graders.guarded`.
+        name: written into pools and reports.
+        stop: strings that end a completion.
+    """
+
+    def __init__(
+        self, splits: Mapping[str, Sequence[Problem]], grader: Grader, *, name: str, stop: str | Iterable[str] = ()
+    ) -> None:
+        self.name = name
+        try:
+            self.stop: tuple[str, ...] = (stop,) if isinstance(stop, str) else tuple(stop)
+        except TypeError:  # recipes can hold anything
+            self.stop = ("",)
+        if not all(isinstance(text, str) and text for text in self.stop):
+            raise BontuneError(f"task {name}: stop must hold texts that are not empty, not {stop!r}")
+        self.splits: tuple[str, ...] = tuple(splits)
+        self._problems = {split: tuple(problems) for split, problems in splits.items()}
+        self._grader = grader
+
+    def problems(self, split: str) -> list[Problem]:
+        """The problems of a split, in the order of the data."""
+        if split not in self._problems:
+            known = ", ".join(self.splits)
+            raise BontuneError(f"task {self.name} has no split {split!r}{nearest(split, self.splits)}; it has {known}")
+        return list(self._problems[split])
+
+    def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
+        """One grade each, in order."""
+        return [self._grader(problem, completion) for completion in completions]
+
+    def demonstration(self, problem: Problem) -> str:
+        """The row's column ``solution``; without one its answer, which must then be a completion that passes.
+
+        Raises:
+            BontuneError: the row has neither.
+        """
+        solution = problem.row.get("solution")
+        text = str(solution) if isinstance(solution, (str, int, float)) else problem.reference
+        if not text:
+            raise BontuneError(
+                f"task {self.name}: problem {problem.id} has no demonstration; give its row a column solution"
+            )
+        return text
+
+
+def task_from_rows(
+    rows: Sequence[Row] | Mapping[str, Sequence[Row]],
+    grade: UserGrader,
+    name: str = "custom",
+    stop: str | Iterable[str] = (),
+    *,
+    hold_out: float = 0.1,
+    seed: int = 0,
+) -> RowsTask:
+    """A task from Python objects.
+
+    Args:
+        rows: dictionaries with ``prompt`` and, if you like, ``answer``, ``id``, ``level`` and more; or such rows for
+            each split. Plain rows make the splits ``train``, ``test`` (held out) and ``all``.
+        grade: takes (row, completion), returns the reward (a bool or a finite number; above 0 counts as passed) or a
+            ``Grade``. If it raises, the verdict is a grader error and the reward NaN.
+        name: written into pools and reports.
+        stop: strings that end a completion.
+        hold_out: share of the distinct prompts that plain rows give to ``test``.
+        seed: chooses them.
+
+    Raises:
+        BontuneError: no rows, or a row without a prompt.
+
+    Example:
+        >>> rows = [{"prompt": f"{i} + 1 = ", "answer": str(i + 1)} for i in range(20)]
+        >>> task = task_from_rows(rows, lambda row, completion: completion.strip() == row["answer"], name="add-one")
+        >>> len(task.problems("train")), len(task.problems("test"))
+        (18, 2)
+        >>> task.grade(task.problems("all")[3], [" 4", "5"])[0].reward
+        1.0
+    """
+    if isinstance(rows, Mapping):
+        splits = {split: _problems(part, f"{name}, split {split}", split) for split, part in rows.items()}
+    else:
+        splits = split_problems(_problems(rows, name, "row"), hold_out=hold_out, seed=seed)
+    return RowsTask(splits, guarded(grade), name=name, stop=stop)
+
+
+def split_problems(problems: list[Problem], *, hold_out: float, seed: int) -> dict[str, list[Problem]]:
+    """Split into ``train`` and ``test``, with ``all`` for both: a prompt that occurs twice falls on one side.
+
+    The test prompts are those with the smallest hash, so that other rows hardly change where a row goes.
+    """
+    if isinstance(hold_out, bool) or not isinstance(hold_out, (int, float)) or not 0 <= hold_out < 1:
+        raise BontuneError(f"hold_out must be a share of at least 0 and below 1, not {hold_out!r}")
+    prompts = sorted({problem.prompt for problem in problems}, key=lambda p: sha256(f"{seed}\n{p}".encode()).digest())
+    num_test = max(1, round(hold_out * len(prompts))) if hold_out > 0 and len(prompts) > 1 else 0
+    held_out = set(prompts[:num_test])
+    splits = {
+        "train": [problem for problem in problems if problem.prompt not in held_out],
+        "test": [problem for problem in problems if problem.prompt in held_out],
+        "all": problems,
+    }
+    return {split: part for split, part in splits.items() if part}
+
+
+def column(row: Row, name: str, where: str) -> str:
+    """The text in a column of a row; a number is written out.
+
+    Raises:
+        BontuneError: no such column (the nearest is named), or it holds neither text nor a number.
+    """
+    if name not in row:
+        known = ", ".join(map(str, row)) or "none"
+        raise BontuneError(f"{where}: no column {name!r}{nearest(name, row)}; there are: {known}")
+    value = row[name]
+    if not isinstance(value, (str, int, float)):
+        raise BontuneError(f"{where}: column {name!r} holds {type(value).__name__}, not text or a number")
+    return str(value)
+
+
+def level_of(row: Row) -> int | None:
+    """The difficulty in the column ``level``, ``3`` or ``"Level 3"``; None if there is none."""
+    found = _LEVEL.fullmatch(str(row.get("level", "")).strip())
+    return int(found[1]) if found else None
+
+
+def nearest(given: str, known: Iterable[Any]) -> str:
+    """``", did you mean 'this'?"``, or nothing if no name is near."""
+    near = get_close_matches(given, [str(name) for name in known], n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def require_distinct_ids(problems: Sequence[Problem], where: str) -> None:
+    """Raise :class:`BontuneError` for an id that two problems share."""
+    seen: set[str] = set()
+    for problem in problems:
+        if problem.id in seen:
+            raise BontuneError(f"{where}: the id {problem.id!r} occurs twice; make ids distinct or leave them out")
+        seen.add(problem.id)
+
+
+def _problems(rows: Sequence[Row], where: str, prefix: str) -> list[Problem]:
+    if not rows:
+        raise BontuneError(f"{where}: there are no rows")
+    problems = []
+    for number, row in enumerate(rows, start=1):
+        place = f"{where}, row {number}"
+        if not isinstance(row, Mapping):
+            raise BontuneError(f"{place}: a {type(row).__name__}, not a dictionary")
+        problems.append(
+            Problem(
+                id=column(row, "id", place) if "id" in row else f"{prefix}-{number}",
+                prompt=column(row, "prompt", place),
+                reference=column(row, "answer", place) if isinstance(row.get("answer"), (str, int, float)) else "",
+                level=level_of(row),
+                row=dict(row),
+            )
+        )
+    require_distinct_ids(problems, where)
+    return problems

@@ -1,0 +1,238 @@
+"""Checkpoints that are whole or not there.
+
+A checkpoint is a folder ``step_000123``: tensors as safetensors, everything else as JSON, no pickle. It is written as
+``.tmp-…``, each file fsynced, ``MANIFEST.json`` (name, size and SHA-256 of each file) last, then renamed: the final
+name says it is complete. ``latest`` is computed, not stored. A damaged newest one is reported and the one before used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bontune.base.errors import BontuneError, RunStopped
+
+MANIFEST = "MANIFEST.json"
+
+
+class DamagedCheckpoint(UserWarning):
+    """A checkpoint did not match its manifest and was passed over."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """What is saved: named groups of tensors, and the rest as JSON."""
+
+    tensors: dict[str, dict[str, Tensor]]
+    """File stem → tensors, e.g. ``policy``, ``anchor``, ``optimizer``."""
+    state: dict[str, Any]
+    """Step, running P_fail, best-so-far …"""
+    recipe_hash: str
+    """:func:`bontune.training.setup.identity` of the run."""
+
+
+def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write ``folder/step_{step}``; older ones beyond ``keep`` are removed. An existing one is never overwritten.
+
+    Raises:
+        RunStopped: it cannot be written (full disk, no permission); nothing is left behind, older ones are untouched.
+    """
+    final = folder / f"step_{step:06d}"
+    if final.exists():
+        return final
+    temporary = folder / f".tmp-step_{step:06d}-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".tmp-*"):  # of a process that was killed; the run's lock says it is no other's
+            shutil.rmtree(leftover)
+        temporary.mkdir()
+        for stem, tensors in checkpoint.tensors.items():
+            path = temporary / f"{stem}.safetensors"
+            save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, path)
+            _sync(path)
+        _write(temporary / "state.json", json.dumps(checkpoint.state))
+        files = sorted(path for path in temporary.iterdir())
+        manifest = {
+            "step": step,
+            "recipe_hash": checkpoint.recipe_hash,
+            "versions": versions(),
+            "files": {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in files},
+        }
+        _write(temporary / MANIFEST, json.dumps(manifest, indent=1))
+        _sync(temporary)
+        os.replace(temporary, final)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RunStopped(
+            f"The checkpoint of step {step} could not be written to {folder}: {reason}; earlier ones are intact: "
+            "free some space and start the same command again."
+        ) from error
+    for old in steps(folder)[:-keep]:
+        shutil.rmtree(folder / f"step_{old:06d}")
+    return final
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of the complete checkpoints, ascending."""
+    found = (path.name.removeprefix("step_") for path in folder.glob("step_*") if path.is_dir())
+    return sorted(int(name) for name in found if name.isdigit())
+
+
+def load_latest(folder: Path, recipe_hash: str) -> Checkpoint | None:
+    """The newest undamaged checkpoint, or None if there is none.
+
+    Warns:
+        DamagedCheckpoint: for each newer one that does not match its manifest.
+
+    Raises:
+        BontuneError: it belongs to another recipe.
+        RunStopped: checkpoints exist, but all are damaged.
+    """
+    damaged = []
+    for step in reversed(steps(folder)):
+        path = folder / f"step_{step:06d}"
+        try:
+            manifest = verify(path)
+        except ValueError as error:
+            damaged.append(path.name)
+            warnings.warn(
+                f"Checkpoint {path} is damaged ({error}); using the one before.", DamagedCheckpoint, stacklevel=2
+            )
+            continue
+        if manifest["recipe_hash"] != recipe_hash:
+            raise BontuneError(
+                f"{path} was made with other settings, or from other weights under the same name: use that run's "
+                "recipe.yaml, or choose another run folder."
+            )
+        tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        return Checkpoint(tensors=tensors, state=state, recipe_hash=recipe_hash)
+    if damaged:
+        raise RunStopped(
+            f"All checkpoints in {folder} are damaged ({', '.join(damaged)}): move them away to start anew."
+        )
+    return None
+
+
+def set_aside_after(folder: Path, step: int) -> None:
+    """Rename the (damaged) checkpoints of later steps, so that they are neither counted nor taken for written."""
+    for later in steps(folder):
+        if later > step:
+            path = folder / f"step_{later:06d}"
+            shutil.rmtree(folder / f"damaged_{path.name}", ignore_errors=True)
+            os.replace(path, folder / f"damaged_{path.name}")
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """Check every file against the manifest, and return that.
+
+    Raises:
+        ValueError: what does not match.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        files = manifest["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{MANIFEST} is missing or unreadable") from error
+    for name, expected in files.items():
+        file = path / name
+        if not file.is_file():
+            raise ValueError(f"{name} is missing")
+        if file.stat().st_size != expected["size"]:
+            raise ValueError(f"{name} has {file.stat().st_size} bytes instead of {expected['size']}")
+        if _sha256(file) != expected["sha256"]:
+            raise ValueError(f"{name} has another SHA-256 than when it was written")
+    return manifest
+
+
+def versions() -> dict[str, str]:
+    """What made this: bitwise equal resumption is promised for equal versions only."""
+    import platform
+    from importlib.metadata import version
+
+    import accelerate
+    import transformers
+
+    return {
+        "bontune": version("bontune"),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "accelerate": accelerate.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Tensor]:
+    """An optimizer's state as tensors named ``parameter/key``.
+
+    Args:
+        optimizer: AdamW or another whose state per parameter is tensors.
+        names: id of each parameter → its name.
+    """
+    return {
+        f"{names[id(parameter)]}/{key}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for parameter, entries in optimizer.state.items()
+        for key, value in entries.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str], tensors: Mapping[str, Tensor]) -> None:
+    """Put back what :func:`optimizer_tensors` took out, on each parameter's device (AdamW's step stays on the CPU)."""
+    entries: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        parameter_name, _, key = name.rpartition("/")
+        entries.setdefault(parameter_name, {})[key] = tensor
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            saved = entries.get(names[id(parameter)])
+            if saved is not None:
+                optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter.device) for key, value in saved.items()
+                }
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small file as a whole, or leave it as it was."""
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        _write(temporary, text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,85 @@
+"""P_fail, the probability that one sample of a prompt fails, for the closed-form objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bontune.engines.contract import Samples
+from bontune.training.forward import CausalLM
+
+MEMORY = 0.7
+"""Weight of the past in a prompt's running average: prompts come back once an epoch, and the policy moves between."""
+
+
+class FailureRates:
+    """``plugin``: the batch itself (biased, quiet); ``running``: an average of earlier visits; ``value_head``: a model.
+
+    The last two do not look at the batch they weigh, so they are unbiased up to staleness.
+    """
+
+    def __init__(self, kind: Literal["plugin", "running", "value_head"], lm: CausalLM, *, value_lr: float) -> None:
+        """
+        Args:
+            kind: which.
+            lm: the policy, whose hidden state at the prompt's end the value head reads (without gradient into it).
+            value_lr: learning rate of the value head; Table 2 has 1e-5.
+        """
+        self.kind = kind
+        self.lm = lm
+        self.running: dict[str, float] = {}
+        self.overall = 0.5
+        self.head: nn.Linear | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
+        if kind == "value_head":
+            self.head = nn.Linear(lm.core.config.get_text_config().hidden_size, 1).to(lm.core.device)
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+            self.optimizer = torch.optim.AdamW(self.head.parameters(), lr=value_lr, weight_decay=0.0)
+
+    def estimate(self, ids: Sequence[str], samples: Samples) -> Tensor | None:
+        """P_fail of each prompt, (P,), from before this batch; None: let the objective use the plug-in."""
+        if self.kind == "running":
+            return torch.tensor([self.running.get(i, self.overall) for i in ids], dtype=torch.float64)
+        if self.head is not None:
+            with torch.no_grad():
+                return torch.sigmoid(self.head(self.lm.prompt_features(samples.prompts)).squeeze(-1)).double().cpu()
+        return None
+
+    def learn(
+        self, ids: Sequence[str], samples: Samples, rewards_PM: Tensor, is_graded_P: Tensor, accelerator: Any
+    ) -> None:
+        """Take in this batch, after it was weighed; of prompts that were not graded in full, nothing is known."""
+        failed_P = 1.0 - rewards_PM.double().mean(-1)
+        if self.kind == "running":
+            everyone = [
+                (name, failed)
+                for name, failed, is_graded in zip(ids, failed_P.tolist(), is_graded_P.tolist(), strict=True)
+                if is_graded
+            ]
+            if accelerator.num_processes > 1:
+                from accelerate.utils import gather_object
+
+                everyone = gather_object(everyone)
+            for name, failed in everyone:
+                old = self.running.get(name)
+                self.running[name] = failed if old is None else MEMORY * old + (1 - MEMORY) * failed
+            if everyone:
+                mean = sum(failed for _, failed in everyone) / len(everyone)
+                self.overall = MEMORY * self.overall + (1 - MEMORY) * mean
+        if self.head is not None and self.optimizer is not None:
+            logits = self.head(self.lm.prompt_features(samples.prompts)).squeeze(-1)
+            weight_P = is_graded_P.float().to(logits.device) / max(int(is_graded_P.sum()), 1)
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                logits, failed_P.float().to(logits.device), weight=weight_P, reduction="sum"
+            )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if accelerator.num_processes > 1:
+                for parameter in self.head.parameters():
+                    assert parameter.grad is not None
+                    parameter.grad.copy_(accelerator.reduce(parameter.grad, reduction="mean"))
+            self.optimizer.step()

@@ -1,0 +1,181 @@
+"""The policy on completions: hidden states first, logits only in chunks.
+
+The prompt is computed once and its cache shared by all samples that continue it, under autograd: the samples' backward
+passes leave their gradients at the cache, and one backward pass through the prompts takes them further. Where that
+cannot be (gradient checkpointing switches the cache off), prompt and completion are run together.
+
+Shapes: ``_P`` distinct prompts, ``_R`` rows (samples), ``_T`` tokens, ``H`` hidden, ``V`` vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bontune.base.errors import BontuneError
+from bontune.engines.cache import select_cache
+from bontune.engines.transformers import left_pad, positions_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """Some samples, and which prompts they continue."""
+
+    owner_R: Tensor
+    """Index of the prompt each row continues."""
+    tokens_RT: Tensor
+    """Completions, padded at the right."""
+    lengths_R: Tensor
+    """Their lengths."""
+
+    def select(self, rows: Tensor) -> Rows:
+        """Those rows, no wider than they need."""
+        lengths_R = self.lengths_R[rows]
+        width = int(lengths_R.max())
+        return Rows(owner_R=self.owner_R[rows], tokens_RT=self.tokens_RT[rows, :width], lengths_R=lengths_R)
+
+    def to(self, device: Any) -> Rows:
+        """On that device."""
+        return Rows(
+            owner_R=self.owner_R.to(device), tokens_RT=self.tokens_RT.to(device), lengths_R=self.lengths_R.to(device)
+        )
+
+    @property
+    def is_token_RT(self) -> Tensor:
+        """True on tokens, False on padding."""
+        return torch.arange(self.tokens_RT.shape[1], device=self.tokens_RT.device) < self.lengths_R.unsqueeze(-1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prefix:
+    """Prompts, and what was computed of them."""
+
+    ids: Tensor
+    """(P, longest), padded at the left."""
+    mask: Tensor
+    """(P, longest), 1 on tokens."""
+    cache: Any = None
+    """Their keys and values; None where prompt and completion are run together."""
+    last_hidden_PH: Tensor | None = None
+    """The hidden state at each prompt's end: it predicts the first completion token."""
+
+    def as_leaf(self) -> Prefix:
+        """The same values, cut from their graph: rows that continue it leave their gradients here."""
+        if self.cache is None or self.last_hidden_PH is None:
+            return self
+        cache = copy.copy(self.cache)
+        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        for layer in cache.layers:
+            layer.keys = layer.keys.detach().requires_grad_()
+            layer.values = layer.values.detach().requires_grad_()
+        last_hidden_PH = self.last_hidden_PH.detach().requires_grad_()
+        return Prefix(ids=self.ids, mask=self.mask, cache=cache, last_hidden_PH=last_hidden_PH)
+
+    def backward_from(self, leaf: Prefix) -> None:
+        """Take the gradients that were left at the leaf through the prompts."""
+        pairs = list(zip(self._tensors(), leaf._tensors(), strict=True))
+        used = [(whole, part.grad) for whole, part in pairs if part.grad is not None]
+        if used:
+            torch.autograd.backward([whole for whole, _ in used], [grad for _, grad in used])
+
+    def _tensors(self) -> list[Tensor]:
+        if self.cache is None or self.last_hidden_PH is None:
+            return []
+        return [t for layer in self.cache.layers for t in (layer.keys, layer.values)] + [self.last_hidden_PH]
+
+
+class CausalLM:
+    """A Hugging Face causal LM taken apart into body (hidden states) and head (logits)."""
+
+    def __init__(self, model: Any, *, pad: int, share_prompt: bool = True) -> None:
+        """
+        Args:
+            model: a causal LM, or a peft model around one.
+            pad: padding token.
+            share_prompt: compute each prompt once; False runs prompt + completion together.
+
+        Raises:
+            BontuneError: the model's logits are not finite, or not head(body): it cannot be trained in chunks.
+        """
+        self.model = model
+        self.core = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.body = self.core.get_decoder()
+        self.head = self.core.get_output_embeddings()
+        self.soft_cap: float | None = getattr(self.core.config, "final_logit_softcapping", None)
+        self.pad = pad
+        self.share_prompt = share_prompt
+        self._check_head()
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """Some families scale their logits in ways of their own: find out before training, not from a bad run."""
+        ids = torch.arange(min(4, self.core.config.vocab_size), device=self.core.device).unsqueeze(0)
+        ours = self.logits(self.body(input_ids=ids, use_cache=False).last_hidden_state)
+        theirs = self.core(input_ids=ids, use_cache=False).logits.float()
+        if not bool(theirs.isfinite().all()):
+            raise BontuneError("The model's logits are not finite: its weights are broken, or beyond their dtype.")
+        if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())):
+            raise BontuneError(
+                f"{type(self.core).__name__} changes its logits after the output layer in a way that is not supported; "
+                "Llama, Qwen, Gemma, Mistral and their like are."
+            )
+
+    def logits(self, hidden: Tensor, head_parameters: dict[str, Tensor] | None = None) -> Tensor:
+        """float32 logits (…, V) of hidden states (…, H), optionally with other head weights."""
+        if head_parameters is None:
+            logits = self.head(hidden)
+        else:
+            logits = torch.func.functional_call(self.head, head_parameters, (hidden,))
+        logits = logits.float()
+        return logits if self.soft_cap is None else torch.tanh(logits / self.soft_cap) * self.soft_cap
+
+    def encode(self, prompts: Sequence[Sequence[int]]) -> Prefix:
+        """Compute prompts (with a graph where gradients are on)."""
+        ids, mask = left_pad(prompts, self.pad, self.core.device)
+        if not self.share_prompt:
+            return Prefix(ids=ids, mask=mask)
+        out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True)
+        return Prefix(ids=ids, mask=mask, cache=out.past_key_values, last_hidden_PH=out.last_hidden_state[:, -1])
+
+    def hidden(self, prefix: Prefix, rows: Rows) -> Tensor:
+        """Hidden states (R, T, H) that predict each completion token."""
+        mask_R = prefix.mask[rows.owner_R]
+        mask = torch.cat([mask_R, rows.is_token_RT[:, :-1].to(mask_R.dtype)], dim=-1)
+        num_prompt = mask_R.shape[1]
+        if prefix.cache is None or prefix.last_hidden_PH is None:
+            ids = torch.cat([prefix.ids[rows.owner_R], rows.tokens_RT[:, :-1]], dim=-1)
+            out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=False)
+            whole: Tensor = out.last_hidden_state[:, num_prompt - 1 :]
+            return whole
+        first = prefix.last_hidden_PH[rows.owner_R].unsqueeze(1)
+        if rows.tokens_RT.shape[1] == 1:
+            return first
+        out = self.body(
+            input_ids=rows.tokens_RT[:, :-1],
+            attention_mask=mask,
+            position_ids=positions_of(mask)[:, num_prompt:],
+            past_key_values=select_cache(prefix.cache, rows.owner_R),
+            use_cache=True,
+        )
+        return torch.cat([first, out.last_hidden_state], dim=1)
+
+    @torch.no_grad()
+    def prompt_features(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """float32 (P, H): the hidden state at each prompt's end, where a value head reads."""
+        ids, mask = left_pad(prompts, self.pad, self.core.device)
+        out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=False)
+        return out.last_hidden_state[:, -1].float()
+
+
+def disable_dropout(model: torch.nn.Module) -> None:
+    """Dropout off for good: a policy gradient needs the policy that was sampled, also in train mode."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010 - not an attribute that nn.Module knows

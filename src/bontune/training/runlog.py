@@ -1,0 +1,139 @@
+"""What a run tells: ``metrics.jsonl``, a live line, and optional trackers."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+METRICS = "metrics.jsonl"
+
+
+class RunLog:
+    """Appends rows to ``metrics.jsonl`` and shows progress: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(
+        self, folder: Path, total_steps: int, *, label: str, is_quiet: bool = False, trackers: Any = None
+    ) -> None:
+        """
+        Args:
+            folder: the run folder.
+            total_steps: for the ETA.
+            label: what the live line calls the run.
+            is_quiet: show nothing.
+            trackers: an accelerator with initialised trackers, or None.
+        """
+        self.path = folder / METRICS
+        self.total_steps = total_steps
+        self.label = label
+        self.is_quiet = is_quiet
+        self.trackers = trackers
+        self.console = Console(file=sys.stderr)
+        self._started = time.monotonic()
+        self._first_step: int | None = None
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> RunLog:
+        if not self.is_quiet and self.console.is_terminal:
+            self._progress = Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("{task.fields[numbers]}"),
+                console=self.console,
+                refresh_per_second=4,
+            )
+            self._task = self._progress.add_task(self.label, total=self.total_steps, numbers="")
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def cut_after(self, step: int) -> None:
+        """Drop rows beyond ``step`` and a torn last line, so that a resumed run writes no step twice."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break
+            if line.endswith("\n") and row["step"] <= step:
+                kept.append(line)
+        temporary = self.path.with_name(f".tmp-{METRICS}")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        os.replace(temporary, self.path)
+
+    def evaluation_at(self, step: int) -> dict[str, float] | None:
+        """The metrics of the evaluation after this step, if ``metrics.jsonl`` holds one."""
+        if not self.path.exists():
+            return None
+        rows = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
+        return next((row["metrics"] for row in rows if row["kind"] == "eval" and row["step"] == step), None)
+
+    def step(self, row: Mapping[str, Any]) -> None:
+        """Write the row of an update and show its numbers."""
+        self._append({"kind": "step", **row})
+        step = int(row["step"])
+        if self._first_step is None:
+            self._first_step = step - 1
+        numbers = f"reward {row['reward']:.3f}  pass@{row['n']} {row['pass_at_n']:.3f}  KL {row['kl']:.3f}"
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step, numbers=numbers)
+        elif not self.is_quiet and (step % max(self.total_steps // 20, 1) == 0 or step == self.total_steps):
+            rate = (time.monotonic() - self._started) / (step - self._first_step)
+            left = int(rate * (self.total_steps - step))
+            print(
+                f"{self.label} {step}/{self.total_steps}  {numbers}  {left // 60}:{left % 60:02d} left", file=sys.stderr
+            )
+        if self.trackers is not None:
+            flat = {key: value for key, value in row.items() if isinstance(value, (int, float))}
+            flat |= {f"seconds/{name}": value for name, value in row["seconds"].items()}
+            self.trackers.log(flat, step=step)
+
+    def evaluation(self, step: int, metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> None:
+        """Write the row of an evaluation and say it."""
+        self._append({"kind": "eval", "step": step, "metrics": dict(metrics), "intervals": dict(intervals)})
+        self.say(f"step {step}: " + "  ".join(f"{k} {v:.3f}" for k, v in metrics.items() if "@" in k))
+        if self.trackers is not None:
+            self.trackers.log({f"eval/{key}": value for key, value in metrics.items()}, step=step)
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches."""
+        if not self.is_quiet:
+            self.console.print(f"{self.label}: {text}", highlight=False, soft_wrap=True)
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+class Stages:
+    """Seconds spent in each named stage of a step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time a block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

@@ -1,0 +1,176 @@
+"""What a step trains on: own samples, samples of the anchor, the task's demonstrations; the columns of one batch.
+
+Shapes: ``_P`` prompts, ``_S`` sequences of one prompt, ``_B`` = P·S flattened prompt by prompt, ``_T`` tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bontune.base.problems import Problem
+from bontune.engines.contract import Poll, Samples, SamplingOptions, StopReason
+from bontune.engines.prompts import prompt_of
+from bontune.engines.transformers import TransformersSampler, decode, encode_prompts, pad_id
+from bontune.pools.collect import Graded
+from bontune.training.anchor import Anchor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """How many sequences of each kind a prompt has, in this order."""
+
+    own: int = 0
+    """Samples of the policy."""
+    reference: int = 0
+    """Samples of the anchor."""
+    demonstrated: int = 0
+    """The task's own answer: 0 or 1."""
+
+    @property
+    def total(self) -> int:
+        """S, all of them."""
+        return self.own + self.reference + self.demonstrated
+
+    @property
+    def drawn(self) -> int:
+        """Those that have to be sampled."""
+        return self.own + self.reference
+
+    @property
+    def measured(self) -> int:
+        """The first so many are one kind, which the KL and the metrics of a step are about."""
+        return self.own or self.reference or self.demonstrated
+
+    def kl_share(self, share: float) -> float:
+        """The share of all columns that is ``share`` of the measured ones, rounded up as the updater rounds."""
+        return (math.ceil(share * self.measured) - 0.5) / self.total
+
+
+class Sequences:
+    """Puts together the sequences of a step; each draw has a seed of its own."""
+
+    def __init__(
+        self,
+        columns: Columns,
+        sampler: TransformersSampler,
+        anchor: Anchor,
+        options: SamplingOptions,
+        demonstrations: Mapping[str, Sequence[int]],
+    ) -> None:
+        """
+        Args:
+            columns: of what kind and how many.
+            sampler: the policy's.
+            anchor: draws the samples of the reference.
+            options: how to draw; the number of samples is the columns'.
+            demonstrations: by problem, tokens with the end token; not looked at if there is no such column.
+        """
+        self.columns = columns
+        self.sampler = sampler
+        self.anchor = anchor
+        self.options = options
+        self.demonstrations = demonstrations
+
+    def of(self, problems: Sequence[Problem], seed: int, draws: Sequence[int], poll: Poll | None = None) -> Samples:
+        """The sequences of some problems, S each.
+
+        Args:
+            problems: P of them.
+            seed: of the run.
+            draws: of each problem; it says the step too, and keeps a problem that occurs twice in a step from giving
+                the same samples twice.
+            poll: called between pieces of work.
+        """
+        prompts = [prompt_of(problem, self.sampler.uses_chat) for problem in problems]
+
+        def draw(purpose: str, number: int) -> Samples:
+            keys = [(seed, purpose, i, problem.id) for i, problem in zip(draws, problems, strict=True)]
+            return self.sampler.sample(prompts, replace(self.options, num_samples=number), keys, poll)
+
+        parts = [draw("train", self.columns.own)] if self.columns.own else []
+        if self.columns.reference:
+            with self.anchor.in_place_of_policy():
+                parts.append(draw("reference", self.columns.reference))
+        if self.columns.demonstrated:
+            encoded = (
+                parts[0].prompts
+                if parts
+                else encode_prompts(self.sampler.model, self.sampler.tokenizer, prompts, self.options.max_new_tokens)
+            )
+            parts.append(self._demonstrated(problems, encoded))
+        return join(parts, pad_id(self.sampler.tokenizer))
+
+    def _demonstrated(self, problems: Sequence[Problem], encoded: list[list[int]]) -> Samples:
+        """The demonstrations, in the form of one sample a prompt; they were not drawn, their log-probabilities are 0.
+
+        Their texts are read from the tokens as those of samples are: the grader and the verifier see what they would
+        see if the model had written this.
+        """
+        rows = [torch.tensor(self.demonstrations[problem.id]) for problem in problems]
+        lengths_B = torch.tensor([len(row) for row in rows])
+        pad = pad_id(self.sampler.tokenizer)
+        tokens_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
+        texts = decode(self.sampler.tokenizer, tokens_BT, lengths_B, self.options.stop)
+        return Samples(
+            prompts=encoded,
+            tokens_BT=tokens_BT,
+            lengths_B=lengths_B,
+            logprobs_BT=torch.zeros(tokens_BT.shape),
+            stops=[StopReason.END] * len(rows),
+            texts=[[t] for t in texts],
+        )
+
+
+def join(parts: Sequence[Samples], pad: int) -> Samples:
+    """Samples of the same prompts side by side; one part stays as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    num_prompts, width = len(parts[0].prompts), max(part.tokens_BT.shape[1] for part in parts)
+
+    def beside(tensor_of: Callable[[Samples], Tensor], fill: float) -> Tensor:
+        wide = [
+            torch.nn.functional.pad(t, (0, width - t.shape[1]), value=fill).view(num_prompts, -1, width)
+            for t in map(tensor_of, parts)
+        ]
+        return torch.cat(wide, dim=1).flatten(0, 1)
+
+    return Samples(
+        prompts=parts[0].prompts,
+        tokens_BT=beside(lambda part: part.tokens_BT, pad),
+        lengths_B=torch.cat([part.lengths_B.view(num_prompts, -1) for part in parts], dim=1).flatten(),
+        logprobs_BT=beside(lambda part: part.logprobs_BT, 0.0),
+        stops=[
+            stop
+            for p in range(num_prompts)
+            for part in parts
+            for stop in part.stops[p * part.num_samples : (p + 1) * part.num_samples]
+        ],
+        texts=[[text for part in parts for text in part.texts[p]] for p in range(num_prompts)],
+    )
+
+
+def first_columns(graded: Graded, number: int) -> Graded:
+    """The first sequences of each prompt alone."""
+    samples = graded.samples
+    num_columns = samples.num_samples
+    if number == num_columns:
+        return graded
+    rows = torch.arange(len(samples.lengths_B)).view(-1, num_columns)[:, :number].flatten()
+    return Graded(
+        problems=graded.problems,
+        samples=Samples(
+            prompts=samples.prompts,
+            tokens_BT=samples.tokens_BT[rows],
+            lengths_B=samples.lengths_B[rows],
+            logprobs_BT=samples.logprobs_BT[rows],
+            stops=[samples.stops[row] for row in rows.tolist()],
+            texts=[row[:number] for row in samples.texts],
+        ),
+        grades=[row[:number] for row in graded.grades],
+        scores=[row[:number] for row in graded.scores],
+    )

@@ -1,0 +1,298 @@
+"""From a recipe to the parts of a run, with every check that can be made before work begins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import bontune.objectives as objectives
+import bontune.tasks as tasks
+import bontune.training.supervised as supervised
+import bontune.verifiers as verifiers
+from bontune.base.errors import BontuneError
+from bontune.base.problems import Problem
+from bontune.base.validation import nearest
+from bontune.config import Recipe, TaskSection
+from bontune.engines.contract import SamplingOptions
+from bontune.engines.prompts import has_chat_template, prompt_of, stop_of
+from bontune.engines.transformers import encode_prompts, pad_id
+from bontune.models import load_model, weights_digest
+from bontune.tasks.base import Task
+from bontune.training.checkpoint import write_atomically
+from bontune.training.forward import CausalLM, disable_dropout
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+LARGE = 1_000_000_000
+"""Parameters from which ``gradient_checkpointing: auto`` trades time for memory on a GPU."""
+
+
+def check_objective(recipe: Recipe) -> None:
+    """Call the objective once on M zeros: whatever it would refuse during the run, it refuses now.
+
+    Raises:
+        BontuneError: unknown objective, n > M, too few samples for the baseline, or options that it has no use for.
+    """
+    objective, zeros = recipe.objective, torch.zeros(recipe.sampling.samples)
+    names = [*objectives.names(), *supervised.KINDS]
+    if objective.name not in names:
+        near = nearest(objective.name, names)
+        hint = f", did you mean {near!r}?" if near else ""
+        raise BontuneError(f"no objective {objective.name!r}{hint}; there are {', '.join(names)}")
+    supervised.check_options(objective)
+    if objective.p_fail != "plugin" and objective.name not in ("bon_rlb", "bon_rlbp"):
+        raise BontuneError(f"objective.p_fail is for bon_rlb and bon_rlbp; {objective.name} does not use P_fail.")
+    if objective.sign != "exact" and objective.name != "bon_rlb":
+        raise BontuneError(f"objective.sign is for bon_rlb; {objective.name} has no sign to choose.")
+    if objective.reward == "verifier" and objective.name in ("bon_rlb", "bon_rlbp", "passk_training"):
+        raise BontuneError(f"objective.reward=verifier gives scores, and {objective.name} is for rewards of 0 and 1.")
+    try:
+        if objective.name in supervised.KINDS:
+            supervised.check(recipe)
+        elif objective.draw == "winner":
+            winners = objectives.draw_winners(zeros, objective.n)
+            objectives.winner_advantages(objective.name, zeros, zeros, objective.n, winners)
+        else:
+            objectives.advantages(objective.name, zeros, zeros, objective.n, baseline=objective.baseline)
+    except ValueError as error:
+        raise BontuneError(
+            f"objective {objective.name}, n = {objective.n}, sampling.samples = {recipe.sampling.samples}: {error}"
+        ) from None
+
+
+def load_task(section: TaskSection) -> Task:
+    """The task that a section of the recipe names."""
+    return tasks.load_task(section.name, **section.options())
+
+
+def load_verifier(recipe: Recipe) -> verifiers.Verifier:
+    """The recipe's verifier."""
+    device = "cpu" if recipe.training.device == "cpu" else None
+    return verifiers.load_verifier(recipe.verifier.name, **recipe.verifier.options(), device=device)
+
+
+def identity(recipe: Recipe) -> str:
+    """Hash of all that decides a run: the recipe, and the weights that local names in it stand for."""
+    names = (recipe.model, recipe.verifier.path)
+    weights = [weights_digest(name) for name in names if name]
+    return hashlib.sha256(json.dumps([recipe.fingerprint(), *weights]).encode()).hexdigest()
+
+
+def problems_of(task: Task, split: str) -> list[Problem]:
+    """The problems of a split.
+
+    Raises:
+        BontuneError: there is no such split, or it is empty.
+    """
+    problems = task.problems(split)
+    if not problems:
+        raise BontuneError(f"Split {split!r} of task {task.name} has no problems.")
+    return problems
+
+
+def eval_problems_of(task: Task, recipe: Recipe) -> list[Problem]:
+    """The first ``eval.problems`` of the evaluation split (``validation`` where there is one, else ``test``)."""
+    split = recipe.eval.split
+    if split is None:
+        split = next((name for name in ("validation", "test") if name in task.splits), None)
+    if split is None:
+        raise BontuneError(
+            f"Task {task.name} has only {', '.join(task.splits)}: set eval.split to one, or eval.every=0."
+        )
+    return problems_of(task, split)[: recipe.eval.problems]
+
+
+def make_accelerator(recipe: Recipe) -> Any:
+    """Device, precision, processes and trackers.
+
+    Raises:
+        BontuneError: a tracker is not installed, or the prompts of a step cannot be shared out evenly.
+    """
+    from accelerate import Accelerator
+
+    for name in recipe.training.track:
+        if find_spec(name) is None:
+            raise BontuneError(f"training.track names {name}, which is not installed: pip install 'bontune[tracking]'.")
+    # Apple's GPUs have no float64, in which tokens are drawn.
+    on_cpu = recipe.training.device == "cpu" or torch.backends.mps.is_available()
+    precision = recipe.training.precision
+    if precision == "auto":
+        has_bf16 = not on_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        precision = "bf16" if has_bf16 else "fp32"
+    accelerator = Accelerator(
+        cpu=on_cpu,
+        mixed_precision="no" if precision == "fp32" else "bf16",
+        log_with=list(recipe.training.track) or None,
+        project_dir=recipe.run,
+    )
+    if recipe.training.prompts_per_step % accelerator.num_processes:
+        raise BontuneError(
+            f"training.prompts_per_step = {recipe.training.prompts_per_step} must be a multiple of the "
+            f"{accelerator.num_processes} processes."
+        )
+    return accelerator
+
+
+@contextmanager
+def tracking(recipe: Recipe, accelerator: Any) -> Iterator[Any]:
+    """The accelerator with the recipe's trackers started, or None if it names none; they are closed in the end."""
+    if not recipe.training.track:
+        yield None
+        return
+    tree = recipe.model_dump(mode="json")
+    flat = {f"{name}.{key}": v for name, part in tree.items() if isinstance(part, dict) for key, v in part.items()}
+    flat |= {name: value for name, value in tree.items() if not isinstance(value, dict)}
+    config = {name: v if isinstance(v, (bool, int, float, str)) else json.dumps(v) for name, v in flat.items()}
+    accelerator.init_trackers(
+        "bontune", config=config, init_kwargs={"wandb": {"name": Path(recipe.run).name, "dir": recipe.run}}
+    )
+    try:
+        yield accelerator
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
+
+
+def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) -> tuple[Any, Any, CausalLM]:
+    """Load the model, add adapters, choose how it is run.
+
+    Returns:
+        Model, tokenizer, and the model taken apart for training.
+    """
+    training = recipe.training
+    if model is None:
+        # With adapters the base is frozen and may live in bf16; weights that are trained stay in float32.
+        is_small = training.lora is not None and accelerator.mixed_precision == "bf16"
+        model, tokenizer = load_model(recipe.model, dtype=torch.bfloat16 if is_small else torch.float32)
+    if tokenizer is None:
+        raise BontuneError("A model was given without its tokenizer.")
+    if training.lora is not None:
+        from peft import LoraConfig, get_peft_model
+
+        torch.manual_seed(recipe.seed)
+        lora = training.lora
+        model = get_peft_model(
+            model, LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=lora.targets, task_type="CAUSAL_LM")
+        )
+    model = model.to(accelerator.device)
+    disable_dropout(model)
+    model.eval()
+    checkpointing = training.gradient_checkpointing
+    if checkpointing == "auto":
+        size = sum(p.numel() for p in model.parameters())
+        checkpointing = accelerator.device.type == "cuda" and size >= LARGE
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if training.lora is not None:
+            model.enable_input_require_grads()
+        model.train()  # transformers checkpoints in train mode only; dropout is off for good
+    # Checkpointing switches the cache off inside transformers, and with it the sharing of the prompt.
+    return model, tokenizer, CausalLM(model, pad=pad_id(tokenizer), share_prompt=not checkpointing)
+
+
+def check_prompts(model: Any, tokenizer: Any, problems: Sequence[Problem], max_new_tokens: int) -> None:
+    """Find a prompt that is empty or does not fit the context now, not at the step that comes to it.
+
+    Raises:
+        BontuneError: there is one.
+    """
+    prompts = [prompt_of(problem, has_chat_template(tokenizer)) for problem in problems]
+    encode_prompts(model, tokenizer, prompts, max_new_tokens)
+
+
+def sampling_options(recipe: Recipe, task: Task, problems: Sequence[Problem], tokenizer: Any) -> SamplingOptions:
+    """How training draws."""
+    sampling = recipe.sampling
+    return SamplingOptions(
+        num_samples=sampling.samples,
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        stop=stop_of(task.stop, problems, has_chat_template(tokenizer)),
+    )
+
+
+def eval_options(recipe: Recipe, task: Task, problems: Sequence[Problem], tokenizer: Any) -> SamplingOptions:
+    """How evaluation draws."""
+    return SamplingOptions(
+        num_samples=recipe.eval.samples,
+        max_new_tokens=recipe.sampling.max_new_tokens,
+        temperature=recipe.eval.temperature,
+        stop=stop_of(task.stop, problems, has_chat_template(tokenizer)),
+    )
+
+
+@contextmanager
+def run_folder(recipe: Recipe, is_main: bool) -> Iterator[Path]:
+    """The run's folder with its resolved ``recipe.yaml``, locked against a second process.
+
+    Raises:
+        BontuneError: another process trains in it, or it cannot be made or written.
+    """
+    from filelock import FileLock
+
+    folder = Path(recipe.run)
+    if not is_main:
+        yield folder
+        return
+    lock = FileLock(folder / ".lock")
+    try:
+        _prepare(folder, recipe, lock)
+        yield folder
+    finally:
+        lock.release()
+
+
+def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
+    from filelock import Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+        for leftover in (
+            *folder.glob(".tmp-*"),
+            *folder.glob("best/.tmp-*"),
+        ):  # of a process that was killed; the lock says it is no other's
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        if not any((folder / "checkpoints").glob("step_*")):
+            write_atomically(folder / "recipe.yaml", recipe.to_yaml())
+    except Timeout:
+        raise BontuneError(
+            f"Another process is training in {folder}: wait for it, stop it, or choose another run=…"
+        ) from None
+    except OSError as error:
+        raise BontuneError(f"The run folder {folder} cannot be made or written: {error.strerror}.") from None
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a plain Hugging Face folder, whole or not at all; adapters are merged into it and kept beside it."""
+    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    if hasattr(model, "get_base_model"):
+        model.save_pretrained(folder.with_name("adapter"))
+        model.merge_adapter()
+        try:
+            base = model.get_base_model()
+            state = {
+                name.replace(".base_layer", ""): tensor
+                for name, tensor in base.state_dict().items()
+                if "lora_" not in name
+            }
+            base.save_pretrained(temporary, state_dict=state)
+        finally:
+            model.unmerge_adapter()
+    else:
+        model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)

@@ -1,0 +1,47 @@
+"""The numbers of a training step, summed over processes: a row of ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bontune.base.grades import Verdict
+from bontune.engines.contract import StopReason
+from bontune.objectives.subsets import best_of_n_value
+from bontune.pools.collect import Graded
+from bontune.sandbox.canaries import mentions_canary
+from bontune.training.update import sum_over_processes
+
+
+def batch_numbers(graded: Graded, n: int, accelerator: Any) -> dict[str, float]:
+    """What a step's samples were like.
+
+    Args:
+        graded: this process's.
+        n: the Best-of-N budget.
+        accelerator: sums over the processes; all must call.
+
+    Returns:
+        Means over all prompts or samples; ``timeouts``, ``crashes`` and ``grader_errors`` are counts of samples.
+    """
+    rewards_PM, scores_PM = graded.tensors()
+    num_prompts, num_samples = rewards_PM.shape
+    n = min(n, num_samples)
+    verdicts = [grade.verdict for row in graded.grades for grade in row]
+    means = {
+        "reward": rewards_PM.mean(-1).sum().item(),
+        "pass_at_n": best_of_n_value(rewards_PM, rewards_PM, n).sum().item(),
+        "best_of_n": best_of_n_value(rewards_PM, scores_PM, n).sum().item(),
+        "length": graded.samples.lengths_B.sum().item() / num_samples,
+        "cut_off": graded.samples.stops.count(StopReason.LENGTH) / num_samples,
+        "canaries": sum(mentions_canary(text) for row in graded.samples.texts for text in row) / num_samples,
+    }
+    counts = {
+        "timeouts": verdicts.count(Verdict.TIMEOUT),
+        "crashes": verdicts.count(Verdict.CRASHED),
+        "grader_errors": verdicts.count(Verdict.GRADER_ERROR),
+        "samples": num_prompts * num_samples,
+    }
+    local = [num_prompts, *means.values(), *counts.values()]
+    prompts, *total = sum_over_processes(accelerator, [float(x) for x in local])
+    numbers = dict(zip([*means, *counts], total, strict=True))
+    return {"n": n} | {name: x / prompts if name in means else int(x) for name, x in numbers.items()}

@@ -1,0 +1,426 @@
+"""The training loop: sample, grade, score, weigh, update, log, save.
+
+Shapes: ``_P`` prompts of a step (this process's share), ``_M`` samples of one prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+import bontune.objectives as objectives
+import bontune.verifiers as verifiers
+from bontune.base.errors import Interrupted, RunStopped
+from bontune.base.problems import Problem
+from bontune.base.signals import StopSignals
+from bontune.config import Recipe
+from bontune.engines.contract import Samples
+from bontune.engines.seeds import order_of
+from bontune.engines.transformers import TransformersSampler
+from bontune.metrics.evaluation import Evaluation, evaluate_pool
+from bontune.pools.collect import Graded, collect, grade_all, score_all
+from bontune.tasks.base import Task
+from bontune.training import checkpoint, setup
+from bontune.training.anchor import Anchor
+from bontune.training.best import BestSteps
+from bontune.training.demonstrations import encode_demonstrations
+from bontune.training.failure_rate import FailureRates
+from bontune.training.runlog import RunLog, Stages
+from bontune.training.schedules import kl_coefficient, learning_rate
+from bontune.training.sequences import Sequences, first_columns
+from bontune.training.step_row import batch_numbers
+from bontune.training.supervised import KINDS, Supervised, columns_of
+from bontune.training.update import Updater, UpdateResult
+from bontune.verifiers import Verifier
+
+
+class Trainer:
+    """Fine-tunes one model by one recipe (Chow et al., arXiv 2412.15287, and the rivals, by ``objective.name``)."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        task: Task | None = None,
+        verifier: Verifier | Callable[[Problem, str], float] | None = None,
+        model: Any = None,
+        tokenizer: Any = None,
+        is_quiet: bool = False,
+    ) -> None:
+        """
+        Args:
+            recipe: all settings.
+            task: instead of the recipe's.
+            verifier: instead of the recipe's; a function (problem, completion) -> float will do.
+            model, tokenizer: instead of loading ``recipe.model``.
+            is_quiet: show no progress.
+
+        Raises:
+            BontuneError: a setting that cannot work; nothing has been written then.
+        """
+        setup.check_objective(recipe)
+        self.recipe = recipe
+        self.folder = Path(recipe.run)
+        self.task = task if task is not None else setup.load_task(recipe.task)
+        self.verifier = setup.load_verifier(recipe) if verifier is None else verifiers.as_verifier(verifier)
+        # Of a task that runs programs: refused here where none holds, and part of the result where one does.
+        self.isolation: str | None = getattr(self.task, "isolation", None)
+        self.problems = setup.problems_of(self.task, recipe.task.split)
+        self.eval_task = setup.load_task(recipe.eval.task) if recipe.eval.task is not None else self.task
+        self.eval_problems = setup.eval_problems_of(self.eval_task, recipe) if recipe.eval.every else []
+        self.accelerator = setup.make_accelerator(recipe)
+        self.is_main = bool(self.accelerator.is_main_process)
+        self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
+        self.sampler = TransformersSampler(self.model, self.tokenizer, token_budget=recipe.sampling.token_budget)
+        self.options = setup.sampling_options(recipe, self.task, self.problems, self.tokenizer)
+        self.eval_options = setup.eval_options(recipe, self.eval_task, self.eval_problems, self.tokenizer)
+        setup.check_prompts(
+            self.model, self.tokenizer, [*self.problems, *self.eval_problems], self.options.max_new_tokens
+        )
+        self.anchor = Anchor(self.model, recipe.kl.anchor_ema)
+        self.names = {id(p): name for name, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            [p for p in self.model.parameters() if p.requires_grad],
+            lr=recipe.training.lr,
+            weight_decay=recipe.training.weight_decay,
+        )
+        self.failure_rates = FailureRates(recipe.objective.p_fail, self.lm, value_lr=recipe.training.value_lr)
+        self.supervised = Supervised(recipe, self.lm, self.anchor) if recipe.objective.name in KINDS else None
+        columns = columns_of(recipe)
+        known = self.problems if columns.demonstrated else []
+        demonstrations = encode_demonstrations(self.task, known, self.model, self.tokenizer)
+        self.sequences = Sequences(columns, self.sampler, self.anchor, self.options, demonstrations)
+        self.updater = Updater(
+            self.lm,
+            self.optimizer,
+            self.anchor,
+            self.accelerator,
+            temperature=recipe.sampling.temperature,
+            token_budget=recipe.training.token_budget,
+            kl_share=columns.kl_share(recipe.kl.share),
+            max_grad_norm=recipe.training.max_grad_norm,
+        )
+        self.identity = setup.identity(recipe)
+        self.step = 0
+        self.best = BestSteps(recipe)
+        self.log = RunLog(
+            self.folder, recipe.training.steps, label=recipe.objective.name, is_quiet=is_quiet or not self.is_main
+        )
+
+    def train(self) -> dict[str, Any]:
+        """Run to the end, from the last checkpoint if there is one, and write the model.
+
+        Returns:
+            What is written to ``summary.json``.
+
+        Raises:
+            BontuneError: another process trains in this folder, or its checkpoint belongs to other settings.
+            RunStopped: non-finite numbers, too many grader errors, or a checkpoint that cannot be written.
+            Interrupted: SIGINT or SIGTERM; the last completed step has been saved.
+        """
+        recipe, total = self.recipe, self.recipe.training.steps
+        with (
+            setup.run_folder(recipe, self.is_main),
+            setup.tracking(recipe, self.accelerator) as self.log.trackers,
+            StopSignals() as signals,
+            self.log,
+        ):
+            try:
+                self.resume()
+                if self.is_evaluation_due():
+                    measured = self.log.evaluation_at(self.step)
+                    if measured is None:  # a new run, or one that was stopped between the step and its evaluation
+                        self.evaluate(signals)
+                    else:
+                        self.keep_best(measured)
+                while self.step < total:
+                    step, stages = self.step + 1, Stages()
+                    problems = self.batch(step)
+                    with stages("sample"):
+                        samples = self.sample(step, problems, signals)
+                    graded = self.grade(step, problems, samples, stages, signals)
+                    with stages("weigh"):
+                        advantages_PM = self.weigh(step, graded)
+                    with stages("update"):
+                        result = self.update(step, graded, advantages_PM, signals)
+                    self.step = step
+                    self.record(graded, result, stages)
+                    if self.is_evaluation_due():
+                        self.evaluate(signals)
+                    every = recipe.training.checkpoint_every
+                    if (every and step % every == 0) or step == total:
+                        self.save()
+                    signals.poll()
+                return self.finish()
+            except Interrupted:
+                self.save()
+                saved = f"step {self.step} is saved, the same command continues from there"
+                self.log.say(f"stopped by a signal; {saved if self.step else 'no step was complete yet'}")
+                raise
+            except BrokenPipeError:
+                raise
+            except (OSError, SafetensorError) as error:  # of metrics, model or report; save() has its own
+                reason = f"{error.strerror} ({error.filename or self.folder})" if isinstance(error, OSError) else error
+                raise RunStopped(
+                    f"The run had to stop after step {self.step}: {reason}; its checkpoints are intact: put that right "
+                    "and start the same command again."
+                ) from error
+
+    # ---- the stages ----
+
+    def batch(self, step: int) -> list[Problem]:
+        """This process's problems of a step: a function of (seed, step) alone."""
+        num = len(self.problems)
+        return [self.problems[int(order_of(num, self.recipe.seed, i // num)[i % num])] for i in self.draws(step)]
+
+    def draws(self, step: int) -> range:
+        """Which draws from the endless, reshuffled stream of problems this process takes in a step."""
+        per_step = self.recipe.training.prompts_per_step
+        first = (step - 1) * per_step
+        return range(first + self.accelerator.process_index, first + per_step, self.accelerator.num_processes)
+
+    def sample(self, step: int, problems: list[Problem], signals: StopSignals) -> Samples:
+        """The sequences of each problem: M completions, and what else a supervised objective trains on.
+
+        The seed of a completion is (run seed, "train", draw of the problem, problem, sample).
+        """
+        with self.accelerator.autocast():
+            samples = self.sequences.of(problems, self.recipe.seed, self.draws(step), signals.poll)
+        if not bool(samples.logprobs_BT.isfinite().all()):
+            self.stop(step, "A sampled token's log-probability is not finite", samples, None)
+        return samples
+
+    def grade(
+        self, step: int, problems: list[Problem], samples: Samples, stages: Stages, signals: StopSignals
+    ) -> Graded:
+        """Rewards and scores; a grader or verifier that breaks its contract stops the run."""
+        try:
+            with stages("grade"):
+                grades = grade_all(self.task, problems, samples.texts, signals.poll)
+            with stages("score"):
+                scores = score_all(self.verifier, problems, samples.texts, grades)
+        except RunStopped as error:
+            self.stop(step, str(error).removesuffix("."), samples, None)
+        return Graded(problems=problems, samples=samples, grades=grades, scores=scores)
+
+    def weigh(self, step: int, graded: Graded) -> Tensor:
+        """Advantages (P, M), mean form. Prompts with a completion that could not be graded carry no weight."""
+        rewards_PM, scores_PM = graded.tensors()
+        is_known_P = graded.is_graded_P()
+        if self.recipe.objective.reward == "verifier":
+            is_known_P = scores_PM.isfinite().all(-1)
+            rewards_PM = torch.where(is_known_P.unsqueeze(-1), scores_PM, 0.0)
+        share = graded.num_grader_errors / max(rewards_PM.numel(), 1)
+        if share > self.recipe.training.max_grader_errors:
+            reason = next(g.reason for row in graded.grades for g in row if math.isnan(g.reward))
+            self.stop(step, f"{share:.0%} of the completions could not be graded ({reason})", graded.samples, None)
+        p_fail = self.failure_rates.estimate([p.id for p in graded.problems], graded.samples)
+        try:
+            advantages_PM = self.advantages(step, graded, rewards_PM, scores_PM, p_fail)
+        except ValueError as error:  # such as a reward of ½ where the objective is derived for 0 and 1
+            self.stop(step, f"The objective cannot take these rewards: {str(error).rstrip('.')}", graded.samples, None)
+        return advantages_PM * is_known_P.unsqueeze(-1)
+
+    def advantages(
+        self, step: int, graded: Graded, rewards_PM: Tensor, scores_PM: Tensor, p_fail: Tensor | None
+    ) -> Tensor:
+        """The objective's: by all samples, by winners, or a supervised one's weights on its sequences."""
+        objective = self.recipe.objective
+        if self.supervised is not None:
+            keys = [(self.recipe.seed, "ties", i) for i in self.draws(step)]
+            with self.accelerator.autocast():
+                return self.supervised.advantages(graded.samples, rewards_PM, scores_PM, keys)
+        if objective.draw == "winner":
+            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
+            winners = objectives.draw_winners(scores_PM, objective.n, generator)
+            return objectives.winner_advantages(
+                objective.name, rewards_PM, scores_PM, objective.n, winners, p_fail, objective.sign
+            )
+        return objectives.advantages(
+            objective.name,
+            rewards_PM,
+            scores_PM,
+            objective.n,
+            baseline=objective.baseline,
+            p_fail=p_fail,
+            sign=objective.sign,
+        )
+
+    def update(self, step: int, graded: Graded, advantages_PM: Tensor, signals: StopSignals) -> UpdateResult:
+        """One optimizer step on −ΣA·log π + β·KL(anchor)."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self.recipe.training)
+        try:
+            result = self.updater.step(
+                graded.samples,
+                advantages_PM,
+                kl_coef=kl_coefficient(step, self.recipe.kl),
+                num_prompts=self.recipe.training.prompts_per_step,
+                poll=signals.poll,
+            )
+        except RunStopped as error:
+            self.stop(step, f"The update is broken: {error}", graded.samples, advantages_PM)
+        rewards_PM, _ = graded.tensors()
+        self.failure_rates.learn(
+            [p.id for p in graded.problems], graded.samples, rewards_PM, graded.is_graded_P(), self.accelerator
+        )
+        return result
+
+    def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
+        """The step's row in ``metrics.jsonl``; means are over all processes."""
+        numbers = batch_numbers(
+            first_columns(graded, self.sequences.columns.measured), self.recipe.objective.n, self.accelerator
+        )
+        if not self.is_main:
+            return
+        num_tokens = numbers["length"] * numbers["samples"]
+        self.log.step(
+            {
+                "step": self.step,
+                **numbers,
+                "kl": result.kl,
+                "entropy": result.entropy,
+                "loss": result.loss,
+                "grad_norm": result.grad_norm,
+                "weighted": result.share_weighted,
+                "lr": learning_rate(self.step, self.recipe.training),
+                "kl_coef": kl_coefficient(self.step, self.recipe.kl),
+                "tokens_per_s": num_tokens / sum(stages.seconds.values()),
+                "seconds": stages.seconds,
+            }
+        )
+
+    def is_evaluation_due(self) -> bool:
+        """Whether an evaluation belongs after the step taken last: before the first, every so often, after the last."""
+        every = self.recipe.eval.every
+        return every > 0 and (self.step % every == 0 or self.step == self.recipe.training.steps)
+
+    def evaluate(self, signals: StopSignals) -> Evaluation:
+        """pass@k and best@k on the evaluation problems, with the same draws at every step (paired curves)."""
+        evaluation = self.evaluate_problems(self.eval_problems, signals)
+        if self.is_main:
+            intervals = {name: (i.low, i.high) for name, i in evaluation.intervals().items()}
+            self.log.evaluation(self.step, evaluation.means(), intervals)
+            self.keep_best(evaluation.means())
+        return evaluation
+
+    def keep_best(self, measured: Mapping[str, float]) -> None:
+        """Note the evaluation after the last step; save the model for each metric of ``eval.keep`` it is best by."""
+        for name in self.best.note(self.step, measured):
+            setup.save_model(self.model, self.tokenizer, self.folder / "best" / name)
+
+    def evaluate_problems(self, problems: list[Problem], signals: StopSignals | None = None) -> Evaluation:
+        """Evaluate the policy as it is now."""
+        poll = signals.poll if signals is not None else None
+        mine = problems[self.accelerator.process_index :: self.accelerator.num_processes]
+        rows: list[tuple[Any, ...]] = []
+        with self.accelerator.autocast():
+            for part in collect(
+                self.sampler,
+                self.eval_task,
+                self.verifier,
+                mine,
+                self.eval_options,
+                key=(self.recipe.seed, "eval"),
+                poll=poll,
+            ):
+                rows += zip([p.id for p in part.problems], part.rewards(), part.scores, part.answers(), strict=True)
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import gather_object
+
+            place = {problem.id: i for i, problem in enumerate(problems)}
+            rows = sorted(gather_object(rows), key=lambda row: place[row[0]])
+        ids, rewards, scores, answers = (list(column) for column in zip(*rows, strict=True))
+        return evaluate_pool(ids, rewards, self.recipe.eval.k, scores_PM=scores, answers_PM=answers)
+
+    # ---- what keeps a run alive ----
+
+    def save(self) -> None:
+        """Checkpoint the last completed step."""
+        if self.is_main and self.step > 0:
+            rates = self.failure_rates
+            tensors = {
+                "policy": {name: p for name, p in self.model.named_parameters() if p.requires_grad},
+                "anchor": self.anchor.tensors,
+                "optimizer": checkpoint.optimizer_tensors(self.optimizer, self.names),
+            }
+            if rates.head is not None and rates.optimizer is not None:
+                names = {id(p): name for name, p in rates.head.named_parameters()}
+                tensors["value_head"] = dict(rates.head.named_parameters())
+                tensors["value_optimizer"] = checkpoint.optimizer_tensors(rates.optimizer, names)
+            state = {"step": self.step, "running": rates.running, "overall": rates.overall} | self.best.state()
+            checkpoint.save(
+                self.folder / "checkpoints",
+                self.step,
+                checkpoint.Checkpoint(tensors=tensors, state=state, recipe_hash=self.identity),
+                keep=self.recipe.training.keep_checkpoints,
+            )
+        self.accelerator.wait_for_everyone()
+
+    @torch.no_grad()
+    def resume(self) -> None:
+        """Continue from the newest whole checkpoint, if there is one."""
+        found = checkpoint.load_latest(self.folder / "checkpoints", self.identity)
+        if found is not None:
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(found.tensors["policy"][name])
+                    self.anchor.tensors[name].copy_(found.tensors["anchor"][name])
+            checkpoint.load_optimizer(self.optimizer, self.names, found.tensors["optimizer"])
+            rates = self.failure_rates
+            if rates.head is not None and rates.optimizer is not None:
+                rates.head.load_state_dict(found.tensors["value_head"])
+                names = {id(p): name for name, p in rates.head.named_parameters()}
+                checkpoint.load_optimizer(rates.optimizer, names, found.tensors["value_optimizer"])
+            self.step = int(found.state["step"])
+            self.best.restore(found.state)
+            rates.running, rates.overall = dict(found.state["running"]), float(found.state["overall"])
+            self.log.say(f"continuing after step {self.step}")
+        self.accelerator.wait_for_everyone()  # all have read what the main process now tidies
+        if self.is_main:
+            checkpoint.set_aside_after(self.folder / "checkpoints", self.step)
+            self.log.cut_after(self.step if found is not None else -1)
+        self.accelerator.wait_for_everyone()
+
+    def stop(self, step: int, reason: str, samples: Samples, advantages_PM: Tensor | None) -> NoReturn:
+        """Keep the offending batch for inspection and stop; the model has not been changed by it.
+
+        Raises:
+            RunStopped: always.
+        """
+        path = self.folder / f"stopped_at_step_{step:06d}.json"
+        batch = {
+            "reason": reason,
+            "step": step,
+            "texts": samples.texts,
+            "logprobs": [repr(x) for x in samples.logprobs_BT.sum(-1).tolist()],
+            "advantages": None if advantages_PM is None else [[repr(a) for a in row] for row in advantages_PM.tolist()],
+        }
+        checkpoint.write_atomically(path, json.dumps(batch, indent=1))
+        raise RunStopped(f"{reason} at step {step}; the step was not taken, its batch is in {path}.")
+
+    def finish(self) -> dict[str, Any]:
+        """Write the final model and the summary."""
+        summary = {
+            "objective": self.recipe.objective.name,
+            "n": self.recipe.objective.n,
+            "steps": self.step,
+            "best": self.best.own,
+            "generations": self.step * self.recipe.training.prompts_per_step * self.sequences.columns.drawn,
+        }
+        if self.best.kept:
+            summary["kept"] = self.best.kept
+        if self.isolation is not None:
+            summary["isolation"] = self.isolation
+        if self.is_main:
+            setup.save_model(self.model, self.tokenizer, self.folder / "model")
+            checkpoint.write_atomically(self.folder / "summary.json", json.dumps(summary, indent=1))
+        self.accelerator.wait_for_everyone()
+        return summary

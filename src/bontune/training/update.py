@@ -1,0 +1,221 @@
+"""One update of the policy from one batch of samples and their advantages."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bontune.base.errors import RunStopped
+from bontune.engines.contract import Poll, Samples
+from bontune.training.anchor import Anchor
+from bontune.training.forward import CausalLM, Prefix, Rows
+from bontune.training.losses import LossSums, Reference, backward_through_head
+
+PADDING = 2048
+"""Padded tokens a micro-batch may waste: about what one more forward and backward call costs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpdateResult:
+    """What an update did (over all processes)."""
+
+    loss: float
+    """−(1/PM) Σ A·log π + β·KL."""
+    kl: float
+    """KL to the anchor per sample, in nats, estimated on the KL share."""
+    entropy: float
+    """Mean entropy of the next-token distribution over the tokens that were computed, in nats."""
+    grad_norm: float
+    """Before clipping."""
+    share_weighted: float
+    """Share of samples with a non-zero advantage."""
+
+
+class Updater:
+    """Accumulates the gradient over micro-batches, checks it, and takes the optimizer's step."""
+
+    def __init__(
+        self,
+        lm: CausalLM,
+        optimizer: torch.optim.Optimizer,
+        anchor: Anchor,
+        accelerator: Any,
+        *,
+        temperature: float,
+        token_budget: int,
+        kl_share: float,
+        max_grad_norm: float,
+    ) -> None:
+        """
+        Args:
+            lm: the policy.
+            optimizer: its first parameter group is the policy's.
+            anchor: the KL reference.
+            accelerator: for the device, autocast and the sum over processes.
+            temperature: T of the sampling policy.
+            token_budget: tokens of a micro-batch: rows × (prompt + completion).
+            kl_share: share of each prompt's samples on which the KL is estimated.
+            max_grad_norm: gradients are scaled down to it.
+        """
+        self.lm = lm
+        self.optimizer = optimizer
+        self.anchor = anchor
+        self.accelerator = accelerator
+        self.temperature = temperature
+        self.token_budget = token_budget
+        self.kl_share = kl_share
+        self.max_grad_norm = max_grad_norm
+        self.parameters: list[Tensor] = optimizer.param_groups[0]["params"]
+
+    def accumulate(
+        self, samples: Samples, advantages_PM: Tensor, *, kl_coef: float, num_prompts: int, poll: Poll | None = None
+    ) -> LossSums:
+        """Add the gradient of the loss over this process's samples to ``.grad``.
+
+        Samples of zero advantage are skipped; the KL is estimated on the first ⌈share·M⌉ samples of every prompt,
+        which is unbiased because samples are exchangeable and the choice does not look at them.
+
+        Args:
+            samples: P·M completions.
+            advantages_PM: mean form.
+            kl_coef: β; at 0 the reference is not computed.
+            num_prompts: prompts of this update over all processes; the loss is a mean over num_prompts·M samples.
+            poll: called before each micro-batch.
+        """
+        num_samples = samples.num_samples
+        advantages_B = advantages_PM.reshape(-1).to(torch.float32)
+        num_kl = math.ceil(self.kl_share * num_samples) if kl_coef > 0 else 0
+        has_kl_B = torch.arange(len(advantages_B)) % num_samples < num_kl
+        is_needed_B = (advantages_B != 0) | has_kl_B
+        everything = Rows(
+            owner_R=torch.arange(len(advantages_B)) // num_samples,
+            tokens_RT=samples.tokens_BT,
+            lengths_R=samples.lengths_B,
+        )
+        weight_B = advantages_B / (num_prompts * num_samples)
+        kl_weight_B = has_kl_B.to(torch.float32) / (num_prompts * max(num_kl, 1))
+        sums = LossSums()
+        for prompts in self._prompt_groups(samples, is_needed_B):
+            chosen = (is_needed_B & torch.isin(everything.owner_R, prompts)).nonzero().squeeze(-1)
+            with self.accelerator.autocast():
+                encoded = [samples.prompts[p] for p in prompts.tolist()]
+                prefix = self.lm.encode(encoded)
+                leaf = prefix.as_leaf()
+                ref_prefix = self._reference_prefix(encoded) if num_kl else None
+                for bucket in self._buckets(samples.lengths_B[chosen], prefix.ids.shape[1]):
+                    if poll is not None:
+                        poll()
+                    rows_B = chosen[bucket]
+                    rows = everything.select(rows_B)
+                    rows = dataclasses.replace(rows, owner_R=torch.searchsorted(prompts, rows.owner_R))
+                    sums.add(self._backward(leaf, ref_prefix, rows, weight_B[rows_B], kl_weight_B[rows_B], kl_coef))
+            prefix.backward_from(leaf)
+        return sums
+
+    def _reference_prefix(self, encoded: list[list[int]]) -> Prefix:
+        with torch.no_grad(), self.anchor.in_place_of_policy():
+            return self.lm.encode(encoded)
+
+    def _backward(
+        self, leaf: Prefix, ref_prefix: Prefix | None, rows: Rows, weight_R: Tensor, kl_weight_R: Tensor, kl_coef: float
+    ) -> LossSums:
+        """The loss of some rows, back to the model's body and to the prompts' leaf."""
+        device = leaf.ids.device
+        reference = None
+        has_kl_R = kl_weight_R != 0
+        if ref_prefix is not None and bool(has_kl_R.any()):
+            kl_rows = rows.select(has_kl_R.nonzero().squeeze(-1)).to(device)
+            with torch.no_grad(), self.anchor.in_place_of_policy():
+                hidden_NH = self.lm.hidden(ref_prefix, kl_rows)[kl_rows.is_token_RT]
+            reference = Reference(hidden_NH=hidden_NH, head_parameters=self.anchor.parameters_of(self.lm.head))
+        rows, per_token = rows.to(device), rows.lengths_R.to(device)
+        is_token_RT = rows.is_token_RT
+        hidden_NH = self.lm.hidden(leaf, rows)[is_token_RT]
+        grad_NH, sums = backward_through_head(
+            self.lm,
+            hidden_NH.detach(),
+            rows.tokens_RT[is_token_RT],
+            weight_R.to(device).repeat_interleave(per_token),
+            temperature=self.temperature,
+            kl_weight_N=kl_weight_R.to(device).repeat_interleave(per_token),
+            kl_coef=kl_coef,
+            reference=reference,
+        )
+        hidden_NH.backward(grad_NH)
+        return sums
+
+    def step(
+        self, samples: Samples, advantages_PM: Tensor, *, kl_coef: float, num_prompts: int, poll: Poll | None = None
+    ) -> UpdateResult:
+        """Accumulate, sum over processes, check, step, and move the anchor.
+
+        Raises:
+            RunStopped: the loss or the gradient is not finite; nothing has been changed then.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = self.accumulate(samples, advantages_PM, kl_coef=kl_coef, num_prompts=num_prompts, poll=poll)
+        weighted = float((advantages_PM != 0).sum())
+        totals = sum_over_processes(
+            self.accelerator, [sums.policy, sums.kl, sums.entropy, sums.tokens, weighted, float(advantages_PM.numel())]
+        )
+        policy, kl, entropy, tokens, weighted, count = totals
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        if self.accelerator.num_processes > 1:
+            for parameter in self.parameters:  # a process whose samples carry no weight still takes part in the sum
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            grads = [p.grad for p in self.parameters if p.grad is not None]
+            for grad in grads:
+                grad.copy_(self.accelerator.reduce(grad, reduction="sum"))
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)) if grads else 0.0
+        loss = policy + kl_coef * kl
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise RunStopped(f"loss {loss} and gradient norm {grad_norm} are not both finite")
+        self.optimizer.step()
+        self.anchor.update()
+        return UpdateResult(
+            loss=loss, kl=kl, entropy=entropy / max(tokens, 1.0), grad_norm=grad_norm, share_weighted=weighted / count
+        )
+
+    def _prompt_groups(self, samples: Samples, is_needed_B: Tensor) -> Iterator[Tensor]:
+        """Prompts that have work to do, as many at a time as fit the budget together."""
+        has_work_P = is_needed_B.view(-1, samples.num_samples).any(-1)
+        group: list[int] = []
+        longest = 0
+        for p in has_work_P.nonzero().squeeze(-1).tolist():
+            longest_with = max(longest, len(samples.prompts[p]))
+            if group and (len(group) + 1) * longest_with > self.token_budget:
+                yield torch.tensor(group)
+                group, longest_with = [], len(samples.prompts[p])
+            group.append(p)
+            longest = longest_with
+        if group:
+            yield torch.tensor(group)
+
+    def _buckets(self, lengths_R: Tensor, num_prompt: int) -> Iterator[Tensor]:
+        """Rows by ascending length, cut where the budget is full or padding would cost more than another call."""
+        order = lengths_R.argsort(stable=True)
+        start = wasted = 0
+        for end in range(1, len(order) + 1):
+            if end < len(order):
+                width = int(lengths_R[order[end]])
+                grown = width - int(lengths_R[order[end - 1]])
+                wasted += grown * (end - start)
+                if wasted <= PADDING and (end - start + 1) * (num_prompt + width) <= self.token_budget:
+                    continue
+            yield order[start:end]
+            start, wasted = end, 0
+
+
+def sum_over_processes(accelerator: Any, values: list[float]) -> list[float]:
+    """Each value's sum over all processes, in float64."""
+    if accelerator.num_processes == 1:
+        return values
+    total = accelerator.reduce(torch.tensor(values, dtype=torch.float64, device=accelerator.device), reduction="sum")
+    return total.tolist()

@@ -1,0 +1,36 @@
+"""Verifiers: what Best-of-N selects by.
+
+``base`` says what one is; ``simple`` has those without a model; ``reward_model`` scores with a sequence classifier and
+``fit`` trains one; ``judge`` asks a language model behind a server; ``load`` finds one by name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bontune.verifiers.base import Verifier
+from bontune.verifiers.load import load_verifier, verifier_from_text
+from bontune.verifiers.simple import FunctionVerifier, Majority, Oracle, as_verifier
+
+if TYPE_CHECKING:
+    from bontune.verifiers.reward_model import RewardModel
+
+__all__ = [
+    "FunctionVerifier",
+    "Majority",
+    "Oracle",
+    "RewardModel",
+    "Verifier",
+    "as_verifier",
+    "load_verifier",
+    "verifier_from_text",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """``RewardModel`` when it is asked for: most runs need none, and torch takes seconds to load."""
+    if name == "RewardModel":
+        from bontune.verifiers.reward_model import RewardModel
+
+        return RewardModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,213 @@
+"""Train an outcome verifier: a sequence classifier on prompt and completion, by the log-loss of the reward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from bontune.base.errors import BontuneError, Interrupted, RunStopped
+from bontune.verifiers.examples import Example, Examples
+from bontune.verifiers.reward_model import InputFormat, batches_by_length, classifier_logits, encode_texts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitOptions:
+    """How a verifier is trained."""
+
+    epochs: int = 3
+    """Passes over the examples at most."""
+    batch_size: int = 64
+    """Completions an update."""
+    lr: float = 2e-5
+    """Peak learning rate of AdamW: linear warm-up over a twentieth of the updates, linear decay to 0."""
+    weight_decay: float = 0.01
+    """AdamW's."""
+    evaluations_per_epoch: int = 1
+    """How often the held-out loss is looked at."""
+    patience: int = 3
+    """Evaluations without a lower held-out loss after which training ends."""
+    seed: int = 0
+    """Of the order, and of dropout where the model has it."""
+    token_budget: int = 16_384
+    """Tokens computed at once; bounds memory, results only by rounding."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "evaluations_per_epoch", "patience", "token_budget"):
+            if getattr(self, name) < 1:
+                raise BontuneError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 < self.lr < math.inf:
+            raise BontuneError(f"lr must be above 0, got {self.lr:g}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    """How the training went; the model holds the weights of the best evaluation."""
+
+    history: list[dict[str, float]]
+    """One row an evaluation: epoch, held-out loss and, from the second on, training loss since the one before."""
+    best: dict[str, float]
+    """The row of the lowest held-out loss."""
+    was_stopped: bool
+    """Whether a signal ended it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """Where the training stands."""
+
+    step: int
+    """Updates made."""
+    total: int
+    """Updates at most."""
+    held_out_loss: float
+    """At the last evaluation."""
+
+
+def fit(
+    model: Any,
+    tokenizer: Any,
+    examples: Examples,
+    options: FitOptions,
+    *,
+    input_format: InputFormat | None = None,
+    poll: Callable[[], None] | None = None,
+    show: Callable[[Progress], None] | None = None,
+) -> Fitted:
+    """Train a classifier with one label, in place.
+
+        loss = mean over problems of ½·mean over right of log(1 + e^−s) + ½·mean over wrong of log(1 + e^s)
+
+    The held-out loss before training is the first to beat; a chance verifier has log 2 = 0.693.
+
+    Args:
+        model: on the device to train on, weights in float32; a GPU computes in bfloat16 where it can.
+        tokenizer: its tokenizer.
+        examples: from :func:`bontune.verifiers.examples.make_examples`.
+        options: how.
+        input_format: how problem and completion become a text.
+        poll: called before each update; :class:`Interrupted` from it ends the training with the best weights so far.
+        show: called after each update.
+
+    Raises:
+        BontuneError: a text cannot be encoded.
+        RunStopped: the loss is not finite.
+        Interrupted: from ``poll``, before the first evaluation after the start.
+    """
+    input_format = input_format or InputFormat()
+    if model.config.get_text_config().pad_token_id is None:
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    train, held_out = (_Texts.of(e, model, tokenizer, input_format) for e in (examples.train, examples.held_out))
+    torch.manual_seed(options.seed)
+    order = torch.Generator().manual_seed(options.seed)
+    per_epoch = -(-len(train.encoded) // options.batch_size)
+    total = per_epoch * options.epochs
+    every = max(1, per_epoch // options.evaluations_per_epoch)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+    history = [{"epoch": 0.0, "held_out_loss": _held_out_loss(model, held_out, options)}]
+    best, best_weights, losses = history[0], _copy_of(model), list[float]()
+    was_stopped = False
+    for step in range(total):
+        was_stopped = _is_interrupted(poll, has_result=len(history) > 1)
+        if was_stopped:
+            break
+        if step % per_epoch == 0:
+            shuffled = torch.randperm(len(train.encoded), generator=order).tolist()
+        start = step % per_epoch * options.batch_size
+        for group in optimizer.param_groups:
+            group["lr"] = options.lr * _share_of_rate(step, total)
+        losses.append(_update(model, optimizer, train, shuffled[start : start + options.batch_size], options))
+        if show is not None:
+            show(Progress(step=step + 1, total=total, held_out_loss=history[-1]["held_out_loss"]))
+        if (step + 1) % every == 0 or step + 1 == total:
+            loss = _held_out_loss(model, held_out, options)
+            history.append({"epoch": (step + 1) / per_epoch, "loss": sum(losses) / len(losses), "held_out_loss": loss})
+            losses.clear()
+            if loss < best["held_out_loss"]:
+                best, best_weights = history[-1], _copy_of(model)
+            elif len(history) - 1 - history.index(best) >= options.patience:
+                break
+    model.load_state_dict(best_weights)
+    model.eval()
+    return Fitted(history=history, best=best, was_stopped=was_stopped)
+
+
+def _is_interrupted(poll: Callable[[], None] | None, *, has_result: bool) -> bool:
+    """Whether a signal came; without a result to keep it ends the work here."""
+    try:
+        if poll is not None:
+            poll()
+    except Interrupted:
+        if not has_result:
+            raise
+        return True
+    return False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Texts:
+    """Encoded examples."""
+
+    encoded: list[list[int]]
+    """Token ids of each."""
+    weights_B2: Tensor
+    """Of being right and of being wrong."""
+    num_problems: int
+    """To which the weights sum."""
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], model: Any, tokenizer: Any, input_format: InputFormat) -> _Texts:
+        texts = [input_format.text(e.problem, e.completion, tokenizer) for e in examples]
+        return cls(
+            encoded=encode_texts(model, tokenizer, texts)[0],
+            weights_B2=torch.tensor([(e.weight_right, e.weight_wrong) for e in examples]),
+            num_problems=len({e.problem.id for e in examples}),
+        )
+
+
+def _update(model: Any, optimizer: Any, texts: _Texts, rows: list[int], options: FitOptions) -> float:
+    """One step on some rows, in pieces that fit the budget; returns the loss before it."""
+    model.train()
+    # The mean over problems, estimated from a share of all completions.
+    scale = len(texts.encoded) / texts.num_problems / len(rows)
+    total = 0.0
+    for piece in batches_by_length([texts.encoded[i] for i in rows], options.token_budget):
+        loss = _loss(model, texts, [rows[i] for i in piece]) * scale
+        loss.backward()
+        total += loss.item()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    if not (math.isfinite(total) and bool(norm.isfinite())):
+        raise RunStopped("The verifier's loss or gradient is not finite: use a lower --lr.")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return total
+
+
+@torch.no_grad()
+def _held_out_loss(model: Any, texts: _Texts, options: FitOptions) -> float:
+    model.eval()
+    pieces = batches_by_length(texts.encoded, options.token_budget)
+    return sum(_loss(model, texts, piece).item() for piece in pieces) / texts.num_problems
+
+
+def _loss(model: Any, texts: _Texts, rows: list[int]) -> Tensor:
+    """Weighted sum over rows."""
+    has_bf16 = model.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=has_bf16):
+        scores = classifier_logits(model, [texts.encoded[i] for i in rows])[:, 0]
+    right, wrong = texts.weights_B2[rows].to(scores.device).unbind(-1)
+    return (right * softplus(-scores) + wrong * softplus(scores)).sum()
+
+
+def _share_of_rate(step: int, total: int) -> float:
+    warmup = max(1, total // 20)
+    return min((step + 1) / warmup, (total - step) / max(1, total - warmup))
+
+
+def _copy_of(model: Any) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}

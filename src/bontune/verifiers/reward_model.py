@@ -1,0 +1,284 @@
+"""A trained scorer: any Hugging Face sequence classifier, over prompt and completion.
+
+Shapes: ``_B`` texts of a call, no two alike.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from torch import Tensor
+
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Grade
+from bontune.base.problems import Problem
+from bontune.models import resolve
+from bontune.models.classifiers import load_classifier
+
+SIDECAR = "verifier.json"
+"""Beside a model of ``bontune verify fit``: how it reads its input, its calibration, and where it comes from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputFormat:
+    """How a problem and a completion become one text.
+
+    With a chat template, the conversation (the problem's messages, or its prompt as the user's) and the completion as
+    the assistant's answer; without, prompt, separator and completion.
+    """
+
+    separator: str = ""
+    """Between prompt and completion where there is no chat template."""
+    use_messages: bool = True
+    """Take the problem's own conversation where it has one. False for verifiers that were trained on prompts alone."""
+
+    def text(self, problem: Problem, completion: str, tokenizer: Any) -> str:
+        """What the classifier reads.
+
+        Raises:
+            BontuneError: the chat template refuses the conversation.
+        """
+        if tokenizer.chat_template is None:
+            return f"{problem.prompt}{self.separator}{completion}"
+        messages = problem.messages if self.use_messages else ()
+        turns = [dict(turn) for turn in messages] or [{"role": "user", "content": problem.prompt}]
+        try:
+            text: str = tokenizer.apply_chat_template(
+                [*turns, {"role": "assistant", "content": completion}], tokenize=False
+            )
+        except TemplateError as error:
+            raise BontuneError(f"The verifier's chat template refuses problem {problem.id}: {error}.") from None
+        return text
+
+
+class RewardModel:
+    """Scores with a sequence classifier: its one logit, or with two labels the log-odds of label 1.
+
+    A text is scored once a call, however often it occurs, so equal completions of a prompt tie exactly; their scores
+    are the same whatever the order of the call's completions, and the same up to rounding in other company.
+
+    Texts longer than the model's context lose their beginning, never the completion's end; ``num_truncated`` counts
+    them.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str = "reward_model",
+        input_format: InputFormat | None = None,
+        calibration: tuple[float, float] = (1.0, 0.0),
+        token_budget: int | None = None,
+        cache_size: int = 0,
+        device: str | torch.device | None = None,
+    ) -> None:
+        """
+        Args:
+            model: a Hugging Face sequence classifier with 1 or 2 labels.
+            tokenizer: its tokenizer.
+            name: for pools and reports.
+            input_format: how problem and completion become one text.
+            calibration: slope > 0 and intercept that make the sigmoid of a score a probability.
+            token_budget: texts × longest of them that are computed at once; bounds memory. None: 4,096 on a CPU, whose
+                caches are small (twice as fast as 32,768 for a tiny model), 32,768 elsewhere.
+            cache_size: scores of the texts used last that are kept from call to call. Off by default: a score kept from
+                another batch may differ in its last bit from the one computed again after a restart, and then a resumed
+                run would not be bitwise the same.
+            device: where to compute; None: the current GPU, or the CPU.
+
+        Raises:
+            BontuneError: another number of labels, or a calibration that turns the order round.
+        """
+        self.num_labels = int(model.config.num_labels)
+        if self.num_labels not in (1, 2):
+            raise BontuneError(
+                f"The verifier {name} has {self.num_labels} labels; it needs 1, the score, or 2, wrong and right."
+            )
+        if not (0 < calibration[0] < math.inf and math.isfinite(calibration[1])):
+            raise BontuneError(f"The calibration of {name} must have a slope above 0, got {calibration}.")
+        self.name = name
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.input_format = input_format or InputFormat()
+        self.calibration = calibration
+        self.token_budget = token_budget
+        self.cache_size = cache_size
+        self.device = device
+        self.num_truncated = 0
+        """Texts cut so far to fit the context."""
+        self._cache: OrderedDict[str, float] = OrderedDict()
+
+    def score(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]] = ()
+    ) -> list[list[float]]:
+        """Scores of P × M completions; the grades are not looked at."""
+        texts_PM = []
+        for problem, row in zip(problems, completions, strict=True):
+            texts = {text: self.input_format.text(problem, text, self.tokenizer) for text in set(row)}
+            texts_PM.append([texts[text] for text in row])
+        known = {text: self._cache[text] for row in texts_PM for text in row if text in self._cache}
+        new = sorted({text for row in texts_PM for text in row} - known.keys())
+        known |= zip(new, self._compute(new), strict=True)
+        for text in known if self.cache_size else ():
+            self._cache[text] = known[text]
+            self._cache.move_to_end(text)
+        while len(self._cache) > self.cache_size:
+            self._cache.popitem(last=False)
+        return [[known[text] for text in row] for row in texts_PM]
+
+    @torch.inference_mode()
+    def _compute(self, texts_B: list[str]) -> list[float]:
+        """One forward pass per batch of similar length."""
+        if self.device is None:
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model.to(self.device)
+        encoded, num_cut = encode_texts(self.model, self.tokenizer, texts_B)
+        self.num_truncated += num_cut
+        scores_B = torch.zeros(len(texts_B), dtype=torch.float64)
+        slope, intercept = self.calibration
+        budget = self.token_budget or (4096 if torch.device(self.device).type == "cpu" else 32_768)
+        for rows in batches_by_length(encoded, budget):
+            logits = classifier_logits(self.model, [encoded[i] for i in rows]).double().cpu()
+            raw = logits[:, 0] if self.num_labels == 1 else logits[:, 1] - logits[:, 0]
+            scores_B[rows] = slope * raw + intercept
+        scores: list[float] = scores_B.tolist()
+        return scores
+
+
+def load_reward_model(name_or_path: str, *, device: str | None = None, cache_size: int = 0) -> RewardModel:
+    """A reward model by its shipped name, folder or hub id, with what ``verifier.json`` says if it has one.
+
+    Args:
+        name_or_path: which.
+        device, cache_size: see :class:`RewardModel`.
+
+    Raises:
+        BontuneError: there is no such model, it has no trained head, or its ``verifier.json`` cannot be used.
+
+    Example:
+        >>> from bontune.tasks import load_task
+        >>> problem = load_task("countdown").problems("test")[0]
+        >>> verifier = load_reward_model("countdown-verifier", device="cpu")
+        >>> right, wrong = verifier.score([problem], [[problem.reference, "1+1"]])[0]
+        >>> right > wrong
+        True
+    """
+    model, tokenizer = load_classifier(name_or_path)
+    settings = _read_sidecar(resolve(name_or_path))
+    try:
+        input_format = InputFormat(**settings.get("input", {}))
+        calibration = settings.get("calibration", {"slope": 1.0, "intercept": 0.0})
+        line = (float(calibration["slope"]), float(calibration["intercept"]))
+    except (TypeError, KeyError, ValueError) as error:
+        raise BontuneError(
+            f"The {SIDECAR} of {name_or_path} cannot be used: {type(error).__name__}: {error}."
+        ) from None
+    return RewardModel(
+        model,
+        tokenizer,
+        name=name_or_path,
+        input_format=input_format,
+        calibration=line,
+        cache_size=cache_size,
+        device=device,
+    )
+
+
+def save_reward_model(verifier: RewardModel, folder: Path, facts: dict[str, Any]) -> None:
+    """Write a plain Hugging Face folder with ``verifier.json``; ``facts``: what else to say in it."""
+    slope, intercept = verifier.calibration
+    verifier.model.save_pretrained(folder)
+    verifier.tokenizer.save_pretrained(folder)
+    settings = {
+        "input": asdict(verifier.input_format),
+        "calibration": {"slope": slope, "intercept": intercept},
+        **facts,
+    }
+    (folder / SIDECAR).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_sidecar(where: str) -> dict[str, Any]:
+    from transformers.utils import cached_file
+
+    path = cached_file(
+        where,
+        SIDECAR,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    if path is None:
+        return {}
+    try:
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BontuneError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(settings, dict):
+        raise BontuneError(f"{path} must hold an object, got {type(settings).__name__}.")
+    return settings
+
+
+def encode_texts(model: Any, tokenizer: Any, texts_B: Sequence[str]) -> tuple[list[list[int]], int]:
+    """Token ids of each text, those beyond the model's context cut at the left, and how many were cut.
+
+    Raises:
+        BontuneError: a text has no tokens.
+    """
+    if not texts_B:
+        return [], 0
+    is_chat = tokenizer.chat_template is not None  # a template writes the special tokens itself
+    encoded = tokenizer(list(texts_B), add_special_tokens=not is_chat, verbose=False)["input_ids"]
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    context = min(positions, tokenizer.model_max_length)
+    too_long = [i for i, ids in enumerate(encoded) if len(ids) > context]
+    tokenizer.truncation_side = "left"  # keeps the special tokens of an encoder where they belong
+    for i in too_long:
+        encoded[i] = tokenizer(texts_B[i], add_special_tokens=not is_chat, truncation=True, max_length=int(context))[
+            "input_ids"
+        ]
+    if not all(encoded):
+        raise BontuneError("A text to be scored has no tokens: prompt and completion are both empty.")
+    return encoded, len(too_long)
+
+
+def batches_by_length(encoded: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[int]]:
+    """Indices of texts of similar length, longest first, with rows × longest within the budget."""
+    order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
+    while order:
+        num_rows = max(1, token_budget // len(encoded[order[0]]))
+        yield order[:num_rows]
+        order = order[num_rows:]
+
+
+def classifier_logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Logits (rows, labels) in float32, on the model's device; padding at the right.
+
+    A decoder pools the last token that is not its padding token. One that names none is padded with a token that the
+    rows do not contain, and so pools the last of each text as it would alone.
+    """
+    config = model.config.get_text_config()
+    pad = config.pad_token_id
+    if pad is None and len(rows) > 1:
+        used = {token for row in rows for token in row}
+        free = next((token for token in range(config.vocab_size) if token not in used), None)
+        if free is None:  # all of a small vocabulary occurs: fewer rows at a time, in the end one, which needs none
+            half = len(rows) // 2
+            return torch.cat([classifier_logits(model, rows[:half]), classifier_logits(model, rows[half:])])
+        config.pad_token_id = free
+    try:
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *[config.pad_token_id] * (longest - len(row))] for row in rows], device=model.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device)
+        logits: Tensor = model(input_ids=ids, attention_mask=mask).logits
+        return logits.float()
+    finally:
+        config.pad_token_id = pad

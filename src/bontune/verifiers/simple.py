@@ -1,0 +1,73 @@
+"""Verifiers that need no model: the reward, votes, and functions of the user's own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from bontune.base.errors import BontuneError
+from bontune.base.grades import Grade
+from bontune.base.problems import Problem
+from bontune.verifiers.base import Verifier
+
+
+class Oracle:
+    """r = R: the reward itself. Best-of-N under it is pass@N."""
+
+    name = "oracle"
+
+    def score(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
+    ) -> list[list[float]]:
+        """The rewards."""
+        return [[grade.reward for grade in row] for row in grades]
+
+
+class Majority:
+    """r = how many of the prompt's samples give the same answer; no answer scores −1.
+
+    A vote depends on the other samples, so the gradient under it is exact only for the votes as they were cast.
+    """
+
+    name = "majority"
+
+    def score(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
+    ) -> list[list[float]]:
+        """Votes."""
+        scores = []
+        for row in grades:
+            votes = Counter(grade.answer for grade in row if grade.answer is not None)
+            scores.append([-1.0 if grade.answer is None else float(votes[grade.answer]) for grade in row])
+        return scores
+
+
+class FunctionVerifier:
+    """Your own function (problem, completion) -> float."""
+
+    def __init__(self, function: Callable[[Problem, str], float], name: str = "python") -> None:
+        """
+        Args:
+            function: gets the :class:`Problem` and the completion's text, returns a score; higher is better.
+            name: for reports.
+        """
+        self.function = function
+        self.name = name
+
+    def score(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
+    ) -> list[list[float]]:
+        """The function's values."""
+        return [
+            [float(self.function(problem, text)) for text in texts]
+            for problem, texts in zip(problems, completions, strict=True)
+        ]
+
+
+def as_verifier(verifier: Verifier | Callable[[Problem, str], float]) -> Verifier:
+    """A verifier as it is, or a function made one."""
+    if isinstance(verifier, Verifier):
+        return verifier
+    if not callable(verifier):
+        raise BontuneError(f"A verifier has a method score, or is a function (problem, completion); got {verifier!r}.")
+    return FunctionVerifier(verifier, name=getattr(verifier, "__name__", "python"))

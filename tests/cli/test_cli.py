@@ -1,0 +1,303 @@
+"""The commands as a user meets them: real processes, exit statuses, what is on which stream.
+
+1. `bontune --help` loads no framework;
+2. sample → eval → compare works end to end, and the numbers written are the ones that the pool gives;
+3. whatever a user can get wrong ends in one sentence on stderr that starts with "error:", status 2 (1 for a run that
+   had to stop), and no traceback.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bontune.config import Recipe, load_recipe
+from bontune.pools.pool import read_pool
+from commands import Done, run_many
+
+
+def run(folder: Path, *arguments: str) -> Done:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+    command = [sys.executable, "-m", "bontune.cli", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def assert_all_refused(folder: Path, command: list[str], cases: list[tuple[list[str], list[str]]]) -> None:
+    for done, (_, phrases) in zip(run_many(folder, [command + case for case, _ in cases]), cases, strict=True):
+        assert_refused(done, *phrases)
+
+
+def ok(done: Done) -> Done:
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def assert_refused(done: Done, *phrases: str, status: int = 2) -> None:
+    """One sentence, last on stderr; nothing else there unless the run had begun."""
+    assert done.returncode == status, done.stderr
+    lines = done.stderr.strip().splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert errors[0] == lines[-1]
+    assert "Traceback" not in done.stderr
+    for phrase in phrases:
+        assert phrase in errors[0]
+    if status == 2:
+        assert len(lines) == 1, done.stderr
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """Ten sums for the task jsonl, and graders and verifiers of the user's own."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{i}+1=", "answer": str(i + 1)}) + "\n" for i in range(10)))
+    (tmp_path / "mine.py").write_text(
+        "def fails(row, completion):\n"
+        "    raise RuntimeError('boom')\n"
+        "def length(problem, completion):\n"
+        "    return float(len(completion))\n"
+    )
+    return path
+
+
+# ---- what needs no model ----
+
+
+def test_help_and_version_load_no_framework(tmp_path: Path) -> None:
+    code = (
+        "import sys, bontune.cli\n"
+        "sys.argv = ['bontune', '--help']\n"
+        "try: bontune.cli.main()\n"
+        "except SystemExit as end: print(end.code)\n"
+        "print({'torch', 'transformers', 'numpy', 'pydantic', 'accelerate', 'matplotlib'} & set(sys.modules))\n"
+    )
+    done = ok(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False))
+    *_, status, heavy = done.stdout.strip().splitlines()
+    assert (status, heavy) == ("0", "set()")
+    for command in ("quickstart", "train", "sample", "eval", "recipes", "tasks"):
+        assert f" {command} " in done.stdout
+    assert ok(run(tmp_path, "--version")).stdout.startswith("bontune ")
+
+
+def test_recipes(tmp_path: Path) -> None:
+    listed = ok(run(tmp_path, "recipes")).stdout.splitlines()
+    assert listed[0].split(maxsplit=1)[0] == "countdown"
+    assert listed[0].split(maxsplit=1)[1].startswith("Train the embedded model")
+    shown = ok(run(tmp_path, "recipes", "show", "countdown", "objective.n=8", "run=runs/b"))
+    assert Recipe.from_dict(yaml.safe_load(shown.stdout)) == load_recipe("countdown", ["objective.n=8", "run=runs/b"])
+
+
+def test_tasks(tmp_path: Path, rows: Path) -> None:
+    listed = ok(run(tmp_path, "tasks")).stdout
+    named = {line.split()[0] for line in listed.splitlines()}
+    assert named >= {"countdown", "gsm8k", "humaneval", "jsonl", "math", "mbpp"}
+    shown = ok(run(tmp_path, "tasks", "show", "jsonl", f"data={rows}", "template=Q: {prompt}", "--split", "all")).stdout
+    assert "jsonl, split all: 10 problems (splits: train 9, test 1, all 10)\n" in shown
+    assert "Q: 0+1=\n── reference\n1\n" in shown
+    assert "500 problems" in ok(run(tmp_path, "tasks", "show", "countdown")).stdout
+
+
+def test_an_unknown_key_of_a_recipe(tmp_path: Path) -> None:
+    assert_refused(run(tmp_path, "train", "countdown", "training.stepz=5"), "'training.stepz'", "'training.steps'")
+
+
+def test_refused_without_a_model(tmp_path: Path, rows: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    cases: list[tuple[list[str], list[str]]] = [
+        (["train", "countdwn"], ["No recipe 'countdwn'", "'countdown'"]),
+        (["train", "absent.yaml"], ["No recipe 'absent.yaml'"]),
+        (["train", "countdown", "training.steps"], ["not an override: write key=value"]),
+        (["train", "countdown", "training.steps=many"], ["training.steps: must be a valid integer, got 'many'"]),
+        (["recipes", "show", "countdown", "eval.k=[]"], ["eval.k: must not be empty"]),
+        (["quickstart", "--out", "rows.jsonl/folder"], ["rows.jsonl/folder cannot be made"]),
+        (["tasks", "show", "countdwn"], ["'countdwn'", "'countdown'"]),
+        (["tasks", "show", "countdown", "--split", "tset"], ["'tset'", "'test'"]),
+        (["tasks", "show", "countdown", "sed=1"], ["'sed'", "'seed'"]),
+        (["tasks", "show", "jsonl"], ["needs the option 'data'"]),
+        (["tasks", "show", "jsonl", "data=absent.jsonl"], ["no file 'absent.jsonl'"]),
+        (["tasks", "show", "jsonl", "data=5"], ["by its name, not 5"]),
+        (["tasks", "show", "jsonl", "data=rows.jsonl", "template={prompt}"], ["template must be text", "in quotes"]),
+        (["tasks", "show", "jsonl", "data=rows.jsonl", "stop=5"], ["stop must hold texts", "5"]),
+        (["tasks", "show", "jsonl", "data=rows.jsonl", "grader=exat"], ["'exat'", "'exact'"]),
+    ]
+    assert_all_refused(tmp_path, [], cases)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+# ---- pools, end to end ----
+
+
+def test_sample_eval_compare(tmp_path: Path) -> None:
+    for name, temperature in (("warm.parquet", "1.0"), ("cool.jsonl", "0.5")):
+        sampled = ok(
+            run(
+                tmp_path,
+                "sample",
+                "countdown-tiny",
+                "countdown",
+                "-o",
+                name,
+                "-n",
+                "8",
+                "--limit",
+                "12",
+                "-t",
+                temperature,
+            )
+        )
+        assert sampled.stdout == f"{name}: 12 problems × 8 samples\n"
+    warm, cool = read_pool(tmp_path / "warm.parquet"), read_pool(tmp_path / "cool.jsonl")
+    assert warm.problem_ids == cool.problem_ids
+    assert len(warm.problem_ids) == 12
+    assert {len(row) for row in warm.columns["completion"]} == {8}
+    assert warm.settings["temperature"] == 1.0
+    assert {x for row in warm.columns["verdict"] for x in row} == {"passed", "failed"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cool.jsonl", "warm.parquet"]
+
+    done = ok(run(tmp_path, "eval", "warm.parquet", "cool.jsonl", "--k", "1,4,8", "--out", "numbers.json"))
+    assert done.stderr == ""
+    assert "warm.parquet: 12 problems" in done.stdout
+    assert "cool.jsonl − warm.parquet, paired" in done.stdout
+    assert "pass@k, %" in done.stdout
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert set(numbers["pools"]) == {"warm.parquet", "cool.jsonl"}
+    for name, pool in (("warm.parquet", warm), ("cool.jsonl", cool)):
+        metrics = numbers["pools"][name]["metrics"]
+        rewards = pool.rewards()
+        assert metrics["pass@1"]["value"] == pytest.approx(sum(map(sum, rewards)) / 96)
+        assert metrics["pass@8"]["value"] == pytest.approx(sum(map(max, rewards)) / 12)
+        assert metrics["best@8"] == metrics["pass@8"], "the oracle picks a right one if there is one"
+        assert {"majority@4", "distinct", "entropy"} <= set(metrics)
+        assert all(m["low"] <= m["value"] <= m["high"] for m in metrics.values())
+    by_metric = {row["metric"]: row for row in numbers["differences"]}
+    values = {name: pool["metrics"]["pass@4"]["value"] for name, pool in numbers["pools"].items()}
+    assert by_metric["pass@4"]["diff"] == pytest.approx(values["cool.jsonl"] - values["warm.parquet"])
+
+    ok(run(tmp_path, "eval", "warm.parquet", "cool.jsonl", "--k", "1,4,8", "--out", "new/numbers.csv"))
+    with open(tmp_path / "new" / "numbers.csv", newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    written = {(row["pool"], row["minus"], row["metric"]): float(row["value"]) for row in table}
+    assert written["warm.parquet", "", "pass@4"] == values["warm.parquet"]
+    assert written["cool.jsonl", "warm.parquet", "pass@4"] == by_metric["pass@4"]["diff"]
+
+    again = run(tmp_path, "sample", "countdown-tiny", "countdown", "-o", "warm.parquet")
+    assert_refused(again, "warm.parquet is already there: delete it or give another name")
+
+
+def test_eval_of_other_pools(tmp_path: Path) -> None:
+    """Two columns are enough; k defaults to powers of two up to M."""
+    foreign = tmp_path / "pool[1].jsonl"
+    rewards = {"a": [1, 0, 0, 1], "b": [0, 0, 0, 0]}
+    foreign.write_text(
+        "".join(json.dumps({"problem_id": p, "reward": r}) + "\n" for p, row in rewards.items() for r in row)
+    )
+    done = ok(run(tmp_path, "eval", foreign.name, "--out", "numbers.json"))
+    assert "pool[1].jsonl: 2 problems" in done.stdout, "brackets are no markup"
+    metrics = json.loads((tmp_path / "numbers.json").read_text())["pools"][foreign.name]["metrics"]
+    # pass@2 of the first: 1 − C(2,2)/C(4,2) = 5/6
+    assert {name: m["value"] for name, m in metrics.items()} == pytest.approx(
+        {"pass@1": 1 / 4, "pass@2": 5 / 12, "pass@4": 1 / 2}
+    )
+
+
+def test_eval_refuses_in_one_sentence(tmp_path: Path) -> None:
+    def pool(name: str, rows: list[dict[str, Any]]) -> str:
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return name
+
+    a, b = {"problem_id": "a", "reward": 1}, {"problem_id": "b", "reward": 0}
+    good, uneven = pool("good.jsonl", [a, a]), pool("uneven.jsonl", [a, a, b])
+    other, lists = pool("other.jsonl", [b, b]), pool("lists.jsonl", [a | {"answer": {"x": 1}}] * 2)
+    (tmp_path / "file").touch()
+    cases: list[tuple[list[str], list[str]]] = [
+        (["absent.parquet"], ["no pool at absent.parquet"]),
+        ([uneven], ["1 samples of problem b and 2 of a"]),
+        ([good, "--k", "4"], ["k = 4 is more than the 2 samples"]),
+        ([good, "--k", "one"], ["--k takes numbers like 1,4,16, got 'one'"]),
+        ([good, "--k", "0"], ["--k takes numbers from 1 up"]),
+        ([good, "--out", "numbers.txt"], [".json or .csv", "numbers.txt"]),
+        ([good, "--out", "file/numbers.json"], ["cannot write", "file/numbers.json"]),
+        ([good, other], ["different problems"]),
+        ([lists], ["lists.jsonl cannot be evaluated"]),
+    ]
+    assert_all_refused(tmp_path, ["eval"], cases)
+
+
+# ---- a grader that raises ----
+
+
+def test_a_grader_that_raises_is_counted_said_and_never_correct(tmp_path: Path, rows: Path) -> None:
+    options = [f"data={rows}", "grader=mine.py:fails"]
+    done = ok(
+        run(
+            tmp_path,
+            "sample",
+            "countdown-tiny",
+            "jsonl",
+            *options,
+            "--split",
+            "all",
+            "-n",
+            "2",
+            "-o",
+            "p.jsonl",
+            "--max-new-tokens",
+            "24",
+        )
+    )
+    assert "warning: 20 completions could not be graded" in done.stderr
+    pool = read_pool(tmp_path / "p.jsonl")
+    assert pool.columns["reward"] == [[None, None]] * 10
+    assert {x for row in pool.columns["verdict"] for x in row} == {"grader_error"}
+    assert {x for row in pool.columns["reason"] for x in row} == {"RuntimeError: boom"}
+    done = ok(run(tmp_path, "eval", "p.jsonl", "--out", "numbers.json"))
+    assert "20 completions could not be graded; they count as wrong" in done.stderr
+    metrics = json.loads((tmp_path / "numbers.json").read_text())["pools"]["p.jsonl"]["metrics"]
+    assert {metrics[name]["value"] for name in ("pass@1", "pass@2", "best@2", "majority@2")} == {0.0}
+    task = f"task={{name: jsonl, data: {rows}, grader: 'mine.py:fails'}}"
+    done = run(tmp_path, "train", "countdown", task, "eval.every=0", "run=r", "sampling.samples=17")
+    assert_refused(done, "100% of the completions could not be graded (RuntimeError: boom)", "at step 1", status=1)
+    assert (tmp_path / "r" / "stopped_at_step_000001.json").is_file()
+
+
+# ---- what needs a model to go wrong ----
+
+
+def test_train_refuses_in_one_sentence_and_writes_nothing(tmp_path: Path, rows: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    cases: list[tuple[list[str], list[str]]] = [
+        (["objective.n=64"], ["n = 64", "32 samples"]),
+        (["objective.n=32"], ["n = 32", "needs n + 1 samples"]),
+        (["task={name: jsonl, data: empty.jsonl}"], ["empty.jsonl holds no rows"]),
+        (["sampling.max_new_tokens=60"], ["context of 64", "lower max_new_tokens"]),
+        (["model=folder"], ["the folder folder holds no model"]),
+        (["run=rows.jsonl/run"], ["run folder rows.jsonl/run cannot be made"]),
+    ]
+    assert_all_refused(tmp_path, ["train", "countdown"], cases)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_sample_refuses_in_one_sentence_and_leaves_nothing(tmp_path: Path, rows: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    cases: list[tuple[list[str], list[str]]] = [
+        (["folder", "countdown"], ["the folder folder holds no model"]),
+        (["countdown-tiny", "countdown", "--max-new-tokens", "60"], ["context of 64", "lower max_new_tokens"]),
+        (["countdown-tiny", "countdown", "-o", "rows.jsonl/pool.parquet"], ["rows.jsonl cannot be made"]),
+        (["countdown-tiny", "countdown", "-n", "0"], ["num_samples must be at least 1"]),
+        (["countdown-tiny", "countdown", "--verifier", "mine.py:lenght"], ["mine.py:lenght", "'length'"]),
+    ]
+    assert_all_refused(tmp_path, ["sample"], cases)
+    assert sorted(tmp_path.iterdir()) == before

@@ -1,0 +1,370 @@
+"""Contract of sampling from servers, against a real server process with a real model behind it:
+
+1. what is collected is what the server's model draws for the seeds of (key, sample), by either API, whatever `n` the
+   server honours, in any order of arrival;
+2. faults cost tries and change nothing; what is no completion never becomes one, and a server that gives none ends the
+   drawing in one sentence that names the problem;
+3. grading holds up no request; an interruption ends the requests;
+4. replies of other servers' habits are read as they are meant.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from bontune.base.client import BadReply
+from bontune.base.errors import BontuneError, Interrupted, RunStopped
+from bontune.base.grades import Grade, Verdict
+from bontune.engines.contract import Completion, SamplingOptions, StopReason
+from bontune.engines.openai import OpenAISampler, read_completions
+from bontune.engines.seeds import stream
+from bontune.engines.transformers import TransformersSampler
+from bontune.models import load_model
+from bontune.pools.collect import collect_served
+from bontune.tasks import load_task, task_from_rows
+from bontune.verifiers import load_verifier
+from servers.openai_server import Server, server
+
+OPTIONS = SamplingOptions(num_samples=5, max_new_tokens=16, temperature=0.9, top_p=0.95, stop=("+",))
+PROMPTS = [p.prompt for p in load_task("countdown").problems("test")[:3]]
+KEYS = [(0, "pool", i) for i in range(len(PROMPTS))]
+
+
+@pytest.fixture
+def served() -> Server:
+    started = server()
+    started.behave()
+    return started
+
+
+@pytest.fixture(scope="module")
+def local() -> TransformersSampler:
+    torch.set_num_threads(1)
+    return TransformersSampler(*load_model("countdown-tiny", device="cpu"))
+
+
+def seed_of(key: tuple[object, ...], sample: int) -> int:
+    return int(stream(*key, sample).integers(2**31))
+
+
+def drawn_here(local: TransformersSampler, groups: list[list[int]], *, has_logprobs: bool) -> list[list[Completion]]:
+    """What the server's model draws for the seeds of the first sample of each group."""
+    rows = []
+    for prompt, key in zip(PROMPTS, KEYS, strict=True):
+        row: list[Completion] = []
+        for group in groups:
+            options = SamplingOptions(
+                num_samples=len(group), max_new_tokens=16, temperature=0.9, top_p=0.95, stop=OPTIONS.stop
+            )
+            row += local.sample([prompt], options, [("served", seed_of(key, group[0]))]).completions()[0]
+        rows.append([c if has_logprobs else Completion(**(fields_of(c) | {"logprob": None})) for c in row])
+    return rows
+
+
+def fields_of(completion: Completion) -> dict[str, Any]:
+    return {name: getattr(completion, name) for name in ("text", "stop", "num_tokens", "logprob")}
+
+
+def assert_same(rows: list[list[Completion]], wanted: list[list[Completion]], *, is_counted: bool = True) -> None:
+    for row, wanted_row in zip(rows, wanted, strict=True):
+        for completion, other in zip(row, wanted_row, strict=True):
+            assert (completion.text, completion.stop) == (other.text, other.stop)
+            assert completion.num_tokens == (other.num_tokens if is_counted else None)
+            assert completion.logprob == (None if other.logprob is None else pytest.approx(other.logprob, abs=1e-4))
+
+
+def sample(served: Server, **options: Any) -> list[list[Completion]]:
+    sampler = OpenAISampler(served.url, **({"concurrency": 4, "num_tries": 3} | options))
+    try:
+        return sampler.sample(PROMPTS, OPTIONS, KEYS).rows
+    finally:
+        sampler.close()
+
+
+# ---- 1: what is drawn ----
+
+
+@pytest.mark.parametrize("api", ["completions", "auto", "chat"])
+@pytest.mark.parametrize("has_logprobs", [False, True])
+def test_every_sample_is_the_servers_draw_for_its_seed(
+    served: Server, local: TransformersSampler, api: str, has_logprobs: bool
+) -> None:
+    rows = sample(served, api=api, has_logprobs=has_logprobs)
+    wanted = drawn_here(local, [[i] for i in range(5)], has_logprobs=has_logprobs)
+    assert_same(rows, wanted)
+    assert {c.stop for row in rows for c in row} >= {StopReason.STOP, StopReason.END}
+    told = served.told()
+    assert {r["path"] for r in told["requests"]} == {"/v1/chat/completions" if api == "chat" else "/v1/completions"}
+    assert {r["model"] for r in told["requests"]} == {"countdown-tiny"}
+    assert sorted(r["seed"] for r in told["requests"]) == sorted(seed_of(k, i) for k in KEYS for i in range(5))
+    assert 1 < told["most_at_once"] <= 4
+
+
+def test_a_conversation_goes_to_chat(served: Server) -> None:
+    conversation = ({"role": "system", "content": "Count."}, {"role": "user", "content": PROMPTS[0]})
+    sampler = OpenAISampler(served.url, extra={"top_k": 20, "seed": None})
+    sampler.sample([conversation], SamplingOptions(num_samples=1, max_new_tokens=3), [(0,)])
+    (request,) = served.told()["requests"]
+    assert request == {
+        "path": "/v1/chat/completions",
+        "model": "countdown-tiny",
+        "messages": list(conversation),
+        "max_tokens": 3,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": 20,
+    }
+    sampler.close()
+
+
+@pytest.mark.parametrize(
+    ("choices", "max_choices", "groups"),
+    [
+        (5, 1_000, [[0, 1, 2, 3, 4]]),
+        (2, 1_000, [[0, 1], [2, 3], [4]]),
+        (3, 2, [[0, 1], [2], [3, 4]]),
+        (5, 1, [[0], [1], [2], [3], [4]]),
+    ],
+)
+def test_choices_that_are_missing_are_asked_for(
+    served: Server, local: TransformersSampler, choices: int, max_choices: int, groups: list[list[int]]
+) -> None:
+    served.behave(max_choices=max_choices)
+    rows = sample(served, choices=choices, has_logprobs=True)
+    # With log-probabilities, tokens can be counted even where the usage is that of several choices.
+    assert_same(rows, drawn_here(local, groups, has_logprobs=True))
+    rows = sample(served, choices=choices)
+    counted = [[c.num_tokens is not None for c in row] for row in rows]
+    assert counted == [[len(group) == 1 for group in groups for _ in group]] * len(PROMPTS)
+
+
+def test_what_is_known_is_not_drawn_again_and_kept_as_it_comes(served: Server, local: TransformersSampler) -> None:
+    wanted = drawn_here(local, [[i] for i in range(5)], has_logprobs=False)
+    known = [{i: wanted[0][i] for i in range(5)}, {3: wanted[1][3], 0: wanted[1][0]}, {}]
+    kept: list[tuple[int, int, Completion]] = []
+    sampler = OpenAISampler(served.url, concurrency=3)
+    rows = dict(
+        sampler.as_completed(
+            PROMPTS,
+            OPTIONS,
+            KEYS,
+            known=known,
+            keep=lambda p, new: kept.extend((p, i, completion) for i, completion in new.items()),
+        )
+    )
+    sampler.close()
+    assert_same([rows[p] for p in range(3)], wanted)
+    assert sorted((p, i) for p, i, _ in kept) == [(1, 1), (1, 2), (1, 4), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4)]
+    assert all(rows[p][i] == completion for p, i, completion in kept)
+    assert len(served.told()["requests"]) == len(kept)
+
+
+# ---- 2: faults ----
+
+
+@pytest.mark.parametrize("fault", ["drop", "half", "500", "json"])
+def test_faults_change_nothing(served: Server, local: TransformersSampler, fault: str) -> None:
+    served.behave(fault=fault, times=1, body={"choices": []})
+    sampler = OpenAISampler(served.url, concurrency=8)
+    rows = sampler.sample(PROMPTS, OPTIONS, KEYS).rows
+    assert sampler.endpoint.num_retries == 15
+    assert (sampler.progress.num_samples, sampler.progress.num_tokens) == (
+        15,
+        sum(c.num_tokens or 0 for r in rows for c in r),
+    )
+    sampler.close()
+    assert_same(rows, drawn_here(local, [[i] for i in range(5)], has_logprobs=False))
+
+
+@pytest.mark.parametrize(
+    ("choice", "phrase"),
+    [
+        ({"text": None}, "text is null"),
+        ({"text": ["1"]}, "text is a list"),
+        ({"message": {"content": None}, "finish_reason": "stop"}, "text is null"),
+        ({"message": {"content": 4}}, "text is a int"),
+        ({"message": None}, "not of this API"),
+        ({"text": "1", "finish_reason": "abort"}, "gave a completion up (finish_reason abort)"),
+        ("1+2", "not of this API"),
+        ({}, "not of this API"),
+    ],
+)
+def test_what_is_no_completion_ends_the_drawing(served: Server, choice: Any, phrase: str) -> None:
+    served.behave(fault="json", times=-1, body={"choices": [choice]})
+    sampler = OpenAISampler(served.url, num_tries=2)
+    with pytest.raises(RunStopped) as stopped:
+        list(sampler.as_completed(PROMPTS[:1], OPTIONS, KEYS[:1], names=["problem 17"]))
+    assert phrase in str(stopped.value)
+    assert "no usable answer to problem 17 in 2 tries" in str(stopped.value)
+    sampler.close()
+
+
+def test_a_refusal_names_the_problem_and_the_other_api(served: Server) -> None:
+    served.behave(fault="404", times=-1, body={"detail": "Not Found"})
+    with pytest.raises(BontuneError, match=r"refuses prompt 1: POST .*/completions → .*Not Found; .* try api chat\."):
+        sample(served)
+
+
+def test_what_keep_raises_ends_the_drawing(served: Server) -> None:
+    def keep(p: int, new: dict[int, Completion]) -> None:
+        raise RunStopped("full disk")
+
+    sampler = OpenAISampler(served.url, concurrency=2)
+    with pytest.raises(RunStopped, match="full disk"):
+        list(sampler.as_completed(PROMPTS, OPTIONS, KEYS, keep=keep))
+    assert len(served.told()["requests"]) <= 4
+    sampler.close()
+
+
+# ---- 3: grading and interruptions ----
+
+
+def test_requests_go_on_while_a_problem_is_graded(served: Server) -> None:
+    """The grader of the first problem waits until the server has been asked for all others."""
+
+    def patient(row: dict[str, Any], completion: str) -> Grade:
+        end = time.monotonic() + 60
+        while len(served.told()["requests"]) < 12:
+            assert time.monotonic() < end, "requests wait for the grader"
+        return Grade(reward=1.0, verdict=Verdict.PASSED, answer=threading.current_thread().name)
+
+    task = task_from_rows({"test": [{"prompt": prompt} for prompt in PROMPTS]}, patient)
+    problems = task.problems("test")
+    assert len(problems) == 3
+    sampler = OpenAISampler(served.url, concurrency=2)
+    options = SamplingOptions(num_samples=4, max_new_tokens=4)
+    graded = list(collect_served(sampler, task, load_verifier("oracle"), problems, options, key=(0,)))
+    sampler.close()
+    assert {problem.id for problem, *_ in graded} == {problem.id for problem in problems}
+    assert {grade.answer for _, _, grades, _ in graded for grade in grades} == {"MainThread"}
+    assert {grade.reward for _, _, grades, _ in graded for grade in grades} == {1.0}
+
+
+def test_an_interruption_ends_the_requests(served: Server) -> None:
+    served.behave(fault="hang", times=-1)
+
+    def poll() -> None:
+        if served.told()["requests"]:
+            raise Interrupted("SIGTERM")
+
+    sampler = OpenAISampler(served.url, concurrency=4)
+    begun = time.monotonic()
+    with pytest.raises(Interrupted):
+        sampler.sample(PROMPTS, OPTIONS, KEYS, poll)
+    assert time.monotonic() - begun < 20
+    served.behave()
+    assert len(sampler.sample(PROMPTS, OPTIONS, KEYS).rows) == 3, "and the sampler can be used again"
+    sampler.close()
+
+
+# ---- 4: replies ----
+
+
+def read(choice: dict[str, Any], stop: tuple[str, ...] = (), **reply: Any) -> dict[str, Any]:
+    (completion,) = read_completions({"choices": [choice], **reply}, stop, 1)
+    return fields_of(completion)
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"text": "a", "finish_reason": "stop"}, StopReason.END),
+        ({"text": "a", "finish_reason": "eos"}, StopReason.END),
+        ({"text": "a", "finish_reason": "length"}, StopReason.LENGTH),
+        ({"text": "a", "finish_reason": "stop", "stop_reason": ";"}, StopReason.STOP),
+        ({"text": "a", "finish_reason": "stop", "stop_reason": 151645}, StopReason.END),
+        ({"text": "a", "finish_reason": "stop", "matched_stop": ";"}, StopReason.STOP),
+        ({"text": "a", "finish_reason": "stop", "matched_stop": 2}, StopReason.END),
+        ({"text": "a;b", "finish_reason": "length"}, StopReason.STOP),
+        ({"text": "a;", "finish_reason": "stop"}, StopReason.STOP),
+        ({"text": "a", "finish_reason": "content_filter"}, StopReason.OTHER),
+        ({"text": "a", "finish_reason": None}, StopReason.OTHER),
+        ({"text": "a"}, StopReason.OTHER),
+    ],
+)
+def test_stop_reasons(choice: dict[str, Any], expected: StopReason) -> None:
+    assert read(choice, (";",)) == {"text": "a", "stop": expected, "num_tokens": None, "logprob": None}
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "text"),
+    [
+        ({"content": None, "reasoning_content": "hm"}, "stop", ""),
+        ({"content": None, "reasoning": "hm"}, "length", ""),
+        ({"content": None}, "length", ""),
+        ({"content": None, "tool_calls": [{}]}, "tool_calls", ""),
+        ({"content": None, "refusal": "no"}, "stop", ""),
+        ({"content": ""}, "stop", ""),
+        ({"content": "4", "reasoning_content": "2+2"}, "stop", "4"),
+    ],
+)
+def test_an_empty_answer_is_one(message: dict[str, Any], finish: str, text: str) -> None:
+    assert read({"message": message, "finish_reason": finish})["text"] == text
+
+
+def test_half_of_a_pair_of_surrogates_becomes_text_that_files_can_hold() -> None:
+    assert read({"text": "a\ud83d b\ud83d\ude00 \udc00"})["text"] == "a\ufffd b\U0001f600 \ufffd"
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "logprob"),
+    [
+        ({"token_logprobs": [-0.5, -1.25]}, -1.75),
+        ({"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1}]}, -1.5),
+        ({"token_logprobs": [None, -1.25]}, None),
+        ({"token_logprobs": [float("-inf")]}, None),
+        ({"token_logprobs": []}, None),
+        ({"content": None}, None),
+        ("none", None),
+    ],
+)
+def test_logprobs(logprobs: Any, logprob: float | None) -> None:
+    told = read({"text": "ab", "logprobs": logprobs})
+    assert told["logprob"] == logprob
+    assert told["num_tokens"] == (None if logprob is None else 2)
+
+
+@pytest.mark.parametrize(
+    ("usage", "num_tokens"),
+    [
+        ({"completion_tokens": 3}, 3),
+        ({"completion_tokens": "3"}, None),
+        ({"completion_tokens": -1}, None),
+        ({"completion_tokens": True}, None),
+        ({}, None),
+        (None, None),
+        ([3], None),
+    ],
+)
+def test_usage(usage: Any, num_tokens: int | None) -> None:
+    assert read({"text": "ab"}, usage=usage)["num_tokens"] == num_tokens
+
+
+def test_more_choices_than_were_asked_for() -> None:
+    reply = {"choices": [{"text": "a"}, {"text": "b"}, {"text": "c"}], "usage": {"completion_tokens": 9}}
+    completions = read_completions(reply, (), 2)
+    assert [(c.text, c.num_tokens) for c in completions] == [("a", None), ("b", None)]
+    with pytest.raises(BadReply):
+        read_completions({"choices": []}, (), 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "phrase"),
+    [
+        ({"api": "responses"}, "api must be one of auto, chat, completions, got 'responses'"),
+        ({"choices": 0}, "choices must be at least 1"),
+        ({"extra": {"n": 4}}, "'n' of a request is not free"),
+        ({"model": "other", "url": "http://h/v1#one"}, "Two names"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], phrase: str) -> None:
+    with pytest.raises(BontuneError, match=phrase):
+        OpenAISampler(**({"url": "http://h/v1", "model": "m"} | options))
+    sampler = OpenAISampler("http://h/v1", "m", api="completions")
+    with pytest.raises(BontuneError, match="takes texts"):
+        sampler.request(({"role": "user", "content": "a"},), OPTIONS, (0,), [0])

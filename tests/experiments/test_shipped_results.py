@@ -1,0 +1,41 @@
+"""What README and docs say of the measured results is what the results in the checkout say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bontune.experiments.suite import load_suite
+
+ROOT = Path(__file__).parents[2]
+RESULTS = sorted(path.parent for path in (ROOT / "results").glob("*/claims.json"))
+PAGES = [ROOT / "README.md", ROOT / "docs" / "paper.md"]
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
+def test_the_claims_are_those_of_the_suite(folder: Path) -> None:
+    rows = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
+    assert [row["id"] for row in rows] == [claim.id for claim in load_suite(folder.name).claims]
+    for row in rows:
+        assert {"id", "claim", "paper", "measured", "low", "high", "holds"} <= set(row)
+        if row["measured"] is not None and row["low"] is not None:
+            assert row["low"] <= row["measured"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_rows_of_claims_are_copied_as_they_are(page: Path) -> None:
+    """A row of a page that ends with a verdict stands in a statement of results; no number is typed by hand."""
+    stated = {line for folder in RESULTS for line in (folder / "README.md").read_text(encoding="utf-8").splitlines()}
+    rows = re.findall(r"^\|.*\*\*(?:holds|does not hold|not measured yet)\*\* \|$", page.read_text("utf-8"), re.M)
+    assert rows, "the page has such rows"
+    assert [row for row in rows if row not in stated] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pictures_and_pages_are_there(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+?)\)", page.read_text(encoding="utf-8"))
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (page.parent / target).exists()] == []

@@ -1,0 +1,211 @@
+"""Paired differences against a second computation.
+
+1. Every difference, by family, k and level, is the mean of what enumeration of all subsets gives, problem by problem;
+   problems may come in any order.
+2. Its interval is that of the theory for many problems, and says "more" or "fewer" only if it excludes 0.
+3. Own temperatures are chosen on the problems they are to be chosen on, and on no others.
+4. What is said in words is what the numbers say, whichever way they came out.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from bontune.metrics.evaluation import Evaluation, evaluate_pool
+from bontune.pools.compare import Comparison, Measured, Verdict, aligned, at_own_best, compare, families_of, main_budget
+from bontune.report.compared import curves_of, findings, rows_of, terminal_tables, tree_of
+
+KS = [1, 2, 4]
+NUM_SAMPLES = 6
+
+
+def first_correct(rewards: Sequence[float], scores: Sequence[float], k: int) -> float:
+    """best@k by enumeration: the mean over all subsets of the mean reward of those with the highest score."""
+    values = []
+    for subset in itertools.combinations(range(len(rewards)), k):
+        best = max(scores[i] for i in subset)
+        values.append(np.mean([rewards[i] for i in subset if scores[i] == best]))
+    return float(np.mean(values))
+
+
+def any_correct(rewards: Sequence[float], scores: Sequence[float], k: int) -> float:
+    return float(
+        np.mean([max(rewards[i] for i in subset) for subset in itertools.combinations(range(len(rewards)), k)])
+    )
+
+
+def pool(seed: int, rate: float, num_problems: int = 40) -> tuple[list[str], np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    rewards = (rng.random((num_problems, NUM_SAMPLES)) < rate).astype(float)
+    scores = rng.integers(0, 3, rewards.shape).astype(float)
+    order = rng.permutation(num_problems)
+    return [f"p{i}" for i in order], rewards, scores
+
+
+def evaluation(ids: list[str], rewards: np.ndarray, scores: np.ndarray | None = None) -> Evaluation:
+    return evaluate_pool(ids, rewards.tolist(), KS, scores_PM=None if scores is None else scores.tolist())
+
+
+def test_every_difference_is_what_enumeration_gives() -> None:
+    pools = {"a": pool(0, 0.3), "b": pool(1, 0.5), "c": pool(2, 0.1)}
+    levels = {f"p{i}": 1 + i % 4 // 3 for i in range(40)}  # 30 of level 1, 10 of level 2
+    levels["p3"] = 3  # one alone, and 9 of level 2
+    measured = Measured(temperature=1.0, evaluations={name: evaluation(*of) for name, of in pools.items()})
+    families = families_of(list(measured.evaluations.values()))
+    assert families == ["pass", "best"]
+    found = compare(measured, families, KS, k=2, levels=levels)
+    functions: dict[str, Callable[..., float]] = {"pass": any_correct, "best": first_correct}
+
+    def by_problem(name: str, family: str, k: int) -> dict[str, float]:
+        ids, rewards, scores = pools[name]
+        return {p: functions[family](r, s, k) for p, r, s in zip(ids, rewards, scores, strict=True)}
+
+    expected = [(n, f, k, None) for n in "bc" for f in families for k in KS]
+    expected += [(n, "best", 2, level) for n in "bc" for level in (1, 2, 3)]
+    every = (*found.differences, *found.by_level)
+    assert [(d.name, d.family, d.k, d.level) for d in every] == expected
+    for d in every:
+        ours, theirs = by_problem(d.name, d.family, d.k), by_problem("a", d.family, d.k)
+        of = [p for p in ours if d.level is None or levels[p] == d.level]
+        assert d.num_problems == len(of)
+        assert d.value == pytest.approx(np.mean([ours[p] for p in of]))
+        assert d.reference_value == pytest.approx(np.mean([theirs[p] for p in of]))
+        assert d.difference == pytest.approx(np.mean([ours[p] - theirs[p] for p in of]))
+        if d.level in (2, 3):  # 9 problems and 1
+            assert (d.low, d.high, d.verdict) == (None, None, Verdict.UNCLEAR)
+        else:
+            assert d.low is not None
+            assert d.high is not None
+            assert d.low <= d.difference <= d.high
+    rows = rows_of(found)
+    assert [row["difference"] for row in rows] == [d.difference for d in every]
+    assert {row["setting"] for row in rows} == {"at T = 1.0"}
+    assert {row["run_temperature"] for row in rows} == {1.0}
+    assert curves_of(found, "best")["b"]["value"][1] == pytest.approx(
+        np.mean(list(by_problem("b", "best", 2).values()))
+    )
+    assert [table.row_count for table in terminal_tables(found)] == [3, 3, 3]
+
+
+def test_intervals_are_those_of_the_paired_mean() -> None:
+    rng = np.random.default_rng(5)
+    hardness = rng.random((2000, 1))
+    draws = [(rng.random((2000, NUM_SAMPLES)) < hardness + shift).astype(float) for shift in (0.0, 0.0, 0.04, -0.04)]
+    ids = [f"p{i}" for i in range(2000)]
+    evaluations = {name: evaluation(ids, rewards) for name, rewards in zip("abcd", draws, strict=True)}
+    found = compare(Measured(temperature=None, evaluations=evaluations), ["pass"], [1], k=1)
+    assert found.by_level == ()
+    for d, rewards in zip(found.differences, draws[1:], strict=True):
+        paired = rewards.mean(-1) - draws[0].mean(-1)
+        half = 1.96 * paired.std() / np.sqrt(len(paired))
+        assert d.low == pytest.approx(paired.mean() - half, abs=0.05 * half)
+        assert d.high == pytest.approx(paired.mean() + half, abs=0.05 * half)
+        # without the pairing it would be wider: the problems' hardness would count
+        assert half < 0.7 * 1.96 * np.sqrt(rewards.mean(-1).var() + draws[0].mean(-1).var()) / np.sqrt(len(paired))
+    assert [d.verdict for d in found.differences] == [Verdict.UNCLEAR, Verdict.MORE, Verdict.FEWER]
+
+
+def test_own_temperatures_are_chosen_on_other_problems() -> None:
+    ids = [f"p{i}" for i in range(30)]
+    rates = {0.5: {"a": 0.2, "b": 0.6}, 1.0: {"a": 0.5, "b": 0.3}}
+
+    def drawn(seed: int, rates_T: dict[float, dict[str, float]]) -> dict[float, dict[str, Evaluation]]:
+        return {
+            t: {name: evaluation(*pool(seed + i, rate, 30)[:2]) for i, (name, rate) in enumerate(of.items())}
+            for t, of in rates_T.items()
+        }
+
+    test = drawn(10, {0.5: rates[1.0], 1.0: rates[0.5]})  # the other way round: whoever looks at these chooses wrongly
+    validation = drawn(20, rates)
+    metrics = ["pass@1", "pass@4"]
+    measured = at_own_best(test, validation, metrics)
+    assert measured.own_temperatures == {"a": dict.fromkeys(metrics, 1.0), "b": dict.fromkeys(metrics, 0.5)}
+    for name, t in (("a", 1.0), ("b", 0.5)):
+        at_best = measured.evaluations[name]
+        assert set(at_best.values) == set(metrics)
+        assert set(at_best.problem_ids) == set(ids)
+        wanted = dict(zip(test[t][name].problem_ids, test[t][name].values["pass@4"], strict=True))
+        assert dict(zip(at_best.problem_ids, at_best.values["pass@4"], strict=True)) == wanted
+    found = compare(measured, ["pass"], [1, 4], k=4)
+    assert [(d.temperature, d.reference_temperature) for d in found.differences] == [(0.5, 1.0)] * 2
+    (sentence,) = findings(found, k=4, verifier="oracle", is_alone=False)
+    assert sentence.startswith("Each at its own best temperature, at N = 4 ")
+    assert "T = 0.5 against 1.0" in sentence
+    assert tree_of(found, [sentence])["own_temperatures"]["b"] == {"pass@1": 0.5, "pass@4": 0.5}
+
+    tied = {t: {"a": evaluation(ids, np.ones((30, NUM_SAMPLES)))} for t in (1.0, 0.5)}
+    assert at_own_best(tied, tied, ["pass@1"]).own_temperatures == {"a": {"pass@1": 0.5}}, "the lowest of equals"
+
+
+def test_families_are_what_all_have() -> None:
+    ids, rewards, scores = pool(0, 0.4)
+    binary, oracle = evaluation(ids, rewards), evaluation(ids, rewards, rewards)
+    verified = evaluation(ids, rewards, scores)
+    assert families_of([binary, verified]) == ["pass"], "one has no scores"
+    assert families_of([oracle, oracle]) == ["pass"], "the pick of an oracle is pass@k"
+    assert families_of([oracle, verified]) == ["pass", "best"]
+    graded = evaluation(ids, rewards / 2)
+    assert families_of([graded, binary]) == []
+    renamed = aligned([graded, binary])
+    assert families_of(renamed) == ["max"]
+    assert renamed[1].values["max@2"].tolist() == binary.values["pass@2"].tolist()
+
+
+def found_with(by_k: dict[int, tuple[float, float]], family: str = "pass") -> Comparison:
+    """A comparison of 200 problems in which b − a has this mean and spread at each k."""
+    ids = [f"p{i}" for i in range(200)]
+    half = np.resize([1.0, -1.0], 200)
+    a = Evaluation(problem_ids=ids, values={f"{family}@{k}": np.full(200, 0.5) for k in by_k})
+    b = Evaluation(
+        problem_ids=ids, values={f"{family}@{k}": 0.5 + mean + spread * half for k, (mean, spread) in by_k.items()}
+    )
+    return compare(Measured(temperature=1.0, evaluations={"a": a, "b": b}), [family], list(by_k), k=max(by_k))
+
+
+@pytest.mark.parametrize(
+    ("by_k", "family", "sentence"),
+    [
+        (
+            {1: (-0.104, 0.0), 4: (0.0, 0.1), 16: (0.067, 0.0)},
+            "pass",
+            "At N = 16 b solves 6.7 points more than a [6.7, 6.7]; at N = 1, 10.4 fewer [10.4, 10.4]. "
+            "Clearly more at N = 16; clearly fewer at N = 1; no clear difference at N = 4.",
+        ),
+        (
+            {1: (0.0, 0.1), 2: (0.0, 0.1), 16: (-0.25, 0.0)},
+            "max",
+            "At N = 16 b scores 25.0 points less than a [25.0, 25.0]; at N = 1 there is no clear difference "
+            "(0.0 [-1.4, +1.4]). Clearly less at N = 16; no clear difference at N = 1, 2.",
+        ),
+        (
+            {1: (0.1, 0.0), 2: (0.1, 0.0), 4: (0.2, 0.0)},
+            "best",
+            "At N = 4, picked by judge, b solves 20.0 points more than a [20.0, 20.0]; at N = 1, 10.0 more "
+            "[10.0, 10.0]. Clearly more at every N.",
+        ),
+        (
+            {1: (0.0, 0.1), 2: (0.0, 0.1), 4: (0.0, 0.1)},
+            "pass",
+            "At N = 4 there is no clear difference between b and a (0.0 [-1.4, +1.4] points). "
+            "No clear difference at any N.",
+        ),
+        ({8: (0.1, 0.0)}, "pass", "At N = 8 b solves 10.0 points more than a [10.0, 10.0]."),
+    ],
+)
+def test_the_sentence_says_what_the_numbers_say(
+    by_k: dict[int, tuple[float, float]], family: str, sentence: str
+) -> None:
+    (said,) = findings(found_with(by_k, family), k=max(by_k), verifier="judge")
+    assert said == sentence
+
+
+@pytest.mark.parametrize(
+    ("ks", "trained_n", "num_samples", "expected"),
+    [([1, 4, 16], 16, 16, 16), ([1, 4, 16, 64], None, 64, 16), ([1, 4], 16, 64, 4), ([8], None, 8, 8)],
+)
+def test_the_budget_to_speak_about(ks: list[int], trained_n: int | None, num_samples: int, expected: int) -> None:
+    assert main_budget(ks, trained_n=trained_n, num_samples=num_samples) == expected

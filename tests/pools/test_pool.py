@@ -1,0 +1,219 @@
+"""Contract of a pool on disk:
+
+1. what is collected is what is read, as Parquet and as JSONL;
+2. a collection that was stopped, even in the middle of a line, continues where it was and ends with the same pool;
+3. nothing is lost or overwritten by a mistake, and a mistake leaves no file behind;
+4. pools of other origin are read if they hold a problem and a reward per row, and refused in one sentence if not;
+5. what could not be graded is counted and never correct.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.grades import Grade, Verdict
+from bontune.base.problems import Problem
+from bontune.engines.contract import Samples, StopReason
+from bontune.pools.collect import Graded
+from bontune.pools.pool import COLUMNS, Pool, PoolWriter, read_pool, rows_of
+
+SETTINGS = {"model": "m", "stop": ("\n",), "seed": 0}
+PASSED = Grade(reward=1.0, verdict=Verdict.PASSED, answer="4")
+FAILED = Grade(reward=0.0, verdict=Verdict.FAILED, reason="not \u2028 4")
+UNKNOWN = Grade(reward=math.nan, verdict=Verdict.GRADER_ERROR, reason="boom")
+
+
+def graded(*ids: str, grades: tuple[Grade, ...] = (PASSED, FAILED, UNKNOWN)) -> Graded:
+    """Three samples a problem, of 1, 2 and 3 tokens with log-probability −1 each."""
+    num, m = len(ids), len(grades)
+    lengths = torch.tensor([1, 2, 3] * num)
+    scores = {id(PASSED): 0.25, id(FAILED): math.inf, id(UNKNOWN): -math.inf}
+    return Graded(
+        problems=[Problem(id=i, prompt=f"{i}?", reference="4", level=2 if i == "a" else None) for i in ids],
+        samples=Samples(
+            prompts=[[1]] * num,
+            tokens_BT=torch.ones(num * m, 3, dtype=torch.int64),
+            lengths_B=lengths,
+            logprobs_BT=-(torch.arange(3) < lengths.unsqueeze(-1)).float(),
+            stops=[StopReason.END, StopReason.STOP, StopReason.LENGTH] * num,
+            texts=[["4", "é\u2028\n", ""] for _ in ids],
+        ),
+        grades=[list(grades) for _ in ids],
+        scores=[[scores[id(grade)] for grade in grades] for _ in ids],
+    )
+
+
+def write_jsonl(path: Path, rows: list[Any], *, ascii_only: bool = True) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=ascii_only) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["pool.parquet", "pool.jsonl"])
+def test_round_trip(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "new" / "folder" / name
+    writer = PoolWriter(path, SETTINGS)
+    writer.add(rows_of(graded("b")))
+    writer.add(rows_of(graded("a")))
+    assert writer.finish(["a", "b"]) == 2
+    assert [file.name for file in path.parent.iterdir()] == [name]
+    pool = read_pool(path)
+    assert pool.problem_ids == ["a", "b"]
+    assert tuple(pool.columns) == COLUMNS
+    assert pool.columns["completion"] == [["4", "é\u2028\n", ""]] * 2
+    assert pool.columns["level"] == [[2] * 3, [None] * 3]
+    assert pool.columns["answer"] == [["4", None, None]] * 2
+    assert pool.columns["verdict"] == [["passed", "failed", "grader_error"]] * 2
+    assert pool.columns["stop_reason"] == [["end", "stop", "length"]] * 2
+    assert pool.columns["logprob"] == [[-1.0, -2.0, -3.0]] * 2
+    assert pool.columns["num_tokens"] == [[1, 2, 3]] * 2
+    assert pool.columns["reward"] == [[1.0, 0.0, None]] * 2
+    assert pool.rewards() == [[1.0, 0.0, 0.0]] * 2
+    assert pool.num_grader_errors == 2
+    assert pool.settings == (json.loads(json.dumps(SETTINGS)) if name.endswith("parquet") else {})
+
+
+@pytest.mark.parametrize("name", ["pool.parquet", "pool.jsonl"])
+def test_infinite_scores_keep_their_order(tmp_path: Path, name: str) -> None:
+    writer = PoolWriter(tmp_path / name, SETTINGS)
+    writer.add(rows_of(graded("a")))
+    writer.finish(["a"])
+    scores = read_pool(tmp_path / name).scores()
+    assert scores is not None
+    ((graded_score, largest, unknown),) = scores
+    assert unknown == -math.inf
+    assert graded_score == 0.25
+    assert 1e308 < largest < math.inf
+
+
+@pytest.mark.parametrize("torn", ["", '{"rows": [{"problem_id": "c", "rew'])
+def test_a_stopped_collection_continues_to_the_same_pool(tmp_path: Path, torn: str) -> None:
+    whole, path = tmp_path / "whole.jsonl", tmp_path / "pool.jsonl"
+    writer = PoolWriter(whole, SETTINGS)
+    writer.add(rows_of(graded("a", "b", "c")))
+    writer.finish("abc")
+    first = PoolWriter(path, SETTINGS)
+    first.add(rows_of(graded("b")))
+    first.close()
+    with open(first.partial, "a", encoding="utf-8") as file:
+        file.write(torn)
+    second = PoolWriter(path, SETTINGS)
+    assert second.done == {"b"}
+    second.add(rows_of(graded("a", "c")))
+    second.finish("abc")
+    assert path.read_bytes() == whole.read_bytes()
+    assert not second.partial.exists()
+
+
+def test_a_collection_stopped_after_its_last_problem_only_finishes(tmp_path: Path) -> None:
+    first = PoolWriter(tmp_path / "pool.jsonl", SETTINGS)
+    first.add(rows_of(graded("a")))
+    first.close()
+    second = PoolWriter(tmp_path / "pool.jsonl", SETTINGS)
+    assert second.done == {"a"}
+    second.finish("a")
+    assert read_pool(tmp_path / "pool.jsonl").problem_ids == ["a"]
+
+
+def test_nothing_is_overwritten_and_a_mistake_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "pool.jsonl"
+    PoolWriter(path, {"model": "mistyped"}).close()  # found before the first problem
+    assert list(tmp_path.iterdir()) == []
+    writer = PoolWriter(path, SETTINGS)
+    writer.add(rows_of(graded("a")))
+    writer.close()
+    kept = writer.partial.read_bytes()
+    with pytest.raises(BontuneError, match="begun with other settings"):
+        PoolWriter(path, SETTINGS | {"seed": 1})
+    assert writer.partial.read_bytes() == kept
+    writer.partial.write_bytes(kept.replace(b'{"rows"', b"rows"))
+    with pytest.raises(BontuneError, match="damaged at line 2"):
+        PoolWriter(path, SETTINGS)
+    writer.partial.write_bytes(kept)
+    PoolWriter(path, SETTINGS).finish("a")
+    with pytest.raises(BontuneError, match="already there"):
+        PoolWriter(path, SETTINGS)
+    with pytest.raises(BontuneError, match=r"ends in \.parquet or \.jsonl, got 'pool.csv'"):
+        PoolWriter(tmp_path / "pool.csv", SETTINGS)
+    with pytest.raises(BontuneError, match="cannot be made"):
+        PoolWriter(path / "below-a-file" / "pool.jsonl", SETTINGS)
+
+
+def test_a_pool_that_cannot_be_written_keeps_what_was_collected(tmp_path: Path) -> None:
+    writer = PoolWriter(tmp_path / "pool.parquet", SETTINGS)
+    writer.add(rows_of(graded("a")))
+    (tmp_path / "pool.parquet").mkdir()
+    with pytest.raises(RunStopped, match="could not be written"):
+        writer.finish("a")
+    assert writer.partial.exists()
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_pools_of_other_origin(tmp_path: Path) -> None:
+    rows = [
+        {"problem_id": 7, "reward": True, "note": "one\u2028line"},
+        {"problem_id": 8, "reward": 0.5},
+        {"problem_id": 7, "reward": None},
+        {"problem_id": 8, "reward": 1},
+    ]
+    path = write_jsonl(tmp_path / "foreign.jsonl", rows, ascii_only=False)
+    pool = read_pool(path)
+    assert pool == Pool(
+        problem_ids=["7", "8"],
+        columns={
+            "problem_id": [[7, 7], [8, 8]],
+            "reward": [[True, None], [0.5, 1]],
+            "note": [["one\u2028line", None], [None, None]],
+        },
+        settings={},
+    )
+    assert pool.rewards() == [[1.0, 0.0], [0.5, 1.0]]
+    assert pool.scores() is None
+    assert pool.num_grader_errors == 1
+    table = pa.table({"problem_id": ["x", "x"], "reward": [1, 0], "score": [float("nan"), 0.5]})
+    pq.write_table(table, tmp_path / "foreign.parquet")
+    pool = read_pool(tmp_path / "foreign.parquet")
+    assert (pool.problem_ids, pool.rewards(), pool.scores()) == (["x"], [[1.0, 0.0]], [[-math.inf, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "phrase"),
+    [
+        ("empty.jsonl", b"\n", "holds no rows"),
+        ("text.jsonl", b"problem_id,reward\n", "line 1 is not JSON"),
+        ("list.jsonl", b"[1]\n", "row 1 is a list"),
+        ("bytes.jsonl", b"\xff\xfe\n", "is not a pool"),
+        ("other.parquet", b"PAR", "is not a pool"),
+        ("rows.csv", b"problem_id,reward\na,1\n", "ends in .parquet or .jsonl, got 'rows.csv'"),
+        ("id.jsonl", b'{"reward": 1, "id": "a"}\n', "row 1 has no column 'problem_id'"),
+        ("second.jsonl", b'{"problem_id": 1, "reward": 1}\n{"problem_id": 2}\n', "row 2 has no column 'reward'"),
+        ("word.jsonl", b'{"problem_id": 1, "reward": "yes"}\n', "row 1: reward must be a finite number or null"),
+        ("inf.jsonl", b'{"problem_id": 1, "reward": Infinity}\n', "row 1: reward must be a finite number"),
+        ("score.jsonl", b'{"problem_id": 1, "reward": 1, "score": "a"}\n', "row 1: score must be"),
+        (
+            "uneven.jsonl",
+            b'{"problem_id": "a", "reward": 1}\n' * 2 + b'{"problem_id": "b", "reward": 1}\n',
+            "has 1 samples of problem b and 2 of a",
+        ),
+    ],
+)
+def test_what_is_no_pool(tmp_path: Path, name: str, content: bytes, phrase: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BontuneError) as caught:
+        read_pool(tmp_path / name)
+    assert phrase in str(caught.value)
+    assert str(tmp_path / name) in str(caught.value) or name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_pool(tmp_path: Path) -> None:
+    with pytest.raises(BontuneError, match="There is no pool at"):
+        read_pool(tmp_path / "absent.parquet")

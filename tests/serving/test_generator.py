@@ -1,0 +1,166 @@
+"""Contract of Best-of-N in use:
+
+1. the winner is a candidate of the highest score, ties are broken uniformly and reproducibly;
+2. the candidates are N draws from the model, the same for the same seed, whatever else is asked with them;
+3. Best-of-N by majority agrees with a count by hand;
+4. over many problems its success is what ``best_of_k`` says of the pool;
+5. the command prints the winner alone on the output, and everything as JSON;
+6. what cannot work is said in one sentence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import tiny
+from bontune import BestOfN, load_task
+from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.problems import Problem
+from bontune.cli import main
+from bontune.metrics import best_of_k
+from bontune.models import load_model
+
+
+def length(problem: Problem, completion: str) -> float:
+    return float(len(completion))
+
+
+def tiny_best(verifier: object = length, n: int = 8, **options: object) -> BestOfN:
+    settings = {"max_new_tokens": 4} | options
+    return BestOfN(tiny.model(), verifier, n, tokenizer=tiny.tokenizer(), **settings)  # type: ignore[arg-type]
+
+
+def test_the_winner_has_the_highest_score() -> None:
+    for answer in tiny_best().generate([f"{letter}=" for letter in "abcdef"]):
+        scores = [len(candidate.text) for candidate in answer.candidates]
+        assert len(scores) == 8
+        assert answer.score == max(scores) == len(answer.winner)
+        assert answer.winner in [candidate.text for candidate in answer.candidates]
+
+
+def test_draws_do_not_depend_on_the_company() -> None:
+    alone = tiny_best().generate("b=")
+    among = tiny_best().generate(["a=", "b=", "a much longer question="])[1]
+    assert alone == among
+    assert tiny_best(seed=1).generate("b=").candidates != alone.candidates
+
+
+def test_ties_are_broken_uniformly() -> None:
+    """A verifier that cannot tell: over many prompts, each place wins about equally often (χ² with 7 degrees: 24.3
+    is passed once in a thousand)."""
+    best = tiny_best(lambda problem, completion: 0.0)
+    places = Counter()
+    for answer in best.generate([f"{i}=" for i in range(400)]):
+        texts = [candidate.text for candidate in answer.candidates]
+        first = texts.index(answer.winner)
+        if len(set(texts)) == len(texts):  # a text that occurs twice would be found at its first place
+            places[first] += 1
+    total = sum(places.values())
+    assert total > 200
+    assert sum((places[i] - total / 8) ** 2 / (total / 8) for i in range(8)) < 24.3
+
+
+def test_majority_votes_for_the_answer() -> None:
+    best = tiny_best("majority", 16, max_new_tokens=1, read_answer=lambda text: text.lower() or None)
+    for answer in best.generate([f"{letter}=" for letter in "abcd"]):
+        votes = Counter(candidate.text.lower() for candidate in answer.candidates if candidate.text)
+        assert answer.score == max(votes.values()) == votes[answer.winner.lower()]
+
+
+def test_its_success_is_what_the_pool_says() -> None:
+    """The share of Countdown problems solved by Best-of-4 under a noisy verifier, over independent draws, lies within
+    four standard errors of best_of_k computed from a pool of 32."""
+    task = load_task("countdown")
+    problems = task.problems("validation")[:150]
+
+    def noisy(problem: Problem, completion: str) -> float:
+        known = next(p for p in problems if p.prompt == problem.prompt)
+        return task.grade(known, [completion])[0].reward if len(completion) % 3 else 0.5
+
+    def rewards_and_scores(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        best = BestOfN("countdown-tiny", noisy, n, max_new_tokens=24, seed=seed)
+        answers = best.generate([p.prompt for p in problems])
+        rewards = [
+            [g.reward for g in task.grade(p, [c.text for c in a.candidates])]
+            for p, a in zip(problems, answers, strict=True)
+        ]
+        winners = [task.grade(p, [a.winner])[0].reward for p, a in zip(problems, answers, strict=True)]
+        return np.array(rewards), np.array([[c.score for c in a.candidates] for a in answers]), np.array(winners)
+
+    rewards, scores, _ = rewards_and_scores(32, seed=0)
+    _, _, winners = rewards_and_scores(4, seed=1)
+    expected = best_of_k(rewards, scores, 4)
+    error = np.sqrt((expected * (1 - expected)).sum()) / len(problems) + expected.std() / len(problems) ** 0.5 / 4
+    assert abs(winners.mean() - expected.mean()) < 4 * error
+
+
+def test_conversations(tmp_path: object) -> None:
+    model, tokenizer = load_model("tiny-gemma2")
+    best = BestOfN(model, length, 3, tokenizer=tokenizer, max_new_tokens=3)
+    asked = ({"role": "user", "content": "hi"},)
+    assert best.generate("hi").candidates == best.generate(asked).candidates
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"verifier": "oracle"}, "oracle knows right answers"),
+        ({"verifier": 3}, "method score"),
+        ({"n": 0}, "num_samples must be at least 1"),
+        ({"temperature": -1.0}, "temperature must be 0 or more"),
+    ],
+)
+def test_what_cannot_work(options: dict[str, object], message: str) -> None:
+    with pytest.raises(BontuneError, match=message):
+        tiny_best(**options)
+
+
+def test_a_loaded_model_needs_its_tokenizer() -> None:
+    with pytest.raises(BontuneError, match="needs its tokenizer"):
+        BestOfN(tiny.model(), length, 2)
+
+
+def test_a_verifier_that_fails_or_knows_nothing() -> None:
+    def broken(problem: Problem, completion: str) -> float:
+        raise KeyError("no such thing")
+
+    with pytest.raises(RunStopped, match="failed: KeyError"):
+        tiny_best(broken).generate("a=")
+    with pytest.raises(RunStopped, match="could score none"):
+        tiny_best(lambda problem, completion: float("nan")).generate("a=")
+
+
+def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("sys.argv", ["bontune", *arguments])
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:
+    arguments = [
+        "answer",
+        "countdown-tiny",
+        "--verifier",
+        "majority",
+        "-n",
+        "8",
+        "--max-new-tokens",
+        "24",
+        "3,7,2,9:48=",
+    ]
+    assert run(arguments, monkeypatch) == 0
+    shown = capsys.readouterr()
+    assert run([*arguments, "--json"], monkeypatch) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert shown.out == told["winner"] + "\n"
+    assert "8 candidates" in shown.err
+    assert len(told["candidates"]) == 8
+    assert run([*arguments[:-1], ""], monkeypatch) == 2
+    assert "There is no question" in capsys.readouterr().err

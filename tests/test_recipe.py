@@ -1,0 +1,222 @@
+"""The recipe: defaults, refusals with the key and what is allowed, overrides, and what counts as the same run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from bontune import objectives, tasks
+from bontune.base.errors import BontuneError
+from bontune.base.validation import known_keys
+from bontune.config import RECIPES, Recipe, apply_overrides, load_recipe, shipped_recipes
+from bontune.training.setup import check_objective
+
+DESIGN = """
+model: countdown-tiny
+task: {name: countdown, split: train}
+verifier: {name: oracle}
+objective: {name: bon_rl, n: 16, baseline: loo, draw: all}
+sampling: {samples: 32, temperature: 1.0, top_p: 1.0, max_new_tokens: 24}
+training: {steps: 200, prompts_per_step: 32, lr: 3.0e-4, warmup: 10, checkpoint_every: 50, precision: auto, lora: null}
+kl: {start: 1.0, end: 0.075, steps: 200, delay: 10, anchor_ema: 0.01}
+eval: {every: 50, k: [1, 4, 16, 32], samples: 64, temperature: 1.0}
+seed: 0
+run: runs/countdown-bon_rl-n16
+"""
+"""The recipe as it was designed; numbers of Chow et al., Table 2, where the table has them."""
+
+
+def merged(tree: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: merged(value, other[key]) if isinstance(value, dict) and key in other else other.get(key, value)
+        for key, value in tree.items()
+    }
+
+
+def test_defaults_are_the_designed_recipe() -> None:
+    """But for the folder's name, and ``baseline: null``: the objective's own, which for bon_rl is loo."""
+    designed = merged(yaml.safe_load(DESIGN), {"run": "runs/run", "objective": {"baseline": None}})
+    whole = Recipe().model_dump(mode="json")
+    assert merged(whole, designed) == whole
+    assert Recipe.from_dict({}) == Recipe()
+    rewards = torch.tensor([[1.0, 0, 0, 1, 0]])
+    own = objectives.advantages("bon_rl", rewards, rewards, 2, baseline=None)
+    assert torch.equal(own, objectives.bon_rl(rewards, rewards, 2, baseline="loo"))
+
+
+def test_countdown_changes_no_key_but_rates_and_folder() -> None:
+    """The embedded model is small: it may need other learning rates than the paper's, and nothing else."""
+    whole, shipped = Recipe().model_dump(mode="json"), load_recipe("countdown").model_dump(mode="json")
+    whole["training"]["lr"], whole["objective"]["baseline"], whole["run"] = (
+        shipped["training"]["lr"],
+        "loo",
+        shipped["run"],
+    )
+    whole["kl"] |= {key: shipped["kl"][key] for key in ("start", "end")}
+    assert shipped == whole
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_validates_loads_and_says_what_it_is(name: str) -> None:
+    recipe = load_recipe(name)
+    check_objective(recipe)
+    if recipe.task.name in ("countdown", "programs"):  # the others' data is the user's
+        assert tasks.load_task(recipe.task.name, **recipe.task.options()).problems(recipe.task.split)
+    assert re.match(r"# \S.{20,}\.$", (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0])
+
+
+def test_yaml_round_trip(tmp_path: Path) -> None:
+    recipe = load_recipe("countdown", ["training.lora={r: 4}", "task.seed=3", "eval.split=test"])
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml(), encoding="utf-8")
+    assert load_recipe(str(path)) == recipe
+    assert recipe.task.options() == {"seed": 3}
+    assert set(known_keys(Recipe)) >= {"training.lora.r", "objective.n", "run", "kl.anchor_ema"}
+
+
+def test_a_run_folder_is_a_recipe_with_the_folders_present_name(tmp_path: Path) -> None:
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "recipe.yaml").write_text(load_recipe("countdown", ["run=before"]).to_yaml())
+    assert load_recipe(str(tmp_path / "moved")).run == str(tmp_path / "moved")
+    assert load_recipe(str(tmp_path / "moved"), ["run=elsewhere"]).run == "elsewhere"
+    with pytest.raises(BontuneError, match="No recipe"):
+        load_recipe(str(tmp_path))
+
+
+def test_overrides_read_yaml_and_what_people_mean() -> None:
+    recipe = load_recipe(
+        "countdown",
+        ["training.lr=3e-4", "training.lora={r: 8, targets: [q_proj]}", "eval.k=[1, 2]", "run=2024-01-31", "seed=7"],
+    )
+    assert recipe.training.lr == 3e-4
+    assert recipe.training.lora is not None
+    assert (recipe.training.lora.r, recipe.training.lora.alpha, recipe.training.lora.targets) == (8, 32.0, ["q_proj"])
+    assert (recipe.eval.k, recipe.run, recipe.seed) == ([1, 2], "2024-01-31", 7)
+    assert load_recipe("countdown", ["training.lora={r: 8}", "training.lora=null"]).training.lora is None
+    assert load_recipe("countdown", ["run=nan"]).run == "nan"
+
+
+def test_overrides_leave_the_given_tree_alone_and_reach_any_depth() -> None:
+    tree: dict[str, Any] = {"a": {"b": 1}, "c": 2}
+    assert apply_overrides(tree, ["a.d=x=y", "c.e.f=[1]", "g="]) == {
+        "a": {"b": 1, "d": "x=y"},
+        "c": {"e": {"f": [1]}},
+        "g": None,
+    }
+    assert tree == {"a": {"b": 1}, "c": 2}
+
+
+@pytest.mark.parametrize(
+    ("override", "phrases"),
+    [
+        ("training.stepz=5", ["no key 'training.stepz'", "Did you mean 'training.steps'?"]),
+        ("lr=1e-3", ["no key 'lr'", "'training.lr'"]),
+        ("trainig.steps=5", ["no key 'trainig'", "'training'"]),
+        ("training.lora.rr=5", ["no key 'training.lora.rr'", "'training.lora.r'"]),
+        ("training.lora=5", ["training.lora: must be a section of keys and values, got 5"]),
+        ("training=5", ["training: must be a section", "got 5"]),
+        ("training.steps=0", ["training.steps: must be greater than 0, got 0"]),
+        ("training.steps=1.5", ["training.steps: must be a valid integer, got 1.5"]),
+        ("training.lr=-1", ["training.lr: must be greater than 0, got -1"]),
+        ("training.lr=.inf", ["training.lr: must be a finite number"]),
+        ("kl.end=.nan", ["kl.end: must be a finite number"]),
+        ("training.lr=fast", ["training.lr: must be a valid number, got 'fast'"]),
+        ("training.keep_checkpoints=1", ["training.keep_checkpoints: must be greater than or equal to 2"]),
+        ("training.gradient_checkpointing=maybe", ["must be a valid boolean, or must be 'auto', got 'maybe'"]),
+        ("training.track=tensorboard", ["training.track: must be a list such as [tensorboard]"]),
+        ("training.track=[tensorbord]", ["training.track[0]: must be 'tensorboard' or 'wandb', got 'tensorbord'"]),
+        ("sampling.temperature=0", ["sampling.temperature: must be greater than 0"]),
+        ("sampling.top_p=1.1", ["sampling.top_p: must be less than or equal to 1"]),
+        ("eval.k=[]", ["eval.k: must not be empty"]),
+        ("eval.k=[4, 0]", ["eval.k[1]: must be greater than 0, got 0"]),
+        ("eval.k=[128]", ["eval.k asks for 128 of eval.samples = 64"]),
+        (
+            "verifier.name=orcale",
+            ["verifier.name: must be 'oracle', 'majority', 'reward_model', 'endpoint' or 'python', got 'orcale'"],
+        ),
+        ("verifier.name=python", ["verifier.function is missing"]),
+        ("run=true", ["run: must be text, got True"]),
+        ("training.steps", ["'training.steps' is not an override: write key=value"]),
+        ("=5", ["'=5' is not an override"]),
+    ],
+)
+def test_refusals_are_one_sentence_with_key_value_and_rule(override: str, phrases: list[str]) -> None:
+    with pytest.raises(BontuneError) as caught:
+        load_recipe("countdown", [override])
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "Section" not in message
+    for phrase in phrases:
+        assert phrase in message
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("training: {steps: 5")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "date.yaml").write_text("run: 2024-01-31\n")
+    for name, phrase in [
+        ("broken.yaml", "is not valid YAML"),
+        ("list.yaml", "must hold keys and values, got list"),
+        ("bytes.yaml", "is not valid YAML"),
+        ("date.yaml", "run: must be text"),
+        ("absent.yaml", "neither a file nor one of"),
+    ]:
+        with pytest.raises(BontuneError, match=phrase) as caught:
+            load_recipe(str(tmp_path / name), ["seed=1"])
+        assert "\n" not in str(caught.value)
+    with pytest.raises(BontuneError, match="Did you mean 'countdown'"):
+        load_recipe("countdwon")
+
+
+@pytest.mark.parametrize(
+    ("override", "phrase"),
+    [
+        ("objective.n=64", r"n = 64.*32 samples"),
+        ("objective.n=32", r"n = 32 .*needs n \+ 1"),
+        ("objective.name=bonrl", "'bonrl'.*mean 'bon_rl'"),
+        ("objective={name: rloo, draw: winner}", "winner is defined for bon_rl"),
+        ("objective={name: rloo, p_fail: running}", "rloo does not use P_fail"),
+        ("objective={name: bon_rlbp, sign: published}", "bon_rlbp has no sign"),
+        ("objective={name: passk_training, n: 33}", r"n = 33.*32 samples"),
+    ],
+)
+def test_what_an_objective_refuses_is_known_before_the_run(override: str, phrase: str) -> None:
+    with pytest.raises(BontuneError, match=phrase) as caught:
+        check_objective(load_recipe("countdown", [override]))
+    assert "\n" not in str(caught.value)
+
+
+def test_fingerprint_follows_what_changes_results_and_nothing_else() -> None:
+    base = load_recipe("countdown").fingerprint()
+    for same in (
+        "run=x",
+        "training.checkpoint_every=1",
+        "training.keep_checkpoints=9",
+        "training.track=[tensorboard]",
+        "training.token_budget=9",
+        "sampling.token_budget=9",
+    ):
+        assert load_recipe("countdown", [same]).fingerprint() == base
+    others = {
+        load_recipe("countdown", [other]).fingerprint()
+        for other in (
+            "seed=1",
+            "training.steps=201",
+            "training.lr=1e-3",
+            "objective.n=8",
+            "kl.end=0",
+            "task.seed=1",
+            "sampling.samples=40",
+            "model=x",
+            "verifier.name=majority",
+            "training.lora={r: 4}",
+        )
+    }
+    assert len(others) == 10
+    assert base not in others
