@@ -118,7 +118,7 @@ class SamplingSection(Section):
     max_new_tokens: PositiveInt = 24
     """Longest completion, in tokens."""
     token_budget: PositiveInt = 65_536
-    """Tokens held in the sampler's cache at once; bounds memory, not results."""
+    """Tokens held in the engine's cache at once; bounds memory, not results."""
 
 
 class LoraSection(Section):

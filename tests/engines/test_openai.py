@@ -21,9 +21,9 @@ from bontune.base.client import BadReply
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.engines.contract import Completion, SamplingOptions, StopReason
-from bontune.engines.openai import OpenAISampler, read_completions
+from bontune.engines.openai import OpenAIEngine, read_completions
 from bontune.engines.seeds import stream
-from bontune.engines.transformers import TransformersSampler
+from bontune.engines.transformers import TransformersEngine
 from bontune.models import load_model
 from bontune.pools.collect import collect_served
 from bontune.tasks import load_task, task_from_rows
@@ -43,16 +43,16 @@ def served() -> Server:
 
 
 @pytest.fixture(scope="module")
-def local() -> TransformersSampler:
+def local() -> TransformersEngine:
     torch.set_num_threads(1)
-    return TransformersSampler(*load_model("countdown-tiny", device="cpu"))
+    return TransformersEngine(*load_model("countdown-tiny", device="cpu"))
 
 
 def seed_of(key: tuple[object, ...], sample: int) -> int:
     return int(stream(*key, sample).integers(2**31))
 
 
-def drawn_here(local: TransformersSampler, groups: list[list[int]], *, has_logprobs: bool) -> list[list[Completion]]:
+def drawn_here(local: TransformersEngine, groups: list[list[int]], *, has_logprobs: bool) -> list[list[Completion]]:
     """What the server's model draws for the seeds of the first sample of each group."""
     rows = []
     for prompt, key in zip(PROMPTS, KEYS, strict=True):
@@ -61,7 +61,7 @@ def drawn_here(local: TransformersSampler, groups: list[list[int]], *, has_logpr
             options = SamplingOptions(
                 num_samples=len(group), max_new_tokens=16, temperature=0.9, top_p=0.95, stop=OPTIONS.stop
             )
-            row += local.sample([prompt], options, [("served", seed_of(key, group[0]))]).completions()[0]
+            row += local.draw([prompt], options, [("served", seed_of(key, group[0]))]).completions()[0]
         rows.append([c if has_logprobs else Completion(**(fields_of(c) | {"logprob": None})) for c in row])
     return rows
 
@@ -79,11 +79,11 @@ def assert_same(rows: list[list[Completion]], wanted: list[list[Completion]], *,
 
 
 def sample(served: Server, **options: Any) -> list[list[Completion]]:
-    sampler = OpenAISampler(served.url, **({"concurrency": 4, "num_tries": 3} | options))
+    engine = OpenAIEngine(served.url, **({"concurrency": 4, "num_tries": 3} | options))
     try:
-        return sampler.sample(PROMPTS, OPTIONS, KEYS).rows
+        return engine.draw(PROMPTS, OPTIONS, KEYS).rows
     finally:
-        sampler.close()
+        engine.close()
 
 
 # ---- 1: what is drawn ----
@@ -92,7 +92,7 @@ def sample(served: Server, **options: Any) -> list[list[Completion]]:
 @pytest.mark.parametrize("api", ["completions", "auto", "chat"])
 @pytest.mark.parametrize("has_logprobs", [False, True])
 def test_every_sample_is_the_servers_draw_for_its_seed(
-    served: Server, local: TransformersSampler, api: str, has_logprobs: bool
+    served: Server, local: TransformersEngine, api: str, has_logprobs: bool
 ) -> None:
     rows = sample(served, api=api, has_logprobs=has_logprobs)
     wanted = drawn_here(local, [[i] for i in range(5)], has_logprobs=has_logprobs)
@@ -107,8 +107,8 @@ def test_every_sample_is_the_servers_draw_for_its_seed(
 
 def test_a_conversation_goes_to_chat(served: Server) -> None:
     conversation = ({"role": "system", "content": "Count."}, {"role": "user", "content": PROMPTS[0]})
-    sampler = OpenAISampler(served.url, extra={"top_k": 20, "seed": None})
-    sampler.sample([conversation], SamplingOptions(num_samples=1, max_new_tokens=3), [(0,)])
+    engine = OpenAIEngine(served.url, extra={"top_k": 20, "seed": None})
+    engine.draw([conversation], SamplingOptions(num_samples=1, max_new_tokens=3), [(0,)])
     (request,) = served.told()["requests"]
     assert request == {
         "path": "/v1/chat/completions",
@@ -119,7 +119,7 @@ def test_a_conversation_goes_to_chat(served: Server) -> None:
         "top_p": 1.0,
         "top_k": 20,
     }
-    sampler.close()
+    engine.close()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_conversation_goes_to_chat(served: Server) -> None:
     ],
 )
 def test_choices_that_are_missing_are_asked_for(
-    served: Server, local: TransformersSampler, choices: int, max_choices: int, groups: list[list[int]]
+    served: Server, local: TransformersEngine, choices: int, max_choices: int, groups: list[list[int]]
 ) -> None:
     served.behave(max_choices=max_choices)
     rows = sample(served, choices=choices, has_logprobs=True)
@@ -143,13 +143,13 @@ def test_choices_that_are_missing_are_asked_for(
     assert counted == [[len(group) == 1 for group in groups for _ in group]] * len(PROMPTS)
 
 
-def test_what_is_known_is_not_drawn_again_and_kept_as_it_comes(served: Server, local: TransformersSampler) -> None:
+def test_what_is_known_is_not_drawn_again_and_kept_as_it_comes(served: Server, local: TransformersEngine) -> None:
     wanted = drawn_here(local, [[i] for i in range(5)], has_logprobs=False)
     known = [{i: wanted[0][i] for i in range(5)}, {3: wanted[1][3], 0: wanted[1][0]}, {}]
     kept: list[tuple[int, int, Completion]] = []
-    sampler = OpenAISampler(served.url, concurrency=3)
+    engine = OpenAIEngine(served.url, concurrency=3)
     rows = dict(
-        sampler.as_completed(
+        engine.as_completed(
             PROMPTS,
             OPTIONS,
             KEYS,
@@ -157,7 +157,7 @@ def test_what_is_known_is_not_drawn_again_and_kept_as_it_comes(served: Server, l
             keep=lambda p, new: kept.extend((p, i, completion) for i, completion in new.items()),
         )
     )
-    sampler.close()
+    engine.close()
     assert_same([rows[p] for p in range(3)], wanted)
     assert sorted((p, i) for p, i, _ in kept) == [(1, 1), (1, 2), (1, 4), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4)]
     assert all(rows[p][i] == completion for p, i, completion in kept)
@@ -168,16 +168,16 @@ def test_what_is_known_is_not_drawn_again_and_kept_as_it_comes(served: Server, l
 
 
 @pytest.mark.parametrize("fault", ["drop", "half", "500", "json"])
-def test_faults_change_nothing(served: Server, local: TransformersSampler, fault: str) -> None:
+def test_faults_change_nothing(served: Server, local: TransformersEngine, fault: str) -> None:
     served.behave(fault=fault, times=1, body={"choices": []})
-    sampler = OpenAISampler(served.url, concurrency=8)
-    rows = sampler.sample(PROMPTS, OPTIONS, KEYS).rows
-    assert sampler.endpoint.num_retries == 15
-    assert (sampler.progress.num_samples, sampler.progress.num_tokens) == (
+    engine = OpenAIEngine(served.url, concurrency=8)
+    rows = engine.draw(PROMPTS, OPTIONS, KEYS).rows
+    assert engine.endpoint.num_retries == 15
+    assert (engine.progress.num_samples, engine.progress.num_tokens) == (
         15,
         sum(c.num_tokens or 0 for r in rows for c in r),
     )
-    sampler.close()
+    engine.close()
     assert_same(rows, drawn_here(local, [[i] for i in range(5)], has_logprobs=False))
 
 
@@ -196,12 +196,12 @@ def test_faults_change_nothing(served: Server, local: TransformersSampler, fault
 )
 def test_what_is_no_completion_ends_the_drawing(served: Server, choice: Any, phrase: str) -> None:
     served.behave(fault="json", times=-1, body={"choices": [choice]})
-    sampler = OpenAISampler(served.url, num_tries=2)
+    engine = OpenAIEngine(served.url, num_tries=2)
     with pytest.raises(RunStopped) as stopped:
-        list(sampler.as_completed(PROMPTS[:1], OPTIONS, KEYS[:1], names=["problem 17"]))
+        list(engine.as_completed(PROMPTS[:1], OPTIONS, KEYS[:1], names=["problem 17"]))
     assert phrase in str(stopped.value)
     assert "no usable answer to problem 17 in 2 tries" in str(stopped.value)
-    sampler.close()
+    engine.close()
 
 
 def test_a_refusal_names_the_problem_and_the_other_api(served: Server) -> None:
@@ -214,11 +214,11 @@ def test_what_keep_raises_ends_the_drawing(served: Server) -> None:
     def keep(p: int, new: dict[int, Completion]) -> None:
         raise RunStopped("full disk")
 
-    sampler = OpenAISampler(served.url, concurrency=2)
+    engine = OpenAIEngine(served.url, concurrency=2)
     with pytest.raises(RunStopped, match="full disk"):
-        list(sampler.as_completed(PROMPTS, OPTIONS, KEYS, keep=keep))
+        list(engine.as_completed(PROMPTS, OPTIONS, KEYS, keep=keep))
     assert len(served.told()["requests"]) <= 4
-    sampler.close()
+    engine.close()
 
 
 # ---- 3: grading and interruptions ----
@@ -236,10 +236,10 @@ def test_requests_go_on_while_a_problem_is_graded(served: Server) -> None:
     task = task_from_rows({"test": [{"prompt": prompt} for prompt in PROMPTS]}, patient)
     problems = task.problems("test")
     assert len(problems) == 3
-    sampler = OpenAISampler(served.url, concurrency=2)
+    engine = OpenAIEngine(served.url, concurrency=2)
     options = SamplingOptions(num_samples=4, max_new_tokens=4)
-    graded = list(collect_served(sampler, task, load_verifier("oracle"), problems, options, key=(0,)))
-    sampler.close()
+    graded = list(collect_served(engine, task, load_verifier("oracle"), problems, options, key=(0,)))
+    engine.close()
     assert {problem.id for problem, *_ in graded} == {problem.id for problem in problems}
     assert {grade.answer for _, _, grades, _ in graded for grade in grades} == {"MainThread"}
     assert {grade.reward for _, _, grades, _ in graded for grade in grades} == {1.0}
@@ -252,14 +252,14 @@ def test_an_interruption_ends_the_requests(served: Server) -> None:
         if served.told()["requests"]:
             raise Interrupted("SIGTERM")
 
-    sampler = OpenAISampler(served.url, concurrency=4)
+    engine = OpenAIEngine(served.url, concurrency=4)
     begun = time.monotonic()
     with pytest.raises(Interrupted):
-        sampler.sample(PROMPTS, OPTIONS, KEYS, poll)
+        engine.draw(PROMPTS, OPTIONS, KEYS, poll)
     assert time.monotonic() - begun < 20
     served.behave()
-    assert len(sampler.sample(PROMPTS, OPTIONS, KEYS).rows) == 3, "and the sampler can be used again"
-    sampler.close()
+    assert len(engine.draw(PROMPTS, OPTIONS, KEYS).rows) == 3, "and the engine can be used again"
+    engine.close()
 
 
 # ---- 4: replies ----
@@ -364,7 +364,7 @@ def test_more_choices_than_were_asked_for() -> None:
 )
 def test_options_that_cannot_be(options: dict[str, Any], phrase: str) -> None:
     with pytest.raises(BontuneError, match=phrase):
-        OpenAISampler(**({"url": "http://h/v1", "model": "m"} | options))
-    sampler = OpenAISampler("http://h/v1", "m", api="completions")
+        OpenAIEngine(**({"url": "http://h/v1", "model": "m"} | options))
+    engine = OpenAIEngine("http://h/v1", "m", api="completions")
     with pytest.raises(BontuneError, match="takes texts"):
-        sampler.request(({"role": "user", "content": "a"},), OPTIONS, (0,), [0])
+        engine.request(({"role": "user", "content": "a"},), OPTIONS, (0,), [0])

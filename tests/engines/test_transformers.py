@@ -1,4 +1,4 @@
-"""Contract of the sampler:
+"""Contract of the engine:
 
 1. the kept log-probabilities are those of the plain model on prompt + completion;
 2. a prompt's samples do not depend on the batch, the token budget or the number of samples drawn;
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import tiny
 from bontune.base.errors import BontuneError, Interrupted
 from bontune.engines.contract import SamplingOptions, StopReason
-from bontune.engines.transformers import TransformersSampler, draw_token
+from bontune.engines.transformers import TransformersEngine, draw_token
 
 PROMPTS = ["3,7,2,9:45=", "a", "what is 12+30?", "xyz" * 9]
 KEYS = [(0, "test", i) for i in range(len(PROMPTS))]
@@ -25,7 +25,7 @@ KEYS = [(0, "test", i) for i in range(len(PROMPTS))]
 def test_logprobs_are_the_plain_models(family, temperature):
     model, tokenizer = tiny.model(family), tiny.tokenizer()
     options = SamplingOptions(num_samples=5, max_new_tokens=12, temperature=temperature)
-    samples = TransformersSampler(model, tokenizer).sample(PROMPTS, options, KEYS)
+    samples = TransformersEngine(model, tokenizer).draw(PROMPTS, options, KEYS)
     for b in range(len(PROMPTS) * 5):
         prompt, length = samples.prompts[b // 5], int(samples.lengths_B[b])
         ids = torch.tensor([prompt + samples.tokens_BT[b, :length].tolist()])
@@ -40,14 +40,10 @@ def test_logprobs_are_the_plain_models(family, temperature):
 def test_a_prompts_samples_do_not_depend_on_the_batch(family):
     model, tokenizer = tiny.model(family), tiny.tokenizer()
     options = SamplingOptions(num_samples=6, max_new_tokens=16)
-    whole = TransformersSampler(model, tokenizer).sample(PROMPTS, options, KEYS)
-    alone = [
-        TransformersSampler(model, tokenizer).sample([p], options, [k]) for p, k in zip(PROMPTS, KEYS, strict=True)
-    ]
-    tight = TransformersSampler(model, tokenizer, token_budget=64).sample(PROMPTS, options, KEYS)
-    fewer = TransformersSampler(model, tokenizer).sample(
-        PROMPTS, SamplingOptions(num_samples=2, max_new_tokens=16), KEYS
-    )
+    whole = TransformersEngine(model, tokenizer).draw(PROMPTS, options, KEYS)
+    alone = [TransformersEngine(model, tokenizer).draw([p], options, [k]) for p, k in zip(PROMPTS, KEYS, strict=True)]
+    tight = TransformersEngine(model, tokenizer, token_budget=64).draw(PROMPTS, options, KEYS)
+    fewer = TransformersEngine(model, tokenizer).draw(PROMPTS, SamplingOptions(num_samples=2, max_new_tokens=16), KEYS)
     assert whole.texts == [a.texts[0] for a in alone] == tight.texts
     assert [t[:2] for t in whole.texts] == fewer.texts
     torch.testing.assert_close(whole.tokens_BT, tight.tokens_BT)
@@ -56,19 +52,15 @@ def test_a_prompts_samples_do_not_depend_on_the_batch(family):
 
 def test_shorter_limit_gives_prefixes():
     model, tokenizer = tiny.model(), tiny.tokenizer()
-    long = TransformersSampler(model, tokenizer).sample(
-        PROMPTS, SamplingOptions(num_samples=4, max_new_tokens=20), KEYS
-    )
-    short = TransformersSampler(model, tokenizer).sample(
-        PROMPTS, SamplingOptions(num_samples=4, max_new_tokens=7), KEYS
-    )
+    long = TransformersEngine(model, tokenizer).draw(PROMPTS, SamplingOptions(num_samples=4, max_new_tokens=20), KEYS)
+    short = TransformersEngine(model, tokenizer).draw(PROMPTS, SamplingOptions(num_samples=4, max_new_tokens=7), KEYS)
     assert torch.equal(long.tokens_BT[:, :7], short.tokens_BT)
 
 
 def test_frequencies_follow_the_model():
     model, tokenizer = tiny.model(sharp=20.0), tiny.tokenizer()
     num = 4000
-    samples = TransformersSampler(model, tokenizer).sample(
+    samples = TransformersEngine(model, tokenizer).draw(
         ["ab"], SamplingOptions(num_samples=num, max_new_tokens=1, temperature=0.8), [(1, "frequency")]
     )
     counts = torch.bincount(samples.tokens_BT[:, 0], minlength=model.config.vocab_size).double()
@@ -111,7 +103,7 @@ def test_uniform_at_the_edges_draws_a_possible_token():
 
 def test_temperature_zero_is_greedy():
     model, tokenizer = tiny.model(), tiny.tokenizer()
-    samples = TransformersSampler(model, tokenizer).sample(
+    samples = TransformersEngine(model, tokenizer).draw(
         PROMPTS[:1], SamplingOptions(num_samples=3, max_new_tokens=8, temperature=0), KEYS[:1]
     )
     greedy = model.generate(torch.tensor(samples.prompts), max_new_tokens=8, do_sample=False)
@@ -121,11 +113,9 @@ def test_temperature_zero_is_greedy():
 
 def test_stop_strings_and_reasons():
     model, tokenizer = tiny.model(), tiny.tokenizer()
-    free = TransformersSampler(model, tokenizer).sample(
-        PROMPTS, SamplingOptions(num_samples=32, max_new_tokens=24), KEYS
-    )
+    free = TransformersEngine(model, tokenizer).draw(PROMPTS, SamplingOptions(num_samples=32, max_new_tokens=24), KEYS)
     stop = ("a", "7b", "Z+")
-    stopped = TransformersSampler(model, tokenizer).sample(
+    stopped = TransformersEngine(model, tokenizer).draw(
         PROMPTS, SamplingOptions(num_samples=32, max_new_tokens=24, stop=stop), KEYS
     )
     seen = set()
@@ -143,7 +133,7 @@ def test_stop_strings_and_reasons():
 
 def test_end_token_ends():
     model, tokenizer = tiny.model(), tiny.tokenizer()
-    samples = TransformersSampler(model, tokenizer).sample(
+    samples = TransformersEngine(model, tokenizer).draw(
         PROMPTS, SamplingOptions(num_samples=64, max_new_tokens=40), KEYS
     )
     assert StopReason.END in samples.stops
@@ -154,11 +144,11 @@ def test_end_token_ends():
 
 def test_bad_input_is_one_clear_sentence():
     model, tokenizer = tiny.model(max_position_embeddings=20), tiny.tokenizer()
-    sampler = TransformersSampler(model, tokenizer)
+    engine = TransformersEngine(model, tokenizer)
     with pytest.raises(BontuneError, match="context of 20"):
-        sampler.sample(["a" * 10], SamplingOptions(num_samples=1, max_new_tokens=11), [(0,)])
+        engine.draw(["a" * 10], SamplingOptions(num_samples=1, max_new_tokens=11), [(0,)])
     with pytest.raises(BontuneError, match="no tokens"):
-        sampler.sample([""], SamplingOptions(num_samples=1, max_new_tokens=3), [(0,)])
+        engine.draw([""], SamplingOptions(num_samples=1, max_new_tokens=3), [(0,)])
     for bad in ({"num_samples": 0}, {"max_new_tokens": 0}, {"temperature": -1}, {"top_p": 0.0}, {"stop": ("",)}):
         with pytest.raises(BontuneError, match=next(iter(bad)).replace("stop", "stop strings")):
             SamplingOptions(**({"num_samples": 1, "max_new_tokens": 1} | bad))
@@ -174,7 +164,5 @@ def test_poll_interrupts_between_tokens():
 
     model, tokenizer = tiny.model(), tiny.tokenizer()
     with pytest.raises(Interrupted):
-        TransformersSampler(model, tokenizer).sample(
-            PROMPTS, SamplingOptions(num_samples=2, max_new_tokens=9), KEYS, poll
-        )
+        TransformersEngine(model, tokenizer).draw(PROMPTS, SamplingOptions(num_samples=2, max_new_tokens=9), KEYS, poll)
     assert len(calls) == 3

@@ -19,7 +19,7 @@ import pytest
 
 import tiny
 from bontune.engines.contract import SamplingOptions, StopReason
-from bontune.engines.openai import OpenAISampler
+from bontune.engines.openai import OpenAIEngine
 from training.run_driver import wait_for
 
 for name in ("fastapi", "uvicorn", "openai"):
@@ -66,23 +66,23 @@ def is_healthy(port: int) -> bool:
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_a_foreign_server(address: str, api: str) -> None:
-    sampler = OpenAISampler(address, api=api, choices=3, concurrency=1)
+    engine = OpenAIEngine(address, api=api, choices=3, concurrency=1)
     options = SamplingOptions(num_samples=4, max_new_tokens=8, temperature=1.0, stop=() if api == "chat" else ("a",))
     prompts, keys = ["1+2=", "b:"], [(0, "x"), (0, "y")]
-    rows = sampler.sample(prompts, options, keys).rows
+    rows = engine.draw(prompts, options, keys).rows
     assert [len(row) for row in rows] == [4, 4]
     assert len({c.text for row in rows for c in row}) > 4
     assert all(c.num_tokens is not None and 1 <= c.num_tokens <= 8 for row in rows for c in row)
     assert {c.stop for row in rows for c in row} <= {StopReason.END, StopReason.LENGTH, StopReason.STOP}
     if api == "completions":
         assert not any("a" in c.text for row in rows for c in row)
-    assert sampler.sample(prompts, options, keys).rows == rows, "one request at a time draws the same again"
-    sampler.close()
+    assert engine.draw(prompts, options, keys).rows == rows, "one request at a time draws the same again"
+    engine.close()
 
 
 def test_greedy(address: str) -> None:
-    sampler = OpenAISampler(address)
+    engine = OpenAIEngine(address)
     options = SamplingOptions(num_samples=4, max_new_tokens=8, temperature=0)
-    (row,) = sampler.sample(["1+2="], options, [(0,)]).rows
+    (row,) = engine.draw(["1+2="], options, [(0,)]).rows
     assert len({c.text for c in row}) == 1
-    sampler.close()
+    engine.close()

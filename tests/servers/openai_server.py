@@ -63,10 +63,10 @@ class State:
     """What all requests share."""
 
     def __init__(self) -> None:
-        from bontune.engines.transformers import TransformersSampler
+        from bontune.engines.transformers import TransformersEngine
         from bontune.models import load_model
 
-        self.sampler = TransformersSampler(*load_model("countdown-tiny", device="cpu"))
+        self.engine = TransformersEngine(*load_model("countdown-tiny", device="cpu"))
         self.lock = threading.Lock()
         self.behave({})
 
@@ -88,7 +88,7 @@ class State:
             top_p=body["top_p"],
             stop=tuple(stop),
         )
-        samples = self.sampler.sample([prompt], options, [("served", body.get("seed", 0))])
+        samples = self.engine.draw([prompt], options, [("served", body.get("seed", 0))])
         rows = zip(samples.completions()[0], samples.logprobs_BT.tolist(), strict=True)
         return [
             {"index": i, "text": drawn.text, "stop": drawn.stop.value, "logprobs": logprobs[: drawn.num_tokens]}

@@ -22,7 +22,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import SamplingOptions
-from bontune.engines.transformers import TransformersSampler
+from bontune.engines.transformers import TransformersEngine
 from bontune.models import load_model
 from bontune.pools.collect import grade_all
 from bontune.sandbox.programs import Outcome, Program, check_programs, sandbox_name
@@ -172,7 +172,7 @@ def sampled() -> list[tuple[Problem, list[str]]]:
     model, tokenizer = load_model("programs-tiny")
     options = SamplingOptions(num_samples=40, max_new_tokens=32, temperature=1.2)
     keys = [(0, problem.id) for problem in problems]
-    samples = TransformersSampler(model, tokenizer).sample([problem.prompt for problem in problems], options, keys)
+    samples = TransformersEngine(model, tokenizer).draw([problem.prompt for problem in problems], options, keys)
     return list(zip(problems, samples.texts, strict=True))
 
 

@@ -24,7 +24,7 @@ from bontune import Recipe, Trainer, task_from_rows
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.config import KLSection, TrainingSection
 from bontune.engines.contract import SamplingOptions
-from bontune.engines.transformers import TransformersSampler
+from bontune.engines.transformers import TransformersEngine
 from bontune.models import load_model
 from bontune.objectives import WINNER_OBJECTIVES, names
 from bontune.tasks.rows import RowsTask
@@ -269,7 +269,7 @@ def test_run_folder(tmp_path: Path) -> None:
     model, tokenizer = load_model(run_folder / "model")
     options = SamplingOptions(num_samples=8, max_new_tokens=6)
     texts = [
-        TransformersSampler(of, by).sample(["a=", "b+="], options, [("x", 0), ("x", 1)]).texts
+        TransformersEngine(of, by).draw(["a=", "b+="], options, [("x", 0), ("x", 1)]).texts
         for of, by in ((model, tokenizer), (run.model, run.tokenizer))
     ]
     assert texts[0] == texts[1]

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 import tiny
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.engines.contract import SamplingOptions
-from bontune.engines.transformers import TransformersSampler
+from bontune.engines.transformers import TransformersEngine
 from bontune.training import losses
 from bontune.training.anchor import Anchor
 from bontune.training.forward import CausalLM, disable_dropout
@@ -43,7 +43,7 @@ def perturb(model, scale=0.02, seed=5):
 def set_up(family, *, lora=False, share_prompt=True, token_budget=10_000, temperature=0.9, kl_share=0.5):
     model, tokenizer = tiny.model(family, sharp=4.0), tiny.tokenizer()
     model = with_lora(model) if lora else model
-    samples = TransformersSampler(model, tokenizer).sample(
+    samples = TransformersEngine(model, tokenizer).draw(
         PROMPTS, SamplingOptions(num_samples=M, max_new_tokens=10, temperature=temperature), [(i,) for i in range(3)]
     )
     lm = CausalLM(model, pad=0, share_prompt=share_prompt)

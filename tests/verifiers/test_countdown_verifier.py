@@ -16,7 +16,7 @@ import pytest
 from bontune.answers.expression import evaluate
 from bontune.base.errors import BontuneError
 from bontune.engines.contract import SamplingOptions
-from bontune.engines.transformers import TransformersSampler
+from bontune.engines.transformers import TransformersEngine
 from bontune.metrics import best_of_k, pass_at_k, within_prompt_auc
 from bontune.models import build_countdown_verifier as build
 from bontune.models import load_model
@@ -41,7 +41,7 @@ def test_are_good_but_not_perfect_and_one_is_worse() -> None:
     model, tokenizer = load_model("countdown-tiny")
     problems = task.problems("validation")[:60]
     options = SamplingOptions(num_samples=32, max_new_tokens=24)
-    parts = list(collect(TransformersSampler(model, tokenizer), task, verifiers[0], problems, options, key=(1,)))
+    parts = list(collect(TransformersEngine(model, tokenizer), task, verifiers[0], problems, options, key=(1,)))
     rewards = np.array([row for part in parts for row in part.rewards()])
     good = np.array([row for part in parts for row in part.scores])
     rough = np.array(

@@ -1,11 +1,11 @@
-"""What a sampler hands on.
+"""What an engine hands on.
 
 Shapes: ``_P`` prompts, ``_M`` samples of one prompt, ``_B`` = P·M flattened prompt by prompt, ``_T`` new tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -123,19 +123,44 @@ Poll = Callable[[], None]
 """Called between chunks of work; raises :class:`bontune.base.errors.Interrupted` when the run should stop."""
 
 
-class Sampler(Protocol):
-    """π → M completions per prompt."""
+class Drawn(Protocol):
+    """What every engine returns from :meth:`Engine.draw`: :class:`Samples`, or :class:`Completions` from a server."""
 
+    @property
+    def texts(self) -> list[list[str]]:
+        """P lists of M texts."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What an engine can promise; callers ask here instead of asking which engine it is."""
+
+    has_seeds: bool
+    """Whether a completion follows from its seed key alone, whatever else is drawn with it."""
+    has_tokens: bool
+    """Whether it returns token ids with their log-probabilities (:class:`Samples`), which training needs."""
+    can_load: bool
+    """Whether :meth:`Engine.load` can replace the weights."""
+    context: int | None
+    """Longest prompt with its completion, in tokens; None where the engine does not know."""
+
+
+class Engine(Protocol):
+    """A language model that draws M completions per prompt. The only door to sampling in the whole package."""
+
+    limits: Limits
+    """What this engine can promise."""
     uses_chat: bool
     """Whether it takes conversations; see :func:`bontune.engines.prompts.prompt_of`."""
 
-    def sample(
+    def draw(
         self,
         prompts: Sequence[Prompt],
         options: SamplingOptions,
         keys: Sequence[tuple[object, ...]],
         poll: Poll | None = None,
-    ) -> Samples:
+    ) -> Drawn:
         """Draw ``options.num_samples`` completions of each prompt.
 
         Args:
@@ -149,30 +174,15 @@ class Sampler(Protocol):
         """
         ...
 
+    def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Draw with these weights from now on.
 
-class HasTexts(Protocol):
-    """What every sampler hands on: :class:`Samples` or :class:`Completions`."""
+        Args:
+            weights: (name, tensor) pairs, named as ``model.named_parameters()`` names them. Parameters that are not
+                among them keep their weights. An engine in this process refers to the tensors and does not copy
+                them, so later changes in place are seen.
 
-    @property
-    def texts(self) -> list[list[str]]:
-        """P lists of M texts."""
-        ...
-
-
-class TextSampler(Protocol):
-    """π as all who need no tensors see it: a model in this process or a server."""
-
-    @property
-    def uses_chat(self) -> bool:
-        """Whether it takes conversations."""
-        ...
-
-    def sample(
-        self,
-        prompts: Sequence[Prompt],
-        options: SamplingOptions,
-        keys: Sequence[tuple[object, ...]],
-        poll: Poll | None = None,
-    ) -> HasTexts:
-        """See :meth:`Sampler.sample`."""
+        Raises:
+            BontuneError: the engine cannot change its weights, or has no parameter of that name and shape.
+        """
         ...

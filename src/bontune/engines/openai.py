@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import math
 import queue
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from bontune.base.client import Address, BadReply, Endpoint
 from bontune.base.errors import BontuneError
-from bontune.engines.contract import Completion, Completions, Poll, SamplingOptions, StopReason
+from bontune.engines.contract import Completion, Completions, Limits, Poll, SamplingOptions, StopReason
 from bontune.engines.prompts import Prompt
 from bontune.engines.seeds import stream
 
@@ -30,7 +32,7 @@ Keep = Callable[[int, dict[int, Completion]], None]
 
 @dataclass(kw_only=True, slots=True)
 class Progress:
-    """What a sampler has drawn so far."""
+    """What an engine has drawn so far."""
 
     num_samples: int = 0
     """Completions received."""
@@ -38,7 +40,7 @@ class Progress:
     """Their tokens, where the server counts them."""
 
 
-class OpenAISampler:
+class OpenAIEngine:
     """Draws from a server.
 
     What a request leaves unsaid is the server's choice: vLLM and SGLang take ``top_k`` and ``repetition_penalty`` from
@@ -47,8 +49,8 @@ class OpenAISampler:
     that only ``concurrency=1`` draws the same again.
 
     Example:
-        >>> sampler = OpenAISampler("http://127.0.0.1:8000/v1#my-model", api="chat")
-        >>> sampler.model, sampler.uses_chat
+        >>> engine = OpenAIEngine("http://127.0.0.1:8000/v1#my-model", api="chat")
+        >>> engine.model, engine.uses_chat
         ('my-model', True)
     """
 
@@ -99,20 +101,25 @@ class OpenAISampler:
         self.has_logprobs = has_logprobs
         self.extra = dict(extra or {})
         self.progress = Progress()
+        self.limits = Limits(has_seeds=False, has_tokens=False, can_load=False, context=None)
+        self.uses_chat = api != "completions"
 
-    @property
-    def uses_chat(self) -> bool:
-        """Whether it takes conversations."""
-        return self.api != "completions"
+    def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Refuse: a server loads its own weights.
 
-    def sample(
+        Raises:
+            BontuneError: always.
+        """
+        raise BontuneError(f"The server at {self.endpoint.url} cannot be given weights: start it with the new model.")
+
+    def draw(
         self,
         prompts: Sequence[Prompt],
         options: SamplingOptions,
         keys: Sequence[tuple[object, ...]],
         poll: Poll | None = None,
     ) -> Completions:
-        """Draw M completions of each prompt; see :meth:`bontune.engines.contract.Sampler.sample`.
+        """Draw M completions of each prompt; see :meth:`bontune.engines.contract.Engine.draw`.
 
         Raises:
             BontuneError: the server refuses a request.
@@ -179,7 +186,7 @@ class OpenAISampler:
             self.endpoint.submit(work.stop()).result()
 
     def close(self) -> None:
-        """End all requests and connections; the sampler can be used again."""
+        """End all requests and connections; the engine can be used again."""
         self.endpoint.close()
 
     def request(
@@ -217,21 +224,21 @@ class _Work:
 
     def __init__(
         self,
-        sampler: OpenAISampler,
+        engine: OpenAIEngine,
         prompts: Sequence[Prompt],
         options: SamplingOptions,
         keys: Sequence[tuple[object, ...]],
         names: Sequence[str],
         keep: Keep | None,
     ) -> None:
-        self.sampler, self.prompts, self.options, self.keys, self.names = sampler, prompts, options, keys, names
+        self.engine, self.prompts, self.options, self.keys, self.names = engine, prompts, options, keys, names
         self.keep = keep
         self.arrived: queue.SimpleQueue[tuple[int, dict[int, Completion]]] = queue.SimpleQueue()
         self.workers: list[asyncio.Future[None]] = []
 
     async def run(self, groups: Iterator[tuple[int, list[int]]]) -> None:
         """As many workers as requests at a time share the groups; the first failure ends all."""
-        self.workers = [asyncio.ensure_future(self._worker(groups)) for _ in range(self.sampler.endpoint.concurrency)]
+        self.workers = [asyncio.ensure_future(self._worker(groups)) for _ in range(self.engine.endpoint.concurrency)]
         try:
             await asyncio.gather(*self.workers)
         finally:
@@ -252,18 +259,18 @@ class _Work:
                 if self.keep is not None:
                     # Not in the loop: a disk's fsync would hold up the other requests.
                     await asyncio.get_running_loop().run_in_executor(None, self.keep, p, new)
-                self.sampler.progress.num_samples += len(new)
-                self.sampler.progress.num_tokens += sum(c.num_tokens or 0 for c in new.values())
+                self.engine.progress.num_samples += len(new)
+                self.engine.progress.num_tokens += sum(c.num_tokens or 0 for c in new.values())
                 self.arrived.put((p, new))
 
     async def _ask(self, p: int, samples: list[int]) -> list[Completion]:
-        path, body = self.sampler.request(self.prompts[p], self.options, self.keys[p], samples)
+        path, body = self.engine.request(self.prompts[p], self.options, self.keys[p], samples)
 
         def read(reply: Any) -> list[Completion]:
             return read_completions(reply, self.options.stop, len(samples))
 
         try:
-            return await self.sampler.endpoint.post(path, body, read, self.names[p])
+            return await self.engine.endpoint.post(path, body, read, self.names[p])
         except BontuneError as refusal:
             other = "chat" if path == "/completions" else "completions"
             if "status 404" in str(refusal) or "status 405" in str(refusal):

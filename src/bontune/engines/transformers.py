@@ -7,17 +7,18 @@ prompt yields does not depend on the batch it sits in (up to the rounding of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from jinja2 import TemplateError
-from torch import Tensor
+from torch import Tensor, nn
 
 from bontune.base.errors import BontuneError
 from bontune.engines.cache import select_cache_with_room
-from bontune.engines.contract import Poll, Samples, SamplingOptions, StopReason
+from bontune.engines.contract import Limits, Poll, Samples, SamplingOptions, StopReason
 from bontune.engines.prompts import Prompt, as_text, has_chat_template
 from bontune.engines.seeds import stream
 
@@ -28,8 +29,8 @@ Drawn = tuple[Tensor, Tensor, Tensor, list[StopReason]]
 """Tokens, log-probabilities, lengths and stop reasons of one batch of rows."""
 
 
-class TransformersSampler:
-    """Draws from a model in this process (see :class:`bontune.engines.contract.Sampler`)."""
+class TransformersEngine:
+    """Draws from a model in this process (see :class:`bontune.engines.contract.Engine`)."""
 
     def __init__(self, model: Any, tokenizer: Any, *, token_budget: int = 65_536) -> None:
         """
@@ -42,15 +43,18 @@ class TransformersSampler:
         self.tokenizer = tokenizer
         self.token_budget = token_budget
         self.uses_chat = has_chat_template(tokenizer)
+        context = getattr(model.config, "max_position_embeddings", None)
+        self.limits = Limits(has_seeds=True, has_tokens=True, can_load=True, context=context)
+        self._has_own_parameters = False
 
-    def sample(
+    def draw(
         self,
         prompts: Sequence[Prompt],
         options: SamplingOptions,
         keys: Sequence[tuple[object, ...]],
         poll: Poll | None = None,
     ) -> Samples:
-        """Draw M completions of each prompt; see :meth:`bontune.engines.contract.Sampler.sample`."""
+        """Draw M completions of each prompt; see :meth:`bontune.engines.contract.Engine.draw`."""
         encoded = encode_prompts(self.model, self.tokenizer, prompts, options.max_new_tokens)
         num_rows, width = len(prompts) * options.num_samples, options.max_new_tokens
         tokens_BT = torch.full((num_rows, width), pad_id(self.tokenizer))
@@ -79,6 +83,27 @@ class TransformersSampler:
             stops=stops,
             texts=[texts[i : i + options.num_samples] for i in range(0, num_rows, options.num_samples)],
         )
+
+    def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Draw with these weights; see :meth:`bontune.engines.contract.Engine.load`.
+
+        The first call gives the engine parameters of its own, which refer to the memory of the model's. The model that
+        the engine was made with is never touched, and no weight is copied.
+        """
+        if not self._has_own_parameters:
+            own = {id(p): nn.Parameter(p.data, requires_grad=False) for p in self.model.parameters()}
+            shared = {id(buffer): buffer for buffer in self.model.buffers()}
+            self.model = copy.deepcopy(self.model, {**own, **shared})
+            self._has_own_parameters = True
+        parameters = dict(self.model.named_parameters())
+        for name, tensor in weights:
+            parameter = parameters.get(name)
+            if parameter is None or parameter.shape != tensor.shape:
+                raise BontuneError(
+                    f"The weights {name} of shape {tuple(tensor.shape)} do not fit the engine's model, which has "
+                    + ("no parameter of that name." if parameter is None else f"shape {tuple(parameter.shape)} there.")
+                )
+            parameter.data = tensor.detach()
 
     def _batches(
         self, encoded: list[list[int]], options: SamplingOptions, keys: Sequence[tuple[object, ...]], poll: Poll | None

@@ -14,13 +14,14 @@ from torch import Tensor
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
-from bontune.engines.contract import Completion, Poll, Sampler, Samples, SamplingOptions
+from bontune.engines.contract import Completion, Poll, Samples, SamplingOptions
 from bontune.engines.prompts import prompt_of
 from bontune.tasks.base import GradesTogether, Task
 from bontune.verifiers import Verifier
 
 if TYPE_CHECKING:
-    from bontune.engines.openai import OpenAISampler
+    from bontune.engines.openai import OpenAIEngine
+    from bontune.engines.transformers import TransformersEngine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +119,7 @@ def score_all(
 
 
 def collect(
-    sampler: Sampler,
+    engine: TransformersEngine,
     task: Task,
     verifier: Verifier,
     problems: Sequence[Problem],
@@ -131,7 +132,7 @@ def collect(
     """Draw, grade and score, ``batch_size`` problems at a time.
 
     Args:
-        sampler: π.
+        engine: π.
         task: grades.
         verifier: scores.
         problems: which.
@@ -142,8 +143,8 @@ def collect(
     """
     for start in range(0, len(problems), batch_size):
         batch = list(problems[start : start + batch_size])
-        prompts = [prompt_of(p, sampler.uses_chat) for p in batch]
-        samples = sampler.sample(prompts, options, [(*key, p.id) for p in batch], poll)
+        prompts = [prompt_of(p, engine.uses_chat) for p in batch]
+        samples = engine.draw(prompts, options, [(*key, p.id) for p in batch], poll)
         grades = grade_all(task, batch, samples.texts, poll)
         yield Graded(
             problems=batch, samples=samples, grades=grades, scores=score_all(verifier, batch, samples.texts, grades)
@@ -151,7 +152,7 @@ def collect(
 
 
 def collect_served(
-    sampler: OpenAISampler,
+    engine: OpenAIEngine,
     task: Task,
     verifier: Verifier,
     problems: Sequence[Problem],
@@ -165,7 +166,7 @@ def collect_served(
     """Draw from a server, and grade and score each problem as soon as it is complete, while others are being drawn.
 
     Args:
-        sampler: π, behind a server.
+        engine: π, behind a server.
         task: grades.
         verifier: scores.
         problems: which; they come in the order in which they are complete.
@@ -175,8 +176,8 @@ def collect_served(
         keep: gets completions by problem as they arrive, in another thread.
         poll: called between pieces of work.
     """
-    drawn = sampler.as_completed(
-        [prompt_of(p, sampler.uses_chat) for p in problems],
+    drawn = engine.as_completed(
+        [prompt_of(p, engine.uses_chat) for p in problems],
         options,
         [(*key, p.id) for p in problems],
         names=[f"problem {p.id}" for p in problems],

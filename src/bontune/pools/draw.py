@@ -26,13 +26,13 @@ from bontune.pools.pool import PoolWriter, Rows, problem_rows, rows_of
 if TYPE_CHECKING:
     import bontune.tasks.base as tasks
     from bontune.base.problems import Problem
-    from bontune.engines.openai import OpenAISampler
+    from bontune.engines.openai import OpenAIEngine
     from bontune.verifiers import Verifier
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Serving:
-    """How a server is asked; see :class:`bontune.engines.openai.OpenAISampler`."""
+    """How a server is asked; see :class:`bontune.engines.openai.OpenAIEngine`."""
 
     served_model: str | None = None
     """Its model's name there."""
@@ -139,7 +139,7 @@ class _Local:
         poll: Poll,
     ) -> Generator[Rows, None, None]:
         """The rows of each problem that is not there yet. The model is loaded and all prompts are checked first."""
-        from bontune.engines.transformers import TransformersSampler, encode_prompts
+        from bontune.engines.transformers import TransformersEngine, encode_prompts
         from bontune.models import load_model
         from bontune.pools.collect import collect
 
@@ -154,7 +154,7 @@ class _Local:
         groups = [problems[start : start + batch_size] for start in range(0, len(problems), batch_size)]
         left = [problem for group in groups if any(p.id not in writer.done for p in group) for problem in group]
         batches = collect(
-            TransformersSampler(model, tokenizer),
+            TransformersEngine(model, tokenizer),
             task,
             judge,
             left,
@@ -178,9 +178,9 @@ class _Served:
     """A server."""
 
     def __init__(self, address: str, serving: Serving) -> None:
-        from bontune.engines.openai import OpenAISampler
+        from bontune.engines.openai import OpenAIEngine
 
-        self.sampler: OpenAISampler = OpenAISampler(
+        self.engine: OpenAIEngine = OpenAIEngine(
             address,
             serving.served_model,
             api=serving.api,
@@ -193,13 +193,13 @@ class _Served:
         )
         # Under another address the same model may go on with the pool.
         self.settings: dict[str, Any] = {
-            "model": self.sampler.model,
+            "model": self.engine.model,
             "api": serving.api,
             "choices": serving.choices,
             "logprobs": serving.has_logprobs,
-            "extra": self.sampler.extra,
+            "extra": self.engine.extra,
         }
-        self.notes: dict[str, Any] = {"server": self.sampler.endpoint.url}
+        self.notes: dict[str, Any] = {"server": self.engine.endpoint.url}
         self._started = time.monotonic()
         self._is_sampled = False
         self._num_samples_of_problem = 0
@@ -217,15 +217,15 @@ class _Served:
         """The rows of each problem that is not there yet, as they are complete."""
         from bontune.pools.collect import collect_served
 
-        self.sampler.endpoint.models()  # nobody there: said at once, not after all tries
-        if self.sampler.api == "chat":
+        self.engine.endpoint.models()  # nobody there: said at once, not after all tries
+        if self.engine.api == "chat":
             problems = [
                 p if p.messages else dataclasses.replace(p, messages=({"role": "user", "content": p.prompt},))
                 for p in problems
             ]
-        options = dataclasses.replace(drawing, stop=stop_of(task.stop, problems, self.sampler.uses_chat))
+        options = dataclasses.replace(drawing, stop=stop_of(task.stop, problems, self.engine.uses_chat))
         finished = collect_served(
-            self.sampler,
+            self.engine,
             task,
             judge,
             [p for p in problems if p.id not in writer.done],
@@ -241,16 +241,16 @@ class _Served:
                 self._num_samples_of_problem = len(completions) if drawing.temperature > 0 else 0
                 yield problem_rows(problem, completions, grades, scores)
         finally:
-            self.sampler.close()
+            self.engine.close()
 
     def status(self) -> str:
         """What stands beside the progress bar."""
-        seconds, done = max(time.monotonic() - self._started, 1e-3), self.sampler.progress
+        seconds, done = max(time.monotonic() - self._started, 1e-3), self.engine.progress
         parts = [f"{done.num_samples / seconds:.1f} samples/s"]
         if done.num_tokens:
             parts.append(f"{done.num_tokens / seconds:.0f} tokens/s")
-        if self.sampler.endpoint.num_retries:
-            parts.append(f"{self.sampler.endpoint.num_retries} retries")
+        if self.engine.endpoint.num_retries:
+            parts.append(f"{self.engine.endpoint.num_retries} retries")
         return ", ".join(parts)
 
     def warning(self) -> str | None:

@@ -16,7 +16,7 @@ from bontune.engines.seeds import stream
 from bontune.verifiers import Verifier, as_verifier, verifier_from_text
 
 if TYPE_CHECKING:
-    from bontune.engines.contract import TextSampler
+    from bontune.engines.contract import Engine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +94,7 @@ class BestOfN:
             raise BontuneError("The oracle knows right answers; in use there are none: name another verifier.")
         self.seed = seed
         self._read_answer = read_answer or _boxed_or_whole
-        self.sampler = _sampler_of(model, tokenizer)
+        self.engine = _engine_of(model, tokenizer)
 
     def generate(self, prompts: Prompt | Sequence[Prompt]) -> Any:
         """Answer one prompt or several.
@@ -117,7 +117,7 @@ class BestOfN:
     def _generate(self, prompts: list[Prompt]) -> list[Answer]:
         asked = [self._as_asked(prompt) for prompt in prompts]
         keys = [(self.seed, "answer", repr(prompt)) for prompt in asked]
-        texts = self.sampler.sample(asked, self.options, keys).texts
+        texts = self.engine.draw(asked, self.options, keys).texts
         scores = self._scores([_problem(prompt) for prompt in prompts], texts)
         return [
             self._choose(prompt, key, row_texts, row_scores)
@@ -125,7 +125,7 @@ class BestOfN:
         ]
 
     def _as_asked(self, prompt: Prompt) -> Prompt:
-        if isinstance(prompt, str) and self.sampler.uses_chat:
+        if isinstance(prompt, str) and self.engine.uses_chat:
             return ({"role": "user", "content": prompt},)
         return prompt
 
@@ -167,19 +167,19 @@ def _boxed_or_whole(text: str) -> str | None:
     return normal_form(boxed) if boxed is not None else text.strip() or None
 
 
-def _sampler_of(model: Any, tokenizer: Any) -> TextSampler:
+def _engine_of(model: Any, tokenizer: Any) -> Engine:
     if isinstance(model, str) and model.startswith(("http://", "https://")):
-        from bontune.engines.openai import OpenAISampler
+        from bontune.engines.openai import OpenAIEngine
 
-        return OpenAISampler(model)
-    from bontune.engines.transformers import TransformersSampler
+        return OpenAIEngine(model)
+    from bontune.engines.transformers import TransformersEngine
     from bontune.models import load_model
 
     if tokenizer is None:
         if not isinstance(model, str):
             raise BontuneError("A loaded model needs its tokenizer: BestOfN(model, verifier, n, tokenizer=…).")
         model, tokenizer = load_model(model, device=_device())
-    return TransformersSampler(model, tokenizer)
+    return TransformersEngine(model, tokenizer)
 
 
 def _device() -> str:

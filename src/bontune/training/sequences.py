@@ -15,7 +15,7 @@ from torch import Tensor
 from bontune.base.problems import Problem
 from bontune.engines.contract import Poll, Samples, SamplingOptions, StopReason
 from bontune.engines.prompts import prompt_of
-from bontune.engines.transformers import TransformersSampler, decode, encode_prompts, pad_id
+from bontune.engines.transformers import TransformersEngine, decode, encode_prompts, pad_id
 from bontune.pools.collect import Graded
 from bontune.training.anchor import Anchor
 
@@ -57,7 +57,7 @@ class Sequences:
     def __init__(
         self,
         columns: Columns,
-        sampler: TransformersSampler,
+        engine: TransformersEngine,
         anchor: Anchor,
         options: SamplingOptions,
         demonstrations: Mapping[str, Sequence[int]],
@@ -65,13 +65,13 @@ class Sequences:
         """
         Args:
             columns: of what kind and how many.
-            sampler: the policy's.
+            engine: the policy's.
             anchor: draws the samples of the reference.
             options: how to draw; the number of samples is the columns'.
             demonstrations: by problem, tokens with the end token; not looked at if there is no such column.
         """
         self.columns = columns
-        self.sampler = sampler
+        self.engine = engine
         self.anchor = anchor
         self.options = options
         self.demonstrations = demonstrations
@@ -86,11 +86,11 @@ class Sequences:
                 the same samples twice.
             poll: called between pieces of work.
         """
-        prompts = [prompt_of(problem, self.sampler.uses_chat) for problem in problems]
+        prompts = [prompt_of(problem, self.engine.uses_chat) for problem in problems]
 
         def draw(purpose: str, number: int) -> Samples:
             keys = [(seed, purpose, i, problem.id) for i, problem in zip(draws, problems, strict=True)]
-            return self.sampler.sample(prompts, replace(self.options, num_samples=number), keys, poll)
+            return self.engine.draw(prompts, replace(self.options, num_samples=number), keys, poll)
 
         parts = [draw("train", self.columns.own)] if self.columns.own else []
         if self.columns.reference:
@@ -100,10 +100,10 @@ class Sequences:
             encoded = (
                 parts[0].prompts
                 if parts
-                else encode_prompts(self.sampler.model, self.sampler.tokenizer, prompts, self.options.max_new_tokens)
+                else encode_prompts(self.engine.model, self.engine.tokenizer, prompts, self.options.max_new_tokens)
             )
             parts.append(self._demonstrated(problems, encoded))
-        return join(parts, pad_id(self.sampler.tokenizer))
+        return join(parts, pad_id(self.engine.tokenizer))
 
     def _demonstrated(self, problems: Sequence[Problem], encoded: list[list[int]]) -> Samples:
         """The demonstrations, in the form of one sample a prompt; they were not drawn, their log-probabilities are 0.
@@ -113,9 +113,9 @@ class Sequences:
         """
         rows = [torch.tensor(self.demonstrations[problem.id]) for problem in problems]
         lengths_B = torch.tensor([len(row) for row in rows])
-        pad = pad_id(self.sampler.tokenizer)
+        pad = pad_id(self.engine.tokenizer)
         tokens_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
-        texts = decode(self.sampler.tokenizer, tokens_BT, lengths_B, self.options.stop)
+        texts = decode(self.engine.tokenizer, tokens_BT, lengths_B, self.options.stop)
         return Samples(
             prompts=encoded,
             tokens_BT=tokens_BT,

@@ -23,7 +23,7 @@ from bontune.base.signals import StopSignals
 from bontune.config import Recipe
 from bontune.engines.contract import Samples
 from bontune.engines.seeds import order_of
-from bontune.engines.transformers import TransformersSampler
+from bontune.engines.transformers import TransformersEngine
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.pools.collect import Graded, collect, grade_all, score_all
 from bontune.tasks.base import Task
@@ -78,7 +78,7 @@ class Trainer:
         self.accelerator = setup.make_accelerator(recipe)
         self.is_main = bool(self.accelerator.is_main_process)
         self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
-        self.sampler = TransformersSampler(self.model, self.tokenizer, token_budget=recipe.sampling.token_budget)
+        self.engine = TransformersEngine(self.model, self.tokenizer, token_budget=recipe.sampling.token_budget)
         self.options = setup.sampling_options(recipe, self.task, self.problems, self.tokenizer)
         self.eval_options = setup.eval_options(recipe, self.eval_task, self.eval_problems, self.tokenizer)
         setup.check_prompts(
@@ -96,7 +96,7 @@ class Trainer:
         columns = columns_of(recipe)
         known = self.problems if columns.demonstrated else []
         demonstrations = encode_demonstrations(self.task, known, self.model, self.tokenizer)
-        self.sequences = Sequences(columns, self.sampler, self.anchor, self.options, demonstrations)
+        self.sequences = Sequences(columns, self.engine, self.anchor, self.options, demonstrations)
         self.updater = Updater(
             self.lm,
             self.optimizer,
@@ -323,7 +323,7 @@ class Trainer:
         rows: list[tuple[Any, ...]] = []
         with self.accelerator.autocast():
             for part in collect(
-                self.sampler,
+                self.engine,
                 self.eval_task,
                 self.verifier,
                 mine,
