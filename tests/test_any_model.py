@@ -23,7 +23,7 @@ NUM_ROWS = 40
 
 def bontune(folder: Path, *arguments: str) -> str:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "bontune.cli", *arguments]
+    command = [sys.executable, "-m", "bontune", *arguments]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
     )

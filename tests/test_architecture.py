@@ -66,6 +66,8 @@ def room_of(name: str) -> str | None:
     parts = name.split(".")
     if parts[0] != "bontune" or len(parts) < 2:
         return None
+    if parts[1] == "__main__":
+        return "cli"
     path = PACKAGE / parts[1]
     return parts[1] if path.is_dir() or path.with_suffix(".py").is_file() else None
 

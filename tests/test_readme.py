@@ -49,5 +49,5 @@ def test_python_runs_as_written(block, tmp_path):
 def test_commands_exist(tmp_path):
     commands = set(re.findall(r"^bontune ([a-z]+)", README, flags=re.MULTILINE))
     assert {"train", "sample", "eval", "verify", "answer", "doctor", "sweep", "report"} <= commands
-    help_text = run(["-m", "bontune.cli", "--help"], tmp_path).stdout
+    help_text = run(["-m", "bontune", "--help"], tmp_path).stdout
     assert all(re.search(rf"\b{command}\b", help_text) for command in commands)

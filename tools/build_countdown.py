@@ -1,4 +1,4 @@
-"""Train the tiny base model of the Countdown task: ``python -m build_countdown OUT``.
+"""Train the tiny base model of the Countdown task: ``python tools/build_countdown OUT``.
 
 A Llama of about 156,000 parameters over single characters, trained on correct answers to random prompts whose operators
 are distributed otherwise than the task's. That makes a base model that is good but unsure: it rarely solves a problem

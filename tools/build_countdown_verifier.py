@@ -1,4 +1,4 @@
-"""Train the verifier of the Countdown task: ``python -m build_countdown_verifier OUT``.
+"""Train the verifier of the Countdown task: ``python tools/build_countdown_verifier OUT``.
 
 First a Llama of about 160,000 parameters over whole numbers and single signs learns to calculate: after every part of
 an expression that is one itself, how much is missing to the target. Then the package's own commands do the rest:
@@ -170,7 +170,7 @@ def run_command(folder: Path, *arguments: object) -> None:
     """Run a command of this package in a folder, on one thread of the CPU."""
     print("$ bontune", *arguments, flush=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run([sys.executable, "-m", "bontune.cli", *map(str, arguments)], cwd=folder, check=True, env=environment)
+    subprocess.run([sys.executable, "-m", "bontune", *map(str, arguments)], cwd=folder, check=True, env=environment)
 
 
 def main(arguments: list[str] | None = None) -> None:

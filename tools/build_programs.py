@@ -1,4 +1,4 @@
-"""Train the tiny base model of the programs task: ``python -m build_programs OUT``.
+"""Train the tiny base model of the programs task: ``python tools/build_programs OUT``.
 
 A Llama of about 162,000 parameters over pieces of Python, trained on functions that fit random examples; they come from
 the task's grammar, with other weights, at last with a strong preference for a few common operations. That makes a base

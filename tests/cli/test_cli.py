@@ -26,7 +26,7 @@ from commands import Done, run_many
 
 def run(folder: Path, *arguments: str) -> Done:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
-    command = [sys.executable, "-m", "bontune.cli", *arguments]
+    command = [sys.executable, "-m", "bontune", *arguments]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -165,7 +165,7 @@ def test_scoring_goes_on_where_it_was_stopped(number: signal.Signals, monkeypatc
     Path("v.py").write_text(STOPPED_ONCE)
     command = ("verify", "score", "a.jsonl", "--verifier", "v.py:score", "-o", "new/s.jsonl")
     Path("stop.txt").write_text(str(int(number)))
-    stopped = subprocess.run([sys.executable, "-m", "bontune.cli", *command], env=ENVIRONMENT, capture_output=True)
+    stopped = subprocess.run([sys.executable, "-m", "bontune", *command], env=ENVIRONMENT, capture_output=True)
     assert stopped.returncode == (-9 if number == signal.SIGKILL else 143), stopped.stderr
     assert b"Traceback" not in stopped.stderr
     assert os.listdir("new") == ["s.jsonl.partial.jsonl"] or number == signal.SIGKILL

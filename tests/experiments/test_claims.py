@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reproduce.synthetic import NUM_PROBLEMS, put, put_trial, small
 
 from bontune.experiments.claims import Verdict, _crossing, judge
 from bontune.experiments.results import OWN, Results
@@ -19,6 +18,7 @@ from bontune.experiments.statement import statement
 from bontune.experiments.store import Run
 from bontune.experiments.suite import BASE, Claim
 from bontune.metrics import Interval
+from experiments.synthetic import NUM_PROBLEMS, put, put_trial, small
 
 CLAIMS: list[dict[str, Any]] = [
     {

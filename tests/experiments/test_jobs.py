@@ -40,7 +40,7 @@ class Quickstart:
         key, _, value = self.mark.partition("=")
         with open(out / "parent.txt", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bontune.cli", "quickstart", "--out", str(out)],
+                [sys.executable, "-m", "bontune", "quickstart", "--out", str(out)],
                 env=ENVIRONMENT | {key: value},
                 stdout=log,
                 stderr=log,
@@ -225,7 +225,7 @@ PARENT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import test_jobs
+from experiments import test_jobs
 from bontune.experiments import jobs as parallel
 from bontune.base.errors import Interrupted
 from bontune.base.signals import StopSignals
@@ -246,7 +246,7 @@ if __name__ == "__main__":
 def parent_of(function: Callable[[str], None], started: Path, grace_s: float) -> tuple[subprocess.Popen[bytes], int]:
     """A process that runs one job, and the job's pid once it is at work."""
     script = started.with_suffix(".py")
-    tests = str(Path(__file__).parent)
+    tests = str(Path(__file__).parents[1])
     script.write_text(PARENT.format(tests=tests, started=str(started), function=function.__name__, grace_s=grace_s))
     parent = subprocess.Popen([sys.executable, str(script)], env=ENVIRONMENT, start_new_session=True)
     wait_for(lambda: started.exists() and started.read_text(), "the job")

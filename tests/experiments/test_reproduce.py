@@ -103,7 +103,7 @@ class Place:
     def start(self) -> subprocess.Popen[bytes]:
         with open(self.folder / "said.txt", "ab") as said:
             return subprocess.Popen(
-                [sys.executable, "-m", "bontune.cli", *self.arguments],
+                [sys.executable, "-m", "bontune", *self.arguments],
                 cwd=self.folder,
                 env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,

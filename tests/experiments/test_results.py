@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reproduce.synthetic import NUM_PROBLEMS, SMALL, fill, put, put_trial, small
 
 from bontune.base.errors import BontuneError
 from bontune.experiments.results import OWN, Results
 from bontune.experiments.store import Measurement, Run
 from bontune.experiments.suite import BASE
 from bontune.experiments.write import arm_rows, choice_rows, difference_rows, measured_rows
+from experiments.synthetic import NUM_PROBLEMS, SMALL, fill, put, put_trial, small
 
 RATES = {"ours": 1e-3, "rl": 2e-3, "half": 3e-4}
 SEEDS = {"ours": 3, "rl": 3, "half": 2}

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reproduce.synthetic import put, put_trial, small
 
 from bontune.base.errors import BontuneError
 from bontune.experiments.holding import held, vacated, visited
 from bontune.experiments.run import Runner
 from bontune.experiments.store import Run
 from bontune.experiments.suite import BASE
+from experiments.synthetic import put, put_trial, small
 
 
 def names(runner: Runner) -> list[str]:

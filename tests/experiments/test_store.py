@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from reproduce.synthetic import put, put_trial, small
 
 from bontune.base.errors import BontuneError
 from bontune.experiments.store import Measurement, Run, Store, num_problems, task_section, write_measurement
 from bontune.experiments.suite import BASE
 from bontune.metrics.evaluation import Evaluation
 from bontune.models import weights_digest
+from experiments.synthetic import put, put_trial, small
 
 RUN = Run(arm="ours", lr=1e-3, seed=1)
 WHAT = Measurement(data="test", temperature=0.6)

@@ -12,12 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import build_countdown
+import build_programs
 import pytest
 import torch
 
 import tiny
 from bontune.base.errors import BontuneError
-from bontune.models import build_countdown, build_programs, load_model, resolve, shipped
+from bontune.models import load_model, resolve, shipped
 from bontune.tasks import programs
 from bontune.tasks.countdown import Countdown, demonstrations
 from bontune.tasks.programs import Programs

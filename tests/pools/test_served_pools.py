@@ -250,7 +250,7 @@ def test_mistakes_end_in_one_sentence_and_leave_nothing(driver: Driver, served: 
 def test_the_key_is_sent_and_written_nowhere(served: Server, tmp_path: Path) -> None:
     key = "sk-0123456789"
     served.behave(fault="400", body={"error": f"Incorrect API key provided: {key}"}, times=1)
-    command = [sys.executable, "-m", "bontune.cli", "sample", served.url, *SMALL, "-o", "pool.parquet"]
+    command = [sys.executable, "-m", "bontune", "sample", served.url, *SMALL, "-o", "pool.parquet"]
     environment = run_driver.ENVIRONMENT | {"OPENAI_API_KEY": key}
     written = b""
     for number in range(2):

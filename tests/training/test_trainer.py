@@ -247,7 +247,6 @@ def test_run_folder(tmp_path: Path) -> None:
         "checkpoints",
         "model",
         "summary.json",
-        "report.html",
     }
     assert Recipe.from_dict(json.loads(json.dumps(settings.model_dump(mode="json")))) == settings
     assert settings.to_yaml() == (run_folder / "recipe.yaml").read_text(encoding="utf-8")
@@ -255,7 +254,6 @@ def test_run_folder(tmp_path: Path) -> None:
     assert json.loads((run_folder / "summary.json").read_text()) == summary
     assert summary["steps"] == 6
     assert summary["best"]["metric"] == "best@4"
-    assert "<html" in (run_folder / "report.html").read_text(encoding="utf-8")
 
     rows, evaluations = rows_of(run_folder), rows_of(run_folder, "eval")
     assert [row["lr"] for row in rows] == pytest.approx([0.01 * f for f in (1 / 3, 2 / 3, 1, 1, 2 / 3, 1 / 3)])

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 import tiny
 
 pytestmark = pytest.mark.slow
-ONE = ["-m", "bontune.cli"]
-TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "bontune.cli"]
+ONE = ["-m", "bontune"]
+TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "bontune"]
 """Not `accelerate launch --cpu --num_processes 2`: without MPI that starts a single process, and says nothing."""
 
 

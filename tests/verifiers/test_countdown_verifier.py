@@ -10,6 +10,7 @@ from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
+import build_countdown_verifier as build
 import numpy as np
 import pytest
 
@@ -18,7 +19,6 @@ from bontune.base.errors import BontuneError
 from bontune.engines.contract import SamplingOptions
 from bontune.engines.transformers import TransformersEngine
 from bontune.metrics import best_of_k, pass_at_k, within_prompt_auc
-from bontune.models import build_countdown_verifier as build
 from bontune.models import load_model
 from bontune.pools.collect import collect, score_all
 from bontune.tasks.countdown import Countdown, held_out_keys

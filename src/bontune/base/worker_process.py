@@ -1,6 +1,6 @@
 """What a worker of ``bontune.base.workers`` runs: one job at a time, from a pipe, until its parent is gone.
 
-Started as ``python -I pool_worker.py`` and self-contained: no package of ours is imported, so neither is torch.
+Started as ``python -I worker_process.py`` and self-contained: no package of ours is imported, so neither is torch.
 Frames on both pipes: four bytes of length, big-endian, then JSON. The first frame holds the settings.
 """
 

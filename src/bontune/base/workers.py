@@ -31,7 +31,7 @@ from typing import Any
 MAX_REPLY_BYTES = 1 << 20
 MAX_JOB_BYTES = 1 << 20
 START_TIMEOUT_S = 120.0
-_WORKER = Path(__file__).with_name("pool_worker.py")
+_WORKER = Path(__file__).with_name("worker_process.py")
 
 
 class Ending(Enum):

@@ -357,7 +357,3 @@ def main() -> None:
 def _fail(message: str, status: int) -> None:
     typer.echo(f"error: {message}", err=True)
     sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()

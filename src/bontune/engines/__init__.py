@@ -1,1 +1,1 @@
-"""From prompts to pools: M completions a prompt, with their log-probabilities."""
+"""Engines draw completions: from a model in this process, or from a server."""

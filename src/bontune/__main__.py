@@ -1,0 +1,5 @@
+"""``python -m bontune`` is the command ``bontune``."""
+
+from bontune.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Comparison of mathematical answers: what is equal to what, exactly and strictly."""

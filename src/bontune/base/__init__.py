@@ -1,0 +1,1 @@
+"""What every room stands on: errors, files, signals, workers, and the vocabulary of problems and grades."""
