@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
-from bontune import objectives, tasks
+from bontune import tasks
 from bontune.base.errors import BontuneError
+from bontune.base.overrides import apply_overrides
 from bontune.base.validation import known_keys
-from bontune.config import RECIPES, Recipe, apply_overrides, load_recipe, shipped_recipes
+from bontune.config import RECIPES, Recipe, load_recipe, shipped_recipes
 from bontune.training.setup import check_objective
 
 DESIGN = """
@@ -39,24 +39,17 @@ def merged(tree: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_defaults_are_the_designed_recipe() -> None:
-    """But for the folder's name, and ``baseline: null``: the objective's own, which for bon_rl is loo."""
-    designed = merged(yaml.safe_load(DESIGN), {"run": "runs/run", "objective": {"baseline": None}})
+    """The defaults differ from the designed recipe in the name of the folder only."""
+    designed = merged(yaml.safe_load(DESIGN), {"run": "runs/run"})
     whole = Recipe().model_dump(mode="json")
     assert merged(whole, designed) == whole
     assert Recipe.from_dict({}) == Recipe()
-    rewards = torch.tensor([[1.0, 0, 0, 1, 0]])
-    own = objectives.advantages("bon_rl", rewards, rewards, 2, baseline=None)
-    assert torch.equal(own, objectives.bon_rl(rewards, rewards, 2, baseline="loo"))
 
 
 def test_countdown_changes_no_key_but_rates_and_folder() -> None:
     """The embedded model is small: it may need other learning rates than the paper's, and nothing else."""
     whole, shipped = Recipe().model_dump(mode="json"), load_recipe("countdown").model_dump(mode="json")
-    whole["training"]["lr"], whole["objective"]["baseline"], whole["run"] = (
-        shipped["training"]["lr"],
-        "loo",
-        shipped["run"],
-    )
+    whole["training"]["lr"], whole["run"] = shipped["training"]["lr"], shipped["run"]
     whole["kl"] |= {key: shipped["kl"][key] for key in ("start", "end")}
     assert shipped == whole
 
@@ -180,9 +173,9 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
         ("objective.n=64", r"n = 64.*32 samples"),
         ("objective.n=32", r"n = 32 .*needs n \+ 1"),
         ("objective.name=bonrl", "'bonrl'.*mean 'bon_rl'"),
-        ("objective={name: rloo, draw: winner}", "winner is defined for bon_rl"),
-        ("objective={name: rloo, p_fail: running}", "rloo does not use P_fail"),
-        ("objective={name: bon_rlbp, sign: published}", "bon_rlbp has no sign"),
+        ("objective={name: rloo, draw: winner}", r"draw is for bon_rl, .*; rloo has no use for it"),
+        ("objective={name: rloo, p_fail: running}", "p_fail is for bon_rlb, bon_rlbp; rloo has no use for it"),
+        ("objective={name: bon_rlbp, sign: published}", "sign is for bon_rlb; bon_rlbp has no use for it"),
         ("objective={name: passk_training, n: 33}", r"n = 33.*32 samples"),
     ],
 )
@@ -190,6 +183,20 @@ def test_what_an_objective_refuses_is_known_before_the_run(override: str, phrase
     with pytest.raises(BontuneError, match=phrase) as caught:
         check_objective(load_recipe("countdown", [override]))
     assert "\n" not in str(caught.value)
+
+
+def test_an_objectives_keys_are_its_own() -> None:
+    """The default of another objective means nothing and is left out; anything else is refused."""
+    assert load_recipe("countdown", ["objective.name=rloo"]).objective.model_dump() == {
+        "name": "rloo",
+        "n": 16,
+        "reward": "environment",
+    }
+    assert load_recipe("countdown", ["objective={name: bond, beta: null}"]).objective.options().beta == 0.5
+    with pytest.raises(BontuneError, match=r"baseline is for .*; rloo has no use for it"):
+        load_recipe("countdown", ["objective={name: rloo, baseline: none}"])
+    with pytest.raises(BontuneError, match=r"no key 'objective.baselin'. Did you mean 'objective.baseline'"):
+        load_recipe("countdown", ["objective.baselin=loo"])
 
 
 def test_fingerprint_follows_what_changes_results_and_nothing_else() -> None:

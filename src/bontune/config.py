@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import difflib
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
-from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic import NonNegativeFloat as NotNegative
 from pydantic import NonNegativeInt as NotNegativeInt
 
 from bontune.base.errors import BontuneError
-from bontune.base.validation import explain
+from bontune.base.overrides import apply_overrides, read_yaml
+from bontune.base.validation import explain, nearest
+
+if TYPE_CHECKING:
+    from bontune.objectives.table import Objective
 
 RECIPES = Path(__file__).parent / "recipes"
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 class Section(BaseModel):
@@ -40,7 +50,7 @@ class TaskSection(Section):
     name: str = "countdown"
     """A task's name; ``bontune tasks`` lists them."""
     split: str = "train"
-    """Problems to train on."""
+    """Split to train on."""
 
     def options(self) -> dict[str, Any]:
         """The keys that belong to the task itself."""
@@ -70,40 +80,87 @@ class VerifierSection(Section):
 
 
 class ObjectiveSection(Section):
-    """What to optimise; see ``bontune.objectives``."""
+    """What to optimise. Further keys are the options of that objective; ``bontune objectives`` lists them all."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     name: str = "bon_rl"
-    """One of ``bontune.objectives.names()``, or supervised: ``sft``, ``dco``, ``star``, ``rft``, ``bon_distillation``,
-    ``bon_sft``, ``bonbon``, ``vbon``, ``bond``."""
+    """One of ``bontune.objectives.names()``."""
     n: PositiveInt = 16
     """N, the Best-of-N budget that the model will be used with."""
     reward: Literal["environment", "verifier"] = "environment"
-    """What a sample is worth: what the task says, or the verifier's score (the baseline that learns to please it)."""
-    baseline: Literal["loo", "loo1", "none"] | None = None
-    """Variance reduction of ``bon_rl``, ``pkpo``, ``bon_rl_variational`` and ``bon_sft`` (``loo`` or ``none``);
-    null here and below: the objective's own default."""
-    draw: Literal["all", "winner"] = "all"
-    """``all`` samples carry credit, or only the ``winner`` of every N, as in the paper."""
-    p_fail: Literal["plugin", "running", "value_head"] = "plugin"
-    """Where BoN-RLB takes P_fail from: this batch, an average per prompt, or a value head on the prompt."""
-    sign: Literal["exact", "published"] = "exact"
-    """Sign of BoN-RLB's wrong samples."""
-    law: Literal["exact", "no_ties", "variational"] | None = None
-    """The law of Best-of-N in ``bon_sft`` and ``bond`` (which has no ``variational``)."""
-    estimate: Literal["loo", "plugin", "harmonic"] | None = None
-    """Of that law: ``loo`` or ``plugin`` in ``bon_sft``, ``plugin`` or ``harmonic`` in ``vbon`` and ``bond``."""
-    alpha: float | None = Field(default=None, ge=0, le=1)
-    """Share of SFT on winners in ``bonbon``; null: 0.005."""
-    beta: float | None = Field(default=None, ge=0, le=1)
-    """Share of the backward KL in ``bond``; null: 0.5."""
-    distinct: bool | None = None
-    """``rft`` keeps only the first of equal correct texts; null: false."""
-    normalised: bool | None = None
-    """``rft`` weighs the kept samples of a prompt by one over their number; null: true."""
-    winners: Literal["all", "correct"] | None = None
-    """Which winners ``bon_distillation`` trains on; null: ``all``."""
-    reference_samples: NotNegativeInt | None = None
-    """K, samples of the anchor that ``vbon`` and ``bond`` compare with; 0: the own ones; null: ``sampling.samples``."""
+    """What a sample is worth: the task's reward, or the verifier's score (a baseline that learns to please it)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, given: Any) -> Any:
+        """Fill in the defaults of the objective's options, and leave out other objectives' defaults.
+
+        A recipe whose name alone was changed keeps the other objective's keys; at their defaults they mean nothing.
+        """
+        from bontune.objectives.table import TABLE, is_default_somewhere
+
+        row = TABLE.get(given.get("name", "bon_rl")) if isinstance(given, dict) else None
+        if row is None:
+            return given
+        own = {f.name: f.default for f in dataclasses.fields(row.options)}
+        options = {key: given[key] if given.get(key) is not None else default for key, default in own.items()}
+        others = {
+            key: value
+            for key, value in given.items()
+            if key in cls.model_fields
+            or (key not in own and value is not None and not is_default_somewhere(key, value))
+        }
+        return others | options
+
+    def row(self) -> Objective:
+        """The objective's row in the table.
+
+        Raises:
+            BontuneError: no objective has that name.
+        """
+        from bontune.objectives.table import TABLE
+
+        if self.name not in TABLE:
+            near = nearest(self.name, TABLE)
+            hint = f", did you mean {near!r}?" if near else ""
+            raise BontuneError(f"no objective {self.name!r}{hint}; there are {', '.join(TABLE)}")
+        return TABLE[self.name]
+
+    def options(self) -> Any:
+        """The objective's options, an instance of its options class.
+
+        Raises:
+            BontuneError: there is no such objective, it has no such option, or the option has no such value.
+        """
+        from bontune.objectives.table import owners_of
+
+        row, given = self.row(), dict(self.model_extra or {})
+        known = [f.name for f in dataclasses.fields(row.options)]
+        for key in given.keys() - set(known):
+            owners, near = owners_of(key), nearest(key, [*known, *ObjectiveSection.model_fields])
+            if owners:
+                raise BontuneError(f"objective.{key} is for {', '.join(owners)}; {self.name} has no use for it.")
+            hint = f" Did you mean 'objective.{near}'?" if near else ""
+            raise BontuneError(
+                f"The recipe has no key 'objective.{key}'.{hint} `bontune objectives` lists all options."
+            )
+        if self.reward == "verifier" and not (row.is_policy_gradient and row.takes_any_reward):
+            raise BontuneError(
+                f"objective.reward=verifier gives scores as rewards, and {self.name} "
+                + ("takes rewards of 0 and 1 only." if row.is_policy_gradient else "takes rewards and scores apart.")
+            )
+        try:
+            return TypeAdapter(row.options).validate_python(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            if first["type"] == "value_error":
+                raise BontuneError(f"objective.{first['ctx']['error']}") from None
+            where, rule = (
+                ".".join(["objective", *map(str, first["loc"])]),
+                first["msg"].replace("Input should", "must", 1),
+            )
+            raise BontuneError(f"objective.{where}: {rule.rstrip('.')}, got {first['input']!r}.") from None
 
 
 class SamplingSection(Section):
@@ -112,9 +169,9 @@ class SamplingSection(Section):
     samples: PositiveInt = 32
     """M, samples per prompt."""
     temperature: PositiveFloat = 1.0
-    """T; the policy that is trained is the one at this temperature."""
+    """Sampling temperature T; the policy is trained at this temperature."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Nucleus; below 1 the gradient estimate is biased, because truncated tokens are never drawn."""
+    """Nucleus of the sampling; below 1 the gradient estimate is biased, because truncated tokens are never drawn."""
     max_new_tokens: PositiveInt = 24
     """Longest completion, in tokens."""
     token_budget: PositiveInt = 65_536
@@ -125,32 +182,32 @@ class LoraSection(Section):
     """Low-rank adapters (peft)."""
 
     r: PositiveInt = 16
-    """Rank."""
+    """Rank of the adapters."""
     alpha: PositiveFloat = 32.0
-    """Scale: the update is multiplied by alpha / r."""
+    """Scale of the adapters: their update is multiplied by alpha / r."""
     targets: str | list[str] = "all-linear"
-    """Modules to adapt."""
+    """Names of the modules to adapt, or ``all-linear``."""
 
 
 class TrainingSection(Section):
-    """The optimisation."""
+    """The optimiser, its schedule, and what keeps a run safe."""
 
     steps: PositiveInt = 200
-    """Updates."""
+    """Number of updates."""
     prompts_per_step: PositiveInt = 32
-    """P, prompts per update (over all processes)."""
+    """P, prompts per update, over all processes together."""
     lr: PositiveFloat = 3e-4
     """Peak learning rate of AdamW."""
     warmup: NotNegativeInt = 10
-    """Steps of linear warm-up."""
+    """Number of steps in which the learning rate rises to its peak."""
     decay: Literal["linear", "cosine", "constant"] = "linear"
     """Shape of the learning rate after the warm-up, down to ``lr_end``."""
     lr_end: NotNegative = 0.0
     """Learning rate that the decay ends at, one step after the last."""
     weight_decay: NotNegative = 0.0
-    """AdamW's."""
+    """Weight decay of AdamW."""
     max_grad_norm: PositiveFloat = 1.0
-    """Gradients are scaled down to this norm."""
+    """Gradients with a larger norm are scaled down to this one."""
     value_lr: PositiveFloat = 1e-5
     """Learning rate of the value head (``objective.p_fail: value_head``)."""
     checkpoint_every: NotNegativeInt = 50
@@ -160,32 +217,32 @@ class TrainingSection(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 on a GPU that has it, float32 elsewhere."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
-    """Trade time for memory; ``auto``: on a GPU for models from 1e9 parameters."""
+    """Whether to save memory by computing activations twice; ``auto``: on a GPU for models from 1e9 parameters."""
     token_budget: PositiveInt = 32_768
     """Tokens of a micro-batch; bounds memory, not results."""
     lora: LoraSection | None = None
-    """Train adapters instead of all weights."""
+    """Train low-rank adapters instead of all weights; null: all weights."""
     device: Literal["auto", "cpu"] = "auto"
-    """``auto``: what accelerate finds."""
+    """``auto`` takes what accelerate finds: a GPU if there is one."""
     max_grader_errors: float = Field(default=0.05, ge=0, le=1)
     """Share of a step's samples that may fail to be graded before the run stops."""
     track: list[Literal["tensorboard", "wandb"]] = []
-    """Extra places for the metrics."""
+    """Trackers that get the metrics beside ``metrics.jsonl``."""
 
 
 class KLSection(Section):
-    """The pull to the anchor, a moving average of the policy: the KL of whole completions, in nats."""
+    """The pull of the policy to its anchor, a moving average of itself: KL of whole completions, in nats."""
 
     start: NotNegative = 1.0
-    """β at the beginning."""
+    """Coefficient β of the KL at the beginning."""
     end: NotNegative = 0.075
-    """β at the end."""
+    """Coefficient β of the KL at the end."""
     steps: PositiveInt = 200
-    """Length of the way from start to end."""
+    """Number of steps in which β moves from ``start`` to ``end``."""
     delay: NotNegativeInt = 10
-    """Steps at ``start`` before it begins."""
+    """Number of steps at ``start`` before β begins to move."""
     shape: Literal["linear", "cosine", "exponential"] = "linear"
-    """Of the way."""
+    """Shape of the schedule of β between ``start`` and ``end``."""
     anchor_ema: float = Field(default=0.01, ge=0, le=1)
     """anchor ← ema·θ + (1 − ema)·anchor after each step; 0: the anchor stays the initial model."""
     share: float = Field(default=0.25, gt=0, le=1)
@@ -200,15 +257,15 @@ class EvalSection(Section):
     task: TaskSection | None = None
     """Another task to evaluate on, such as ``humaneval`` after training on ``mbpp``; null: the one trained on."""
     split: str | None = None
-    """Problems to evaluate on; null: ``validation`` where the task has it, else ``test``."""
+    """Split to evaluate on; null: ``validation`` where the task has it, else ``test``."""
     problems: PositiveInt | None = 200
-    """How many of them; null: all."""
+    """Number of problems to evaluate on, the first of the split; null: all."""
     k: list[PositiveInt] = Field(default=[1, 4, 16, 32], min_length=1)
-    """Budgets to report."""
+    """Budgets k for which pass@k and best@k are reported."""
     samples: PositiveInt = 64
-    """Samples per problem; at least the largest k, better twice."""
+    """Samples per problem; at least the largest k, better twice as many."""
     temperature: NotNegative = 1.0
-    """T of the evaluation."""
+    """Sampling temperature T of the evaluation."""
     keep: list[str] = []
     """Metrics such as ``pass@32``: the best model by each is kept in ``best/``, a folder for each."""
 
@@ -226,9 +283,9 @@ class Recipe(Section):
     kl: KLSection = KLSection()
     eval: EvalSection = EvalSection()
     seed: int = 0
-    """Of everything random in the run."""
+    """Seed for everything random in the run."""
     run: str = "runs/run"
-    """The run folder."""
+    """Folder that the run writes."""
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> Recipe:
@@ -249,6 +306,7 @@ class Recipe(Section):
         from bontune.verifiers.load import check_options
 
         check_options(recipe.verifier.name, recipe.verifier.options())
+        recipe.objective.options()
         return recipe
 
     def to_yaml(self) -> str:
@@ -309,49 +367,3 @@ def read_recipe(source: str) -> dict[str, Any]:
         raise BontuneError(f"No recipe {source!r}: neither a file nor one of {', '.join(shipped_recipes())}.{hint}")
     tree = read_yaml(path)
     return tree if folder is None else tree | {"run": folder}
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file; none if it is empty.
-
-    Raises:
-        BontuneError: it is something else.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BontuneError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if tree is not None and not isinstance(tree, dict):
-        raise BontuneError(f"{path} must hold keys and values, got {type(tree).__name__}.")
-    return tree or {}
-
-
-def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A copy of the tree with ``a.b=value`` set."""
-    tree = copy.deepcopy(tree)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise BontuneError(f"{override!r} is not an override: write key=value, e.g. training.steps=50.")
-        try:
-            value = _plain(yaml.safe_load(text), text)
-        except yaml.YAMLError:
-            value = text
-        *parents, leaf = key.split(".")
-        node = tree
-        for parent in parents:
-            if not isinstance(node.setdefault(parent, {}), dict):
-                node[parent] = {}
-            node = node[parent]
-        node[leaf] = value
-    return tree
-
-
-def _plain(value: Any, text: str) -> Any:
-    """YAML reads 3e-4 as text, 2024-01-31 as a date and "Q: 1" as a mapping; people mean the number and the texts."""
-    is_block = isinstance(value, (dict, list)) and text.lstrip()[0] not in "{["
-    if isinstance(value, date) or is_block:
-        return text
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
-        return float(value)
-    return value

@@ -58,7 +58,7 @@ def test_arms_differ_in_what_they_say_alone(tmp_path: Path) -> None:
     base, ours, rl = (suite.tree(name) for name in (BASE, "ours", "rl"))
     assert base["training"]["steps"] == ours["training"]["steps"] == 10
     assert ours == base | {"objective": base["objective"] | {"n": 4}}
-    assert rl == base | {"objective": base["objective"] | {"name": "rloo", "n": 1}}
+    assert rl == base | {"objective": {"name": "rloo", "n": 1, "reward": "environment"}}
     assert suite.tree("kept") == rl
     assert suite.tree("half")["training"] == base["training"] | {"steps": 5}
     assert list(suite.trained()) == ["ours", "rl", "half"]

@@ -2,7 +2,7 @@
 
 1. Every case that a docstring lists under Raises is a ValueError whose message carries the argument and the value.
 2. names() lists every objective, get() finds each, an unknown name is answered with the known ones.
-3. advantages() passes on what an objective takes and drops the rest and what is None.
+3. A row of the table weighs a batch as its function does, with its options; check() finds what it would refuse.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ import torch
 
 from bontune import objectives
 from bontune.objectives import (
-    advantages,
     bon_rl,
     bon_rl_variational,
     bon_rlb,
@@ -36,6 +36,8 @@ from bontune.objectives import (
     rloo,
     winner_advantages,
 )
+from bontune.objectives.batch import Batch, Columns
+from bontune.objectives.table import TABLE
 
 NAN, INF = float("nan"), float("inf")
 FIRST = torch.tensor([0])
@@ -167,7 +169,7 @@ PUBLIC = [
 
 
 def test_the_registry_lists_every_objective() -> None:
-    assert sorted(names()) == sorted(PUBLIC)
+    assert sorted(name for name in names() if TABLE[name].is_policy_gradient) == sorted(PUBLIC)
     for name in names():
         assert get(name) is getattr(objectives, name)
         assert name in objectives.__all__
@@ -182,24 +184,45 @@ def test_unknown_names_are_answered_with_the_known(unknown: str) -> None:
     assert ", ".join(names()) in str(raised.value)
 
 
+def weighed(name: str, n: int = 2, **options: Any) -> torch.Tensor:
+    """The row's advantages of two prompts with four samples each."""
+    row = TABLE[name]
+    batch = Batch(columns=Columns(own=4), rewards_PS=REWARDS, scores_PS=SCORES)
+    return row.advantages(batch, n, row.options(**options))
+
+
+REWARDS = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]], dtype=torch.float64)
+SCORES = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 1.0, 2.0, 3.0]], dtype=torch.float64)
+
+
 @pytest.mark.parametrize("name", PUBLIC)
-def test_advantages_by_name(name: str) -> None:
-    rewards, scores = torch.tensor([1.0, 0.0, 0.0, 1.0]), torch.tensor([3, 1, 2, 0])
-    by_name = advantages(name, rewards, scores, 2, p_fail=None, baseline=None, sign=None, unknown_to_all=3)
-    direct = {"scores": scores, "n": 2}
+def test_a_row_weighs_as_its_function_does(name: str) -> None:
     taken = inspect.signature(get(name)).parameters
-    assert torch.equal(by_name, get(name)(rewards, **{key: value for key, value in direct.items() if key in taken}))
+    given = {key: value for key, value in {"scores": SCORES, "n": 2}.items() if key in taken}
+    assert torch.equal(weighed(name), get(name)(REWARDS, **given))
 
 
-def test_options_reach_the_objective() -> None:
-    rewards, scores = [1.0, 0.0, 0.0, 1.0], [3, 1, 2, 0]
-    assert torch.equal(advantages("bon_rl", rewards, scores, 2, baseline="loo1"), bon_rl(rewards, scores, 2, "loo1"))
-    assert torch.equal(
-        advantages("bon_rlb", rewards, scores, 2, p_fail=0.5, sign="published"),
-        bon_rlb(rewards, 2, p_fail=0.5, sign="published"),
-    )
+def test_options_reach_the_function() -> None:
+    assert torch.equal(weighed("bon_rl", baseline="loo1"), bon_rl(REWARDS, SCORES, 2, "loo1"))
+    assert torch.equal(weighed("pkpo", baseline="none"), pkpo(REWARDS, 2, "none"))
+    assert torch.equal(weighed("bon_rlb", sign="published"), bon_rlb(REWARDS, 2, sign="published"))
+    row = TABLE["bon_rlb"]
+    batch = Batch(columns=Columns(own=4), rewards_PS=REWARDS, scores_PS=SCORES, p_fail_P=torch.tensor([0.5, 0.25]))
+    assert torch.equal(row.advantages(batch, 2, row.options()), bon_rlb(REWARDS, 2, p_fail=[0.5, 0.25]))
 
 
-def test_scores_left_out_are_the_rewards() -> None:
-    rewards = [1.0, 0.0, 0.0, 0.5]
-    assert torch.equal(advantages("bon_rl", rewards, n=2), bon_rl(rewards, rewards, 2))
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_every_row_checks_itself(name: str) -> None:
+    row = TABLE[name]
+    row.check(4, row.options(), 32)
+    assert row.summary.endswith(".")
+    assert row.source
+    if "n" in inspect.signature(row.function).parameters and name not in (
+        "bon_rlb",
+        "bon_rlbp",
+        "bon_sft",
+        "dco",
+        "vbon",
+    ):
+        with pytest.raises(ValueError, match="33"):
+            row.check(33, row.options(), 32)

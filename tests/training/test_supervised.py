@@ -25,6 +25,8 @@ from bontune import Recipe, task_from_rows
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.objectives.batch import Columns
+from bontune.objectives.table import ROWS
 from bontune.pools.collect import Graded
 from bontune.tasks import load_task
 from bontune.tasks.base import HasDemonstrations
@@ -32,13 +34,13 @@ from bontune.tasks.gsm8k import Gsm8k
 from bontune.tasks.rows import RowsTask
 from bontune.training.demonstrations import encode_demonstrations
 from bontune.training.likelihood import sequence_logprobs
-from bontune.training.sequences import Columns, first_columns
+from bontune.training.sequences import first_columns
 from bontune.training.setup import check_objective
-from bontune.training.supervised import KINDS
 from bontune.verifiers import FunctionVerifier
 from training import run_driver, test_two_processes
 from training.test_trainer import NUMBERS, recipe, rows_of, share_of_capitals, trainer
 
+SUPERVISED = [row.name for row in ROWS if not row.is_policy_gradient]
 NO_KL = {"start": 0.0, "end": 0.0}
 
 
@@ -60,7 +62,7 @@ def phrases() -> RowsTask:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *((name, {}) for name in KINDS),
+        *((name, {}) for name in SUPERVISED),
         ("rft", {"distinct": True, "normalised": False}),
         ("bon_distillation", {"winners": "correct"}),
         ("bon_sft", {"law": "variational", "baseline": "none"}),
@@ -449,19 +451,22 @@ def test_no_demonstrations(tmp_path: Path, task: Any, phrase: str) -> None:
 @pytest.mark.parametrize(
     ("objective", "phrase"),
     [
-        ({"name": "bon_rl", "law": "exact"}, r"objective\.law is for bon_sft, bond; bon_rl has no use for it"),
+        ({"name": "bon_rl", "law": "no_ties"}, r"objective\.law is for bon_sft, bond; bon_rl has no use for it"),
         ({"name": "sft", "alpha": 0.1}, r"objective\.alpha is for bonbon; sft has no use for it"),
         ({"name": "bonbon", "beta": 0.1}, r"objective\.beta is for bond; bonbon has"),
-        ({"name": "star", "distinct": False}, r"objective\.distinct is for rft; star has"),
-        ({"name": "rft", "winners": "all"}, r"objective\.winners is for bon_distillation; rft has"),
+        ({"name": "star", "distinct": True}, r"objective\.distinct is for rft; star has"),
+        ({"name": "rft", "winners": "correct"}, r"objective\.winners is for bon_distillation; rft has"),
         ({"name": "bonbon", "reference_samples": 4}, r"objective\.reference_samples is for vbon, bond; bonbon has"),
-        ({"name": "dco", "estimate": "loo"}, r"objective\.estimate is for bon_sft, vbon, bond; dco has"),
-        ({"name": "rft", "draw": "winner"}, r"draw=winner is for the paper's closed forms; rft has its own"),
-        ({"name": "star", "reward": "verifier"}, r"reward=verifier is for policy gradients; star takes"),
-        ({"name": "sft", "p_fail": "running"}, "sft does not use P_fail"),
-        ({"name": "bon_sft", "baseline": "loo1"}, "baseline must be one of loo, none, got 'loo1'"),
-        ({"name": "bond", "law": "variational"}, "law must be 'exact' or 'no_ties'"),
-        ({"name": "vbon", "estimate": "loo"}, "estimate must be 'plugin' or 'harmonic'"),
+        ({"name": "dco", "estimate": "harmonic"}, r"objective\.estimate is for bon_sft, vbon, bond; dco has"),
+        (
+            {"name": "rft", "draw": "winner"},
+            r"objective\.draw is for bon_rl, bon_rlb, bon_rlbp, bon_rl_variational; rft has",
+        ),
+        ({"name": "star", "reward": "verifier"}, r"reward=verifier .* star takes rewards and scores apart"),
+        ({"name": "sft", "p_fail": "running"}, r"objective\.p_fail is for bon_rlb, bon_rlbp; sft has no use"),
+        ({"name": "bon_sft", "baseline": "loo1"}, "baseline: must be 'loo' or 'none', got 'loo1'"),
+        ({"name": "bond", "law": "variational"}, "law: must be 'exact' or 'no_ties'"),
+        ({"name": "vbon", "estimate": "loo"}, "estimate: must be 'plugin' or 'harmonic'"),
         ({"name": "vbon", "n": 1}, "objective vbon, n = 1"),
         ({"name": "bond", "reference_samples": 3}, "objective bond, n = 4"),
         ({"name": "bon_distillation", "n": 17}, "objective bon_distillation, n = 17, sampling.samples = 16"),
@@ -475,6 +480,6 @@ def test_options_without_use(tmp_path: Path, objective: dict[str, Any], phrase: 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SUPERVISED)
 def test_every_name_works_with_the_defaults(name: str) -> None:
     check_objective(Recipe.from_dict({"objective": {"name": name}}))

@@ -26,7 +26,8 @@ from bontune.config import KLSection, TrainingSection
 from bontune.engines.contract import SamplingOptions
 from bontune.engines.transformers import TransformersEngine
 from bontune.models import load_model
-from bontune.objectives import WINNER_OBJECTIVES, names
+from bontune.objectives import WINNER_OBJECTIVES
+from bontune.objectives.table import ROWS
 from bontune.tasks.rows import RowsTask
 from bontune.training.schedules import kl_coefficient, learning_rate
 from bontune.verifiers import FunctionVerifier
@@ -99,7 +100,7 @@ def mean(rows: list[dict[str, Any]], name: str) -> float:
 
 
 CASES: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in names()),
+    *((row.name, {}) for row in ROWS if row.is_policy_gradient),
     *(("bon_rl", {"baseline": baseline}) for baseline in ("loo", "loo1", "none")),
     *((name, {"p_fail": kind}) for name in ("bon_rlb", "bon_rlbp") for kind in ("running", "value_head")),
     ("bon_rlb", {"sign": "published"}),

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.config import apply_overrides
+from bontune.base.overrides import apply_overrides
 from bontune.tasks import Problem, Task, load_task
 from bontune.tasks import options as options_of
 from bontune.tasks.benchmark import Benchmark

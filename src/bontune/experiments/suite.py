@@ -15,8 +15,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic import NonNegativeInt as NotNegativeInt
 
 from bontune.base.errors import BontuneError
+from bontune.base.overrides import apply_overrides, read_yaml
 from bontune.base.validation import explain
-from bontune.config import Recipe, Section, apply_overrides, read_recipe, read_yaml
+from bontune.config import Recipe, Section, read_recipe
 
 SUITES = Path(__file__).parent / "suites"
 BASE = "base"

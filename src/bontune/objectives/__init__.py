@@ -12,45 +12,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
 from bontune.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp, lambda_n
 from bontune.objectives.bon_likelihood import SequenceWeights, best_of_n_log_ratio, bon_sft
 from bontune.objectives.distillation import BondWeights, best_and_worst, bonbon, bonbon_gap, bond, vbon
 from bontune.objectives.imitation import SequenceLoss, bon_distillation, dco, rft, sft, star, winner_weights
 from bontune.objectives.max_at_k import passk_training, pkpo
 from bontune.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
+from bontune.objectives.table import TABLE
 from bontune.objectives.winners import WINNER_OBJECTIVES, draw_winners, winner_advantages
-
-_REGISTRY: dict[str, Callable[..., Tensor]] = {
-    function.__name__: function
-    for function in (
-        reinforce,
-        rloo,
-        grpo,
-        dr_grpo,
-        maxrl,
-        inference_loo,
-        pkpo,
-        passk_training,
-        bon_rl,
-        bon_rlb,
-        bon_rlbp,
-        bon_rl_variational,
-    )
-}
 
 
 def names() -> list[str]:
-    """The names of all objectives.
+    """The names of all objectives, as in ``objective.name`` of a recipe.
 
     >>> "bon_rl" in names()
     True
     """
-    return list(_REGISTRY)
+    return list(TABLE)
 
 
-def get(name: str) -> Callable[..., Tensor]:
+def get(name: str) -> Callable[..., Any]:
     """The objective of that name, as a function.
 
     Raises:
@@ -59,31 +40,9 @@ def get(name: str) -> Callable[..., Tensor]:
     >>> get("rloo")([1, 0]).tolist()
     [1.0, -1.0]
     """
-    if name not in _REGISTRY:
-        raise ValueError(f"No objective is named {name!r}; there are {', '.join(_REGISTRY)}.")
-    return _REGISTRY[name]
-
-
-def advantages(name: str, rewards: Any, scores: Any = None, n: int | None = None, **options: Any) -> Tensor:
-    """Call an objective by name with whatever of (rewards, scores, n, options) it takes.
-
-    Args:
-        name: one of :func:`names`.
-        rewards, scores: (..., M).
-        n: Best-of-N budget; objectives that train for one sample ignore it.
-        options: ``baseline``, ``p_fail``, ``sign``…; an option that is None, or that the objective has no use for, is
-            left out.
-
-    Returns:
-        (..., M) advantages, mean form.
-    """
-    import inspect
-
-    function = get(name)
-    given: dict[str, Any] = {"scores": scores, "n": n, **options}
-    taken = inspect.signature(function).parameters
-    required = {key for key, parameter in taken.items() if parameter.default is parameter.empty}
-    return function(rewards, **{k: v for k, v in given.items() if k in taken and (v is not None or k in required)})
+    if name not in TABLE:
+        raise ValueError(f"No objective is named {name!r}; there are {', '.join(TABLE)}.")
+    return TABLE[name].function
 
 
 __all__ = [
@@ -91,7 +50,6 @@ __all__ = [
     "BondWeights",
     "SequenceLoss",
     "SequenceWeights",
-    "advantages",
     "best_and_worst",
     "best_of_n_log_ratio",
     "bon_distillation",

@@ -14,14 +14,13 @@ from torch import Tensor
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
-from bontune.engines.contract import Completion, Poll, Samples, SamplingOptions
+from bontune.engines.contract import Completion, Engine, Poll, Samples, SamplingOptions
 from bontune.engines.prompts import prompt_of
 from bontune.tasks.base import GradesTogether, Task
 from bontune.verifiers import Verifier
 
 if TYPE_CHECKING:
     from bontune.engines.openai import OpenAIEngine
-    from bontune.engines.transformers import TransformersEngine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +118,7 @@ def score_all(
 
 
 def collect(
-    engine: TransformersEngine,
+    engine: Engine,
     task: Task,
     verifier: Verifier,
     problems: Sequence[Problem],
@@ -145,6 +144,7 @@ def collect(
         batch = list(problems[start : start + batch_size])
         prompts = [prompt_of(p, engine.uses_chat) for p in batch]
         samples = engine.draw(prompts, options, [(*key, p.id) for p in batch], poll)
+        assert isinstance(samples, Samples), "served pools are collected by collect_served"
         grades = grade_all(task, batch, samples.texts, poll)
         yield Graded(
             problems=batch, samples=samples, grades=grades, scores=score_all(verifier, batch, samples.texts, grades)

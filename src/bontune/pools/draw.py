@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
-from bontune.config import apply_overrides
+from bontune.base.overrides import apply_overrides
 from bontune.engines.contract import Poll, SamplingOptions
 from bontune.engines.prompts import has_chat_template, prompt_of, stop_of
 from bontune.models import best_device, quiet_libraries

@@ -32,6 +32,10 @@ class Anchor:
             for name, parameter in self._policy.items():
                 self.tensors[name].lerp_(parameter.data, self.ema)
 
+    def policy_weights(self) -> list[tuple[str, Tensor]]:
+        """The policy's trainable weights by name, as an engine loads them; they share the policy's memory."""
+        return [(name, parameter.data) for name, parameter in self._policy.items()]
+
     @contextmanager
     def in_place_of_policy(self) -> Iterator[None]:
         """Inside, the model computes with the anchor's weights. Storage is exchanged, nothing is copied.

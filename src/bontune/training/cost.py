@@ -13,14 +13,19 @@ import math
 from dataclasses import dataclass
 
 from bontune.config import Recipe
+from bontune.objectives.batch import Columns
 from bontune.training.losses import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 from bontune.training.setup import LARGE
-from bontune.training.supervised import columns_of
 
 KERNELS_PER_LAYER = 20
 """Kernels that one layer starts in a forward pass (attention, norms, projections, activation)."""
 EVALUATED_AT_A_TIME = 64
 """Problems of an evaluation whose samples are drawn together."""
+
+
+def columns_of(recipe: Recipe) -> Columns:
+    """The sequences that a prompt has in a step of this recipe."""
+    return recipe.objective.row().columns(recipe.objective.options(), recipe.sampling.samples)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

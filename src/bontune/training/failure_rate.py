@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bontune.engines.contract import Samples
+from bontune.training import checkpoint
 from bontune.training.forward import CausalLM
 
 MEMORY = 0.7
@@ -21,10 +22,10 @@ class FailureRates:
     The last two do not look at the batch they weigh, so they are unbiased up to staleness.
     """
 
-    def __init__(self, kind: Literal["plugin", "running", "value_head"], lm: CausalLM, *, value_lr: float) -> None:
+    def __init__(self, kind: str, lm: CausalLM, *, value_lr: float) -> None:
         """
         Args:
-            kind: which.
+            kind: ``plugin``, ``running`` or ``value_head``.
             lm: the policy, whose hidden state at the prompt's end the value head reads (without gradient into it).
             value_lr: learning rate of the value head; Table 2 has 1e-5.
         """
@@ -39,6 +40,26 @@ class FailureRates:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
             self.optimizer = torch.optim.AdamW(self.head.parameters(), lr=value_lr, weight_decay=0.0)
+
+    def state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """What a checkpoint has to keep: groups of tensors, and plain values."""
+        values: dict[str, Any] = {"running": self.running, "overall": self.overall}
+        if self.head is None or self.optimizer is None:
+            return {}, values
+        names = {id(p): name for name, p in self.head.named_parameters()}
+        tensors: dict[str, dict[str, Tensor]] = {
+            "value_head": dict(self.head.named_parameters()),
+            "value_optimizer": checkpoint.optimizer_tensors(self.optimizer, names),
+        }
+        return tensors, values
+
+    def restore(self, tensors: Mapping[str, dict[str, Tensor]], values: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self.running, self.overall = dict(values["running"]), float(values["overall"])
+        if self.head is not None and self.optimizer is not None:
+            self.head.load_state_dict(tensors["value_head"])
+            names = {id(p): name for name, p in self.head.named_parameters()}
+            checkpoint.load_optimizer(self.optimizer, names, tensors["value_optimizer"])
 
     def estimate(self, ids: Sequence[str], samples: Samples) -> Tensor | None:
         """P_fail of each prompt, (P,), from before this batch; None: let the objective use the plug-in."""

@@ -5,50 +5,20 @@ Shapes: ``_P`` prompts, ``_S`` sequences of one prompt, ``_B`` = P·S flattened 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bontune.base.problems import Problem
-from bontune.engines.contract import Poll, Samples, SamplingOptions, StopReason
+from bontune.engines.contract import Engine, Poll, Samples, SamplingOptions, StopReason
 from bontune.engines.prompts import prompt_of
-from bontune.engines.transformers import TransformersEngine, decode, encode_prompts, pad_id
+from bontune.engines.transformers import decode, encode_prompts, pad_id
+from bontune.objectives.batch import Columns
 from bontune.pools.collect import Graded
 from bontune.training.anchor import Anchor
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Columns:
-    """How many sequences of each kind a prompt has, in this order."""
-
-    own: int = 0
-    """Samples of the policy."""
-    reference: int = 0
-    """Samples of the anchor."""
-    demonstrated: int = 0
-    """The task's own answer: 0 or 1."""
-
-    @property
-    def total(self) -> int:
-        """S, all of them."""
-        return self.own + self.reference + self.demonstrated
-
-    @property
-    def drawn(self) -> int:
-        """Those that have to be sampled."""
-        return self.own + self.reference
-
-    @property
-    def measured(self) -> int:
-        """The first so many are one kind, which the KL and the metrics of a step are about."""
-        return self.own or self.reference or self.demonstrated
-
-    def kl_share(self, share: float) -> float:
-        """The share of all columns that is ``share`` of the measured ones, rounded up as the updater rounds."""
-        return (math.ceil(share * self.measured) - 0.5) / self.total
 
 
 class Sequences:
@@ -57,7 +27,9 @@ class Sequences:
     def __init__(
         self,
         columns: Columns,
-        engine: TransformersEngine,
+        engine: Engine,
+        model: Any,
+        tokenizer: Any,
         anchor: Anchor,
         options: SamplingOptions,
         demonstrations: Mapping[str, Sequence[int]],
@@ -65,13 +37,16 @@ class Sequences:
         """
         Args:
             columns: of what kind and how many.
-            engine: the policy's.
+            engine: draws the samples.
+            model, tokenizer: the policy's, for demonstrations.
             anchor: draws the samples of the reference.
             options: how to draw; the number of samples is the columns'.
             demonstrations: by problem, tokens with the end token; not looked at if there is no such column.
         """
         self.columns = columns
         self.engine = engine
+        self.model = model
+        self.tokenizer = tokenizer
         self.anchor = anchor
         self.options = options
         self.demonstrations = demonstrations
@@ -90,20 +65,25 @@ class Sequences:
 
         def draw(purpose: str, number: int) -> Samples:
             keys = [(seed, purpose, i, problem.id) for i, problem in zip(draws, problems, strict=True)]
-            return self.engine.draw(prompts, replace(self.options, num_samples=number), keys, poll)
+            drawn = self.engine.draw(prompts, replace(self.options, num_samples=number), keys, poll)
+            assert isinstance(drawn, Samples), "the trainer has checked that the engine returns tokens"
+            return drawn
 
         parts = [draw("train", self.columns.own)] if self.columns.own else []
         if self.columns.reference:
-            with self.anchor.in_place_of_policy():
+            self.engine.load(self.anchor.tensors.items())
+            try:
                 parts.append(draw("reference", self.columns.reference))
+            finally:
+                self.engine.load(self.anchor.policy_weights())
         if self.columns.demonstrated:
             encoded = (
                 parts[0].prompts
                 if parts
-                else encode_prompts(self.engine.model, self.engine.tokenizer, prompts, self.options.max_new_tokens)
+                else encode_prompts(self.model, self.tokenizer, prompts, self.options.max_new_tokens)
             )
             parts.append(self._demonstrated(problems, encoded))
-        return join(parts, pad_id(self.engine.tokenizer))
+        return join(parts, pad_id(self.tokenizer))
 
     def _demonstrated(self, problems: Sequence[Problem], encoded: list[list[int]]) -> Samples:
         """The demonstrations, in the form of one sample a prompt; they were not drawn, their log-probabilities are 0.
@@ -113,9 +93,9 @@ class Sequences:
         """
         rows = [torch.tensor(self.demonstrations[problem.id]) for problem in problems]
         lengths_B = torch.tensor([len(row) for row in rows])
-        pad = pad_id(self.engine.tokenizer)
+        pad = pad_id(self.tokenizer)
         tokens_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
-        texts = decode(self.engine.tokenizer, tokens_BT, lengths_B, self.options.stop)
+        texts = decode(self.tokenizer, tokens_BT, lengths_B, self.options.stop)
         return Samples(
             prompts=encoded,
             tokens_BT=tokens_BT,

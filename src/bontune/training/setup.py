@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import bontune.objectives as objectives
 import bontune.tasks as tasks
-import bontune.training.supervised as supervised
 import bontune.verifiers as verifiers
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
-from bontune.base.validation import nearest
 from bontune.config import Recipe, TaskSection
-from bontune.engines.contract import SamplingOptions
+from bontune.engines.contract import Engine, SamplingOptions
 from bontune.engines.prompts import has_chat_template, prompt_of, stop_of
-from bontune.engines.transformers import encode_prompts, pad_id
+from bontune.engines.transformers import TransformersEngine, encode_prompts, pad_id
 from bontune.models import load_model, weights_digest
 from bontune.tasks.base import Task
 from bontune.training.checkpoint import write_atomically
@@ -38,35 +35,18 @@ LARGE = 1_000_000_000
 
 
 def check_objective(recipe: Recipe) -> None:
-    """Call the objective once on M zeros: whatever it would refuse during the run, it refuses now.
+    """Weigh M zeros by the objective: whatever it would refuse during the run, it refuses now.
 
     Raises:
-        BontuneError: unknown objective, n > M, too few samples for the baseline, or options that it has no use for.
+        BontuneError: unknown objective, n > M, too few samples for the baseline, or options that it does not have.
     """
-    objective, zeros = recipe.objective, torch.zeros(recipe.sampling.samples)
-    names = [*objectives.names(), *supervised.KINDS]
-    if objective.name not in names:
-        near = nearest(objective.name, names)
-        hint = f", did you mean {near!r}?" if near else ""
-        raise BontuneError(f"no objective {objective.name!r}{hint}; there are {', '.join(names)}")
-    supervised.check_options(objective)
-    if objective.p_fail != "plugin" and objective.name not in ("bon_rlb", "bon_rlbp"):
-        raise BontuneError(f"objective.p_fail is for bon_rlb and bon_rlbp; {objective.name} does not use P_fail.")
-    if objective.sign != "exact" and objective.name != "bon_rlb":
-        raise BontuneError(f"objective.sign is for bon_rlb; {objective.name} has no sign to choose.")
-    if objective.reward == "verifier" and objective.name in ("bon_rlb", "bon_rlbp", "passk_training"):
-        raise BontuneError(f"objective.reward=verifier gives scores, and {objective.name} is for rewards of 0 and 1.")
+    section = recipe.objective
+    options = section.options()
     try:
-        if objective.name in supervised.KINDS:
-            supervised.check(recipe)
-        elif objective.draw == "winner":
-            winners = objectives.draw_winners(zeros, objective.n)
-            objectives.winner_advantages(objective.name, zeros, zeros, objective.n, winners)
-        else:
-            objectives.advantages(objective.name, zeros, zeros, objective.n, baseline=objective.baseline)
+        section.row().check(section.n, options, recipe.sampling.samples)
     except ValueError as error:
         raise BontuneError(
-            f"objective {objective.name}, n = {objective.n}, sampling.samples = {recipe.sampling.samples}: {error}"
+            f"objective {section.name}, n = {section.n}, sampling.samples = {recipe.sampling.samples}: {error}"
         ) from None
 
 
@@ -198,6 +178,22 @@ def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
         model.train()  # transformers checkpoints in train mode only; dropout is off for good
     # Checkpointing switches the cache off inside transformers, and with it the sharing of the prompt.
     return model, tokenizer, CausalLM(model, pad=pad_id(tokenizer), share_prompt=not checkpointing)
+
+
+def make_engine(recipe: Recipe, model: Any, tokenizer: Any) -> Engine:
+    """The engine that draws from the policy in this process."""
+    return TransformersEngine(model, tokenizer, token_budget=recipe.sampling.token_budget)
+
+
+def check_engine(engine: Engine) -> None:
+    """Refuse an engine that cannot serve a training.
+
+    Raises:
+        BontuneError: it returns no tokens, or takes no weights.
+    """
+    for is_able, what in ((engine.limits.has_tokens, "return tokens"), (engine.limits.can_load, "load weights")):
+        if not is_able:
+            raise BontuneError(f"The engine {type(engine).__name__} cannot {what}, which training needs of an engine.")
 
 
 def check_prompts(model: Any, tokenizer: Any, problems: Sequence[Problem], max_new_tokens: int) -> None:

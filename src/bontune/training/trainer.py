@@ -15,15 +15,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-import bontune.objectives as objectives
 import bontune.verifiers as verifiers
 from bontune.base.errors import Interrupted, RunStopped
 from bontune.base.problems import Problem
 from bontune.base.signals import StopSignals
 from bontune.config import Recipe
-from bontune.engines.contract import Samples
+from bontune.engines.contract import Engine, Samples
 from bontune.engines.seeds import order_of
-from bontune.engines.transformers import TransformersEngine
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.pools.collect import Graded, collect, grade_all, score_all
 from bontune.tasks.base import Task
@@ -36,8 +34,8 @@ from bontune.training.runlog import RunLog, Stages
 from bontune.training.schedules import kl_coefficient, learning_rate
 from bontune.training.sequences import Sequences, first_columns
 from bontune.training.step_row import batch_numbers
-from bontune.training.supervised import KINDS, Supervised, columns_of
 from bontune.training.update import Updater, UpdateResult
+from bontune.training.weighing import Weighing
 from bontune.verifiers import Verifier
 
 
@@ -52,6 +50,7 @@ class Trainer:
         verifier: Verifier | Callable[[Problem, str], float] | None = None,
         model: Any = None,
         tokenizer: Any = None,
+        engine: Engine | None = None,
         is_quiet: bool = False,
     ) -> None:
         """
@@ -60,6 +59,8 @@ class Trainer:
             task: instead of the recipe's.
             verifier: instead of the recipe's; a function (problem, completion) -> float will do.
             model, tokenizer: instead of loading ``recipe.model``.
+            engine: draws the samples; None: the model itself draws, in this process. It must return tokens with their
+                log-probabilities, and take the policy's weights after each step.
             is_quiet: show no progress.
 
         Raises:
@@ -78,7 +79,8 @@ class Trainer:
         self.accelerator = setup.make_accelerator(recipe)
         self.is_main = bool(self.accelerator.is_main_process)
         self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
-        self.engine = TransformersEngine(self.model, self.tokenizer, token_budget=recipe.sampling.token_budget)
+        self.engine = setup.make_engine(recipe, self.model, self.tokenizer) if engine is None else engine
+        setup.check_engine(self.engine)
         self.options = setup.sampling_options(recipe, self.task, self.problems, self.tokenizer)
         self.eval_options = setup.eval_options(recipe, self.eval_task, self.eval_problems, self.tokenizer)
         setup.check_prompts(
@@ -91,12 +93,15 @@ class Trainer:
             lr=recipe.training.lr,
             weight_decay=recipe.training.weight_decay,
         )
-        self.failure_rates = FailureRates(recipe.objective.p_fail, self.lm, value_lr=recipe.training.value_lr)
-        self.supervised = Supervised(recipe, self.lm, self.anchor) if recipe.objective.name in KINDS else None
-        columns = columns_of(recipe)
+        self.weighing = Weighing(recipe, self.lm, self.anchor, self.accelerator.autocast)
+        p_fail = getattr(self.weighing.options, "p_fail", "plugin")
+        self.failure_rates = FailureRates(p_fail, self.lm, value_lr=recipe.training.value_lr)
+        columns = self.weighing.columns
         known = self.problems if columns.demonstrated else []
         demonstrations = encode_demonstrations(self.task, known, self.model, self.tokenizer)
-        self.sequences = Sequences(columns, self.engine, self.anchor, self.options, demonstrations)
+        self.sequences = Sequences(
+            columns, self.engine, self.model, self.tokenizer, self.anchor, self.options, demonstrations
+        )
         self.updater = Updater(
             self.lm,
             self.optimizer,
@@ -223,35 +228,17 @@ class Trainer:
             self.stop(step, f"{share:.0%} of the completions could not be graded ({reason})", graded.samples, None)
         p_fail = self.failure_rates.estimate([p.id for p in graded.problems], graded.samples)
         try:
-            advantages_PM = self.advantages(step, graded, rewards_PM, scores_PM, p_fail)
+            advantages_PM = self.weighing.advantages(
+                graded.samples,
+                rewards_PM,
+                scores_PM,
+                p_fail,
+                generator=lambda: torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step),
+                keys_P=[(self.recipe.seed, "ties", i) for i in self.draws(step)],
+            )
         except ValueError as error:  # such as a reward of ½ where the objective is derived for 0 and 1
             self.stop(step, f"The objective cannot take these rewards: {str(error).rstrip('.')}", graded.samples, None)
         return advantages_PM * is_known_P.unsqueeze(-1)
-
-    def advantages(
-        self, step: int, graded: Graded, rewards_PM: Tensor, scores_PM: Tensor, p_fail: Tensor | None
-    ) -> Tensor:
-        """The objective's: by all samples, by winners, or a supervised one's weights on its sequences."""
-        objective = self.recipe.objective
-        if self.supervised is not None:
-            keys = [(self.recipe.seed, "ties", i) for i in self.draws(step)]
-            with self.accelerator.autocast():
-                return self.supervised.advantages(graded.samples, rewards_PM, scores_PM, keys)
-        if objective.draw == "winner":
-            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
-            winners = objectives.draw_winners(scores_PM, objective.n, generator)
-            return objectives.winner_advantages(
-                objective.name, rewards_PM, scores_PM, objective.n, winners, p_fail, objective.sign
-            )
-        return objectives.advantages(
-            objective.name,
-            rewards_PM,
-            scores_PM,
-            objective.n,
-            baseline=objective.baseline,
-            p_fail=p_fail,
-            sign=objective.sign,
-        )
 
     def update(self, step: int, graded: Graded, advantages_PM: Tensor, signals: StopSignals) -> UpdateResult:
         """One optimizer step on −ΣA·log π + β·KL(anchor)."""
@@ -267,6 +254,7 @@ class Trainer:
             )
         except RunStopped as error:
             self.stop(step, f"The update is broken: {error}", graded.samples, advantages_PM)
+        self.engine.load(self.anchor.policy_weights())
         rewards_PM, _ = graded.tensors()
         self.failure_rates.learn(
             [p.id for p in graded.problems], graded.samples, rewards_PM, graded.is_graded_P(), self.accelerator
@@ -345,17 +333,14 @@ class Trainer:
     def save(self) -> None:
         """Checkpoint the last completed step."""
         if self.is_main and self.step > 0:
-            rates = self.failure_rates
+            value_tensors, value_state = self.failure_rates.state()
             tensors = {
                 "policy": {name: p for name, p in self.model.named_parameters() if p.requires_grad},
                 "anchor": self.anchor.tensors,
                 "optimizer": checkpoint.optimizer_tensors(self.optimizer, self.names),
+                **value_tensors,
             }
-            if rates.head is not None and rates.optimizer is not None:
-                names = {id(p): name for name, p in rates.head.named_parameters()}
-                tensors["value_head"] = dict(rates.head.named_parameters())
-                tensors["value_optimizer"] = checkpoint.optimizer_tensors(rates.optimizer, names)
-            state = {"step": self.step, "running": rates.running, "overall": rates.overall} | self.best.state()
+            state = {"step": self.step} | value_state | self.best.state()
             checkpoint.save(
                 self.folder / "checkpoints",
                 self.step,
@@ -374,14 +359,10 @@ class Trainer:
                     parameter.copy_(found.tensors["policy"][name])
                     self.anchor.tensors[name].copy_(found.tensors["anchor"][name])
             checkpoint.load_optimizer(self.optimizer, self.names, found.tensors["optimizer"])
-            rates = self.failure_rates
-            if rates.head is not None and rates.optimizer is not None:
-                rates.head.load_state_dict(found.tensors["value_head"])
-                names = {id(p): name for name, p in rates.head.named_parameters()}
-                checkpoint.load_optimizer(rates.optimizer, names, found.tensors["value_optimizer"])
+            self.failure_rates.restore(found.tensors, found.state)
             self.step = int(found.state["step"])
             self.best.restore(found.state)
-            rates.running, rates.overall = dict(found.state["running"]), float(found.state["overall"])
+            self.engine.load(self.anchor.policy_weights())
             self.log.say(f"continuing after step {self.step}")
         self.accelerator.wait_for_everyone()  # all have read what the main process now tidies
         if self.is_main:

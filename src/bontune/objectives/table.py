@@ -1,0 +1,393 @@
+"""The one table of objectives: what each is called, takes, trains on, and how it weighs a batch.
+
+Recipes, their checks, help texts, documentation and the trainer read this table and nothing else. To add an objective,
+write its function with an options class, and one row here.
+
+Shapes: ``_P`` prompts, ``_S`` sequences of one prompt: the policy's own samples first, then the anchor's, then the
+task's demonstration; ``_X`` the first kind of sequence that there is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bontune.objectives.batch import Batch, Columns, Source
+from bontune.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp
+from bontune.objectives.bon_likelihood import bon_sft
+from bontune.objectives.distillation import best_and_worst, bonbon, bond, vbon
+from bontune.objectives.imitation import bon_distillation, dco, rft, sft, star
+from bontune.objectives.max_at_k import passk_training, pkpo
+from bontune.objectives.options import (
+    BonbonOptions,
+    BonDistillationOptions,
+    BondOptions,
+    BonRlbOptions,
+    BonRlbpOptions,
+    BonRlOptions,
+    BonSftOptions,
+    NoOptions,
+    PkpoOptions,
+    RftOptions,
+    VbonOptions,
+)
+from bontune.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
+from bontune.objectives.winners import draw_winners, winner_advantages
+
+# ---- how each weighs a batch: advantages (P, S) in mean form ----
+
+
+def _winners(name: str, batch: Batch, n: int, sign: Literal["exact", "published"] = "exact") -> Tensor:
+    winners = draw_winners(batch.scores_PS, n, batch.generator())
+    return winner_advantages(name, batch.rewards_PS, batch.scores_PS, n, winners, batch.p_fail_P, sign)
+
+
+def _bon_rl(batch: Batch, n: int, o: BonRlOptions) -> Tensor:
+    if o.draw == "winner":
+        return _winners("bon_rl", batch, n)
+    return bon_rl(batch.rewards_PS, batch.scores_PS, n, o.baseline)
+
+
+def _bon_rl_variational(batch: Batch, n: int, o: BonRlOptions) -> Tensor:
+    if o.draw == "winner":
+        return _winners("bon_rl_variational", batch, n)
+    return bon_rl_variational(batch.rewards_PS, batch.scores_PS, n, o.baseline)
+
+
+def _bon_rlb(batch: Batch, n: int, o: BonRlbOptions) -> Tensor:
+    if o.draw == "winner":
+        return _winners("bon_rlb", batch, n, o.sign)
+    return bon_rlb(batch.rewards_PS, n, batch.p_fail_P, o.sign)
+
+
+def _bon_rlbp(batch: Batch, n: int, o: BonRlbpOptions) -> Tensor:
+    if o.draw == "winner":
+        return _winners("bon_rlbp", batch, n)
+    return bon_rlbp(batch.rewards_PS, n, batch.p_fail_P)
+
+
+def _rft(batch: Batch, n: int, o: RftOptions) -> Tensor:
+    return rft(batch.rewards_PS, batch.same_as_PS if o.distinct else None, is_normalised=o.normalised)
+
+
+def _bon_distillation(batch: Batch, n: int, o: BonDistillationOptions) -> Tensor:
+    return bon_distillation(batch.scores_PS, n, batch.rewards_PS if o.winners == "correct" else None)
+
+
+def _bon_sft(batch: Batch, n: int, o: BonSftOptions) -> Tensor:
+    own, expert = batch.own(batch.scores_PS), batch.scores_PS[:, -1]
+    weights = bon_sft(own, expert, n, law=o.law, baseline=o.baseline, estimate=o.estimate)
+    return torch.cat([weights.own, weights.expert.unsqueeze(-1)], dim=-1)
+
+
+def _bonbon(batch: Batch, n: int, o: BonbonOptions) -> Tensor:
+    """The mean over the K // N pairs; a sample that is best and worst of a tied group gets both weights."""
+    scores_PS = batch.scores_PS
+    pairs_PG2 = torch.stack([best_and_worst(scores, n, batch.generator_of(p)) for p, scores in enumerate(scores_PS)])
+    num_prompts, num_pairs, _ = pairs_PG2.shape
+
+    def of_pairs(values_PS: Tensor | None) -> Tensor:
+        values_PS = torch.zeros_like(scores_PS) if values_PS is None else values_PS
+        return values_PS.gather(-1, pairs_PG2.flatten(1)).view(num_prompts, num_pairs, 2)
+
+    has_contrast = of_pairs(scores_PS)[..., 0] > of_pairs(scores_PS)[..., 1]
+    found = bonbon(
+        of_pairs(batch.logprobs_PX), of_pairs(batch.ref_logprobs_PX), n, has_contrast=has_contrast, alpha=o.alpha
+    )
+    return torch.zeros_like(scores_PS).scatter_add(-1, pairs_PG2.flatten(1), found.weights.flatten(1) / num_pairs)
+
+
+def _vbon(batch: Batch, n: int, o: VbonOptions) -> Tensor:
+    advantages_PM = vbon(
+        batch.own(batch.scores_PS), n, batch.reference(batch.scores_PS), batch.log_ratios(), o.estimate
+    )
+    return torch.nn.functional.pad(advantages_PM / batch.columns.own, (0, batch.columns.reference))
+
+
+def _bond(batch: Batch, n: int, o: BondOptions) -> Tensor:
+    found = bond(
+        batch.own(batch.scores_PS),
+        batch.reference(batch.scores_PS),
+        n,
+        log_ratios=batch.log_ratios(),
+        beta=o.beta,
+        law=o.law,
+        estimate=o.estimate,
+    )
+    backward = found.advantages / batch.columns.own
+    return torch.cat([backward, found.weights], dim=-1) if batch.columns.reference else backward + found.weights
+
+
+def _of_rewards(function: Callable[[Tensor], Tensor]) -> Callable[[Batch, int, Any], Tensor]:
+    return lambda batch, n, o: function(batch.rewards_PS)
+
+
+# ---- the table ----
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Objective:
+    """One row of the table."""
+
+    name: str
+    """As in ``objective.name`` of a recipe."""
+    summary: str
+    """One sentence: what the objective trains for."""
+    source: str
+    """The paper, or where the derivation stands."""
+    function: Callable[..., Any]
+    """The mathematics: a pure function with its documentation."""
+    weigh: Callable[[Batch, int, Any], Tensor]
+    """(batch, N, options) to weights (P, S)."""
+    options: type = NoOptions
+    """The class of the options; its fields are keys of the recipe's section ``objective``."""
+    sources: tuple[Source, ...] = ("own",)
+    """The sequences that it trains on or compares with."""
+    logprobs: Literal["none", "policy", "ratio"] = "none"
+    """What it needs of the sequences of the first source: nothing, log π, or log π and the anchor's."""
+    is_policy_gradient: bool = True
+    """Whether weights are advantages in mean form; else they are weights of a loss, in sum form."""
+    takes_any_reward: bool = True
+    """Whether rewards other than 0 and 1, such as a verifier's scores, may be its rewards."""
+
+    def columns(self, options: Any, num_samples: int) -> Columns:
+        """The sequences that a prompt has, where ``num_samples`` are drawn."""
+        num_reference = getattr(options, "reference_samples", None)
+        return Columns(
+            own=num_samples if "own" in self.sources else 0,
+            reference=(num_samples if num_reference is None else num_reference) if "reference" in self.sources else 0,
+            demonstrated=1 if "demonstrated" in self.sources else 0,
+        )
+
+    def advantages(self, batch: Batch, n: int, options: Any) -> Tensor:
+        """Advantages (P, S) in mean form: the update is ``(1/S) Σ A ∇log π``.
+
+        Raises:
+            ValueError: rewards, N or options that the objective cannot take.
+        """
+        weights_PS = self.weigh(batch, n, options)
+        return weights_PS if self.is_policy_gradient else weights_PS * batch.columns.total
+
+    def check(self, n: int, options: Any, num_samples: int) -> None:
+        """Weigh one prompt of zeros: whatever the objective would refuse during a run, it refuses now.
+
+        Raises:
+            ValueError: there is something, such as N > M.
+        """
+        columns = self.columns(options, num_samples)
+        zeros = torch.zeros(1, columns.total, dtype=torch.float64)
+        some = zeros[:, : columns.measured] - 1
+        batch = Batch(
+            columns=columns,
+            rewards_PS=zeros,
+            scores_PS=zeros,
+            same_as_PS=zeros.long(),
+            logprobs_PX=some if self.logprobs != "none" else None,
+            ref_logprobs_PX=some if self.logprobs == "ratio" else None,
+        )
+        self.weigh(batch, n, options)
+
+
+CHOW = "Chow et al., arXiv 2412.15287"
+ROWS = (
+    Objective(
+        name="reinforce",
+        summary="Trains for one sample, without a baseline.",
+        source="Williams 1992",
+        function=reinforce,
+        weigh=_of_rewards(reinforce),
+    ),
+    Objective(
+        name="rloo",
+        summary="Trains for one sample, with the mean of the other samples as baseline.",
+        source="Ahmadian et al., arXiv 2402.14740",
+        function=rloo,
+        weigh=_of_rewards(rloo),
+    ),
+    Objective(
+        name="grpo",
+        summary="Trains for one sample, with rewards centred and scaled within the group.",
+        source="Shao et al., arXiv 2402.03300",
+        function=grpo,
+        weigh=_of_rewards(grpo),
+    ),
+    Objective(
+        name="dr_grpo",
+        summary="Trains for one sample: GRPO without its division by the standard deviation.",
+        source="Liu et al., arXiv 2503.20783",
+        function=dr_grpo,
+        weigh=_of_rewards(dr_grpo),
+    ),
+    Objective(
+        name="maxrl",
+        summary="Maximises the log-probability of a right answer.",
+        source="Tajwar et al., arXiv 2602.02710",
+        function=maxrl,
+        weigh=_of_rewards(maxrl),
+    ),
+    Objective(
+        name="inference_loo",
+        summary="Trains for any function of the pool, by default its best reward.",
+        source="Tang et al., arXiv 2503.19595",
+        function=inference_loo,
+        weigh=_of_rewards(inference_loo),
+    ),
+    Objective(
+        name="pkpo",
+        summary="Trains for pass@N, without bias, from all samples.",
+        source="Walder and Karkhanis, arXiv 2505.15201",
+        function=pkpo,
+        options=PkpoOptions,
+        weigh=lambda batch, n, o: pkpo(batch.rewards_PS, n, o.baseline),
+    ),
+    Objective(
+        name="passk_training",
+        summary="Trains for pass@N, normalised within the groups of N.",
+        source="Chen et al., arXiv 2508.10751",
+        function=passk_training,
+        takes_any_reward=False,
+        weigh=lambda batch, n, o: passk_training(batch.rewards_PS, n),
+    ),
+    Objective(
+        name="bon_rl",
+        summary="Trains for Best-of-N under any verifier and any reward, exactly, from all samples.",
+        source="docs/estimators.md",
+        function=bon_rl,
+        options=BonRlOptions,
+        weigh=_bon_rl,
+    ),
+    Objective(
+        name="bon_rlb",
+        summary="Trains for Best-of-N with rewards of 0 and 1 by the paper's closed form.",
+        source=f"{CHOW}, Lemma 3",
+        function=bon_rlb,
+        options=BonRlbOptions,
+        weigh=_bon_rlb,
+        takes_any_reward=False,
+    ),
+    Objective(
+        name="bon_rlbp",
+        summary="Trains for Best-of-N by the closed form's part on correct samples.",
+        source=f"{CHOW}, Corollary 4",
+        function=bon_rlbp,
+        options=BonRlbpOptions,
+        weigh=_bon_rlbp,
+        takes_any_reward=False,
+    ),
+    Objective(
+        name="bon_rl_variational",
+        summary="Trains for Best-of-N by the paper's variational form.",
+        source=f"{CHOW}, eq. 5–6",
+        function=bon_rl_variational,
+        options=BonRlOptions,
+        weigh=_bon_rl_variational,
+    ),
+    Objective(
+        name="sft",
+        summary="Imitates the task's demonstrations.",
+        source="maximum likelihood",
+        function=sft,
+        sources=("demonstrated",),
+        is_policy_gradient=False,
+        weigh=lambda batch, n, o: torch.ones_like(batch.rewards_PS),
+    ),
+    Objective(
+        name="dco",
+        summary="Imitates demonstrations for pass@N: it weighs down what the model already does.",
+        source="Chen et al., arXiv 2502.07154",
+        function=dco,
+        sources=("demonstrated",),
+        logprobs="policy",
+        is_policy_gradient=False,
+        weigh=lambda batch, n, o: dco(batch.logprobs_PX, n).weights,
+    ),
+    Objective(
+        name="star",
+        summary="Imitates the policy's own correct samples.",
+        source="Zelikman et al., arXiv 2203.14465",
+        function=star,
+        is_policy_gradient=False,
+        weigh=lambda batch, n, o: star(batch.rewards_PS),
+    ),
+    Objective(
+        name="rft",
+        summary="Imitates own correct samples, every prompt with the same weight.",
+        source="Yuan et al., arXiv 2308.01825",
+        function=rft,
+        options=RftOptions,
+        is_policy_gradient=False,
+        weigh=_rft,
+    ),
+    Objective(
+        name="bon_distillation",
+        summary="Imitates the policy's own Best-of-N winners.",
+        source="docs/estimators.md",
+        function=bon_distillation,
+        options=BonDistillationOptions,
+        is_policy_gradient=False,
+        weigh=_bon_distillation,
+    ),
+    Objective(
+        name="bon_sft",
+        summary="Maximises the likelihood of demonstrations under Best-of-N.",
+        source=f"{CHOW}, §4",
+        function=bon_sft,
+        options=BonSftOptions,
+        sources=("own", "demonstrated"),
+        is_policy_gradient=False,
+        weigh=_bon_sft,
+    ),
+    Objective(
+        name="bonbon",
+        summary="Imitates the best of N samples of the anchor and keeps away from the worst.",
+        source="Gui et al., arXiv 2406.00832",
+        function=bonbon,
+        options=BonbonOptions,
+        sources=("reference",),
+        logprobs="ratio",
+        is_policy_gradient=False,
+        weigh=_bonbon,
+    ),
+    Objective(
+        name="vbon",
+        summary="Moves the policy to the anchor's Best-of-N law by its backward KL divergence.",
+        source="Amini et al., arXiv 2407.06057",
+        function=vbon,
+        options=VbonOptions,
+        sources=("own", "reference"),
+        logprobs="ratio",
+        is_policy_gradient=False,
+        weigh=_vbon,
+    ),
+    Objective(
+        name="bond",
+        summary="Moves the policy to the anchor's Best-of-N law by both KL divergences.",
+        source="Sessa et al., arXiv 2407.14622",
+        function=bond,
+        options=BondOptions,
+        sources=("own", "reference"),
+        logprobs="ratio",
+        is_policy_gradient=False,
+        weigh=_bond,
+    ),
+)
+TABLE = {row.name: row for row in ROWS}
+
+
+def owners_of(option: str) -> list[str]:
+    """The names of the objectives that have an option.
+
+    >>> owners_of("sign")
+    ['bon_rlb']
+    """
+    return [row.name for row in ROWS if option in {f.name for f in dataclasses.fields(row.options)}]
+
+
+def is_default_somewhere(option: str, value: object) -> bool:
+    """Whether a value of an option is the default of an objective that has it, so that another one may ignore it."""
+    return any(f.name == option and f.default == value for row in ROWS for f in dataclasses.fields(row.options))

@@ -1,0 +1,95 @@
+"""From a graded batch to advantages: what the objective's row asks for is computed here, and handed to it.
+
+Shapes: ``_P`` prompts, ``_S`` sequences of one prompt, ``_X`` those of the first source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bontune.config import Recipe
+from bontune.engines.contract import Samples
+from bontune.engines.seeds import stream
+from bontune.objectives.batch import Batch
+from bontune.training.anchor import Anchor
+from bontune.training.forward import CausalLM
+from bontune.training.likelihood import sequence_logprobs
+
+
+class Weighing:
+    """Weighs the sequences of a step by the recipe's objective."""
+
+    def __init__(
+        self, recipe: Recipe, lm: CausalLM, anchor: Anchor, autocast: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
+        """
+        Args:
+            recipe: names the objective and its options.
+            lm: the policy.
+            anchor: the reference of objectives that compare with one.
+            autocast: makes the context in which the model computes.
+        """
+        self.objective = recipe.objective.row()
+        self.options = recipe.objective.options()
+        self.n = recipe.objective.n
+        self.columns = self.objective.columns(self.options, recipe.sampling.samples)
+        self.lm = lm
+        self.anchor = anchor
+        self.autocast = autocast
+        self.temperature = recipe.sampling.temperature
+        self.token_budget = recipe.training.token_budget
+
+    def advantages(
+        self,
+        samples: Samples,
+        rewards_PS: Tensor,
+        scores_PS: Tensor,
+        p_fail_P: Tensor | None,
+        *,
+        generator: Callable[[], torch.Generator],
+        keys_P: Sequence[tuple[object, ...]],
+    ) -> Tensor:
+        """Advantages (P, S) in mean form.
+
+        Args:
+            samples: the sequences.
+            rewards_PS, scores_PS: float64.
+            p_fail_P: estimate of P_fail from before this batch, or None.
+            generator: makes the generator for winners that are drawn over the whole batch.
+            keys_P: a seed key for each prompt, for ties that are broken at random.
+
+        Raises:
+            ValueError: rewards or log-probabilities that the objective cannot take.
+        """
+        logprobs_PX = ref_logprobs_PX = None
+        if self.objective.logprobs != "none":
+            logprobs_PX = self._logprobs(samples)
+        if self.objective.logprobs == "ratio":
+            with self.anchor.in_place_of_policy():
+                ref_logprobs_PX = self._logprobs(samples)
+        batch = Batch(
+            columns=self.columns,
+            rewards_PS=rewards_PS,
+            scores_PS=scores_PS,
+            p_fail_P=p_fail_P,
+            logprobs_PX=logprobs_PX,
+            ref_logprobs_PX=ref_logprobs_PX,
+            same_as_PS=torch.tensor([[row.index(text) for text in row] for row in samples.texts]),
+            generator=generator,
+            generator_of=lambda p: torch.Generator().manual_seed(int(stream(*keys_P[p]).integers(2**62))),
+        )
+        return self.objective.advantages(batch, self.n, self.options)
+
+    def _logprobs(self, samples: Samples) -> Tensor:
+        """log π of the sequences of the first source, computed alike for policy and anchor: equal weights, ratio 0."""
+        rows_PX = torch.arange(len(samples.lengths_B)).view(-1, self.columns.total)[:, : self.columns.measured]
+        with self.autocast():
+            sums = sequence_logprobs(
+                self.lm, samples, rows_PX.flatten(), temperature=self.temperature, token_budget=self.token_budget
+            )
+        return sums.view(rows_PX.shape)
