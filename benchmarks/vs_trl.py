@@ -162,11 +162,19 @@ def make_task(case: Case) -> Any:
             )
             return [Problem(id=str(p), prompt=prompt, reference="") for p, prompt in enumerate(prompts)]
 
-        def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
+        def grade(
+            self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Any = None
+        ) -> list[list[Grade]]:
             if case.reward == "task":
-                return Countdown().grade(problem, completions)
-            rewards = [by_hash(case.reward, problem.id, text) for text in completions]
-            return [Grade(reward=r, verdict=Verdict.PASSED if r else Verdict.FAILED, answer=None) for r in rewards]
+                return Countdown().grade(problems, completions)
+            return [
+                [by_hash_graded(problem, text) for text in texts]
+                for problem, texts in zip(problems, completions, strict=True)
+            ]
+
+    def by_hash_graded(problem: Problem, text: str) -> Grade:
+        reward = by_hash(case.reward, problem.id, text)
+        return Grade(reward=reward, verdict=Verdict.PASSED if reward else Verdict.FAILED, answer=None)
 
     return BenchmarkTask()
 
@@ -276,7 +284,9 @@ def run_trl(case: Case, model_folder: str, arguments: dict[str, Any]) -> dict[st
     steps = arguments["warmup"] + arguments["steps"]
 
     def reward(completions: list[str], problem_id: list[str], **_: Any) -> list[float]:
-        return [task.grade(problems[i], [text])[0].reward for i, text in zip(problem_id, completions, strict=True)]
+        return [
+            task.grade([problems[i]], [[text]])[0][0].reward for i, text in zip(problem_id, completions, strict=True)
+        ]
 
     class Measure(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:

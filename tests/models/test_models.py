@@ -100,7 +100,7 @@ def test_is_good_but_unsure(loaded: tuple[Any, Any]) -> None:
     new = ids[:, inputs["input_ids"].shape[1] :]
     assert bool((new == tokenizer.eos_token_id).any(dim=1).all()), "24 tokens suffice"
     texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-    grades = [task.grade(problem, texts[16 * i : 16 * i + 16]) for i, problem in enumerate(problems)]
+    grades = [task.grade([problem], [texts[16 * i : 16 * i + 16]])[0] for i, problem in enumerate(problems)]
     rewards = torch.tensor([[grade.reward for grade in group] for group in grades])
     assert 0.05 < rewards.mean() < 0.25
     assert 0.40 < rewards.amax(dim=1).mean() < 0.75
@@ -147,7 +147,7 @@ def test_programs_model_is_good_but_unsure() -> None:
     new = ids[:, inputs["input_ids"].shape[1] :]
     assert (new == tokenizer.eos_token_id).any(dim=1).float().mean() > 0.99, "32 tokens suffice"
     texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-    grades = [task.grade(problem, texts[16 * i : 16 * i + 16]) for i, problem in enumerate(problems)]
+    grades = [task.grade([problem], [texts[16 * i : 16 * i + 16]])[0] for i, problem in enumerate(problems)]
     rewards = torch.tensor([[grade.reward for grade in group] for group in grades])
     assert 0.04 < rewards.mean() < 0.16
     assert 0.2 < rewards.amax(dim=1).mean() < 0.5

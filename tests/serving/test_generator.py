@@ -79,16 +79,16 @@ def test_its_success_is_what_the_pool_says() -> None:
 
     def noisy(problem: Problem, completion: str) -> float:
         known = next(p for p in problems if p.prompt == problem.prompt)
-        return task.grade(known, [completion])[0].reward if len(completion) % 3 else 0.5
+        return task.grade([known], [[completion]])[0][0].reward if len(completion) % 3 else 0.5
 
     def rewards_and_scores(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         best = BestOfN("countdown-tiny", noisy, n, max_new_tokens=24, seed=seed)
         answers = best.generate([p.prompt for p in problems])
         rewards = [
-            [g.reward for g in task.grade(p, [c.text for c in a.candidates])]
+            [g.reward for g in task.grade([p], [[c.text for c in a.candidates]])[0]]
             for p, a in zip(problems, answers, strict=True)
         ]
-        winners = [task.grade(p, [a.winner])[0].reward for p, a in zip(problems, answers, strict=True)]
+        winners = [task.grade([p], [[a.winner]])[0][0].reward for p, a in zip(problems, answers, strict=True)]
         return np.array(rewards), np.array([[c.score for c in a.candidates] for a in answers]), np.array(winners)
 
     rewards, scores, _ = rewards_and_scores(32, seed=0)

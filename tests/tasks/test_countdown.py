@@ -133,7 +133,7 @@ def test_hard_problems_are_hard_and_none_is_a_usual_one(seed: int) -> None:
         assert problem.prompt == f"{','.join(map(str, numbers))}:{target}="
         assert (len(numbers), min(numbers) >= 1, max(numbers) <= 13, 1 <= target <= 99) == (4, True, True, True)
         assert problem.level in (4, 5)
-        assert hard.grade(problem, [problem.reference])[0].verdict is Verdict.PASSED
+        assert hard.grade([problem], [[problem.reference]])[0][0].verdict is Verdict.PASSED
         assert len(problem.reference) <= 15
     hits = count_hits(np.array([p.row["numbers"] for p in problems]), np.array([p.row["target"] for p in problems]))
     assert 0 < hits.min() <= hits.max() < 50
@@ -166,7 +166,7 @@ def test_every_problem_is_solvable_and_its_reference_solves_it() -> None:
     task = Countdown()
     for split in SPLITS:
         for problem in task.problems(split):
-            assert task.grade(problem, [problem.reference])[0].verdict is Verdict.PASSED
+            assert task.grade([problem], [[problem.reference]])[0][0].verdict is Verdict.PASSED
     for problem in task.problems("test")[:150]:
         assert problem.row["target"] in reachable_cached(tuple(sorted(problem.row["numbers"])))
 
@@ -222,7 +222,7 @@ def test_every_operator_is_common_in_the_solutions() -> None:
 )
 def test_grades(completion: str, reason: str) -> None:
     problem = Problem(id="x", prompt="3,7,2,9:48=", reference="", row={"numbers": [3, 7, 2, 9], "target": 48})
-    (grade,) = Countdown().grade(problem, [completion])
+    (grade,) = Countdown().grade([problem], [[completion]])[0]
     assert grade.reason.startswith(reason)
     assert grade.verdict is (Verdict.FAILED if reason else Verdict.PASSED)
     assert grade.reward == (0.0 if reason else 1.0)
@@ -231,7 +231,7 @@ def test_grades(completion: str, reason: str) -> None:
 
 def test_equal_expressions_count_as_one_answer() -> None:
     problem = Problem(id="x", prompt="3,7,2,9:48=", reference="", row={"numbers": [3, 7, 2, 9], "target": 48})
-    grades = Countdown().grade(problem, ["(7-2)*9+3", "3+9*(7-2)", "(3+((7-2)*9))"])
+    grades = Countdown().grade([problem], [["(7-2)*9+3", "3+9*(7-2)", "(3+((7-2)*9))"]])[0]
     assert len({grade.answer for grade in grades}) == 1
 
 

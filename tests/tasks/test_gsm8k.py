@@ -112,8 +112,8 @@ def test_every_worked_answer_passes() -> None:
     for problem in problems:
         number = Fraction(problem.row["answer"].rpartition("#### ")[2].replace(",", ""))
         answer, box, wrong = task.grade(
-            problem, [problem.row["answer"], f"So \\boxed{{{number}}}", f"The answer is {number + 1}."]
-        )
+            [problem], [[problem.row["answer"], f"So \\boxed{{{number}}}", f"The answer is {number + 1}."]]
+        )[0]
         assert (answer.reward, box.reward, wrong.reward) == (1, 1, 0), problem.id
         assert answer.answer == box.answer == str(number)
     assert task.failures(splits["test"]) == []

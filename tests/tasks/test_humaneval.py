@@ -47,7 +47,7 @@ def test_every_form_of_completion(tmp_path: Path) -> None:
         "```python\nhalf = lambda x: x // 2\n```",
         "```python\ndef half(x) -> 'List[int]':\n    return helper(x)\n\ndef helper(x):\n    return x >> 1\n```",
     ]
-    grades = task.grade(problem, forms)
+    grades = task.grade([problem], [forms])[0]
     assert [grade.verdict for grade in grades] == [Verdict.PASSED] * len(forms), [grade.reason for grade in grades]
     answers = [grade.answer for grade in grades]
     assert answers[0] == answers[1] == answers[5] == answers[6]
@@ -66,7 +66,7 @@ def test_every_form_of_completion(tmp_path: Path) -> None:
         "    return 1\0": Verdict.FAILED,
         "(" * 10_000: Verdict.FAILED,
     }
-    for grade, (text, verdict) in zip(task.grade(problem, list(wrong)), wrong.items(), strict=True):
+    for grade, (text, verdict) in zip(task.grade([problem], [list(wrong)])[0], wrong.items(), strict=True):
         assert (grade.verdict, grade.reward) == (verdict, 0.0), (text[:40], grade)
         assert grade.reason, text[:40]
 
@@ -76,14 +76,14 @@ def test_equal_programs_run_once(tmp_path: Path) -> None:
     (problem,) = task.problems("test")
     noisy = "    import time\n    time.sleep(0.3)\n    return x // 2\n"
     # 200 runs of 0.6 s each on however many cores would take longer than the limit of the test
-    grades = task.grade(problem, [noisy, "    return 0"] * 200)
+    grades = task.grade([problem], [[noisy, "    return 0"] * 200])[0]
     assert [grade.reward for grade in grades] == [1.0, 0.0] * 200
-    assert task.grade(problem, []) == []
+    assert task.grade([problem], [[]])[0] == []
 
 
 def test_a_broken_test_is_the_graders_failure(tmp_path: Path) -> None:
     task = task_of(tmp_path, {**ROW, "test": "def check(candidate):\n    assert candidate(absent) == 3\n"})
-    (grade,) = task.grade(task.problems("test")[0], ["    return 3"])
+    (grade,) = task.grade([task.problems("test")[0]], [["    return 3"]])[0]
     assert grade.verdict is Verdict.GRADER_ERROR
     assert grade.reward != grade.reward
     assert "absent" in grade.reason
@@ -165,7 +165,7 @@ def test_references_of_the_data_pass_and_empty_bodies_do_not() -> None:
     assert task.failures(problems) == []
     for problem in problems[:10]:
         fenced = f"```python\n{problem.prompt}{problem.reference}\n```"
-        grades = task.grade(problem, [problem.reference, fenced, "    pass"])
+        grades = task.grade([problem], [[problem.reference, fenced, "    pass"]])[0]
         assert [grade.reward for grade in grades] == [1, 1, 0], problem.id
         assert grades[0].answer == grades[1].answer
 
@@ -178,7 +178,7 @@ def test_a_sample_of_humaneval_plus() -> None:
     problems = [problem for problem in task.problems("test") if problem.id in wanted]
     assert task.failures(problems) == []
     zero = next(problem for problem in problems if problem.id == "HumanEval/32")
-    assert [grade.reward for grade in task.grade(zero, ["    return 0.0", "    return float('nan')"])] == [0, 0]
+    assert [grade.reward for grade in task.grade([zero], [["    return 0.0", "    return float('nan')"]])[0]] == [0, 0]
 
 
 @needs_data

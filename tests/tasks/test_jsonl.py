@@ -180,7 +180,7 @@ def test_registry_names_the_nearest() -> None:
 
 def test_exact(tmp_path: Path) -> None:
     task = Jsonl(data=write(tmp_path / "rows.jsonl", [{"prompt": "p", "answer": "two  words\n"}]))
-    grades = task.grade(task.problems("all")[0], [" two words", "two\twords ", "Two words", "", "two"])
+    grades = task.grade([task.problems("all")[0]], [[" two words", "two\twords ", "Two words", "", "two"]])[0]
     assert [grade.reward for grade in grades] == [1, 1, 0, 0, 0]
     assert [grade.answer for grade in grades] == ["two words", "two words", "Two words", None, "two"]
 
@@ -224,7 +224,7 @@ def test_last_number_is_fast_on_hostile_texts() -> None:
 def test_last_number_grader(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{"prompt": "p", "answer": "2*21=42\n#### 42"}])
     task = Jsonl(data=path, grader="last_number")
-    grades = task.grade(task.problems("all")[0], ["The answer is 42.", "#### 42.00", "42 or 43", "none"])
+    grades = task.grade([task.problems("all")[0]], [["The answer is 42.", "#### 42.00", "42 or 43", "none"]])[0]
     assert [grade.reward for grade in grades] == [1, 1, 0, 0]
     assert [grade.answer for grade in grades] == ["42", "42", "43", None]
     with pytest.raises(BontuneError, match="line 1: column 'answer' holds no number"):
@@ -237,7 +237,7 @@ def test_a_grader_from_a_file_gets_the_row(tmp_path: Path) -> None:
     )
     path = write(tmp_path / "rows.jsonl", [{"prompt": "p", "n": 2}])
     task = Jsonl(data=path, grader=f"{tmp_path}/my_graders.py:length")
-    grades = task.grade(task.problems("all")[0], ["ab", "abc", ""])
+    grades = task.grade([task.problems("all")[0]], [["ab", "abc", ""]])[0]
     assert [grade.verdict for grade in grades] == [Verdict.PASSED, Verdict.FAILED, Verdict.FAILED]
     assert [grade.answer for grade in grades] == ["ab", "abc", None]
     with pytest.raises(BontuneError, match=r"has no function 'lenght', did you mean 'length'"):
@@ -284,7 +284,7 @@ def failing(row: dict[str, Any], completion: str) -> Any:
 )
 def test_a_grader_that_fails_is_a_grader_error_and_never_a_reward(completion: str, reason: str) -> None:
     task = task_from_rows([{"prompt": "p"}], failing)
-    (grade,) = task.grade(task.problems("all")[0], [completion])
+    (grade,) = task.grade([task.problems("all")[0]], [[completion]])[0]
     assert grade.verdict is Verdict.GRADER_ERROR
     assert math.isnan(grade.reward)
     assert grade.reason.startswith(reason)
@@ -305,14 +305,14 @@ def test_a_grader_that_fails_is_a_grader_error_and_never_a_reward(completion: st
 )
 def test_numbers_and_bools_of_any_kind_are_rewards(result: Any, reward: float, verdict: Verdict) -> None:
     task = task_from_rows([{"prompt": "p"}], lambda row, completion: result)
-    (grade,) = task.grade(task.problems("all")[0], ["a  b"])
+    (grade,) = task.grade([task.problems("all")[0]], [["a  b"]])[0]
     assert (grade.reward, grade.verdict, grade.answer) == (reward, verdict, "a b")
 
 
 def test_a_grade_is_passed_on() -> None:
     wanted = Grade(reward=0.5, verdict=Verdict.TIMEOUT, answer="x", reason="slow")
     task = task_from_rows([{"prompt": "p"}], lambda row, completion: wanted)
-    assert task.grade(task.problems("all")[0], ["a"]) == [wanted]
+    assert task.grade([task.problems("all")[0]], [["a"]])[0] == [wanted]
 
 
 def test_task_from_rows(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_task_from_rows(tmp_path: Path) -> None:
     )
     assert isinstance(task, Task)
     assert (task.name, task.stop, len(task.problems("test"))) == ("mine", ("\n",), 10)
-    assert task.grade(task.problems("train")[4], ["5", "6"])[0].reward == 1.0
+    assert task.grade([task.problems("train")[4]], [["5", "6"]])[0][0].reward == 1.0
     for rows, phrase in [([], "no rows"), ([{"promt": "x"}], "row 1: no column 'prompt'"), (["x"], "not a dictionary")]:
         with pytest.raises(BontuneError, match=phrase):
             task_from_rows(rows, lambda row, completion: True)

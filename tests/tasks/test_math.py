@@ -65,14 +65,16 @@ def test_golds_and_worked_solutions_pass_and_other_golds_do_not() -> None:
     num_passed_by_others = 0
     for problem, other in zip(problems, others, strict=True):
         solution, box, spaced, wrong = task.grade(
-            problem,
+            [problem],
             [
-                problem.row["solution"],
-                f"Thus $\\boxed{{{problem.reference}}}$.",
-                f"\\boxed{{1}} or rather \\boxed{{ {problem.reference} }}",
-                f"\\boxed{{{other}}}",
+                [
+                    problem.row["solution"],
+                    f"Thus $\\boxed{{{problem.reference}}}$.",
+                    f"\\boxed{{1}} or rather \\boxed{{ {problem.reference} }}",
+                    f"\\boxed{{{other}}}",
+                ]
             ],
-        )
+        )[0]
         assert solution.reward == box.reward == spaced.reward == 1, problem.id
         assert solution.answer == box.answer == spaced.answer is not None
         num_passed_by_others += wrong.reward == 1
@@ -84,13 +86,13 @@ def test_verdicts_answers_and_duplicates(tmp_path: Path) -> None:
     (problem,) = task.problems("test")
     assert (problem.reference, problem.level, problem.id) == ("\\frac34", 2, "test-1")
     texts = ["\\boxed{0.75}", "$\\boxed{\\dfrac{3}{4}}$", "\\boxed{3}", "0.75", "\\boxed{3/4", "", "\\boxed{}"]
-    grades = task.grade(problem, texts * 2)
+    grades = task.grade([problem], [texts * 2])[0]
     assert grades[:7] == grades[7:]
     assert [grade.reward for grade in grades[:7]] == [1, 1, 0, 0, 0, 0, 0]
     assert grades[0].answer == grades[1].answer
     assert [grade.answer for grade in grades[3:7]] == [None] * 4
     assert all(grade.verdict is Verdict.FAILED and grade.reason for grade in grades[2:7])
-    assert task.grade(problem, []) == []
+    assert task.grade([problem], [[]])[0] == []
 
 
 def test_completions_of_any_kind_are_graded(tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_completions_of_any_kind_are_graded(tmp_path: Path) -> None:
     pieces = ["\\boxed", "{", "}", "\\frac", "3", "4", "^", "_", "\\left(", "$", "\ud800", "\0", "x", ",", "\\", " "]
     texts = ["".join(rng.choices(pieces, k=rng.randrange(40))) for _ in range(300)]
     texts += ["\\boxed{" + "(" * 10_000, "\\boxed{" + "9" * 10_000 + "}", "\\boxed{" * 2_000, "\\boxed{9^{9^{9^9}}}"]
-    for grade in task.grade(problem, texts):
+    for grade in task.grade([problem], [texts])[0]:
         assert grade.reward in (0.0, 1.0)
         assert grade.verdict in (Verdict.PASSED, Verdict.FAILED, Verdict.TIMEOUT, Verdict.CRASHED)
 
@@ -132,7 +134,7 @@ def test_worked_examples_are_right() -> None:
     for example in MATH_EXAMPLES:
         text = MATH_WORDING.text("?", [example])
         problem = Problem(id="1", prompt="", reference=example.answer)
-        assert task.grade(problem, [text])[0].reward == 1
+        assert task.grade([problem], [[text]])[0][0].reward == 1
         assert text == text.strip()
 
 

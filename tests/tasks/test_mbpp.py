@@ -55,7 +55,7 @@ def test_grading(tmp_path: Path) -> None:
         "def add(x):\n    while True: pass": Verdict.TIMEOUT,
         "no program": Verdict.FAILED,
     }
-    grades = task.grade(problem, list(texts))
+    grades = task.grade([problem], [list(texts)])[0]
     assert [grade.verdict for grade in grades] == list(texts.values()), [grade.reason for grade in grades]
     assert grades[-1].answer is None
 
@@ -76,7 +76,7 @@ for inp, exp in [([0], 11.0), ([1], 12.0)]:
     (problem,) = task.problems("test")
     lying = "def add(x): return O()\nclass O:\n  def __len__(s): return 0\n  def __getitem__(s, k): raise IndexError"
     texts = ["def add(x): return x + 11 + 1e-9", "def add(x): return []", "def add(x): return [[]]", lying]
-    assert [grade.reward for grade in task.grade(problem, texts)] == [1, 0, 0, 0]
+    assert [grade.reward for grade in task.grade([problem], [texts])[0]] == [1, 0, 0, 0]
 
 
 def test_tests_may_use_classes_and_modules_of_the_reference(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_references_that_need_more_than_a_function_pass() -> None:
     assert [(problem.id, grade.reason) for problem, grade in task.failures(problems)] == []
     bodies = [f"def {problem.row['entry_point']}(*arguments):\n    pass" for problem in problems]
     for problem, body in zip(problems, bodies, strict=True):
-        assert task.grade(problem, [body])[0].reward == 0
+        assert task.grade([problem], [[body]])[0][0].reward == 0
 
 
 @needs_data

@@ -24,7 +24,6 @@ from bontune.base.problems import Problem
 from bontune.tasks.base import Task
 from bontune.tasks.programs import Programs, demonstrations, held_out_behaviours, normal_form
 from bontune.tasks.programs_grammar import INPUTS, TASK, behaviour_of, compile_own, draw_input, draw_program
-from bontune.tasks.programs_outcomes import MEMORY
 
 SPLITS = ("train", "validation", "test")
 CHANGE_WORDS = {ast.Add: "add", ast.Sub: "add", ast.Mult: "times", ast.Mod: "rest"}
@@ -189,7 +188,7 @@ def test_hard_problems_are_hard_and_none_is_a_usual_one(seed: int) -> None:
         assert [compile_own(problem.reference)(list(given)) for given in INPUTS] == problem.row["outputs"]
         assert len(problem.reference) <= programs.MAX_REFERENCE_LENGTH
         assert len(problem.prompt.partition(":")[2]) <= programs.MAX_PROMPT_LENGTH
-    assert [grade.reward for p in problems[:5] for grade in hard.grade(p, [p.reference, "x"])] == [1.0, 0.0] * 5
+    assert [grade.reward for p in problems[:5] for grade in hard.grade([p], [[p.reference, "x"]])[0]] == [1.0, 0.0] * 5
 
 
 def test_hard_problems_are_hit_less_often_than_usual_ones() -> None:
@@ -363,7 +362,7 @@ def test_references_pass_and_other_functions_fail() -> None:
     problems = random.Random(0).sample(everything(), 12)
     for problem in problems:
         others = [other.reference for other in problems if other is not problem][:3]
-        grades = task.grade(problem, [problem.reference, *others])
+        grades = task.grade([problem], [[problem.reference, *others]])[0]
         assert [grade.verdict for grade in grades] == [Verdict.PASSED, *[Verdict.FAILED] * 3]
         assert [grade.reward for grade in grades] == [1.0, 0.0, 0.0, 0.0]
         assert grades[0].answer == normal_form(problem.reference)
@@ -374,40 +373,43 @@ def test_types_are_part_of_a_value() -> None:
     task = Programs()
     ones = custom([1, 1])
     completions = ["1", "True", "1.0", "[1]", "'1'", "None", "len(x)//3"]
-    assert [grade.reward for grade in task.grade(ones, completions)] == [1.0, *[0.0] * 5, 1.0]
+    assert [grade.reward for grade in task.grade([ones], [completions])[0]] == [1.0, *[0.0] * 5, 1.0]
     lists = custom([[3, 1], [5, 0]])
     completions = ["x[:2]", "tuple(x[:2])", "[float(v) for v in x[:2]]", "[x[0],x[1]]", "[[v] for v in x[:2]]"]
-    assert [grade.reward for grade in task.grade(lists, completions)] == [1.0, 0.0, 0.0, 1.0, 0.0]
+    assert [grade.reward for grade in task.grade([lists], [completions])[0]] == [1.0, 0.0, 0.0, 1.0, 0.0]
     booleans = custom([1, 0], inputs=((1, 2), (2, 1)))
-    assert [grade.reward for grade in task.grade(booleans, ["x[0]<x[1]", "int(x[0]<x[1])"])] == [0.0, 1.0]
+    assert [grade.reward for grade in task.grade([booleans], [["x[0]<x[1]", "int(x[0]<x[1])"]])[0]] == [0.0, 1.0]
 
 
 def test_every_input_counts_and_none_is_seen_changed() -> None:
     task = Programs()
     problem = custom([[1, 2, 3], [0, 4, 5]])
-    assert [grade.reward for grade in task.grade(problem, ["sorted(x)", "[1,2,3]"])] == [1.0, 0.0]
-    (grade,) = task.grade(custom([3, 3]), ["x.append(9) or len(x)-1"])
+    assert [grade.reward for grade in task.grade([problem], [["sorted(x)", "[1,2,3]"]])[0]] == [1.0, 0.0]
+    (grade,) = task.grade([custom([3, 3])], [["x.append(9) or len(x)-1"]])[0]
     assert grade.reward == 1.0
 
 
 def test_white_space_and_parentheses_do_not_matter_and_equal_programs_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     batches = []
 
-    def counted(jobs: list[Any]) -> list[Any]:
+    def counted(jobs: list[Any], **options: Any) -> list[Any]:
         batches.append(len(jobs))
-        return real(jobs)
+        return real(jobs, **options)
 
     real = programs_running.check_programs
     monkeypatch.setattr(programs_running, "check_programs", counted)
-    MEMORY.forget()
     problem = custom([[1, 2, 3], [0, 4, 5]])
     spellings = ["sorted(x)", " sorted( x )\n", "(sorted(x))", "sorted(x) # up", "sorted(x"]
-    grades = Programs().grade(problem, spellings * 20)
+    grades = Programs().grade([problem], [spellings * 20])[0]
     assert [grade.reward for grade in grades] == [1.0, 1.0, 1.0, 1.0, 0.0] * 20
     assert {grade.answer for grade in grades} == {"sorted(x)", None}
     assert batches == [1]
-    Programs().grade(problem, ["sorted(x", "return x", ""])
+    Programs().grade([problem], [["sorted(x", "return x", ""]])[0]
     assert batches == [1], "what is no expression never gets there"
+    other = custom([[3, 2, 1], [5, 4, 0]])
+    rows = Programs().grade([problem, other], [["sorted(x)"], ["sorted(x)", "sorted(x)[::-1]"]])
+    assert [[grade.reward for grade in row] for row in rows] == [[1.0], [0.0, 1.0]]
+    assert batches == [1, 2], "a program runs once for all problems of a batch"
 
 
 @pytest.mark.parametrize(
@@ -435,7 +437,7 @@ def test_white_space_and_parentheses_do_not_matter_and_equal_programs_run_once(m
 )
 def test_what_is_no_expression_fails_without_a_sandbox(completion: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BONTUNE_SANDBOX", "none of that name")
-    (grade,) = Programs().grade(custom([1, 1]), [completion])
+    (grade,) = Programs().grade([custom([1, 1])], [[completion]])[0]
     assert (grade.verdict, grade.reward, grade.answer) == (Verdict.FAILED, 0.0, None)
     assert grade.reason == "not a Python expression"
 
@@ -461,7 +463,7 @@ def test_hostile_completions_fail_and_do_no_harm(tmp_path: Path) -> None:
         "type('L',(list,),{'__eq__':lambda s,o:True})()": Verdict.FAILED,
         "__import__('sys')._getframe(2).f_locals": Verdict.FAILED,
     }
-    grades = task.grade(problem, [*hostile, problem.reference])
+    grades = task.grade([problem], [[*hostile, problem.reference]])[0]
     assert {text: grade.verdict for text, grade in zip(hostile, grades, strict=False)} == hostile
     assert [grade.reward for grade in grades] == [0.0] * len(hostile) + [1.0]
     assert all(grade.reason for grade in grades[:-1])
@@ -473,4 +475,4 @@ def test_without_a_sandbox_the_message_says_what_to_do(monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("bontune.sandbox.programs._pools", {})
     with pytest.raises(BontuneError, match=r"no isolation for model-written programs holds here.*BONTUNE_SANDBOX"):
-        Programs().grade(custom([1, 1]), ["1"])
+        Programs().grade([custom([1, 1])], [["1"]])[0]

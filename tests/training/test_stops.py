@@ -151,10 +151,10 @@ class Counting:
     def problems(self, split):
         return self.task.problems(split)
 
-    def grade(self, problem, completions):
+    def grade(self, problems, completions, poll=None):
         self.calls += 1
-        grades = self.task.grade(problem, completions)
-        return [self.change(grade) for grade in grades] if self.calls > 8 else grades
+        rows = self.task.grade(problems, completions, poll)
+        return [[self.change(grade) for grade in row] for row in rows] if self.calls > 1 else rows
 
 
 def spoil_the_model(run):

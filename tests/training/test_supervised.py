@@ -345,7 +345,7 @@ def test_tasks_that_ship_have_demonstrations_that_pass() -> None:
         for problem in task.problems("validation")[:50]:
             # Programs run in a sandbox, which not every machine has; that their references pass is tested with them.
             assert task.demonstration(problem) == problem.reference
-            assert name == "programs" or task.grade(problem, [task.demonstration(problem)])[0].reward == 1.0
+            assert name == "programs" or task.grade([problem], [[task.demonstration(problem)]])[0][0].reward == 1.0
     row = {"question": "1 + 1?", "answer": "It is 2.\n#### 2"}
     problem = Problem(id="1", prompt="Q: 1 + 1?\nA:", reference="2", row=row)
     assert Gsm8k.demonstration(object.__new__(Gsm8k), problem) == " It is 2.\n#### 2"
@@ -421,8 +421,8 @@ class Bare:
     def problems(self, split: str) -> list[Problem]:
         return [Problem(id="1", prompt="a=", reference="")]
 
-    def grade(self, problem: Problem, completions: Any) -> list[Grade]:
-        return [Grade(reward=1.0, verdict=Verdict.PASSED) for _ in completions]
+    def grade(self, problems: Any, completions: Any, poll: Any = None) -> list[list[Grade]]:
+        return [[Grade(reward=1.0, verdict=Verdict.PASSED) for _ in row] for row in completions]
 
 
 def rows_with(**row: Any) -> RowsTask:

@@ -142,38 +142,42 @@ def compare_answers(gold: str, prediction: str) -> Comparison:
 
 
 def compare_many(gold: str, predictions: Sequence[str]) -> list[Comparison]:
-    r"""Compare many predictions with one right answer; equal texts are compared once, workers run at the same time.
-
-    Args:
-        gold: the right answer.
-        predictions: any strings.
-
-    Returns:
-        One comparison for each prediction, in their order.
+    r"""Compare many predictions with one right answer; see :func:`compare_pairs`.
 
     Example:
         >>> [c.verdict.value for c in compare_many("2", ["2", r"\frac{4}{2}", "3"])]
         ['passed', 'passed', 'failed']
     """
-    gold_text = _answer_text(gold) or ""
-    texts = [_answer_text(prediction) for prediction in predictions]
-    found: dict[str | None, Comparison] = {}
-    jobs: dict[str, dict[str, object]] = {}
-    for text in dict.fromkeys(texts):
-        cached = _CACHE.get((gold_text, text)) if text is not None else None
-        settled = cached or _settled(gold_text, text)
-        if isinstance(settled, Comparison):
-            found[text] = settled
-            if text is not None and len(text) <= MAX_ANSWER_LENGTH:
-                _remember((gold_text, text), settled)
-        else:
-            assert text is not None
-            jobs[text] = settled
-    for text, comparison in zip(jobs, _decided(list(jobs.values())), strict=True):
-        found[text] = comparison
-        if comparison.verdict is not Verdict.GRADER_ERROR:
-            _remember((gold_text, text), comparison)
-    return [found[text] for text in texts]
+    return compare_pairs([(gold, prediction) for prediction in predictions])
+
+
+def compare_pairs(pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
+    """Compare predictions with right answers; equal pairs are compared once, and workers run at the same time.
+
+    Args:
+        pairs: (right answer, prediction), any strings.
+
+    Returns:
+        One comparison for each pair, in their order.
+    """
+    read = [(_answer_text(gold) or "", _answer_text(prediction)) for gold, prediction in pairs]
+    found: dict[tuple[str, str | None], Comparison] = {}
+    jobs: dict[tuple[str, str | None], dict[str, object]] = {}
+    for pair in dict.fromkeys(read):
+        gold, text = pair
+        cached = _CACHE.get(pair) if text is not None else None
+        settled = cached or _settled(gold, text)
+        if not isinstance(settled, Comparison):
+            jobs[pair] = settled
+            continue
+        found[pair] = settled
+        if text is not None and len(text) <= MAX_ANSWER_LENGTH:
+            _remember((gold, text), settled)
+    for (gold, text), comparison in zip(jobs, _decided(list(jobs.values())), strict=True):
+        found[gold, text] = comparison
+        if text is not None and comparison.verdict is not Verdict.GRADER_ERROR:
+            _remember((gold, text), comparison)
+    return [found[pair] for pair in read]
 
 
 def normal_form(answer: str) -> str:

@@ -105,7 +105,8 @@ def _check(console: Console, task: Task, problems: Sequence[Problem]) -> None:
     if isinstance(task, Benchmark):
         failures = task.failures(problems)
     else:
-        graded = [(problem, task.grade(problem, [problem.reference])[0]) for problem in problems]
+        rows = task.grade(problems, [[problem.reference] for problem in problems])
+        graded = [(problem, grade) for problem, (grade,) in zip(problems, rows, strict=True)]
         failures = [(problem, grade) for problem, grade in graded if not grade.reward > 0]
     for problem, grade in failures[:MAX_FAILURES_SHOWN]:
         console.print(f"{problem.id}: {grade.verdict.value}: {grade.reason}")

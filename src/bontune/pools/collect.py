@@ -16,7 +16,7 @@ from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, Engine, Poll, Samples, SamplingOptions
 from bontune.engines.prompts import prompt_of
-from bontune.tasks.base import GradesTogether, Task
+from bontune.tasks.base import Task
 from bontune.verifiers import Verifier
 
 if TYPE_CHECKING:
@@ -61,19 +61,16 @@ class Graded:
 def grade_all(
     task: Task, problems: Sequence[Problem], texts: Sequence[Sequence[str]], poll: Poll | None
 ) -> list[list[Grade]]:
-    """Grade P × M completions, problem by problem.
+    """Grade P × M completions, and hold the grader to its contract.
 
     Raises:
         RunStopped: a grader returned another number of grades than it was given completions, or a reward that is not
             finite.
     """
-    grades = []
-    if isinstance(task, GradesTogether):
-        task.prepare_grades(problems, texts, poll)
-    for problem, completions in zip(problems, texts, strict=True):
-        if poll is not None:
-            poll()
-        row = task.grade(problem, completions)
+    rows = task.grade(problems, texts, poll)
+    if len(rows) != len(problems):
+        raise RunStopped(f"The grader of task {task.name} returned {len(rows)} rows for {len(problems)} problems.")
+    for problem, completions, row in zip(problems, texts, rows, strict=True):
         if len(row) != len(completions):
             raise RunStopped(
                 f"The grader of task {task.name} returned {len(row)} grades for {len(completions)} completions."
@@ -84,9 +81,8 @@ def grade_all(
                     f"The grader of task {task.name} gave a completion of problem {problem.id} the reward "
                     f"{grade.reward}; a reward is a finite number."
                 )
-        # Where the grader failed, no number of its is a reward.
-        grades.append([replace(g, reward=math.nan) if g.verdict is Verdict.GRADER_ERROR else g for g in row])
-    return grades
+    # Where the grader failed, no number of its is a reward.
+    return [[replace(g, reward=math.nan) if g.verdict is Verdict.GRADER_ERROR else g for g in row] for row in rows]
 
 
 def score_all(

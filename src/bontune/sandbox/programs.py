@@ -20,7 +20,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bontune.base.errors import BontuneError
@@ -37,6 +37,9 @@ __all__ = [
     "requirements",
     "sandbox_name",
 ]
+
+PROGRAMS_AT_A_TIME = 256
+"""Programs that are checked between two looks at whether to stop."""
 
 _pools: dict[str, Pool] = {}
 _pools_lock = threading.Lock()
@@ -81,17 +84,26 @@ def humaneval_program(
     )
 
 
-def check_programs(programs: Iterable[Program], *, num_workers: int | None = None) -> list[Outcome]:
+def check_programs(
+    programs: Iterable[Program], *, num_workers: int | None = None, poll: Callable[[], None] | None = None
+) -> list[Outcome]:
     """Check many programs, as many at a time as there are cores; the outcomes in the same order.
 
     Args:
         programs: with their tests.
         num_workers: at a time; default: the cores this process may use.
+        poll: called between batches of programs; what it raises ends the work.
 
     Raises:
         BontuneError: no isolation holds on this machine, or a check is a function that cannot be pickled.
     """
-    return _default_pool().check(list(programs), num_workers=num_workers or num_cores())
+    left, outcomes = list(programs), []
+    while left:
+        if poll is not None:
+            poll()
+        batch, left = left[:PROGRAMS_AT_A_TIME], left[PROGRAMS_AT_A_TIME:]
+        outcomes += _default_pool().check(batch, num_workers=num_workers or num_cores())
+    return outcomes
 
 
 def sandbox_name() -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem
+
+Poll: TypeAlias = Callable[[], None]
+"""Raises when the work should stop, such as :class:`bontune.base.errors.Interrupted`."""
 
 
 @runtime_checkable
@@ -28,28 +31,18 @@ class Task(Protocol):
         """
         ...
 
-    def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
-        """Grade the completions of one problem, one grade each, in order.
+    def grade(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    ) -> list[list[Grade]]:
+        """Grade the completions of many problems: one row for each problem, one grade for each completion, in order.
 
-        Must not raise for anything a model may write. A grader that cannot do its work returns
+        Must not raise for anything that a model may write. A grader that cannot do its work returns
         :attr:`Verdict.GRADER_ERROR` with a reward of NaN.
-        """
-        ...
-
-
-@runtime_checkable
-class GradesTogether(Protocol):
-    """A task whose grades of many problems have work in common."""
-
-    def prepare_grades(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Callable[[], None] | None = None
-    ) -> None:
-        """Do that work at once, so that :meth:`Task.grade` of each problem, called next, finds it done.
 
         Args:
-            problems: P of them.
-            completions: those of each.
-            poll: called between pieces of work; what it raises ends them.
+            problems: P problems.
+            completions: the completions of each problem.
+            poll: called between pieces of work; what it raises ends the grading.
         """
         ...
 
@@ -67,3 +60,18 @@ class HasDemonstrations(Protocol):
             BontuneError: this problem has none.
         """
         ...
+
+
+def grade_each(
+    problems: Sequence[Problem],
+    completions: Sequence[Sequence[str]],
+    grade_one: Callable[[Problem, str], Grade],
+    poll: Poll | None,
+) -> list[list[Grade]]:
+    """Grade completion by completion, for graders that have no work in common."""
+    rows = []
+    for problem, texts in zip(problems, completions, strict=True):
+        if poll is not None:
+            poll()
+        rows.append([grade_one(problem, text) for text in texts])
+    return rows

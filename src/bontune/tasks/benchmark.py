@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.tasks.base import Poll
 from bontune.tasks.rows import nearest, require_distinct_ids
 
 
@@ -35,8 +36,10 @@ class Benchmark(ABC):
         """Read a split that there is; :meth:`problems` does so once."""
 
     @abstractmethod
-    def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
-        """One grade each, in order."""
+    def grade(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    ) -> list[list[Grade]]:
+        """Grade the completions of many problems; see :meth:`bontune.tasks.base.Task.grade`."""
 
     @abstractmethod
     def reference_completion(self, problem: Problem) -> str:
@@ -67,8 +70,8 @@ class Benchmark(ABC):
 
     def failures(self, problems: Sequence[Problem]) -> list[tuple[Problem, Grade]]:
         """The problems whose own reference does not pass, with its grade."""
-        graded = [(problem, self.grade(problem, [self.reference_completion(problem)])[0]) for problem in problems]
-        return [(problem, grade) for problem, grade in graded if grade.verdict is not Verdict.PASSED]
+        grades = self.grade(problems, [[self.reference_completion(problem)] for problem in problems])
+        return [(p, grade) for p, (grade,) in zip(problems, grades, strict=True) if grade.verdict is not Verdict.PASSED]
 
     def _require_references(self, problems: Sequence[Problem]) -> None:
         failures = self.failures(problems)

@@ -30,6 +30,7 @@ from bontune.answers.expression import ExpressionError, evaluate
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.tasks.base import Poll, grade_each
 from bontune.tasks.options import require_flag
 from bontune.tasks.rows import nearest
 
@@ -70,7 +71,7 @@ class Countdown:
     Example:
         >>> task = Countdown()
         >>> problem = task.problems("test")[0]
-        >>> [grade.verdict.value for grade in task.grade(problem, [problem.reference, "1+1"])]
+        >>> [grade.verdict.value for grade in task.grade([problem], [[problem.reference, "1+1"]])[0]]
         ['passed', 'failed']
     """
 
@@ -90,9 +91,11 @@ class Countdown:
             raise BontuneError(f"task countdown has no split {split!r}{nearest(split, self.splits)}; it has {known}")
         return list(_all_problems(self._seed, self._is_hard)[split])
 
-    def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
+    def grade(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    ) -> list[list[Grade]]:
         """Reward 1 for an expression of the given numbers that equals the target, else 0."""
-        return [_grade_one(problem, completion) for completion in completions]
+        return grade_each(problems, completions, _grade_one, poll)
 
     def demonstration(self, problem: Problem) -> str:
         """The solution that the problem was drawn from."""

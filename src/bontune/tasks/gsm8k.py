@@ -11,6 +11,7 @@ from bontune.answers.math_answer import extract_answer
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.tasks.base import Poll, grade_each
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import GSM8K_EXAMPLES, GSM8K_WORDING, offered
@@ -98,9 +99,11 @@ class Gsm8k(Benchmark):
         chosen = partition.choose(split, [str(row["question"]) for _, row in rows], NUM_VALIDATION)
         return [self._problem(*rows[index], f"{table}-{index + 1}") for index in chosen]
 
-    def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
+    def grade(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    ) -> list[list[Grade]]:
         """Reward 1 for the right number, else 0."""
-        return [self.grade_one(problem, completion) for completion in completions]
+        return grade_each(problems, completions, self.grade_one, poll)
 
     @staticmethod
     def grade_one(problem: Problem, completion: str) -> Grade:

@@ -10,16 +10,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import bontune.tasks.partition as partition
-from bontune.answers.math_answer import Comparison, compare_many, extract_answer, math_equal, normal_form
+from bontune.answers.math_answer import Comparison, compare_pairs, extract_answer, math_equal, normal_form
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.tasks.base import Poll
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING, offered
 from bontune.tasks.options import FORMATS, require_choice, require_count
 from bontune.tasks.rows import column, level_of
 
+PAIRS_AT_A_TIME = 1024
+"""Answers that are compared between two looks at whether to stop."""
 NUM_VALIDATION = 500
 """Rows of the train file that make the validation split."""
 
@@ -82,13 +85,28 @@ class Math(Benchmark):
         chosen = partition.choose(split, [str(row["problem"]) for _, row, _ in rows], NUM_VALIDATION)
         return [self._problem(*rows[index]) for index in chosen]
 
-    def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
+    def grade(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    ) -> list[list[Grade]]:
         """Reward 1 for an answer that equals the reference, else 0; equal answers are compared once."""
-        boxes = [extract_answer(completion) for completion in completions]
-        answers = list(dict.fromkeys(box for box in boxes if box is not None))
-        compared = dict(zip(answers, compare_many(problem.reference, answers), strict=True))
-        grades = {box: _grade(box, comparison) for box, comparison in compared.items()}
-        return [_NO_BOX if box is None else grades[box] for box in boxes]
+        boxes = [[extract_answer(completion) for completion in row] for row in completions]
+        asked = [
+            (problem.reference, box)
+            for problem, row in zip(problems, boxes, strict=True)
+            for box in row
+            if box is not None
+        ]
+        pairs = list(dict.fromkeys(asked))
+        grades: dict[tuple[str, str], Grade] = {}
+        for start in range(0, len(pairs), PAIRS_AT_A_TIME):
+            if poll is not None:
+                poll()
+            part = pairs[start : start + PAIRS_AT_A_TIME]
+            grades |= {pair: _grade(pair[1], found) for pair, found in zip(part, compare_pairs(part), strict=True)}
+        return [
+            [_NO_BOX if box is None else grades[problem.reference, box] for box in row]
+            for problem, row in zip(problems, boxes, strict=True)
+        ]
 
     def reference_completion(self, problem: Problem) -> str:
         """The row's solution where it holds a box, else the boxed reference."""

@@ -10,6 +10,7 @@ from typing import Any
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.sandbox.programs import Outcome, Program, check_programs, sandbox_name
+from bontune.tasks.base import Poll
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.code import extract_program, normal_form
 from bontune.tasks.options import FORMATS, require_choice, require_count, require_flag, require_positive
@@ -77,34 +78,28 @@ class ProgramBenchmark(Benchmark):
     def source(self, problem: Problem, program: str) -> str:
         """The whole program: what stands in the completion with what the problem gives."""
 
-    def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
-        """Reward 1 for a program that passes the tests, else 0; equal programs run once."""
-        return self._grade_each([problem] * len(completions), completions)
-
-    def failures(self, problems: Sequence[Problem]) -> list[tuple[Problem, Grade]]:
-        """The problems whose own reference does not pass, with its grade; run on all cores."""
-        grades = self._grade_each(problems, [self.reference_completion(problem) for problem in problems])
+    def grade(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    ) -> list[list[Grade]]:
+        """Reward 1 for a program that passes the tests, else 0; equal programs of a problem run once."""
+        sources = [
+            [self.source(problem, extract_program(text, problem.row["entry_point"])) for text in row]
+            for problem, row in zip(problems, completions, strict=True)
+        ]
+        programs = {
+            (problem.id, source): self._program(problem, source)
+            for problem, row in zip(problems, sources, strict=True)
+            for source in row
+        }
+        outcomes = dict(zip(programs, check_programs(programs.values(), poll=poll), strict=True))
         return [
-            (problem, grade)
-            for problem, grade in zip(problems, grades, strict=True)
-            if grade.verdict is not Verdict.PASSED
+            [_grade(outcomes[problem.id, source], source) for source in row]
+            for problem, row in zip(problems, sources, strict=True)
         ]
 
     def reference_completion(self, problem: Problem) -> str:
         """The row's solution."""
         return problem.reference
-
-    def _grade_each(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Grade]:
-        sources = [
-            self.source(problem, extract_program(completion, problem.row["entry_point"]))
-            for problem, completion in zip(problems, completions, strict=True)
-        ]
-        programs = {
-            (problem.id, source): self._program(problem, source)
-            for problem, source in zip(problems, sources, strict=True)
-        }
-        outcomes = dict(zip(programs, check_programs(programs.values()), strict=True))
-        return [_grade(outcomes[problem.id, source], source) for problem, source in zip(problems, sources, strict=True)]
 
     def _program(self, problem: Problem, source: str) -> Program:
         return Program(

@@ -26,7 +26,8 @@ from random import Random
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
-from bontune.sandbox.programs import sandbox_name
+from bontune.sandbox.programs import Outcome, sandbox_name
+from bontune.tasks.base import Poll
 from bontune.tasks.options import require_flag
 from bontune.tasks.programs_grammar import (
     DEMONSTRATION,
@@ -43,8 +44,7 @@ from bontune.tasks.programs_grammar import (
     draw_input,
     draw_program,
 )
-from bontune.tasks.programs_outcomes import MEMORY, Remembered, is_repeatable
-from bontune.tasks.programs_running import canonical, key_of, run_programs
+from bontune.tasks.programs_running import Inputs, canonical, run_programs
 from bontune.tasks.rows import nearest
 
 SPLIT_SIZES = {"test": 300, "validation": 300, "train": 1600}
@@ -61,8 +61,6 @@ MAX_REFERENCE_LENGTH = 44
 
 MAX_COMPLETION_LENGTH = 300
 """Characters; a longer completion is no answer."""
-_PREPARED_AT_A_TIME = 256
-"""Programs; between these, a run listens to signals."""
 
 
 class Programs:
@@ -77,7 +75,7 @@ class Programs:
     Example:
         >>> task = Programs()
         >>> problem = task.problems("test")[0]
-        >>> [grade.verdict.value for grade in task.grade(problem, [problem.reference, "x*0", "x["])]
+        >>> [grade.verdict.value for grade in task.grade([problem], [[problem.reference, "x*0", "x["]])[0]]
         ['passed', 'failed', 'failed']
     """
 
@@ -106,46 +104,32 @@ class Programs:
         more = _more_trained(self._seed) if split == "train" and not self._is_hard else ()
         return [*_all_problems(self._seed, self._is_hard)[split], *more]
 
-    def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
+    def grade(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    ) -> list[list[Grade]]:
         """Reward 1 for an expression with the right value on every input, shown or hidden, else 0.
 
-        Programs run in the sandbox and nowhere else. The same expression runs once, in whatever problem it comes again
-        (:mod:`bontune.tasks.programs_outcomes`).
+        Programs run in the sandbox and nowhere else. What a program returns does not depend on the problem, so that
+        equal programs of all problems run once.
 
         Raises:
             BontuneError: no sandbox holds on this machine.
         """
-        forms = [normal_form(completion) for completion in completions]
-        programs = {form: None for form in forms if form is not None}
-        if not programs:  # no program, no sandbox
-            return [_NO_EXPRESSION] * len(forms)
-        grades = _grade_all(problem, programs)
-        return [_NO_EXPRESSION if form is None else grades[form] for form in forms]
-
-    def prepare_grades(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Callable[[], None] | None = None
-    ) -> None:
-        """Run, many at a time, the programs that :meth:`grade` would have to run for each of the problems.
-
-        Raises:
-            BontuneError: no sandbox holds on this machine.
-        """
-        by_inputs: dict[tuple[tuple[int, ...], ...], dict[str, None]] = {}
-        for problem, texts in zip(problems, completions, strict=True):
-            forms = dict.fromkeys(form for form in map(normal_form, texts) if form is not None)
-            by_inputs.setdefault(tuple(map(tuple, problem.row["inputs"])), {}).update(forms)
-        for inputs, programs in by_inputs.items():
-            lasting = [form for form in programs if is_repeatable(form)]
-            if not lasting:
-                continue
-            key, isolation = key_of(inputs), sandbox_name()
-            known = MEMORY.find(key, lasting, isolation=isolation)
-            fresh = [form for form in lasting if form not in known]
-            for start in range(0, len(fresh), _PREPARED_AT_A_TIME):
-                if poll is not None:
-                    poll()
-                part = fresh[start : start + _PREPARED_AT_A_TIME]
-                MEMORY.add(key, run_programs(part, inputs), isolation=isolation)
+        forms = [[normal_form(completion) for completion in row] for row in completions]
+        wanted: dict[Inputs, dict[str, None]] = {}
+        for problem, row in zip(problems, forms, strict=True):
+            inputs = tuple(map(tuple, problem.row["inputs"]))
+            wanted.setdefault(inputs, {}).update(dict.fromkeys(form for form in row if form is not None))
+        outcomes = {inputs: run_programs(programs, inputs, poll) for inputs, programs in wanted.items() if programs}
+        return [
+            [
+                _NO_EXPRESSION
+                if form is None
+                else _grade(problem, form, outcomes[tuple(map(tuple, problem.row["inputs"]))][form])
+                for form in row
+            ]
+            for problem, row in zip(problems, forms, strict=True)
+        ]
 
     def demonstration(self, problem: Problem) -> str:
         """The expression that the problem was drawn from."""
@@ -326,38 +310,17 @@ def _problem(found: Behaviour, program: Program, shown: list[int]) -> Problem:
     )
 
 
-def _grade_all(problem: Problem, programs: Collection[str]) -> dict[str, Grade]:
-    """Grade programs, given by normal form: those that are not remembered run."""
-    inputs, isolation = problem.row["inputs"], sandbox_name()
-    key = key_of(inputs)
-    known = MEMORY.find(key, programs, isolation=isolation)
-    grades = {form: _compare(problem, form, remembered) for form, remembered in known.items()}
-    fresh = [form for form in programs if form not in known]
-    if not fresh:
-        return grades
-    outcomes = run_programs(fresh, inputs)
-    MEMORY.add(key, outcomes, isolation=isolation)
-    for form, outcome in outcomes.items():
-        if outcome.verdict is Verdict.GRADER_ERROR:
-            grades[form] = Grade(reward=float("nan"), verdict=Verdict.GRADER_ERROR, reason=outcome.reason)
-        elif outcome.passed:  # which says so far that it gave outputs
-            grades[form] = _compare(problem, form, Remembered(answer=outcome.answer, reason=""))
-        else:
-            grades[form] = Grade(reward=0.0, verdict=outcome.verdict, answer=form, reason=outcome.reason)
-    return grades
-
-
-def _compare(problem: Problem, form: str, remembered: Remembered) -> Grade:
-    """The grade of a program whose outputs, or whose failure, are known."""
-    reason = remembered.reason
-    if not reason:
-        outputs = remembered.answer.split(";")
-        for given, wanted, got in zip(problem.row["inputs"], problem.row["outputs"], outputs, strict=True):
-            if canonical(wanted) != got:
-                reason = f"an assertion failed: wrong for {written(given)}"
-                break
-    if reason:
-        return Grade(reward=0.0, verdict=Verdict.FAILED, answer=form, reason=reason)
+def _grade(problem: Problem, form: str, outcome: Outcome) -> Grade:
+    """The grade of a program, by what it returned or how it ended."""
+    if outcome.verdict is Verdict.GRADER_ERROR:
+        return Grade(reward=float("nan"), verdict=Verdict.GRADER_ERROR, reason=outcome.reason)
+    if not outcome.passed:
+        return Grade(reward=0.0, verdict=outcome.verdict, answer=form, reason=outcome.reason)
+    outputs = outcome.answer.split(";")
+    for given, wanted, got in zip(problem.row["inputs"], problem.row["outputs"], outputs, strict=True):
+        if canonical(wanted) != got:
+            reason = f"an assertion failed: wrong for {written(given)}"
+            return Grade(reward=0.0, verdict=Verdict.FAILED, answer=form, reason=reason)
     return Grade(reward=1.0, verdict=Verdict.PASSED, answer=form)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem
+from bontune.tasks.base import Poll, grade_each
 from bontune.tasks.graders import Grader, UserGrader, guarded
 
 Row: TypeAlias = Mapping[str, Any]
@@ -49,9 +50,11 @@ class RowsTask:
             raise BontuneError(f"task {self.name} has no split {split!r}{nearest(split, self.splits)}; it has {known}")
         return list(self._problems[split])
 
-    def grade(self, problem: Problem, completions: Sequence[str]) -> list[Grade]:
-        """One grade each, in order."""
-        return [self._grader(problem, completion) for completion in completions]
+    def grade(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    ) -> list[list[Grade]]:
+        """Grade every completion with the grader of the rows."""
+        return grade_each(problems, completions, self._grader, poll)
 
     def demonstration(self, problem: Problem) -> str:
         """The row's column ``solution``; without one its answer, which must then be a completion that passes.
@@ -97,7 +100,7 @@ def task_from_rows(
         >>> task = task_from_rows(rows, lambda row, completion: completion.strip() == row["answer"], name="add-one")
         >>> len(task.problems("train")), len(task.problems("test"))
         (18, 2)
-        >>> task.grade(task.problems("all")[3], [" 4", "5"])[0].reward
+        >>> task.grade(task.problems("all")[3:4], [[" 4", "5"]])[0][0].reward
         1.0
     """
     if isinstance(rows, Mapping):
