@@ -25,7 +25,7 @@ from bontune.engines.openai import OpenAIEngine, read_completions
 from bontune.engines.seeds import stream
 from bontune.engines.transformers import TransformersEngine
 from bontune.models import load_model
-from bontune.pools.collect import collect_served
+from bontune.pools.collect import collect_streamed
 from bontune.tasks import load_task, task_from_rows
 from bontune.verifiers import load_verifier
 from servers.openai_server import Server, server
@@ -238,7 +238,7 @@ def test_requests_go_on_while_a_problem_is_graded(served: Server) -> None:
     assert len(problems) == 3
     engine = OpenAIEngine(served.url, concurrency=2)
     options = SamplingOptions(num_samples=4, max_new_tokens=4)
-    graded = list(collect_served(engine, task, load_verifier("oracle"), problems, options, key=(0,)))
+    graded = list(collect_streamed(engine, task, load_verifier("oracle"), problems, options, key=(0,)))
     engine.close()
     assert {problem.id for problem, *_ in graded} == {problem.id for problem in problems}
     assert {grade.answer for _, _, grades, _ in graded for grade in grades} == {"MainThread"}

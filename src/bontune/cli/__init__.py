@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from bontune.base.errors import BontuneError
 from bontune.cli.groups import KeyValues, recipes_app, tasks_app, verify_app
 
 app = typer.Typer(
@@ -117,25 +119,45 @@ def sample(
     bontune sample http://127.0.0.1:8000/v1 jsonl data=mine.jsonl -n 16 --max-new-tokens 512; a server's key is read
     from OPENAI_API_KEY.
     """
+    from bontune.base.overrides import apply_overrides
+    from bontune.cli.drawing import draw_with_progress
     from bontune.engines.contract import SamplingOptions
-    from bontune.pools.draw import Serving, run_sample
+    from bontune.engines.opening import Serving
+    from bontune.pools.draw import PoolRequest
     from bontune.tasks import usual_length
 
     length = usual_length(task) if max_new_tokens is None else max_new_tokens
-    drawing = SamplingOptions(num_samples=samples, max_new_tokens=length, temperature=temperature, top_p=top_p)
-    serving = Serving(
-        served_model=served_model,
-        api=api,
-        concurrency=concurrency,
-        timeout_s=timeout,
-        tries=tries,
-        choices=choices,
-        has_logprobs=logprobs,
-        extra=extra,
+    request = PoolRequest(
+        model=model,
+        task=task,
+        task_options=apply_overrides({}, options or []),
+        sampling=SamplingOptions(num_samples=samples, max_new_tokens=length, temperature=temperature, top_p=top_p),
+        split=split,
+        limit=limit,
+        verifier=verifier,
+        seed=seed,
+        serving=Serving(
+            served_model=served_model,
+            api=api,
+            concurrency=concurrency,
+            timeout_s=timeout,
+            tries=tries,
+            choices=choices,
+            has_logprobs=logprobs,
+            extra=_json_object(extra),
+        ),
     )
-    run_sample(
-        model, task, options or [], drawing, serving, out=out, split=split, limit=limit, verifier=verifier, seed=seed
-    )
+    draw_with_progress(request, out)
+
+
+def _json_object(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise BontuneError(f'--extra takes fields as JSON, like {{"top_k": 20}}, got {text!r}.')
+    return value
 
 
 @app.command("eval")
@@ -204,12 +226,13 @@ def sweep(
 
     bontune sweep --pools a.parquet b.parquet
     """
-    from bontune.cli.sweep import draw_from_arguments, run_sweep, study_pools
+    from bontune.cli.sweep import request_from_arguments, run_sweep, study_pools
+    from bontune.engines.opening import Serving
 
     if pools:
         study_pools([Path(path) for path in arguments], out=out, ks=k, budgets=budgets)
         return
-    draw = draw_from_arguments(
+    request = request_from_arguments(
         arguments,
         split=split,
         limit=limit,
@@ -218,11 +241,9 @@ def sweep(
         num_samples=samples,
         top_p=top_p,
         max_new_tokens=max_new_tokens,
-        served_model=served_model,
-        api=api,
-        concurrency=concurrency,
+        serving=Serving(served_model=served_model, api=api, concurrency=concurrency),
     )
-    run_sweep(draw, temperatures, out=out, ks=k, budgets=budgets)
+    run_sweep(request, temperatures, out=out, ks=k, budgets=budgets)
 
 
 @app.command()

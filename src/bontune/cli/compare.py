@@ -123,7 +123,7 @@ def _origin(arguments: Sequence[str], gathered: Gathered, k: int, verifier: str,
         plan = gathered.plan
         origin |= {
             "task": plan.task.name,
-            "task_options": list(plan.task_options),
+            "task_options": plan.task.options(),
             "split": plan.split,
             "max_new_tokens": plan.max_new_tokens,
             "trained_n": list(plan.trained_ns),

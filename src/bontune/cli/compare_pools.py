@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import math
 import re
 import sys
@@ -92,11 +91,6 @@ class Plan:
     """N of each run."""
     drawing: Drawing
     """The options."""
-
-    @property
-    def task_options(self) -> tuple[str, ...]:
-        """KEY=VALUE."""
-        return tuple(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in self.task.options().items())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -309,9 +303,9 @@ def column_of(pool: Pool, name: str) -> dict[str, Any]:
 
 def _draw(entrants: Sequence[Entrant], plan: Plan, out: Path) -> dict[str, Pools]:
     """Split → temperature → name → its pool, drawn where it is not there yet."""
-    from bontune.cli.sweep import Draw, draw_pools
+    from bontune.cli.drawing import draw_all_with_progress
     from bontune.engines.contract import SamplingOptions
-    from bontune.pools.draw import Serving
+    from bontune.pools.draw import PoolRequest
     from bontune.scaling import t_text
 
     splits = dict.fromkeys([plan.split, plan.chosen_on] if len(plan.temperatures) > 1 else [plan.split])
@@ -321,30 +315,24 @@ def _draw(entrants: Sequence[Entrant], plan: Plan, out: Path) -> dict[str, Pools
         # A run that was trained again gets a new pool: its weights are part of the name.
         stem = "-".join(part for part in (_file_name(entrant.name), _weights_hash(entrant.model)) if part)
         for split in splits:
-            draw = Draw(
-                model=entrant.model,
-                task=plan.task.name,
-                task_options=plan.task_options,
-                split=split,
-                limit=plan.drawing.limit,
-                verifier=plan.verifier,
-                seed=plan.drawing.seed,
-                num_samples=plan.drawing.samples,
-                max_new_tokens=plan.max_new_tokens,
-                top_p=1.0,
-                serving=Serving(),
-            )
             for temperature in plan.temperatures:
                 path = out / "pools" / f"{stem}-{_file_name(split)}-T{t_text(temperature)}.parquet"
                 paths[temperature, split, entrant.name] = path
-                wanted[path] = (
-                    draw,
-                    SamplingOptions(
-                        num_samples=draw.num_samples, max_new_tokens=draw.max_new_tokens, temperature=temperature
-                    ),
+                sampling = SamplingOptions(
+                    num_samples=plan.drawing.samples, max_new_tokens=plan.max_new_tokens, temperature=temperature
+                )
+                wanted[path] = PoolRequest(
+                    model=entrant.model,
+                    task=plan.task.name,
+                    task_options=plan.task.options(),
+                    sampling=sampling,
+                    split=split,
+                    limit=plan.drawing.limit,
+                    verifier=plan.verifier,
+                    seed=plan.drawing.seed,
                 )
     with contextlib.redirect_stdout(sys.stderr):  # what is found comes first on the output
-        draw_pools(wanted)
+        draw_all_with_progress(wanted)
     pools: dict[str, dict[float | None, dict[str, Pool]]] = {split: {} for split in splits}
     for (temperature, split, name), path in paths.items():
         pools[split].setdefault(temperature, {})[name] = read_pool(path)

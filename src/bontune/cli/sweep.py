@@ -6,7 +6,6 @@ import dataclasses
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from bontune.base.errors import BontuneError
 from bontune.engines.contract import SamplingOptions
 
 if TYPE_CHECKING:
-    from bontune.pools.draw import Serving
+    from bontune.pools.draw import PoolRequest
     from bontune.pools.pool import Pool
     from bontune.scaling import Study, SweepPool
 
@@ -25,49 +24,16 @@ _SHARED = ("model", "task", "task_options", "split", "verifier", "top_p", "max_n
 _ELLIPSES = ("...", "…")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Draw:
-    """What to draw at each temperature; arguments of :func:`bontune.pools.draw.run_sample`."""
-
-    model: str
-    """Its name, folder, hub id or server."""
-    task: str
-    """Its name."""
-    task_options: tuple[str, ...]
-    """KEY=VALUE."""
-    split: str
-    """Of the task."""
-    limit: int | None
-    """First so many problems."""
-    verifier: str
-    """As ``bontune sample`` takes it."""
-    seed: int
-    """Of the draws; the same at every temperature, so that differences between them are less noisy."""
-    num_samples: int
-    """M."""
-    max_new_tokens: int
-    """Longest completion."""
-    top_p: float
-    """Nucleus."""
-    serving: Serving
-    """How a server is asked."""
-
-
-def draw_from_arguments(
-    arguments: Sequence[str],
-    *,
-    served_model: str | None,
-    api: str,
-    concurrency: int,
-    max_new_tokens: int | None,
-    **given: Any,
-) -> Draw:
-    """MODEL TASK [KEY=VALUE]… of the command line, with its options.
+def request_from_arguments(
+    arguments: Sequence[str], *, max_new_tokens: int | None, num_samples: int, top_p: float, **given: Any
+) -> PoolRequest:
+    """What MODEL TASK [KEY=VALUE]… of the command line asks for, with its options, at temperature 1.
 
     Raises:
         BontuneError: one of the two is missing, or they are pools.
     """
-    from bontune.pools.draw import Serving
+    from bontune.base.overrides import apply_overrides
+    from bontune.pools.draw import PoolRequest
     from bontune.tasks import usual_length
 
     if len(arguments) < 2 or "=" in arguments[1]:
@@ -75,57 +41,29 @@ def draw_from_arguments(
     if any(argument.endswith((".parquet", ".jsonl")) for argument in arguments[:2]):
         raise BontuneError(f"{arguments[0]} {arguments[1]} are no model and task; for pools give --pools.")
     model, task, *options = arguments
-    serving = Serving(served_model=served_model, api=api, concurrency=concurrency)
     length = usual_length(task) if max_new_tokens is None else max_new_tokens
-    return Draw(model=model, task=task, task_options=tuple(options), serving=serving, max_new_tokens=length, **given)
+    sampling = SamplingOptions(num_samples=num_samples, max_new_tokens=length, top_p=top_p)
+    return PoolRequest(model=model, task=task, task_options=apply_overrides({}, options), sampling=sampling, **given)
 
 
-def run_sweep(draw: Draw, temperatures: str, *, out: Path, ks: str | None = None, budgets: str | None = None) -> None:
+def run_sweep(
+    request: PoolRequest, temperatures: str, *, out: Path, ks: str | None = None, budgets: str | None = None
+) -> None:
     """``bontune sweep MODEL TASK``: draw what is missing of one pool per temperature, then study them."""
+    from bontune.cli.drawing import draw_all_with_progress
     from bontune.scaling import t_text
 
     chosen = parse_temperatures(temperatures)
-    check_ks(ks, draw.num_samples)
+    check_ks(ks, request.sampling.num_samples)
     _numbers(budgets, "--budgets")
-    drawings = {
-        out / f"T{t_text(temperature)}.parquet": SamplingOptions(
-            num_samples=draw.num_samples, max_new_tokens=draw.max_new_tokens, temperature=temperature, top_p=draw.top_p
+    wanted = {
+        out / f"T{t_text(temperature)}.parquet": dataclasses.replace(
+            request, sampling=dataclasses.replace(request.sampling, temperature=temperature)
         )
         for temperature in chosen
     }
-    draw_pools({path: (draw, drawing) for path, drawing in drawings.items()})
-    study_pools(list(drawings), out=out, ks=ks, budgets=budgets)
-
-
-def draw_pools(wanted: Mapping[Path, tuple[Draw, SamplingOptions]]) -> None:
-    """Collect each pool that is not there yet.
-
-    Raises:
-        BontuneError: one that is there was drawn otherwise; nothing has been drawn then.
-    """
-    from bontune.pools.draw import run_sample
-    from bontune.scaling import t_text
-
-    kept = [path for path in wanted if path.exists()]
-    for path in kept:
-        _check_kept(path, *wanted[path])
-    for path, (draw, drawing) in wanted.items():
-        if path in kept:
-            print(f"{path} is already there", file=sys.stderr)
-            continue
-        print(f"{draw.model} at T = {t_text(drawing.temperature)}", file=sys.stderr)
-        run_sample(
-            draw.model,
-            draw.task,
-            list(draw.task_options),
-            drawing,
-            draw.serving,
-            out=path,
-            split=draw.split,
-            limit=draw.limit,
-            verifier=draw.verifier,
-            seed=draw.seed,
-        )
+    draw_all_with_progress(wanted)
+    study_pools(list(wanted), out=out, ks=ks, budgets=budgets)
 
 
 def study_pools(paths: Sequence[Path], *, out: Path, ks: str | None = None, budgets: str | None = None) -> None:
@@ -294,28 +232,3 @@ def _check_alike(pools: Sequence[tuple[Path, Pool]]) -> None:
                     f"{first_path} and {path} differ in {name} ({ours!r} and {theirs!r}): the pools of a sweep may "
                     "differ in temperature only."
                 )
-
-
-def _check_kept(path: Path, draw: Draw, drawing: SamplingOptions) -> None:
-    """Whether a finished pool is the one that would be drawn."""
-    from bontune.pools.pool import read_pool
-
-    wanted: dict[str, Any] = {
-        "task": draw.task,
-        "task_options": list(draw.task_options),
-        "split": draw.split,
-        "limit": draw.limit,
-        "seed": draw.seed,
-        **dataclasses.asdict(drawing),
-    }
-    if not draw.model.startswith(("http://", "https://")):  # a server's pool names the model behind the address
-        wanted["model"] = draw.model
-    if not draw.verifier.startswith(("http://", "https://")):  # and a judge's the model that judges
-        wanted["verifier"] = draw.verifier
-    settings = read_pool(path).settings
-    for name, value in wanted.items():
-        known = settings.get(name)
-        if known != (list(value) if isinstance(value, tuple) else value):
-            raise BontuneError(
-                f"{path} was drawn with {name} {known!r}, not {value!r}: delete it or give another --out."
-            )

@@ -5,14 +5,15 @@ Shapes: ``_P`` prompts, ``_M`` samples of one prompt, ``_B`` = P·M flattened pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from bontune.base.errors import BontuneError
+from bontune.base.problems import Problem
 from bontune.engines.prompts import Prompt
 
 
@@ -174,6 +175,18 @@ class Engine(Protocol):
         """
         ...
 
+    def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
+        """Find what cannot be drawn before anything is.
+
+        Raises:
+            BontuneError: a prompt is empty or does not fit the context, or a server does not answer.
+        """
+        ...
+
+    def origin(self) -> dict[str, Any]:
+        """What the engine adds to the settings of a pool, as JSON: whatever changes the completions."""
+        ...
+
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Draw with these weights from now on.
 
@@ -185,4 +198,49 @@ class Engine(Protocol):
         Raises:
             BontuneError: the engine cannot change its weights, or has no parameter of that name and shape.
         """
+        ...
+
+
+@runtime_checkable
+class StreamingEngine(Engine, Protocol):
+    """An engine whose completions arrive one by one, such as a server's: each is kept as soon as it is there."""
+
+    def as_completed(
+        self,
+        prompts: Sequence[Prompt],
+        options: SamplingOptions,
+        keys: Sequence[tuple[object, ...]],
+        *,
+        names: Sequence[str] | None = None,
+        known: Sequence[Mapping[int, Completion]] | None = None,
+        keep: Callable[[int, dict[int, Completion]], None] | None = None,
+        poll: Poll | None = None,
+    ) -> Generator[tuple[int, list[Completion]], None, None]:
+        """Draw, and yield each prompt's number and M completions when it has them all.
+
+        Args:
+            prompts: P texts or conversations.
+            options: how to draw.
+            keys: P seed keys; sample i of a prompt uses (*key, i).
+            names: P names for messages.
+            known: completions by sample that are there already and are not drawn again.
+            keep: gets every reply's completions at once, before they count; what it raises ends the drawing.
+            poll: called several times a second while waiting.
+        """
+        ...
+
+    def as_asked(self, problem: Problem) -> Problem:
+        """The problem as the engine asks it, such as a text as a user's message."""
+        ...
+
+    def notes(self) -> dict[str, Any]:
+        """What a pool remembers of the engine although it may change before the pool is complete."""
+        ...
+
+    def status(self) -> str:
+        """What happens now, for people."""
+        ...
+
+    def close(self) -> None:
+        """End all that is under way; the engine can be used again."""
         ...

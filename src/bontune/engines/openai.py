@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import math
 import queue
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from bontune.base.client import Address, BadReply, Endpoint
 from bontune.base.errors import BontuneError
+from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, Completions, Limits, Poll, SamplingOptions, StopReason
 from bontune.engines.prompts import Prompt
 from bontune.engines.seeds import stream
@@ -101,8 +103,43 @@ class OpenAIEngine:
         self.has_logprobs = has_logprobs
         self.extra = dict(extra or {})
         self.progress = Progress()
+        self._started = time.monotonic()
         self.limits = Limits(has_seeds=False, has_tokens=False, can_load=False, context=None)
         self.uses_chat = api != "completions"
+
+    def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
+        """Ask the server for its models: where nobody is there, that is said at once and not after all tries."""
+        self.endpoint.models()
+
+    def origin(self) -> dict[str, Any]:
+        """The model at the server, and what is asked for; its address may change while a pool is drawn."""
+        return {
+            "model": self.model,
+            "api": self.api,
+            "choices": self.choices,
+            "logprobs": self.has_logprobs,
+            "extra": self.extra,
+        }
+
+    def notes(self) -> dict[str, Any]:
+        """The server's address."""
+        return {"server": self.endpoint.url}
+
+    def as_asked(self, problem: Problem) -> Problem:
+        """With ``api=chat`` a text is asked as a user's message."""
+        if self.api != "chat" or problem.messages:
+            return problem
+        return replace(problem, messages=({"role": "user", "content": problem.prompt},))
+
+    def status(self) -> str:
+        """Samples and tokens per second since the engine was made, and retries."""
+        seconds = max(time.monotonic() - self._started, 1e-3)
+        parts = [f"{self.progress.num_samples / seconds:.1f} samples/s"]
+        if self.progress.num_tokens:
+            parts.append(f"{self.progress.num_tokens / seconds:.0f} tokens/s")
+        if self.endpoint.num_retries:
+            parts.append(f"{self.endpoint.num_retries} retries")
+        return ", ".join(parts)
 
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Refuse: a server loads its own weights.

@@ -84,6 +84,14 @@ class TransformersEngine:
             texts=[texts[i : i + options.num_samples] for i in range(0, num_rows, options.num_samples)],
         )
 
+    def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
+        """Find a prompt that is empty or does not fit; see :func:`encode_prompts`."""
+        encode_prompts(self.model, self.tokenizer, prompts, max_new_tokens)
+
+    def origin(self) -> dict[str, Any]:
+        """Nothing: the model's name says it all."""
+        return {}
+
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Draw with these weights; see :meth:`bontune.engines.contract.Engine.load`.
 

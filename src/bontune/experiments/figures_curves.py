@@ -184,7 +184,7 @@ def arms_by_n(results: Results) -> dict[int, str]:
         )
         same_parts = all(tree[part] == first[part] for part in ("verifier", "task"))
         same_sampling = _drawing(tree) == _drawing(first)
-        same_credit = all(objective[key] == first["objective"][key] for key in ("draw", "reward", "p_fail", "sign"))
+        same_credit = _credit(objective) == _credit(first["objective"])
         if (
             is_same
             and same_parts
@@ -194,6 +194,12 @@ def arms_by_n(results: Results) -> dict[int, str]:
         ):
             found.setdefault(int(objective["n"]), name)
     return dict(sorted(found.items()))
+
+
+def _credit(objective: dict[str, Any]) -> dict[str, Any]:
+    """Which samples carry credit and how; an objective without such an option has its usual value."""
+    usual = {"draw": "all", "reward": "environment", "p_fail": "plugin", "sign": "exact"}
+    return {key: objective.get(key, value) for key, value in usual.items()}
 
 
 def _shapes(results: Results, arms: dict[int, str]) -> str:

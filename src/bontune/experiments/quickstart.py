@@ -20,8 +20,11 @@ from rich.table import Table
 
 import bontune.metrics as metrics
 from bontune.base.errors import BontuneError, Interrupted
+from bontune.base.signals import StopSignals
 from bontune.config import Recipe, load_recipe
+from bontune.engines.contract import SamplingOptions
 from bontune.experiments.jobs import Job, num_cores, run_jobs
+from bontune.pools.draw import PoolRequest, draw_pool
 
 KS = [1, 4, 16, 32, 64]
 ARMS = ("rloo", "bon_rl")
@@ -43,7 +46,6 @@ def run_quickstart(out: Path, *, is_full: bool = False) -> dict[str, Any]:
         RunStopped: a training or a collection failed.
         Interrupted: a signal; the same command goes on from there.
     """
-    from bontune.base.signals import StopSignals
     from bontune.report.table import comparison_table, difference_table
 
     plan = _plan(out, is_full)
@@ -152,17 +154,20 @@ def train_and_sample(recipe: dict[str, Any], pool: Path, samples: int, temperatu
 
 def sample_pool(model: str, pool: Path, recipe: dict[str, Any], samples: int, temperature: float, split: str) -> None:
     """Collect one model's pool on the evaluation problems; every model gets the same seeds."""
-    from bontune.engines.contract import SamplingOptions
-    from bontune.pools.draw import run_sample
-
     if pool.exists():
         return
-    drawing = SamplingOptions(
-        num_samples=samples, max_new_tokens=recipe["sampling"]["max_new_tokens"], temperature=temperature
-    )
     task = dict(recipe["task"])
-    options = [f"{key}={json.dumps(value)}" for key, value in task.items() if key not in ("name", "split")]
-    run_sample(model, task["name"], options, drawing, out=pool, split=split, limit=None, verifier="oracle", seed=0)
+    request = PoolRequest(
+        model=model,
+        task=task["name"],
+        task_options={key: value for key, value in task.items() if key not in ("name", "split")},
+        sampling=SamplingOptions(
+            num_samples=samples, max_new_tokens=recipe["sampling"]["max_new_tokens"], temperature=temperature
+        ),
+        split=split,
+    )
+    with StopSignals() as signals:
+        draw_pool(request, pool, poll=signals.poll)
 
 
 def _run(jobs: list[Job], out: Path, plan: Mapping[str, Any], poll: Any) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
+from bontune.base.signals import StopSignals
+from bontune.engines.contract import SamplingOptions
 from bontune.experiments.holding import visited
 from bontune.experiments.store import (
     BASE_SELECT,
@@ -25,6 +27,7 @@ from bontune.experiments.store import (
 )
 from bontune.experiments.suite import BASE, Suite
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
+from bontune.pools.draw import PoolRequest, draw_pool
 from bontune.pools.pool import Pool
 from bontune.report.read import read_json, read_metrics, rows_of_kind
 
@@ -116,8 +119,6 @@ def train_and_measure(
 
 def _measure_one(store: Store, work: Path, run: Run, select: str, what: Measurement) -> Evaluation:
     """Collect the pool of one model, or go on with it, and evaluate it."""
-    from bontune.engines.contract import SamplingOptions
-    from bontune.pools.draw import run_sample
     from bontune.pools.pool import read_pool
 
     suite = store.suite
@@ -129,26 +130,24 @@ def _measure_one(store: Store, work: Path, run: Run, select: str, what: Measurem
             f"its folder in pieces/ to have it trained again."
         )
     task = task_section(suite, what.data)
-    options = [f"{key}={json.dumps(value)}" for key, value in task.items() if key not in ("name", "split")]
-    drawing = SamplingOptions(
-        num_samples=suite.measuring.samples,
-        max_new_tokens=tree["sampling"]["max_new_tokens"],
-        temperature=what.temperature,
-        top_p=tree["sampling"]["top_p"],
+    request = PoolRequest(
+        model=model,
+        task=task["name"],
+        task_options={key: value for key, value in task.items() if key not in ("name", "split")},
+        sampling=SamplingOptions(
+            num_samples=suite.measuring.samples,
+            max_new_tokens=tree["sampling"]["max_new_tokens"],
+            temperature=what.temperature,
+            top_p=tree["sampling"]["top_p"],
+        ),
+        split=task["split"],
+        limit=num_problems(suite, what.data),
+        verifier=suite.measuring.verifier,
     )
     check_made_with(_settings_of(path), store.measuring_settings(run, what))
     if not path.exists():
-        run_sample(
-            model,
-            task["name"],
-            options,
-            drawing,
-            out=path,
-            split=task["split"],
-            limit=num_problems(suite, what.data),
-            verifier=suite.measuring.verifier,
-            seed=0,
-        )
+        with StopSignals() as signals:
+            draw_pool(request, path, poll=signals.poll)
     return evaluate(suite, read_pool(path), path)
 
 

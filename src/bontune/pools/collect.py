@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,13 +13,10 @@ from torch import Tensor
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
-from bontune.engines.contract import Completion, Engine, Poll, Samples, SamplingOptions
+from bontune.engines.contract import Completion, Engine, Poll, Samples, SamplingOptions, StreamingEngine
 from bontune.engines.prompts import prompt_of
 from bontune.tasks.base import Task
 from bontune.verifiers import Verifier
-
-if TYPE_CHECKING:
-    from bontune.engines.openai import OpenAIEngine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,15 +136,15 @@ def collect(
         batch = list(problems[start : start + batch_size])
         prompts = [prompt_of(p, engine.uses_chat) for p in batch]
         samples = engine.draw(prompts, options, [(*key, p.id) for p in batch], poll)
-        assert isinstance(samples, Samples), "served pools are collected by collect_served"
+        assert isinstance(samples, Samples), "a streaming engine is collected by collect_streamed"
         grades = grade_all(task, batch, samples.texts, poll)
         yield Graded(
             problems=batch, samples=samples, grades=grades, scores=score_all(verifier, batch, samples.texts, grades)
         )
 
 
-def collect_served(
-    engine: OpenAIEngine,
+def collect_streamed(
+    engine: StreamingEngine,
     task: Task,
     verifier: Verifier,
     problems: Sequence[Problem],
@@ -159,10 +155,10 @@ def collect_served(
     keep: Callable[[str, dict[int, Completion]], None] | None = None,
     poll: Poll | None = None,
 ) -> Iterator[tuple[Problem, list[Completion], list[Grade], list[float]]]:
-    """Draw from a server, and grade and score each problem as soon as it is complete, while others are being drawn.
+    """Draw from a streaming engine; grade and score each problem when it is complete, while others are being drawn.
 
     Args:
-        engine: π, behind a server.
+        engine: π.
         task: grades.
         verifier: scores.
         problems: which; they come in the order in which they are complete.

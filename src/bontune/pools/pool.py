@@ -136,10 +136,7 @@ class PoolWriter:
             BontuneError: another ending, the pool is already there or cannot be written, another process collects it,
                 or a partial pool has other settings.
         """
-        if path.suffix not in SUFFIXES:
-            raise BontuneError(f"A pool ends in .parquet or .jsonl, got {path.name!r}.")
-        if path.exists():
-            raise BontuneError(f"{path} is already there: delete it or give another name.")
+        self.check_free(path)
         self.path = path
         self.settings = dict(settings)
         self.notes = dict(notes or {})
@@ -158,6 +155,18 @@ class PoolWriter:
         except BaseException:
             self.close()
             raise
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Whether a pool can be written there.
+
+        Raises:
+            BontuneError: another ending, or it is already there.
+        """
+        if path.suffix not in SUFFIXES:
+            raise BontuneError(f"A pool ends in .parquet or .jsonl, got {path.name!r}.")
+        if path.exists():
+            raise BontuneError(f"{path} is already there: delete it or give another name.")
 
     def __enter__(self) -> PoolWriter:
         return self

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import SamplingOptions
+from bontune.engines.opening import open_engine
 from bontune.engines.prompts import Prompt
 from bontune.engines.seeds import stream
 from bontune.verifiers import Verifier, as_verifier, verifier_from_text
-
-if TYPE_CHECKING:
-    from bontune.engines.contract import Engine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +92,7 @@ class BestOfN:
             raise BontuneError("The oracle knows right answers; in use there are none: name another verifier.")
         self.seed = seed
         self._read_answer = read_answer or _boxed_or_whole
-        self.engine = _engine_of(model, tokenizer)
+        self.engine = open_engine(model, tokenizer)
 
     def generate(self, prompts: Prompt | Sequence[Prompt]) -> Any:
         """Answer one prompt or several.
@@ -165,24 +163,3 @@ def _boxed_or_whole(text: str) -> str | None:
 
     boxed = extract_answer(text)
     return normal_form(boxed) if boxed is not None else text.strip() or None
-
-
-def _engine_of(model: Any, tokenizer: Any) -> Engine:
-    if isinstance(model, str) and model.startswith(("http://", "https://")):
-        from bontune.engines.openai import OpenAIEngine
-
-        return OpenAIEngine(model)
-    from bontune.engines.transformers import TransformersEngine
-    from bontune.models import load_model
-
-    if tokenizer is None:
-        if not isinstance(model, str):
-            raise BontuneError("A loaded model needs its tokenizer: BestOfN(model, verifier, n, tokenizer=…).")
-        model, tokenizer = load_model(model, device=_device())
-    return TransformersEngine(model, tokenizer)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,96 @@
+"""Drawing pools on a command line: signals, a progress bar, and what is said at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from bontune.base.errors import Interrupted
+from bontune.base.signals import StopSignals
+from bontune.models import quiet_libraries
+from bontune.pools.draw import DrawProgress, PoolRequest, draw_missing, draw_pool
+
+
+def draw_with_progress(request: PoolRequest, out: Path) -> None:
+    """Draw one pool with a progress bar; warnings go to stderr, the result to stdout.
+
+    Raises:
+        Interrupted: a signal; what was drawn is kept.
+    """
+    quiet_libraries()
+    with StopSignals() as signals, _bar() as show:
+        try:
+            drawn = draw_pool(request, out, poll=signals.poll, on_progress=show)
+        except Interrupted:
+            partial = out.with_name(out.name + ".partial.jsonl")
+            print(f"stopped by a signal; the same command continues with {partial}", file=sys.stderr)
+            raise
+    print(f"{drawn.path}: {drawn.num_problems} problems × {request.sampling.num_samples} samples")
+    if drawn.num_grader_errors:
+        print(
+            f"warning: {drawn.num_grader_errors} completions could not be graded (verdict grader_error)",
+            file=sys.stderr,
+        )
+    if drawn.warning:
+        print(f"warning: {drawn.warning}", file=sys.stderr)
+
+
+def draw_all_with_progress(wanted: Mapping[Path, PoolRequest]) -> None:
+    """Draw each pool that is not there yet; what is drawn is said on stderr.
+
+    Raises:
+        BontuneError: a pool that is there was drawn otherwise; nothing has been drawn then.
+    """
+
+    def draw(request: PoolRequest, path: Path) -> None:
+        print(f"{request.model} at T = {request.sampling.temperature:g}", file=sys.stderr)
+        draw_with_progress(request, path)
+
+    draw_missing(wanted, draw, lambda path: print(f"{path} is already there", file=sys.stderr))
+
+
+class _Status(ProgressColumn):
+    """What happens now; read anew at each refresh, because requests go on while a problem is graded."""
+
+    status: Callable[[], str] = str
+
+    def render(self, task: Task) -> Text:
+        return Text(self.status())
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[DrawProgress], None]]:
+    """A bar on stderr, moved by the number of problems that are there."""
+    status = _Status()
+    columns = (
+        TextColumn("sampling"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    progress = Progress(*columns, status, console=Console(stderr=True), refresh_per_second=4)
+    bar = progress.add_task("sampling", total=None)
+    is_shown = False
+
+    def show(now: DrawProgress) -> None:
+        nonlocal is_shown
+        if not is_shown:
+            is_shown = True
+            if now.num_done or now.num_completions:
+                more = f", and {now.num_completions} completions of others" if now.num_completions else ""
+                print(f"{now.num_done} of {now.num_problems} problems are already there{more}", file=sys.stderr)
+            status.status = now.status
+            progress.start()
+        progress.update(bar, total=now.num_problems, completed=now.num_done)
+
+    try:
+        yield show
+    finally:
+        if is_shown:
+            progress.stop()
