@@ -154,11 +154,18 @@ class Suite(Section):
         return list(dict.fromkeys([self.metric, *(claim.metric for claim in self.claims)]))
 
     def tree(self, name: str) -> dict[str, Any]:
-        """The recipe of an arm as a tree, without seed, folder and learning rate of a run."""
-        merged = _merged(read_recipe(self.base), self.recipe)
-        return Recipe.from_dict(
-            _merged(merged, {} if name == BASE else self.arms[self.runs_of(name)].recipe)
-        ).model_dump(mode="json")
+        """Build the recipe of an arm as a tree, without seed, folder and learning rate of a run.
+
+        Raises:
+            BontuneError: the recipe is refused; the message names the arm.
+        """
+        tree = _merged(read_recipe(self.base), self.recipe)
+        if name != BASE:
+            tree = _merged(tree, self.arms[self.runs_of(name)].recipe)
+        try:
+            return Recipe.from_dict(tree).model_dump(mode="json")
+        except BontuneError as error:
+            raise BontuneError(f"arms.{name}: {error}") from None
 
     def run_recipe(self, name: str, lr: float, seed: int, run: str) -> Recipe:
         """The recipe of one run of a trained arm."""
