@@ -63,7 +63,7 @@ def everything(run):
     tensors = {
         **{f"policy {name}": p for name, p in run.model.named_parameters()},
         **{f"anchor {name}": p for name, p in run.anchor.tensors.items()},
-        **checkpoint.optimizer_tensors(run.optimizer, run.names),
+        **checkpoint.optimizer_tensors(run.optimizer, run.model),
     }
     return {name: tensor.detach().clone().view(torch.uint8) for name, tensor in tensors.items() if tensor.numel() > 1}
 
@@ -133,7 +133,7 @@ def test_an_evaluation_made_up_for_counts_for_the_best_even_after_a_kill(tmp_pat
         third.train()
     evaluations = {row["step"]: row["metrics"]["best@2"] for row in rows(run, "eval")}
     assert evaluations[2] > evaluations[0]
-    assert third.best.own == {"step": 2, "metric": "best@2", "value": evaluations[2]}  # older checkpoint
+    assert third.state.best.own == {"step": 2, "metric": "best@2", "value": evaluations[2]}  # older checkpoint
     assert trainer(run, letters(), **sections).train() == whole
     assert outcome(run) == outcome(tmp_path / "whole")
 

@@ -34,8 +34,8 @@ from bontune.tasks.gsm8k import Gsm8k
 from bontune.tasks.rows import RowsTask
 from bontune.training.demonstrations import encode_demonstrations
 from bontune.training.likelihood import sequence_logprobs
-from bontune.training.sequences import first_columns
 from bontune.training.setup import check_objective
+from bontune.training.step_row import batch_numbers
 from bontune.verifiers import FunctionVerifier
 from training import run_driver, test_two_processes
 from training.test_trainer import NUMBERS, recipe, rows_of, share_of_capitals, trainer
@@ -318,13 +318,15 @@ def test_columns_stay_what_they_are(tmp_path: Path) -> None:
         tokens = both.tokens_BT.view(8, 17, -1)[p, -1, :end].tolist()
         assert tokens == [*tiny.tokenizer()(problem.reference)["input_ids"], 1]
         assert both.texts[p] == [*own.texts[p], problem.reference]
-    grades = [[Grade(reward=0.0, verdict=Verdict.FAILED)] * 17] * 8
-    whole = Graded(problems=runs[1].problems, samples=both, grades=grades, scores=[[0.0] * 17] * 8)
-    first = first_columns(whole, 16)
-    assert first.samples.texts == own.texts
-    assert first.samples.stops == own.stops
-    assert torch.equal(first.samples.lengths_B, own.lengths_B)
-    assert first.tensors()[0].shape == (8, 16)
+    # A step's numbers are about its own samples: the demonstration's reward, score, length and end do not count.
+    numbers = []
+    for samples, more in ((own, 0), (both, 1)):
+        grades = [[Grade(reward=float(i % 3 == 0), verdict=Verdict.PASSED) for i in range(16 + more)] for _ in range(8)]
+        scores = [[float(i) for i in range(16 + more)] for _ in range(8)]
+        graded = Graded(problems=runs[1].problems, samples=samples, grades=grades, scores=scores)
+        numbers.append(batch_numbers(graded, 16, 4, runs[1].accelerator))
+    assert numbers[0] == numbers[1]
+    assert numbers[0]["samples"] == 8 * 16
 
 
 def test_the_kl_is_estimated_on_as_many_samples_as_without_other_columns() -> None:

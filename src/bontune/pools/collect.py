@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from bontune.tasks.base import Task
 from bontune.verifiers import Verifier
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Graded:
     """P problems with M graded and scored completions each."""
 
@@ -37,17 +38,21 @@ class Graded:
         """Completions about which nothing is known, because the grader failed."""
         return sum(grade.verdict is Verdict.GRADER_ERROR for row in self.grades for grade in row)
 
+    @cached_property
     def is_graded_P(self) -> Tensor:
-        """Which prompts had all their completions graded, (P,)."""
+        """Which prompts had all their completions graded."""
         return torch.tensor([all(g.verdict is not Verdict.GRADER_ERROR for g in row) for row in self.grades])
 
-    def rewards(self) -> list[list[float]]:
-        """P × M rewards; a completion that could not be graded counts 0 here, never as correct."""
-        return [[0.0 if math.isnan(grade.reward) else grade.reward for grade in row] for row in self.grades]
+    @cached_property
+    def rewards_PM(self) -> Tensor:
+        """float64 rewards; a completion that could not be graded counts 0 here, never as correct."""
+        rows = [[0.0 if math.isnan(grade.reward) else grade.reward for grade in row] for row in self.grades]
+        return torch.tensor(rows, dtype=torch.float64)
 
-    def tensors(self) -> tuple[Tensor, Tensor]:
-        """Rewards and scores (P, M) in float64: scores that differ must not become ties."""
-        return torch.tensor(self.rewards(), dtype=torch.float64), torch.tensor(self.scores, dtype=torch.float64)
+    @cached_property
+    def scores_PM(self) -> Tensor:
+        """Scores in float64: scores that differ must not become ties."""
+        return torch.tensor(self.scores, dtype=torch.float64)
 
     def answers(self) -> list[list[str | None]]:
         """P × M answers in normal form."""

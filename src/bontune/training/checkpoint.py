@@ -176,13 +176,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> dict[str, Tensor]:
     """An optimizer's state as tensors named ``parameter/key``.
 
     Args:
-        optimizer: AdamW or another whose state per parameter is tensors.
-        names: id of each parameter → its name.
+        optimizer: AdamW, or another that keeps numbers and tensors for each parameter.
+        module: the module whose parameters the optimizer updates; names them.
     """
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
     return {
         f"{names[id(parameter)]}/{key}": value if isinstance(value, Tensor) else torch.tensor(value)
         for parameter, entries in optimizer.state.items()
@@ -190,19 +191,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[int, str]
     }
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str], tensors: Mapping[str, Tensor]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, module: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put back what :func:`optimizer_tensors` took out, on each parameter's device (AdamW's step stays on the CPU)."""
-    entries: dict[str, dict[str, Tensor]] = {}
+    parameters = dict(module.named_parameters())
     for name, tensor in tensors.items():
         parameter_name, _, key = name.rpartition("/")
-        entries.setdefault(parameter_name, {})[key] = tensor
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            saved = entries.get(names[id(parameter)])
-            if saved is not None:
-                optimizer.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device) for key, value in saved.items()
-                }
+        parameter = parameters[parameter_name]
+        optimizer.state[parameter][key] = tensor if key == "step" else tensor.to(parameter.device)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from bontune.engines.contract import Samples
+from bontune.pools.collect import Graded
 from bontune.training import checkpoint
 from bontune.training.forward import CausalLM
 
@@ -46,10 +47,9 @@ class FailureRates:
         values: dict[str, Any] = {"running": self.running, "overall": self.overall}
         if self.head is None or self.optimizer is None:
             return {}, values
-        names = {id(p): name for name, p in self.head.named_parameters()}
         tensors: dict[str, dict[str, Tensor]] = {
             "value_head": dict(self.head.named_parameters()),
-            "value_optimizer": checkpoint.optimizer_tensors(self.optimizer, names),
+            "value_optimizer": checkpoint.optimizer_tensors(self.optimizer, self.head),
         }
         return tensors, values
 
@@ -58,33 +58,25 @@ class FailureRates:
         self.running, self.overall = dict(values["running"]), float(values["overall"])
         if self.head is not None and self.optimizer is not None:
             self.head.load_state_dict(tensors["value_head"])
-            names = {id(p): name for name, p in self.head.named_parameters()}
-            checkpoint.load_optimizer(self.optimizer, names, tensors["value_optimizer"])
+            checkpoint.load_optimizer(self.optimizer, self.head, tensors["value_optimizer"])
 
-    def estimate(self, ids: Sequence[str], samples: Samples) -> Tensor | None:
+    def estimate(self, graded: Graded) -> Tensor | None:
         """P_fail of each prompt, (P,), from before this batch; None: let the objective use the plug-in."""
         if self.kind == "running":
-            return torch.tensor([self.running.get(i, self.overall) for i in ids], dtype=torch.float64)
+            rates = [self.running.get(problem.id, self.overall) for problem in graded.problems]
+            return torch.tensor(rates, dtype=torch.float64)
         if self.head is not None:
             with torch.no_grad():
-                return torch.sigmoid(self.head(self.lm.prompt_features(samples.prompts)).squeeze(-1)).double().cpu()
+                logits = self.head(self.lm.prompt_features(graded.samples.prompts)).squeeze(-1)
+            return torch.sigmoid(logits).double().cpu()
         return None
 
-    def learn(
-        self, ids: Sequence[str], samples: Samples, rewards_PM: Tensor, is_graded_P: Tensor, accelerator: Any
-    ) -> None:
+    def learn(self, graded: Graded, accelerator: Any) -> None:
         """Take in this batch, after it was weighed; of prompts that were not graded in full, nothing is known."""
-        failed_P = 1.0 - rewards_PM.double().mean(-1)
+        failed_P, is_graded_P = 1.0 - graded.rewards_PM.mean(-1), graded.is_graded_P
         if self.kind == "running":
-            everyone = [
-                (name, failed)
-                for name, failed, is_graded in zip(ids, failed_P.tolist(), is_graded_P.tolist(), strict=True)
-                if is_graded
-            ]
-            if accelerator.num_processes > 1:
-                from accelerate.utils import gather_object
-
-                everyone = gather_object(everyone)
+            rows = zip(graded.problems, failed_P.tolist(), is_graded_P.tolist(), strict=True)
+            everyone = gather_object([(problem.id, failed) for problem, failed, is_graded in rows if is_graded])
             for name, failed in everyone:
                 old = self.running.get(name)
                 self.running[name] = failed if old is None else MEMORY * old + (1 - MEMORY) * failed
@@ -92,7 +84,7 @@ class FailureRates:
                 mean = sum(failed for _, failed in everyone) / len(everyone)
                 self.overall = MEMORY * self.overall + (1 - MEMORY) * mean
         if self.head is not None and self.optimizer is not None:
-            logits = self.head(self.lm.prompt_features(samples.prompts)).squeeze(-1)
+            logits = self.head(self.lm.prompt_features(graded.samples.prompts)).squeeze(-1)
             weight_P = is_graded_P.float().to(logits.device) / max(int(is_graded_P.sum()), 1)
             loss = nn.functional.binary_cross_entropy_with_logits(
                 logits, failed_P.float().to(logits.device), weight=weight_P, reduction="sum"

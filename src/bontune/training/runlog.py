@@ -14,6 +14,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from bontune.engines.contract import Samples
+from bontune.training.checkpoint import write_atomically
 
 METRICS = "metrics.jsonl"
 
@@ -112,6 +116,19 @@ class RunLog:
         self.say(f"step {step}: " + "  ".join(f"{k} {v:.3f}" for k, v in metrics.items() if "@" in k))
         if self.trackers is not None:
             self.trackers.log({f"eval/{key}": value for key, value in metrics.items()}, step=step)
+
+    def write_stopped_batch(self, step: int, reason: str, samples: Samples, advantages_PM: Tensor | None) -> Path:
+        """Keep the batch that stopped the run for inspection; returns the file's path."""
+        path = self.path.with_name(f"stopped_at_step_{step:06d}.json")
+        batch = {
+            "reason": reason,
+            "step": step,
+            "texts": samples.texts,
+            "logprobs": [repr(x) for x in samples.logprobs_BT.sum(-1).tolist()],
+            "advantages": None if advantages_PM is None else [[repr(a) for a in row] for row in advantages_PM.tolist()],
+        }
+        write_atomically(path, json.dumps(batch, indent=1))
+        return path
 
     def say(self, text: str) -> None:
         """One line for the person who watches."""

@@ -17,7 +17,6 @@ from bontune.engines.contract import Engine, Poll, Samples, SamplingOptions, Sto
 from bontune.engines.prompts import prompt_of
 from bontune.engines.transformers import decode, encode_prompts, pad_id
 from bontune.objectives.batch import Columns
-from bontune.pools.collect import Graded
 from bontune.training.anchor import Anchor
 
 
@@ -131,26 +130,4 @@ def join(parts: Sequence[Samples], pad: int) -> Samples:
             for stop in part.stops[p * part.num_samples : (p + 1) * part.num_samples]
         ],
         texts=[[text for part in parts for text in part.texts[p]] for p in range(num_prompts)],
-    )
-
-
-def first_columns(graded: Graded, number: int) -> Graded:
-    """The first sequences of each prompt alone."""
-    samples = graded.samples
-    num_columns = samples.num_samples
-    if number == num_columns:
-        return graded
-    rows = torch.arange(len(samples.lengths_B)).view(-1, num_columns)[:, :number].flatten()
-    return Graded(
-        problems=graded.problems,
-        samples=Samples(
-            prompts=samples.prompts,
-            tokens_BT=samples.tokens_BT[rows],
-            lengths_B=samples.lengths_B[rows],
-            logprobs_BT=samples.logprobs_BT[rows],
-            stops=[samples.stops[row] for row in rows.tolist()],
-            texts=[row[:number] for row in samples.texts],
-        ),
-        grades=[row[:number] for row in graded.grades],
-        scores=[row[:number] for row in graded.scores],
     )

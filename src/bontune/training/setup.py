@@ -20,8 +20,8 @@ from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.config import Recipe, TaskSection
 from bontune.engines.contract import Engine, SamplingOptions
-from bontune.engines.prompts import has_chat_template, prompt_of, stop_of
-from bontune.engines.transformers import TransformersEngine, encode_prompts, pad_id
+from bontune.engines.prompts import prompt_of, stop_of
+from bontune.engines.transformers import TransformersEngine, pad_id
 from bontune.models import load_model, weights_digest
 from bontune.tasks.base import Task
 from bontune.training.checkpoint import write_atomically
@@ -180,33 +180,30 @@ def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
     return model, tokenizer, CausalLM(model, pad=pad_id(tokenizer), share_prompt=not checkpointing)
 
 
+def make_optimizer(recipe: Recipe, model: Any) -> torch.optim.Optimizer:
+    """AdamW over the parameters that are trained."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trained, lr=recipe.training.lr, weight_decay=recipe.training.weight_decay)
+
+
 def make_engine(recipe: Recipe, model: Any, tokenizer: Any) -> Engine:
     """The engine that draws from the policy in this process."""
     return TransformersEngine(model, tokenizer, token_budget=recipe.sampling.token_budget)
 
 
-def check_engine(engine: Engine) -> None:
-    """Refuse an engine that cannot serve a training.
+def check_engine(engine: Engine, problems: Sequence[Problem], max_new_tokens: int) -> None:
+    """Refuse an engine that cannot serve a training, and problems that it cannot draw, before work begins.
 
     Raises:
-        BontuneError: it returns no tokens, or takes no weights.
+        BontuneError: the engine returns no tokens or takes no weights, or a prompt is empty or too long.
     """
     for is_able, what in ((engine.limits.has_tokens, "return tokens"), (engine.limits.can_load, "load weights")):
         if not is_able:
             raise BontuneError(f"The engine {type(engine).__name__} cannot {what}, which training needs of an engine.")
+    engine.check([prompt_of(problem, engine.uses_chat) for problem in problems], max_new_tokens)
 
 
-def check_prompts(model: Any, tokenizer: Any, problems: Sequence[Problem], max_new_tokens: int) -> None:
-    """Find a prompt that is empty or does not fit the context now, not at the step that comes to it.
-
-    Raises:
-        BontuneError: there is one.
-    """
-    prompts = [prompt_of(problem, has_chat_template(tokenizer)) for problem in problems]
-    encode_prompts(model, tokenizer, prompts, max_new_tokens)
-
-
-def sampling_options(recipe: Recipe, task: Task, problems: Sequence[Problem], tokenizer: Any) -> SamplingOptions:
+def sampling_options(recipe: Recipe, task: Task, problems: Sequence[Problem], engine: Engine) -> SamplingOptions:
     """How training draws."""
     sampling = recipe.sampling
     return SamplingOptions(
@@ -214,17 +211,17 @@ def sampling_options(recipe: Recipe, task: Task, problems: Sequence[Problem], to
         max_new_tokens=sampling.max_new_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        stop=stop_of(task.stop, problems, has_chat_template(tokenizer)),
+        stop=stop_of(task.stop, problems, engine.uses_chat),
     )
 
 
-def eval_options(recipe: Recipe, task: Task, problems: Sequence[Problem], tokenizer: Any) -> SamplingOptions:
+def eval_options(recipe: Recipe, task: Task, problems: Sequence[Problem], engine: Engine) -> SamplingOptions:
     """How evaluation draws."""
     return SamplingOptions(
         num_samples=recipe.eval.samples,
         max_new_tokens=recipe.sampling.max_new_tokens,
         temperature=recipe.eval.temperature,
-        stop=stop_of(task.stop, problems, has_chat_template(tokenizer)),
+        stop=stop_of(task.stop, problems, engine.uses_chat),
     )
 
 

@@ -12,28 +12,30 @@ from bontune.sandbox.canaries import mentions_canary
 from bontune.training.update import sum_over_processes
 
 
-def batch_numbers(graded: Graded, n: int, accelerator: Any) -> dict[str, float]:
+def batch_numbers(graded: Graded, num_samples: int, n: int, accelerator: Any) -> dict[str, float]:
     """What a step's samples were like.
 
     Args:
-        graded: this process's.
+        graded: this process's sequences.
+        num_samples: the sequences of each prompt that count, the first ones.
         n: the Best-of-N budget.
         accelerator: sums over the processes; all must call.
 
     Returns:
         Means over all prompts or samples; ``timeouts``, ``crashes`` and ``grader_errors`` are counts of samples.
     """
-    rewards_PM, scores_PM = graded.tensors()
-    num_prompts, num_samples = rewards_PM.shape
+    samples, num_prompts, first = graded.samples, len(graded.problems), slice(num_samples)
+    rewards_PM, scores_PM = graded.rewards_PM[:, first].contiguous(), graded.scores_PM[:, first].contiguous()
     n = min(n, num_samples)
-    verdicts = [grade.verdict for row in graded.grades for grade in row]
+    verdicts = [grade.verdict for row in graded.grades for grade in row[first]]
+    stops = [stop for b, stop in enumerate(samples.stops) if b % samples.num_samples < num_samples]
     means = {
         "reward": rewards_PM.mean(-1).sum().item(),
         "pass_at_n": best_of_n_value(rewards_PM, rewards_PM, n).sum().item(),
         "best_of_n": best_of_n_value(rewards_PM, scores_PM, n).sum().item(),
-        "length": graded.samples.lengths_B.sum().item() / num_samples,
-        "cut_off": graded.samples.stops.count(StopReason.LENGTH) / num_samples,
-        "canaries": sum(mentions_canary(text) for row in graded.samples.texts for text in row) / num_samples,
+        "length": samples.lengths_B.view(num_prompts, -1)[:, first].sum().item() / num_samples,
+        "cut_off": stops.count(StopReason.LENGTH) / num_samples,
+        "canaries": sum(mentions_canary(text) for row in samples.texts for text in row[first]) / num_samples,
     }
     counts = {
         "timeouts": verdicts.count(Verdict.TIMEOUT),

@@ -5,9 +5,11 @@ Shapes: ``_P`` prompts of a step (this process's share), ``_M`` samples of one p
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,17 +24,16 @@ from bontune.base.signals import StopSignals
 from bontune.config import Recipe
 from bontune.engines.contract import Engine, Samples
 from bontune.engines.seeds import order_of
-from bontune.metrics.evaluation import Evaluation, evaluate_pool
-from bontune.pools.collect import Graded, collect, grade_all, score_all
+from bontune.metrics.evaluation import Evaluation
+from bontune.pools.collect import Graded, grade_all, score_all
 from bontune.tasks.base import Task
 from bontune.training import checkpoint, setup
-from bontune.training.anchor import Anchor
-from bontune.training.best import BestSteps
 from bontune.training.demonstrations import encode_demonstrations
-from bontune.training.failure_rate import FailureRates
+from bontune.training.evaluator import Evaluator
+from bontune.training.run_state import RunState
 from bontune.training.runlog import RunLog, Stages
 from bontune.training.schedules import kl_coefficient, learning_rate
-from bontune.training.sequences import Sequences, first_columns
+from bontune.training.sequences import Sequences
 from bontune.training.step_row import batch_numbers
 from bontune.training.update import Updater, UpdateResult
 from bontune.training.weighing import Weighing
@@ -67,40 +68,27 @@ class Trainer:
             BontuneError: a setting that cannot work; nothing has been written then.
         """
         setup.check_objective(recipe)
-        self.recipe = recipe
-        self.folder = Path(recipe.run)
-        self.task = task if task is not None else setup.load_task(recipe.task)
+        self.recipe, self.folder, self.step = recipe, Path(recipe.run), 0
+        self.task = setup.load_task(recipe.task) if task is None else task
         self.verifier = setup.load_verifier(recipe) if verifier is None else verifiers.as_verifier(verifier)
         # Of a task that runs programs: refused here where none holds, and part of the result where one does.
         self.isolation: str | None = getattr(self.task, "isolation", None)
         self.problems = setup.problems_of(self.task, recipe.task.split)
-        self.eval_task = setup.load_task(recipe.eval.task) if recipe.eval.task is not None else self.task
-        self.eval_problems = setup.eval_problems_of(self.eval_task, recipe) if recipe.eval.every else []
         self.accelerator = setup.make_accelerator(recipe)
         self.is_main = bool(self.accelerator.is_main_process)
+        self.evaluator = Evaluator(recipe, self.task, self.verifier, self.accelerator)
         self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
         self.engine = setup.make_engine(recipe, self.model, self.tokenizer) if engine is None else engine
-        setup.check_engine(self.engine)
-        self.options = setup.sampling_options(recipe, self.task, self.problems, self.tokenizer)
-        self.eval_options = setup.eval_options(recipe, self.eval_task, self.eval_problems, self.tokenizer)
-        setup.check_prompts(
-            self.model, self.tokenizer, [*self.problems, *self.eval_problems], self.options.max_new_tokens
-        )
-        self.anchor = Anchor(self.model, recipe.kl.anchor_ema)
-        self.names = {id(p): name for name, p in self.model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(
-            [p for p in self.model.parameters() if p.requires_grad],
-            lr=recipe.training.lr,
-            weight_decay=recipe.training.weight_decay,
-        )
+        options = setup.sampling_options(recipe, self.task, self.problems, self.engine)
+        setup.check_engine(self.engine, [*self.problems, *self.evaluator.problems], options.max_new_tokens)
+        self.state = RunState.at_start(recipe, self.model, self.lm)
+        self.anchor, self.optimizer = self.state.anchor, self.state.optimizer
         self.weighing = Weighing(recipe, self.lm, self.anchor, self.accelerator.autocast)
-        p_fail = getattr(self.weighing.options, "p_fail", "plugin")
-        self.failure_rates = FailureRates(p_fail, self.lm, value_lr=recipe.training.value_lr)
-        columns = self.weighing.columns
-        known = self.problems if columns.demonstrated else []
+        self.columns = self.weighing.columns
+        known = self.problems if self.columns.demonstrated else []
         demonstrations = encode_demonstrations(self.task, known, self.model, self.tokenizer)
         self.sequences = Sequences(
-            columns, self.engine, self.model, self.tokenizer, self.anchor, self.options, demonstrations
+            self.columns, self.engine, self.model, self.tokenizer, self.anchor, options, demonstrations
         )
         self.updater = Updater(
             self.lm,
@@ -109,15 +97,11 @@ class Trainer:
             self.accelerator,
             temperature=recipe.sampling.temperature,
             token_budget=recipe.training.token_budget,
-            kl_share=columns.kl_share(recipe.kl.share),
+            kl_share=self.columns.kl_share(recipe.kl.share),
             max_grad_norm=recipe.training.max_grad_norm,
         )
-        self.identity = setup.identity(recipe)
-        self.step = 0
-        self.best = BestSteps(recipe)
-        self.log = RunLog(
-            self.folder, recipe.training.steps, label=recipe.objective.name, is_quiet=is_quiet or not self.is_main
-        )
+        is_quiet = is_quiet or not self.is_main
+        self.log = RunLog(self.folder, recipe.training.steps, label=recipe.objective.name, is_quiet=is_quiet)
 
     def train(self) -> dict[str, Any]:
         """Run to the end, from the last checkpoint if there is one, and write the model.
@@ -130,40 +114,41 @@ class Trainer:
             RunStopped: non-finite numbers, too many grader errors, or a checkpoint that cannot be written.
             Interrupted: SIGINT or SIGTERM; the last completed step has been saved.
         """
-        recipe, total = self.recipe, self.recipe.training.steps
+        every, total = self.recipe.training.checkpoint_every, self.recipe.training.steps
+        with self.running() as signals:
+            self.resume()
+            if self.evaluator.is_due(self.step):  # a run may have been stopped between a step and its evaluation
+                self.evaluate(signals, self.log.evaluation_at(self.step))
+            while self.step < total:
+                step, stages = self.step + 1, Stages()
+                problems = self.batch(step)
+                with stages("sample"):
+                    samples = self.sample(step, problems, signals)
+                graded = self.grade(step, problems, samples, stages, signals)
+                with stages("weigh"):
+                    advantages_PM = self.weigh(step, graded)
+                with stages("update"):
+                    result = self.update(step, graded, advantages_PM, signals)
+                self.step = step
+                self.record(graded, result, stages)
+                if self.evaluator.is_due(step):
+                    self.evaluate(signals)
+                if (every and step % every == 0) or step == total:
+                    self.save()
+                signals.poll()
+            return self.finish()
+
+    @contextmanager
+    def running(self) -> Iterator[StopSignals]:
+        """Hold the run's folder, trackers, signals and log; an interrupted run is saved, a full disk is explained."""
         with (
-            setup.run_folder(recipe, self.is_main),
-            setup.tracking(recipe, self.accelerator) as self.log.trackers,
+            setup.run_folder(self.recipe, self.is_main),
+            setup.tracking(self.recipe, self.accelerator) as self.log.trackers,
             StopSignals() as signals,
             self.log,
         ):
             try:
-                self.resume()
-                if self.is_evaluation_due():
-                    measured = self.log.evaluation_at(self.step)
-                    if measured is None:  # a new run, or one that was stopped between the step and its evaluation
-                        self.evaluate(signals)
-                    else:
-                        self.keep_best(measured)
-                while self.step < total:
-                    step, stages = self.step + 1, Stages()
-                    problems = self.batch(step)
-                    with stages("sample"):
-                        samples = self.sample(step, problems, signals)
-                    graded = self.grade(step, problems, samples, stages, signals)
-                    with stages("weigh"):
-                        advantages_PM = self.weigh(step, graded)
-                    with stages("update"):
-                        result = self.update(step, graded, advantages_PM, signals)
-                    self.step = step
-                    self.record(graded, result, stages)
-                    if self.is_evaluation_due():
-                        self.evaluate(signals)
-                    every = recipe.training.checkpoint_every
-                    if (every and step % every == 0) or step == total:
-                        self.save()
-                    signals.poll()
-                return self.finish()
+                yield signals
             except Interrupted:
                 self.save()
                 saved = f"step {self.step} is saved, the same command continues from there"
@@ -217,21 +202,20 @@ class Trainer:
 
     def weigh(self, step: int, graded: Graded) -> Tensor:
         """Advantages (P, M), mean form. Prompts with a completion that could not be graded carry no weight."""
-        rewards_PM, scores_PM = graded.tensors()
-        is_known_P = graded.is_graded_P()
+        rewards_PM, is_known_P = graded.rewards_PM, graded.is_graded_P
         if self.recipe.objective.reward == "verifier":
-            is_known_P = scores_PM.isfinite().all(-1)
-            rewards_PM = torch.where(is_known_P.unsqueeze(-1), scores_PM, 0.0)
+            is_known_P = graded.scores_PM.isfinite().all(-1)
+            rewards_PM = torch.where(is_known_P.unsqueeze(-1), graded.scores_PM, 0.0)
         share = graded.num_grader_errors / max(rewards_PM.numel(), 1)
         if share > self.recipe.training.max_grader_errors:
             reason = next(g.reason for row in graded.grades for g in row if math.isnan(g.reward))
             self.stop(step, f"{share:.0%} of the completions could not be graded ({reason})", graded.samples, None)
-        p_fail = self.failure_rates.estimate([p.id for p in graded.problems], graded.samples)
+        p_fail = self.state.failure_rates.estimate(graded)
         try:
             advantages_PM = self.weighing.advantages(
                 graded.samples,
                 rewards_PM,
-                scores_PM,
+                graded.scores_PM,
                 p_fail,
                 generator=lambda: torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step),
                 keys_P=[(self.recipe.seed, "ties", i) for i in self.draws(step)],
@@ -255,17 +239,12 @@ class Trainer:
         except RunStopped as error:
             self.stop(step, f"The update is broken: {error}", graded.samples, advantages_PM)
         self.engine.load(self.anchor.policy_weights())
-        rewards_PM, _ = graded.tensors()
-        self.failure_rates.learn(
-            [p.id for p in graded.problems], graded.samples, rewards_PM, graded.is_graded_P(), self.accelerator
-        )
+        self.state.failure_rates.learn(graded, self.accelerator)
         return result
 
     def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
         """The step's row in ``metrics.jsonl``; means are over all processes."""
-        numbers = batch_numbers(
-            first_columns(graded, self.sequences.columns.measured), self.recipe.objective.n, self.accelerator
-        )
+        numbers = batch_numbers(graded, self.columns.measured, self.recipe.objective.n, self.accelerator)
         if not self.is_main:
             return
         num_tokens = numbers["length"] * numbers["samples"]
@@ -273,11 +252,7 @@ class Trainer:
             {
                 "step": self.step,
                 **numbers,
-                "kl": result.kl,
-                "entropy": result.entropy,
-                "loss": result.loss,
-                "grad_norm": result.grad_norm,
-                "weighted": result.share_weighted,
+                **dataclasses.asdict(result),
                 "lr": learning_rate(self.step, self.recipe.training),
                 "kl_coef": kl_coefficient(self.step, self.recipe.kl),
                 "tokens_per_s": num_tokens / sum(stages.seconds.values()),
@@ -285,83 +260,36 @@ class Trainer:
             }
         )
 
-    def is_evaluation_due(self) -> bool:
-        """Whether an evaluation belongs after the step taken last: before the first, every so often, after the last."""
-        every = self.recipe.eval.every
-        return every > 0 and (self.step % every == 0 or self.step == self.recipe.training.steps)
-
-    def evaluate(self, signals: StopSignals) -> Evaluation:
-        """pass@k and best@k on the evaluation problems, with the same draws at every step (paired curves)."""
-        evaluation = self.evaluate_problems(self.eval_problems, signals)
+    def evaluate(self, signals: StopSignals, measured: dict[str, float] | None = None) -> None:
+        """Evaluate the policy, unless it was ``measured`` at this step already, and keep the best models."""
+        if measured is None:
+            evaluation = self.evaluator.measure(self.engine, self.evaluator.problems, signals.poll)
+            measured = evaluation.means()
+            if self.is_main:
+                intervals = {name: (i.low, i.high) for name, i in evaluation.intervals().items()}
+                self.log.evaluation(self.step, measured, intervals)
         if self.is_main:
-            intervals = {name: (i.low, i.high) for name, i in evaluation.intervals().items()}
-            self.log.evaluation(self.step, evaluation.means(), intervals)
-            self.keep_best(evaluation.means())
-        return evaluation
+            for name in self.state.best.note(self.step, measured):
+                setup.save_model(self.model, self.tokenizer, self.folder / "best" / name)
 
-    def keep_best(self, measured: Mapping[str, float]) -> None:
-        """Note the evaluation after the last step; save the model for each metric of ``eval.keep`` it is best by."""
-        for name in self.best.note(self.step, measured):
-            setup.save_model(self.model, self.tokenizer, self.folder / "best" / name)
-
-    def evaluate_problems(self, problems: list[Problem], signals: StopSignals | None = None) -> Evaluation:
-        """Evaluate the policy as it is now."""
-        poll = signals.poll if signals is not None else None
-        mine = problems[self.accelerator.process_index :: self.accelerator.num_processes]
-        rows: list[tuple[Any, ...]] = []
-        with self.accelerator.autocast():
-            for part in collect(
-                self.engine,
-                self.eval_task,
-                self.verifier,
-                mine,
-                self.eval_options,
-                key=(self.recipe.seed, "eval"),
-                poll=poll,
-            ):
-                rows += zip([p.id for p in part.problems], part.rewards(), part.scores, part.answers(), strict=True)
-        if self.accelerator.num_processes > 1:
-            from accelerate.utils import gather_object
-
-            place = {problem.id: i for i, problem in enumerate(problems)}
-            rows = sorted(gather_object(rows), key=lambda row: place[row[0]])
-        ids, rewards, scores, answers = (list(column) for column in zip(*rows, strict=True))
-        return evaluate_pool(ids, rewards, self.recipe.eval.k, scores_PM=scores, answers_PM=answers)
+    def evaluate_problems(self, problems: list[Problem]) -> Evaluation:
+        """Evaluate the policy as it is now on any problems of the evaluation's task."""
+        return self.evaluator.measure(self.engine, problems)
 
     # ---- what keeps a run alive ----
 
     def save(self) -> None:
         """Checkpoint the last completed step."""
         if self.is_main and self.step > 0:
-            value_tensors, value_state = self.failure_rates.state()
-            tensors = {
-                "policy": {name: p for name, p in self.model.named_parameters() if p.requires_grad},
-                "anchor": self.anchor.tensors,
-                "optimizer": checkpoint.optimizer_tensors(self.optimizer, self.names),
-                **value_tensors,
-            }
-            state = {"step": self.step} | value_state | self.best.state()
-            checkpoint.save(
-                self.folder / "checkpoints",
-                self.step,
-                checkpoint.Checkpoint(tensors=tensors, state=state, recipe_hash=self.identity),
-                keep=self.recipe.training.keep_checkpoints,
-            )
+            state, keep = self.state.checkpoint(self.step), self.recipe.training.keep_checkpoints
+            checkpoint.save(self.folder / "checkpoints", self.step, state, keep=keep)
         self.accelerator.wait_for_everyone()
 
-    @torch.no_grad()
     def resume(self) -> None:
         """Continue from the newest whole checkpoint, if there is one."""
-        found = checkpoint.load_latest(self.folder / "checkpoints", self.identity)
+        found = checkpoint.load_latest(self.folder / "checkpoints", self.state.identity)
         if found is not None:
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(found.tensors["policy"][name])
-                    self.anchor.tensors[name].copy_(found.tensors["anchor"][name])
-            checkpoint.load_optimizer(self.optimizer, self.names, found.tensors["optimizer"])
-            self.failure_rates.restore(found.tensors, found.state)
-            self.step = int(found.state["step"])
-            self.best.restore(found.state)
+            self.step = self.state.restore(found)
             self.engine.load(self.anchor.policy_weights())
             self.log.say(f"continuing after step {self.step}")
         self.accelerator.wait_for_everyone()  # all have read what the main process now tidies
@@ -376,15 +304,7 @@ class Trainer:
         Raises:
             RunStopped: always.
         """
-        path = self.folder / f"stopped_at_step_{step:06d}.json"
-        batch = {
-            "reason": reason,
-            "step": step,
-            "texts": samples.texts,
-            "logprobs": [repr(x) for x in samples.logprobs_BT.sum(-1).tolist()],
-            "advantages": None if advantages_PM is None else [[repr(a) for a in row] for row in advantages_PM.tolist()],
-        }
-        checkpoint.write_atomically(path, json.dumps(batch, indent=1))
+        path = self.log.write_stopped_batch(step, reason, samples, advantages_PM)
         raise RunStopped(f"{reason} at step {step}; the step was not taken, its batch is in {path}.")
 
     def finish(self) -> dict[str, Any]:
@@ -393,11 +313,11 @@ class Trainer:
             "objective": self.recipe.objective.name,
             "n": self.recipe.objective.n,
             "steps": self.step,
-            "best": self.best.own,
-            "generations": self.step * self.recipe.training.prompts_per_step * self.sequences.columns.drawn,
+            "best": self.state.best.own,
+            "generations": self.step * self.recipe.training.prompts_per_step * self.columns.drawn,
         }
-        if self.best.kept:
-            summary["kept"] = self.best.kept
+        if self.state.best.kept:
+            summary["kept"] = self.state.best.kept
         if self.isolation is not None:
             summary["isolation"] = self.isolation
         if self.is_main:

@@ -25,15 +25,15 @@ PADDING = 2048
 class UpdateResult:
     """What an update did (over all processes)."""
 
-    loss: float
-    """−(1/PM) Σ A·log π + β·KL."""
     kl: float
     """KL to the anchor per sample, in nats, estimated on the KL share."""
     entropy: float
     """Mean entropy of the next-token distribution over the tokens that were computed, in nats."""
+    loss: float
+    """−(1/PM) Σ A·log π + β·KL."""
     grad_norm: float
-    """Before clipping."""
-    share_weighted: float
+    """Norm of the gradient before it is clipped."""
+    weighted: float
     """Share of samples with a non-zero advantage."""
 
 
@@ -180,7 +180,7 @@ class Updater:
         self.optimizer.step()
         self.anchor.update()
         return UpdateResult(
-            loss=loss, kl=kl, entropy=entropy / max(tokens, 1.0), grad_norm=grad_norm, share_weighted=weighted / count
+            kl=kl, entropy=entropy / max(tokens, 1.0), loss=loss, grad_norm=grad_norm, weighted=weighted / count
         )
 
     def _prompt_groups(self, samples: Samples, is_needed_B: Tensor) -> Iterator[Tensor]:
@@ -215,7 +215,5 @@ class Updater:
 
 def sum_over_processes(accelerator: Any, values: list[float]) -> list[float]:
     """Each value's sum over all processes, in float64."""
-    if accelerator.num_processes == 1:
-        return values
     total = accelerator.reduce(torch.tensor(values, dtype=torch.float64, device=accelerator.device), reduction="sum")
     return total.tolist()

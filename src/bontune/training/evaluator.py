@@ -1,0 +1,62 @@
+"""Evaluation during training: the policy on held-out problems.
+
+Shapes: ``_P`` problems, ``_M`` samples of one problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from accelerate.utils import gather_object
+
+from bontune.base.problems import Problem
+from bontune.config import Recipe
+from bontune.engines.contract import Engine, Poll
+from bontune.metrics.evaluation import Evaluation, evaluate_pool
+from bontune.pools.collect import collect
+from bontune.tasks.base import Task
+from bontune.training import setup
+from bontune.verifiers import Verifier
+
+
+class Evaluator:
+    """Measures pass@k and best@k of a policy, with the same draws each time: curves over steps are paired."""
+
+    def __init__(self, recipe: Recipe, task: Task, verifier: Verifier, accelerator: Any) -> None:
+        """
+        Args:
+            recipe: names the problems, how they are drawn and the budgets k.
+            task: the task that is trained on; the one evaluated on too, unless the recipe names another.
+            verifier: picks the best of k.
+            accelerator: shares the problems out over the processes.
+
+        Raises:
+            BontuneError: there is no such task or split, or it has no problems.
+        """
+        self.recipe = recipe
+        self.task = task if recipe.eval.task is None else setup.load_task(recipe.eval.task)
+        self.problems = setup.eval_problems_of(self.task, recipe) if recipe.eval.every else []
+        self.verifier = verifier
+        self.accelerator = accelerator
+
+    def is_due(self, step: int) -> bool:
+        """Whether an evaluation belongs after this step: before the first, every so often, and after the last."""
+        every = self.recipe.eval.every
+        return every > 0 and (step % every == 0 or step == self.recipe.training.steps)
+
+    def measure(self, engine: Engine, problems: Sequence[Problem], poll: Poll | None = None) -> Evaluation:
+        """Draw, grade and score these problems, and evaluate them; every process gets the evaluation of all."""
+        options = setup.eval_options(self.recipe, self.task, problems, engine)
+        mine = problems[self.accelerator.process_index :: self.accelerator.num_processes]
+        rows: list[tuple[Any, ...]] = []
+        with self.accelerator.autocast():
+            for part in collect(
+                engine, self.task, self.verifier, mine, options, key=(self.recipe.seed, "eval"), poll=poll
+            ):
+                ids = [problem.id for problem in part.problems]
+                rows += zip(ids, part.rewards_PM.tolist(), part.scores, part.answers(), strict=True)
+        place = {problem.id: i for i, problem in enumerate(problems)}
+        rows = sorted(gather_object(rows), key=lambda row: place[row[0]])
+        ids, rewards_PM, scores_PM, answers_PM = (list(column) for column in zip(*rows, strict=True))
+        return evaluate_pool(ids, rewards_PM, self.recipe.eval.k, scores_PM=scores_PM, answers_PM=answers_PM)

@@ -1,0 +1,69 @@
+"""Everything that a run goes on from, as one checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from bontune.config import Recipe
+from bontune.training import setup
+from bontune.training.anchor import Anchor
+from bontune.training.best import BestSteps
+from bontune.training.checkpoint import Checkpoint, load_optimizer, optimizer_tensors
+from bontune.training.failure_rate import FailureRates
+from bontune.training.forward import CausalLM
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunState:
+    """The parts of a run that change from step to step."""
+
+    model: torch.nn.Module
+    """The policy."""
+    optimizer: torch.optim.Optimizer
+    """The policy's optimizer."""
+    anchor: Anchor
+    """The KL reference."""
+    failure_rates: FailureRates
+    """What is known of P_fail."""
+    best: BestSteps
+    """The best evaluations so far."""
+    identity: str
+    """:func:`bontune.training.setup.identity` of the run."""
+
+    @classmethod
+    def at_start(cls, recipe: Recipe, model: torch.nn.Module, lm: CausalLM) -> RunState:
+        """The state before the first step, for a model and its parts as they are now."""
+        p_fail = getattr(recipe.objective.options(), "p_fail", "plugin")
+        return cls(
+            model=model,
+            optimizer=setup.make_optimizer(recipe, model),
+            anchor=Anchor(model, recipe.kl.anchor_ema),
+            failure_rates=FailureRates(p_fail, lm, value_lr=recipe.training.value_lr),
+            best=BestSteps(recipe),
+            identity=setup.identity(recipe),
+        )
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        """The state after a step."""
+        value_tensors, value_state = self.failure_rates.state()
+        tensors = {
+            "policy": dict(self.anchor.policy_weights()),
+            "anchor": self.anchor.tensors,
+            "optimizer": optimizer_tensors(self.optimizer, self.model),
+            **value_tensors,
+        }
+        state = {"step": step} | value_state | self.best.state()
+        return Checkpoint(tensors=tensors, state=state, recipe_hash=self.identity)
+
+    @torch.no_grad()
+    def restore(self, saved: Checkpoint) -> int:
+        """Put back what a checkpoint holds; returns its step."""
+        for name, weights in self.anchor.policy_weights():
+            weights.copy_(saved.tensors["policy"][name])
+            self.anchor.tensors[name].copy_(saved.tensors["anchor"][name])
+        load_optimizer(self.optimizer, self.model, saved.tensors["optimizer"])
+        self.failure_rates.restore(saved.tensors, saved.state)
+        self.best.restore(saved.state)
+        return int(saved.state["step"])
