@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from bontune.config import Recipe, load_recipe
+from bontune.objectives.table import TABLE
 from bontune.pools.pool import read_pool
 from commands import Done, run_many
 
@@ -301,3 +302,12 @@ def test_sample_refuses_in_one_sentence_and_leaves_nothing(tmp_path: Path, rows:
     ]
     assert_all_refused(tmp_path, ["sample"], cases)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_objectives_lists_the_table_and_shows_one(tmp_path: Path) -> None:
+    commands = [["objectives"], ["objectives", "show", "bon_rlb"], ["objectives", "show", "bon-rl"]]
+    listed, shown, refused = run_many(tmp_path, commands, columns=120)
+    assert [line.split()[0] for line in ok(listed).stdout.splitlines()] == list(TABLE)
+    assert "Lemma 3" in ok(shown).stdout
+    assert "objective.sign=exact  Sign of the weight on wrong samples" in shown.stdout
+    assert_refused(refused, "did you mean 'bon_rl'")

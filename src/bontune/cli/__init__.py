@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from bontune.base.errors import BontuneError
-from bontune.cli.groups import KeyValues, recipes_app, tasks_app, verify_app
+from bontune.base.errors import BontuneError, Interrupted, RunStopped
+from bontune.cli import options as given
+from bontune.cli.groups import objectives_app, recipes_app, tasks_app, verify_app
 
 app = typer.Typer(
     name="bontune",
@@ -21,13 +22,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(recipes_app, name="recipes")
+app.add_typer(objectives_app, name="objectives")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(verify_app, name="verify")
-
-
-def _server(text: str, *names: str) -> Any:
-    """An option that is for servers only."""
-    return typer.Option(*names, help=text, rich_help_panel="Servers")
 
 
 def _print_version(value: bool) -> None:
@@ -41,7 +38,7 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
@@ -49,12 +46,15 @@ def _options(
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the runs, the summary, the report and the pictures.")] = Path(
+    out: Annotated[Path, typer.Option(help="Write the runs, the summary and the report into this folder.")] = Path(
         "runs/quickstart"
     ),
-    full: Annotated[bool, typer.Option("--full", help="Longer training and three seeds.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Train longer and with three seeds.")] = False,
 ) -> None:
-    """Train the embedded model by plain RL and for Best-of-N, and show the difference: offline, CPU, minutes."""
+    """Train the embedded model by plain RL and for Best-of-N, and show the difference.
+
+    Runs offline on a CPU in a few minutes.
+    """
     from bontune.experiments.quickstart import run_quickstart
 
     run_quickstart(out, is_full=full)
@@ -63,12 +63,14 @@ def quickstart(
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe (`bontune recipes`), a YAML file, or a run folder.")],
-    overrides: KeyValues = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print samples, memory and time to expect; train nothing.")] = (
+    overrides: given.KeyValues = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the samples and memory to expect, and train nothing.")] = (
         False
     ),
 ) -> None:
-    """Train by a recipe; continues by itself if the run folder holds a checkpoint.
+    """Train a model as a recipe says.
+
+    A run folder that holds a checkpoint is continued.
 
     Example: bontune train countdown run=runs/a training.steps=50
     """
@@ -84,68 +86,64 @@ def train(
 
 @app.command()
 def sample(
-    model: Annotated[str, typer.Argument(help="A shipped model, a folder, a hub id, or a server's http://host/v1.")],
-    task: Annotated[str, typer.Argument(help="A task (`bontune tasks`).")],
-    options: KeyValues = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The pool: .parquet or .jsonl.")] = Path("pool.parquet"),
-    samples: Annotated[int, typer.Option("--samples", "-n", help="Completions per prompt.")] = 64,
-    temperature: Annotated[float, typer.Option("--temperature", "-t", help="0 is greedy.")] = 1.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Longest completion, in tokens; default: 24 to 512, by task.", show_default=False)
-    ] = None,
-    split: Annotated[str, typer.Option(help="Which problems.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many problems.")] = None,
-    verifier: Annotated[
-        str,
-        typer.Option(
-            help="oracle, majority, a reward model (name, folder, hub id), file.py:function, http://…/v1#model."
-        ),
-    ] = "oracle",
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
-    served_model: Annotated[str | None, _server("Its model's name; default: the only one it has.")] = None,
-    api: Annotated[str, _server("auto (chat for problems with messages), chat, or completions.")] = "auto",
-    concurrency: Annotated[int, _server("Requests at a time.")] = 32,
-    timeout: Annotated[float, _server("Seconds for a whole request.")] = 600,
-    tries: Annotated[int, _server("For each request.")] = 8,
-    choices: Annotated[int, _server("Completions per request (n).")] = 1,
-    logprobs: Annotated[bool, _server("Ask for log-probabilities.", "--logprobs")] = False,
-    extra: Annotated[str | None, _server('More fields of each request, as JSON: {"top_k": 20}.')] = None,
+    model: given.Model,
+    task: given.TaskName,
+    options: given.KeyValues = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write this pool: .parquet or .jsonl.")] = Path(
+        "pool.parquet"
+    ),
+    samples: given.Samples = 64,
+    temperature: given.Temperature = 1.0,
+    top_p: given.TopP = 1.0,
+    max_new_tokens: given.MaxNewTokens = None,
+    split: given.Split = "test",
+    limit: given.Limit = None,
+    verifier: given.Verifier = "oracle",
+    seed: given.Seed = 0,
+    served_model: given.ServedModel = None,
+    api: given.Api = "auto",
+    concurrency: given.Concurrency = 32,
+    timeout: given.Timeout = 600,
+    tries: given.Tries = 8,
+    choices: given.Choices = 1,
+    logprobs: given.Logprobs = False,
+    extra: given.Extra = None,
 ) -> None:
-    """Draw a pool of completions per prompt, graded; restartable. KEY=VALUE are options of the task.
+    """Draw N completions per problem, grade and score them, and write them as a pool.
+
+    A stopped command goes on where it was when it is given again. KEY=VALUE are options of the task. A server's
+    key is read from OPENAI_API_KEY.
 
     Examples: bontune sample countdown-tiny countdown -o pools/base.parquet
 
-    bontune sample http://127.0.0.1:8000/v1 jsonl data=mine.jsonl -n 16 --max-new-tokens 512; a server's key is read
-    from OPENAI_API_KEY.
+    bontune sample http://127.0.0.1:8000/v1 jsonl data=mine.jsonl -n 16 --max-new-tokens 512
     """
-    from bontune.base.overrides import apply_overrides
-    from bontune.cli.drawing import draw_with_progress
-    from bontune.engines.contract import SamplingOptions
+    from bontune.cli.drawing import draw_with_progress, pool_request
     from bontune.engines.opening import Serving
-    from bontune.pools.draw import PoolRequest
-    from bontune.tasks import usual_length
 
-    length = usual_length(task) if max_new_tokens is None else max_new_tokens
-    request = PoolRequest(
-        model=model,
-        task=task,
-        task_options=apply_overrides({}, options or []),
-        sampling=SamplingOptions(num_samples=samples, max_new_tokens=length, temperature=temperature, top_p=top_p),
+    serving = Serving(
+        served_model=served_model,
+        api=api,
+        concurrency=concurrency,
+        timeout_s=timeout,
+        tries=tries,
+        choices=choices,
+        has_logprobs=logprobs,
+        extra=_json_object(extra),
+    )
+    request = pool_request(
+        model,
+        task,
+        options or [],
+        samples=samples,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
         split=split,
         limit=limit,
         verifier=verifier,
         seed=seed,
-        serving=Serving(
-            served_model=served_model,
-            api=api,
-            concurrency=concurrency,
-            timeout_s=timeout,
-            tries=tries,
-            choices=choices,
-            has_logprobs=logprobs,
-            extra=_json_object(extra),
-        ),
+        serving=serving,
     )
     draw_with_progress(request, out)
 
@@ -162,11 +160,13 @@ def _json_object(text: str | None) -> dict[str, Any]:
 
 @app.command("eval")
 def evaluate(
-    pools: Annotated[list[Path], typer.Argument(help="Pools of `bontune sample`; more than one are compared.")],
-    k: Annotated[str | None, typer.Option("--k", help="Budgets, like 1,4,16; default: powers of two.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write it as .json or .csv.")] = None,
+    pools: Annotated[list[Path], typer.Argument(help="Pools; the first is what the others are compared with.")],
+    k: given.Budgets = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the numbers to this .json or .csv.")] = (
+        None
+    ),
 ) -> None:
-    """Every metric of a pool for every k, with 95 % intervals; paired differences between pools."""
+    """Print every metric of a pool with 95 % intervals, and paired differences between pools."""
     from bontune.cli.evaluate import run_eval
 
     run_eval(pools, k, out)
@@ -179,14 +179,14 @@ def report(
         typer.Argument(metavar="RUN... | POOL... | SWEEP", help="Run folders, pools, or the folder of a sweep."),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page; default: report.html, in the folder if one is given.")
+        Path | None, typer.Option("--out", "-o", help="Write this page; default: report.html, in a given folder.")
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="Folder for the numbers of pools; default: report_csv beside the page.")
+        Path | None, typer.Option("--csv", help="Write the pools' numbers here; default: report_csv beside the page.")
     ] = None,
-    k: Annotated[str | None, typer.Option("--k", help="Budgets, like 1,4,16; default: powers of two.")] = None,
+    k: given.Budgets = None,
 ) -> None:
-    """One self-contained HTML page: of pools with every problem and its samples, of a sweep, or of runs.
+    """Write one HTML page about pools and their samples, a sweep, or runs.
 
     Pools of the same problems are compared with the first. Example: bontune report pools/base.parquet -o base.html
     """
@@ -198,49 +198,57 @@ def report(
 @app.command()
 def sweep(
     arguments: Annotated[
-        list[str], typer.Argument(metavar="MODEL TASK [KEY=VALUE]... | --pools POOL POOL...", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="MODEL TASK [KEY=VALUE]... | --pools POOL POOL...",
+            help="A model, a task and its options; or, with --pools, two or more pools.",
+            show_default=False,
+        ),
     ],
-    pools: Annotated[bool, typer.Option("--pools", help="The arguments are pools, one for each temperature.")] = False,
-    temperatures: Annotated[str, typer.Option(help="Like 0.5,0.8,1.2 or 0.4,0.6,...,1.6.")] = "0.4,0.6,...,1.6",
-    samples: Annotated[int, typer.Option("--samples", "-n", help="Completions per prompt.")] = 64,
-    split: Annotated[str, typer.Option(help="Which problems.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many problems.")] = None,
-    verifier: Annotated[str, typer.Option(help="What scores: oracle, majority, a reward model, file.py:function.")] = (
-        "oracle"
-    ),
-    top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Longest completion, in tokens; default: 24 to 512, by task.", show_default=False)
+    pools: Annotated[bool, typer.Option("--pools", help="Study these pools, one for each temperature.")] = False,
+    temperatures: Annotated[
+        str, typer.Option(help="Draw at these temperatures: 0.5,0.8,1.2 or 0.4,0.6,...,1.6.")
+    ] = "0.4,0.6,...,1.6",
+    samples: given.Samples = 64,
+    split: given.Split = "test",
+    limit: given.Limit = None,
+    verifier: given.Verifier = "oracle",
+    top_p: given.TopP = 1.0,
+    max_new_tokens: given.MaxNewTokens = None,
+    seed: given.Seed = 0,
+    k: given.Budgets = None,
+    budgets: Annotated[
+        str | None, typer.Option(help="Give advice for these budgets in tokens per problem, such as 100,1000.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
-    k: Annotated[str | None, typer.Option("--k", help="The N, like 1,4,16; default: powers of two.")] = None,
-    budgets: Annotated[str | None, typer.Option(help="Tokens per problem, like 100,1000; default: doubling.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pools, numbers and pictures.")] = Path("sweep"),
-    served_model: Annotated[str | None, _server("Its model's name; default: the only one it has.")] = None,
-    api: Annotated[str, _server("auto (chat for problems with messages), chat, or completions.")] = "auto",
-    concurrency: Annotated[int, _server("Requests at a time.")] = 32,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write pools, numbers and pictures here.")] = Path("sweep"),
+    served_model: given.ServedModel = None,
+    api: given.Api = "auto",
+    concurrency: given.Concurrency = 32,
 ) -> None:
-    """Co-scaling of N and temperature: a pool per temperature, the law of pass@N, T*(N), the best pair for a budget.
+    """Measure how pass@N and best-of-N depend on N and temperature, and advise on both.
 
-    Restartable; pools that are there are kept. Example: bontune sweep countdown-tiny countdown --limit 200 -o sweep
+    Draws a pool per temperature; a stopped sweep goes on, and pools that are there are kept.
+
+    Examples: bontune sweep countdown-tiny countdown --limit 200 -o sweep
 
     bontune sweep --pools a.parquet b.parquet
     """
-    from bontune.cli.sweep import request_from_arguments, run_sweep, study_pools
+    from bontune.cli.drawing import pool_request
+    from bontune.cli.sweep import model_and_task, run_sweep, study_pools
     from bontune.engines.opening import Serving
 
     if pools:
         study_pools([Path(path) for path in arguments], out=out, ks=k, budgets=budgets)
         return
-    request = request_from_arguments(
-        arguments,
+    request = pool_request(
+        *model_and_task(arguments),
+        samples=samples,
+        max_new_tokens=max_new_tokens,
+        top_p=top_p,
         split=split,
         limit=limit,
         verifier=verifier,
         seed=seed,
-        num_samples=samples,
-        top_p=top_p,
-        max_new_tokens=max_new_tokens,
         serving=Serving(served_model=served_model, api=api, concurrency=concurrency),
     )
     run_sweep(request, temperatures, out=out, ks=k, budgets=budgets)
@@ -248,23 +256,19 @@ def sweep(
 
 @app.command()
 def reproduce(
-    suite: Annotated[str, typer.Argument(help="countdown, programs, math, humaneval, or a YAML file.")],
-    overrides: KeyValues = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the results; default: results/SUITE.")
-    ] = None,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder of the training runs; default: runs/reproduce/SUITE.")
-    ] = None,
-    arms: Annotated[str | None, typer.Option(help="Only these, like bon_rl,rl; default: all.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes at a time; default: one per core.")] = None,
+    suite: Annotated[str, typer.Argument(help="The suite: countdown, programs, math, humaneval, or a YAML file.")],
+    overrides: given.KeyValues = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write results here; default: results/SUITE.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Train in this folder; default: runs/reproduce/SUITE.")] = None,
+    arms: Annotated[str | None, typer.Option(help="Run only these arms, such as bon_rl,rl; default: all.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Use this many processes; default: one per core.")] = None,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Run nothing: tables and pictures of what is there.")
+        bool, typer.Option("--report-only", help="Run nothing; write tables and pictures of what is there.")
     ] = False,
 ) -> None:
-    """The paper's experiments: every arm trained and measured alike, with intervals, claim by claim.
+    """Run an experiment of the paper: train every arm, measure all alike, and check each claim.
 
-    Restartable at any point; results are kept as they come. KEY=VALUE change the suite.
+    A stopped suite goes on where it was; results are kept as they come. KEY=VALUE change the suite.
 
     Examples: bontune reproduce countdown
 
@@ -278,29 +282,37 @@ def reproduce(
 @app.command()
 def compare(
     arguments: Annotated[
-        list[str], typer.Argument(metavar="RUN|POOL|MODEL", help="The first is what the others are compared with.")
+        list[str],
+        typer.Argument(
+            metavar="RUN|POOL|MODEL", help="Runs, pools or models; the first is what the others are compared with."
+        ),
     ],
-    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Completions per prompt.")] = 64,
+    samples: given.Samples = 64,
     temperature: Annotated[
-        str, typer.Option("--temperature", "-t", help="One, or several like 0.6,0.8,1.0: then at each one's best too.")
+        str,
+        typer.Option(
+            "--temperature", "-t", help="Sample at this temperature; several, as 0.6,0.8,1.0, give each one its best."
+        ),
     ] = "1.0",
     split: Annotated[
-        str | None, typer.Option(help="Which problems; default: test, else validation.", show_default=False)
+        str | None,
+        typer.Option(help="Take the problems of this split; default: test, else validation.", show_default=False),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many problems.")] = None,
+    limit: given.Limit = None,
     verifier: Annotated[
-        str | None, typer.Option(help="What picks the best of k; default: the first run's.", show_default=False)
+        str | None,
+        typer.Option(help="Pick the best of k with this verifier; default: the first run's.", show_default=False),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draws, the same for all.")] = 0,
-    k: Annotated[str | None, typer.Option("--k", help="Budgets, like 1,4,16; default: powers of two.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pools, numbers and pictures.")] = Path(
+    seed: given.Seed = 0,
+    k: given.Budgets = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write pools, numbers and pictures here.")] = Path(
         "runs/compare"
     ),
 ) -> None:
-    """Which run is better for Best-of-N, at which N, and is it more than noise: paired differences, 95 % intervals.
+    """Say which run is better for Best-of-N, at which N, and whether that is more than noise.
 
-    Of run folders and models pools are drawn, on the task of the first run; restartable, pools that are there are kept.
-    Pools are compared as they are.
+    For runs and models, pools are drawn on the first run's task; pools that are there are kept. Pools are compared as
+    they are. Differences are paired over problems, with 95 % intervals.
 
     Example: bontune compare runs/a runs/b countdown-tiny --limit 200
     """
@@ -313,19 +325,23 @@ def compare(
 
 @app.command()
 def answer(
-    model: Annotated[str, typer.Argument(help="A shipped model, a folder, a hub id, or a server's http://host/v1.")],
-    prompt: Annotated[str, typer.Argument(help="What to ask; - reads it from the input.")],
-    verifier: Annotated[str, typer.Option(help="What picks: majority, a reward model, file.py:function, a judge.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="N, candidates.")] = 32,
-    temperature: Annotated[float, typer.Option("--temperature", "-t", help="Of the draws.")] = 1.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest candidate, in tokens.")] = 512,
-    stop: Annotated[list[str] | None, typer.Option(help="String that ends a candidate; may be repeated.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    model: given.Model,
+    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
+    verifier: Annotated[
+        str, typer.Option(help="Pick with this verifier: majority, a reward model, file.py:function, or a judge.")
+    ],
+    n: Annotated[int, typer.Option("-n", min=1, help="Draw N candidates.")] = 32,
+    temperature: given.Temperature = 1.0,
+    top_p: given.TopP = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="End a candidate after this many tokens.")] = 512,
+    stop: Annotated[list[str] | None, typer.Option(help="End a candidate at this text; may be repeated.")] = None,
+    seed: given.Seed = 0,
     shows_all: Annotated[bool, typer.Option("--all", help="Show every candidate.")] = False,
     is_json: Annotated[bool, typer.Option("--json", help="Print winner, candidates and scores as JSON.")] = False,
 ) -> None:
-    """Best-of-N in use: draw N candidates, let the verifier pick one; prints the winner, and beside it the candidates.
+    """Answer one prompt by Best-of-N: draw N candidates and let the verifier pick one.
+
+    Prints the winner, and the candidates beside it.
 
     Example: bontune answer countdown-tiny --verifier countdown-verifier -n 32 --max-new-tokens 24 "11,13,7,1:18="
     """
@@ -348,9 +364,9 @@ def answer(
 
 @app.command()
 def doctor() -> None:
-    """Say what holds on this machine: device, versions, isolation for model-written programs.
+    """Report the device, the versions, and whether model-written programs can be isolated here.
 
-    Exit status 0 if an isolation holds, 1 if not.
+    The exit status is 0 if they can, and 1 if not.
     """
     from bontune.cli.doctor import run_doctor
 
@@ -359,9 +375,7 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """Entry point: errors in one sentence, and an exit status that says which kind."""
-    from bontune.base.errors import BontuneError, Interrupted, RunStopped
-
+    """Run the command line; an error becomes one sentence and an exit status that tells its kind."""
     try:
         app()
     except BontuneError as error:

@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from bontune.base.errors import Interrupted
+from bontune.base.overrides import apply_overrides
 from bontune.base.signals import StopSignals
+from bontune.engines.contract import SamplingOptions
 from bontune.models import quiet_libraries
 from bontune.pools.draw import DrawProgress, PoolRequest, draw_missing, draw_pool
+from bontune.tasks import usual_length
+
+
+def pool_request(
+    model: str,
+    task: str,
+    options: Sequence[str],
+    *,
+    samples: int,
+    max_new_tokens: int | None,
+    top_p: float,
+    temperature: float = 1.0,
+    **given: Any,
+) -> PoolRequest:
+    """Say as a request what a command line asks for.
+
+    Args:
+        model: the model's name, folder or address.
+        task: the task's name.
+        options: options of the task, as ``key=value``.
+        samples: completions per problem.
+        max_new_tokens: longest completion; None: what is usual for the task.
+        top_p: share of the probability that is sampled from.
+        temperature: sampling temperature.
+        given: the other fields of the request.
+
+    Raises:
+        BontuneError: an option is not ``key=value``.
+    """
+    length = usual_length(task) if max_new_tokens is None else max_new_tokens
+    sampling = SamplingOptions(num_samples=samples, max_new_tokens=length, temperature=temperature, top_p=top_p)
+    return PoolRequest(model=model, task=task, task_options=apply_overrides({}, options), sampling=sampling, **given)
 
 
 def draw_with_progress(request: PoolRequest, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""The commands that have commands of their own: recipes, tasks, verify."""
+"""The commands that have commands of their own: recipes, objectives, tasks and verify."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Annotated
 
 import typer
 
-recipes_app = typer.Typer(help="The recipes that ship with the package.", invoke_without_command=True)
-tasks_app = typer.Typer(help="The tasks that ship with the package.", invoke_without_command=True)
-verify_app = typer.Typer(help="Train a verifier on pools; score a pool with one.", no_args_is_help=True)
+from bontune.cli import options as given
 
-KeyValues = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)]
+recipes_app = typer.Typer(help="List the recipes that ship with the package, or show one.", invoke_without_command=True)
+objectives_app = typer.Typer(help="List the objectives, or show one and its options.", invoke_without_command=True)
+tasks_app = typer.Typer(help="List the tasks that ship with the package, or show one.", invoke_without_command=True)
+verify_app = typer.Typer(help="Train a verifier on pools, or score a pool with one.", no_args_is_help=True)
 
 
 @recipes_app.callback()
 def recipes(context: typer.Context) -> None:
-    """List the recipes."""
+    """List the recipes that ship with the package, or show one."""
     if context.invoked_subcommand is None:
         from bontune.config import RECIPES, shipped_recipes
 
@@ -28,17 +29,36 @@ def recipes(context: typer.Context) -> None:
 @recipes_app.command("show")
 def show_recipe(
     name: Annotated[str, typer.Argument(help="A shipped recipe, a YAML file, or a run folder.")],
-    overrides: KeyValues = None,
+    overrides: given.KeyValues = None,
 ) -> None:
-    """Print a whole recipe, every key with its value."""
+    """Print a recipe with every key and its value."""
     from bontune.config import load_recipe
 
     typer.echo(load_recipe(name, overrides or []).to_yaml(), nl=False)
 
 
+@objectives_app.callback()
+def objectives(context: typer.Context) -> None:
+    """List the objectives, or show one and its options."""
+    if context.invoked_subcommand is None:
+        from bontune.cli.objectives import list_objectives
+
+        list_objectives()
+
+
+@objectives_app.command("show")
+def show_objective(
+    name: Annotated[str, typer.Argument(help="The objective's name; `bontune objectives` lists them.")],
+) -> None:
+    """Print what an objective trains for, its source, its mathematics, and its keys in a recipe."""
+    from bontune.cli.objectives import show_objective
+
+    show_objective(name)
+
+
 @tasks_app.callback()
 def tasks(context: typer.Context) -> None:
-    """List the tasks."""
+    """List the tasks that ship with the package, or show one."""
     if context.invoked_subcommand is None:
         from bontune.tasks import describe
 
@@ -48,17 +68,22 @@ def tasks(context: typer.Context) -> None:
 
 @tasks_app.command("show")
 def show_task(
-    name: Annotated[str, typer.Argument(help="A task.")],
-    options: KeyValues = None,
-    split: Annotated[str, typer.Option(help="Which problems.")] = "test",
-    index: Annotated[int, typer.Option(min=0, help="Which problem of the split, from 0.")] = 0,
-    problem_id: Annotated[str | None, typer.Option("--id", help="The problem of this id instead.")] = None,
-    form: Annotated[str, typer.Option("--format", help="base, chat, or both: what there is.")] = "both",
-    check: Annotated[bool, typer.Option("--check", help="Grade every reference of the split.")] = False,
+    name: given.TaskName,
+    options: given.KeyValues = None,
+    split: given.Split = "test",
+    index: Annotated[int, typer.Option(min=0, help="Show this problem of the split, counted from 0.")] = 0,
+    problem_id: Annotated[str | None, typer.Option("--id", help="Show the problem with this id instead.")] = None,
+    form: Annotated[
+        str,
+        typer.Option("--format", help="Show the text for base models, the chat messages, or both: base, chat, both."),
+    ] = "both",
+    check: Annotated[bool, typer.Option("--check", help="Also grade every reference of the split.")] = False,
 ) -> None:
     """Print a problem as a model sees it, its reference, and the task's splits and options.
 
-    KEY=VALUE are options of the task. Example: bontune tasks show math data=DATA --index 3 --format chat
+    KEY=VALUE are options of the task.
+
+    Example: bontune tasks show math data=DATA --index 3 --format chat
     """
     from bontune.cli.tasks import show_problem
 
@@ -68,18 +93,24 @@ def show_task(
 @verify_app.command("fit")
 def verify_fit(
     pools: Annotated[list[Path], typer.Argument(help="Pools with prompts, completions and rewards from 0 to 1.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="To start from: a shipped model, a folder, or a hub id.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the verifier.")],
-    epochs: Annotated[int, typer.Option(help="Passes over the completions at most.")] = 3,
-    batch_size: Annotated[int, typer.Option(help="Completions an update.")] = 64,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-5,
-    held_out: Annotated[float, typer.Option(help="Share of the problems that decide when to stop.")] = 0.15,
-    evaluations: Annotated[int, typer.Option(help="Looks at the held-out loss per epoch.")] = 1,
-    patience: Annotated[int, typer.Option(help="Looks without a lower loss after which it stops.")] = 3,
-    separator: Annotated[str, typer.Option(help="Between prompt and completion, for models that do not chat.")] = "",
-    seed: Annotated[int, typer.Option(help="Of the held-out problems, the order and the new head.")] = 0,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Start from this model: a shipped one, a folder, or a hub id.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write the verifier into this folder.")],
+    epochs: Annotated[int, typer.Option(help="Pass over the completions at most this many times.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Update on this many completions at a time.")] = 64,
+    lr: Annotated[float, typer.Option(help="Reach this learning rate at the peak.")] = 2e-5,
+    held_out: Annotated[float, typer.Option(help="Hold out this share of the problems to decide when to stop.")] = 0.15,
+    evaluations: Annotated[int, typer.Option(help="Compute the held-out loss this many times per epoch.")] = 1,
+    patience: Annotated[int, typer.Option(help="Stop after this many evaluations without a lower loss.")] = 3,
+    separator: Annotated[
+        str, typer.Option(help="Put this text between prompt and completion, where a model has no chat template.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Seed for the held-out problems, the order and the new head.")] = 0,
 ) -> None:
-    """Train an outcome verifier on graded pools; reports AUC, calibration and regret on held-out problems.
+    """Train an outcome verifier on graded pools.
+
+    Reports AUC, calibration and regret on held-out problems.
 
     Example: bontune verify fit pools/base.parquet --model countdown-tiny --lr 1e-3 --out runs/verifier
     """
@@ -94,16 +125,13 @@ def verify_fit(
 
 @verify_app.command("score")
 def verify_score(
-    pool: Annotated[Path, typer.Argument(help="A pool with prompts and completions.")],
-    verifier: Annotated[
-        str,
-        typer.Option(
-            help="oracle, majority, a reward model (name, folder, hub id), file.py:function, http://…/v1#model."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The pool with the new scores: .parquet or .jsonl.")],
+    pool: given.PoolPath,
+    verifier: given.Verifier,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write the pool with the new scores: .parquet or .jsonl.")],
 ) -> None:
-    """Score a pool's completions with another verifier, restartable; reports AUC, calibration and regret.
+    """Score a pool's completions with another verifier.
+
+    Reports AUC, calibration and regret. A stopped command goes on where it was when it is given again.
 
     Example: bontune verify score pools/base.parquet --verifier countdown-verifier --out pools/scored.parquet
     """

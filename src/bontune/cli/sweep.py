@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bontune.base.errors import BontuneError
-from bontune.engines.contract import SamplingOptions
 
 if TYPE_CHECKING:
     from bontune.pools.draw import PoolRequest
@@ -24,26 +23,17 @@ _SHARED = ("model", "task", "task_options", "split", "verifier", "top_p", "max_n
 _ELLIPSES = ("...", "…")
 
 
-def request_from_arguments(
-    arguments: Sequence[str], *, max_new_tokens: int | None, num_samples: int, top_p: float, **given: Any
-) -> PoolRequest:
-    """What MODEL TASK [KEY=VALUE]… of the command line asks for, with its options, at temperature 1.
+def model_and_task(arguments: Sequence[str]) -> tuple[str, str, Sequence[str]]:
+    """Take the words of MODEL TASK [KEY=VALUE]... apart.
 
     Raises:
         BontuneError: one of the two is missing, or they are pools.
     """
-    from bontune.base.overrides import apply_overrides
-    from bontune.pools.draw import PoolRequest
-    from bontune.tasks import usual_length
-
     if len(arguments) < 2 or "=" in arguments[1]:
         raise BontuneError(f"A sweep needs a model and a task, got {' '.join(arguments)}.")
     if any(argument.endswith((".parquet", ".jsonl")) for argument in arguments[:2]):
         raise BontuneError(f"{arguments[0]} {arguments[1]} are no model and task; for pools give --pools.")
-    model, task, *options = arguments
-    length = usual_length(task) if max_new_tokens is None else max_new_tokens
-    sampling = SamplingOptions(num_samples=num_samples, max_new_tokens=length, top_p=top_p)
-    return PoolRequest(model=model, task=task, task_options=apply_overrides({}, options), sampling=sampling, **given)
+    return arguments[0], arguments[1], arguments[2:]
 
 
 def run_sweep(

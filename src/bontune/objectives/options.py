@@ -74,7 +74,7 @@ class BonSftOptions:
     """Options of ``bon_sft``."""
 
     baseline: Literal["loo", "none"] = "loo"
-    """Variance reduction."""
+    """Variance reduction: leave one sample out, or none."""
     law: Literal["exact", "no_ties", "variational"] = "exact"
     """The law of Best-of-N whose likelihood is maximised."""
     estimate: Literal["loo", "plugin"] = "loo"

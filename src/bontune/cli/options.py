@@ -1,0 +1,50 @@
+"""Arguments and options that several commands share, so that one word means one thing in all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def _server(text: str, *names: str) -> Any:
+    """An option that matters only where the model is a server."""
+    return typer.Option(*names, help=text, rich_help_panel="Options for servers")
+
+
+KeyValues = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, as key=value.", show_default=False),
+]
+Model = Annotated[
+    str, typer.Argument(help="The model: a shipped one, a folder, a hub id, or a server such as http://host/v1.")
+]
+TaskName = Annotated[str, typer.Argument(help="The task's name; `bontune tasks` lists them.")]
+PoolPath = Annotated[Path, typer.Argument(help="A pool file with prompts and completions.")]
+
+Samples = Annotated[int, typer.Option("--samples", "-n", help="Draw this many completions per problem.")]
+Temperature = Annotated[float, typer.Option("--temperature", "-t", help="Sample at this temperature; 0 is greedy.")]
+TopP = Annotated[float, typer.Option(help="Sample from the smallest set of tokens with this probability.")]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option(help="End a completion after this many tokens; the task sets the default.", show_default=False),
+]
+Split = Annotated[str, typer.Option(help="Take the problems of this split.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Take only the first problems, this many.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="Seed for sampling; the same seed draws the same completions.")]
+Budgets = Annotated[
+    str | None, typer.Option("--k", help="Report these numbers of samples, such as 1,4,16; default: powers of two.")
+]
+
+VERIFIERS = "oracle, majority, a reward model (name, folder or hub id), file.py:function, or http://host/v1#model"
+Verifier = Annotated[str, typer.Option(help=f"Score completions with this verifier: {VERIFIERS}.")]
+
+ServedModel = Annotated[str | None, _server("Name of the model on the server; default: the only one it serves.")]
+Api = Annotated[str, _server("Call this API: chat, completions, or auto (chat where a problem has messages).")]
+Concurrency = Annotated[int, _server("Keep this many requests in flight.")]
+Timeout = Annotated[float, _server("Give up on a request after this many seconds.")]
+Tries = Annotated[int, _server("Send a failing request at most this many times.")]
+Choices = Annotated[int, _server("Ask for this many completions in one request (the field n).")]
+Logprobs = Annotated[bool, _server("Ask the server for log-probabilities.", "--logprobs")]
+Extra = Annotated[str | None, _server('Add these fields to each request, as JSON such as {"top_k": 20}.')]
