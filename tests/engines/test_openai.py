@@ -21,7 +21,7 @@ from bontune.base.client import BadReply
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.engines.contract import Completion, SamplingOptions, StopReason
-from bontune.engines.openai import OpenAIEngine, read_completions
+from bontune.engines.openai import OpenAIEngine, Serving, read_completions
 from bontune.engines.seeds import stream
 from bontune.engines.transformers import TransformersEngine
 from bontune.models import load_model
@@ -79,7 +79,7 @@ def assert_same(rows: list[list[Completion]], wanted: list[list[Completion]], *,
 
 
 def sample(served: Server, **options: Any) -> list[list[Completion]]:
-    engine = OpenAIEngine(served.url, **({"concurrency": 4, "num_tries": 3} | options))
+    engine = OpenAIEngine(served.url, Serving(**({"concurrency": 4, "tries": 3} | options)))
     try:
         return engine.draw(PROMPTS, OPTIONS, KEYS).rows
     finally:
@@ -107,7 +107,7 @@ def test_every_sample_is_the_servers_draw_for_its_seed(
 
 def test_a_conversation_goes_to_chat(served: Server) -> None:
     conversation = ({"role": "system", "content": "Count."}, {"role": "user", "content": PROMPTS[0]})
-    engine = OpenAIEngine(served.url, extra={"top_k": 20, "seed": None})
+    engine = OpenAIEngine(served.url, Serving(extra={"top_k": 20, "seed": None}))
     engine.draw([conversation], SamplingOptions(num_samples=1, max_new_tokens=3), [(0,)])
     (request,) = served.told()["requests"]
     assert request == {
@@ -143,34 +143,13 @@ def test_choices_that_are_missing_are_asked_for(
     assert counted == [[len(group) == 1 for group in groups for _ in group]] * len(PROMPTS)
 
 
-def test_what_is_known_is_not_drawn_again_and_kept_as_it_comes(served: Server, local: TransformersEngine) -> None:
-    wanted = drawn_here(local, [[i] for i in range(5)], has_logprobs=False)
-    known = [{i: wanted[0][i] for i in range(5)}, {3: wanted[1][3], 0: wanted[1][0]}, {}]
-    kept: list[tuple[int, int, Completion]] = []
-    engine = OpenAIEngine(served.url, concurrency=3)
-    rows = dict(
-        engine.as_completed(
-            PROMPTS,
-            OPTIONS,
-            KEYS,
-            known=known,
-            keep=lambda p, new: kept.extend((p, i, completion) for i, completion in new.items()),
-        )
-    )
-    engine.close()
-    assert_same([rows[p] for p in range(3)], wanted)
-    assert sorted((p, i) for p, i, _ in kept) == [(1, 1), (1, 2), (1, 4), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4)]
-    assert all(rows[p][i] == completion for p, i, completion in kept)
-    assert len(served.told()["requests"]) == len(kept)
-
-
 # ---- 2: faults ----
 
 
 @pytest.mark.parametrize("fault", ["drop", "half", "500", "json"])
 def test_faults_change_nothing(served: Server, local: TransformersEngine, fault: str) -> None:
     served.behave(fault=fault, times=1, body={"choices": []})
-    engine = OpenAIEngine(served.url, concurrency=8)
+    engine = OpenAIEngine(served.url, Serving(concurrency=8))
     rows = engine.draw(PROMPTS, OPTIONS, KEYS).rows
     assert engine.endpoint.num_retries == 15
     assert (engine.progress.num_samples, engine.progress.num_tokens) == (
@@ -196,7 +175,7 @@ def test_faults_change_nothing(served: Server, local: TransformersEngine, fault:
 )
 def test_what_is_no_completion_ends_the_drawing(served: Server, choice: Any, phrase: str) -> None:
     served.behave(fault="json", times=-1, body={"choices": [choice]})
-    engine = OpenAIEngine(served.url, num_tries=2)
+    engine = OpenAIEngine(served.url, Serving(tries=2))
     with pytest.raises(RunStopped) as stopped:
         list(engine.as_completed(PROMPTS[:1], OPTIONS, KEYS[:1], names=["problem 17"]))
     assert phrase in str(stopped.value)
@@ -214,7 +193,7 @@ def test_what_keep_raises_ends_the_drawing(served: Server) -> None:
     def keep(p: int, new: dict[int, Completion]) -> None:
         raise RunStopped("full disk")
 
-    engine = OpenAIEngine(served.url, concurrency=2)
+    engine = OpenAIEngine(served.url, Serving(concurrency=2))
     with pytest.raises(RunStopped, match="full disk"):
         list(engine.as_completed(PROMPTS, OPTIONS, KEYS, keep=keep))
     assert len(served.told()["requests"]) <= 4
@@ -236,7 +215,7 @@ def test_requests_go_on_while_a_problem_is_graded(served: Server) -> None:
     task = task_from_rows({"test": [{"prompt": prompt} for prompt in PROMPTS]}, patient)
     problems = task.problems("test")
     assert len(problems) == 3
-    engine = OpenAIEngine(served.url, concurrency=2)
+    engine = OpenAIEngine(served.url, Serving(concurrency=2))
     options = SamplingOptions(num_samples=4, max_new_tokens=4)
     graded = list(collect_streamed(engine, task, load_verifier("oracle"), problems, options, key=(0,)))
     engine.close()
@@ -252,7 +231,7 @@ def test_an_interruption_ends_the_requests(served: Server) -> None:
         if served.told()["requests"]:
             raise Interrupted("SIGTERM")
 
-    engine = OpenAIEngine(served.url, concurrency=4)
+    engine = OpenAIEngine(served.url, Serving(concurrency=4))
     begun = time.monotonic()
     with pytest.raises(Interrupted):
         engine.draw(PROMPTS, OPTIONS, KEYS, poll)
@@ -359,12 +338,12 @@ def test_more_choices_than_were_asked_for() -> None:
         ({"api": "responses"}, "api must be one of auto, chat, completions, got 'responses'"),
         ({"choices": 0}, "choices must be at least 1"),
         ({"extra": {"n": 4}}, "'n' of a request is not free"),
-        ({"model": "other", "url": "http://h/v1#one"}, "Two names"),
+        ({"served_model": "other"}, "Two names"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], phrase: str) -> None:
     with pytest.raises(BontuneError, match=phrase):
-        OpenAIEngine(**({"url": "http://h/v1", "model": "m"} | options))
-    engine = OpenAIEngine("http://h/v1", "m", api="completions")
+        OpenAIEngine("http://h/v1#m", Serving(**options))
+    engine = OpenAIEngine("http://h/v1#m", Serving(api="completions"))
     with pytest.raises(BontuneError, match="takes texts"):
         engine.request(({"role": "user", "content": "a"},), OPTIONS, (0,), [0])

@@ -19,7 +19,7 @@ import pytest
 
 import tiny
 from bontune.engines.contract import SamplingOptions, StopReason
-from bontune.engines.openai import OpenAIEngine
+from bontune.engines.openai import OpenAIEngine, Serving
 from training.run_driver import wait_for
 
 for name in ("fastapi", "uvicorn", "openai"):
@@ -66,7 +66,7 @@ def is_healthy(port: int) -> bool:
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_a_foreign_server(address: str, api: str) -> None:
-    engine = OpenAIEngine(address, api=api, choices=3, concurrency=1)
+    engine = OpenAIEngine(address, Serving(api=api, choices=3, concurrency=1))
     options = SamplingOptions(num_samples=4, max_new_tokens=8, temperature=1.0, stop=() if api == "chat" else ("a",))
     prompts, keys = ["1+2=", "b:"], [(0, "x"), (0, "y")]
     rows = engine.draw(prompts, options, keys).rows

@@ -1,7 +1,8 @@
 """A server of its own process that speaks OpenAI's API, for tests: a real model, and every way in which servers fail.
 
 1. It draws from the shipped model; seeds, n, temperature, top_p, stop and log-probabilities are honoured, so the same
-   request has the same answer, whenever it comes and whatever came before.
+   request has the same answer, whenever it comes and whatever came before. What the model cannot take, such as a
+   prompt beyond its context, is refused with status 400.
 2. ``POST /admin`` sets how it misbehaves from then on (see :class:`Behaviour`), ``GET /admin`` tells what it was asked.
    Faults are real: closed and reset connections, half replies, a byte at a time, SIGKILL of itself.
 3. Chat requests can have scripted replies, for what a judge may say.
@@ -78,7 +79,7 @@ class State:
         self.keys: set[str | None] = set()
         self.num_answered = self.num_at_once = self.most_at_once = 0
 
-    def choices(self, body: dict[str, Any], prompt: str, stop: list[str]) -> list[dict[str, Any]]:
+    def choices(self, body: dict[str, Any], prompt: str) -> list[dict[str, Any]]:
         from bontune.engines.contract import SamplingOptions
 
         options = SamplingOptions(
@@ -86,7 +87,7 @@ class State:
             max_new_tokens=body["max_tokens"],
             temperature=body["temperature"],
             top_p=body["top_p"],
-            stop=tuple(stop),
+            stop=tuple(body.get("stop", ())),
         )
         samples = self.engine.draw([prompt], options, [("served", body.get("seed", 0))])
         rows = zip(samples.completions()[0], samples.logprobs_BT.tolist(), strict=True)
@@ -158,12 +159,15 @@ class Handler(BaseHTTPRequestHandler):
             state.num_answered += 1
             prompt = "".join(m["content"] for m in body["messages"]) if is_chat else body["prompt"]
             script = next((key for key in state.behaviour.replies if key in prompt), None)
-            if script is not None:
-                choices = [self.scripted(script)]
-            else:
-                choices = state.choices(
-                    body, body["messages"][-1]["content"] if is_chat else prompt, body.get("stop", [])
+            try:
+                choices = (
+                    [self.scripted(script)]
+                    if script is not None
+                    else state.choices(body, body["messages"][-1]["content"] if is_chat else prompt)
                 )
+            except ValueError as error:  # such as a prompt beyond the model's context
+                self.send({"error": {"message": str(error)}}, 400)
+                return
         num_tokens = sum(len(choice["logprobs"]) for choice in choices)
         reply = {
             "object": "chat.completion" if is_chat else "text_completion",

@@ -119,7 +119,7 @@ def sample(
     bontune sample http://127.0.0.1:8000/v1 jsonl data=mine.jsonl -n 16 --max-new-tokens 512
     """
     from bontune.cli.drawing import draw_with_progress, pool_request
-    from bontune.engines.opening import Serving
+    from bontune.engines.openai import Serving
 
     serving = Serving(
         served_model=served_model,
@@ -235,7 +235,7 @@ def sweep(
     """
     from bontune.cli.drawing import pool_request
     from bontune.cli.sweep import model_and_task, run_sweep, study_pools
-    from bontune.engines.opening import Serving
+    from bontune.engines.openai import Serving
 
     if pools:
         study_pools([Path(path) for path in arguments], out=out, ks=k, budgets=budgets)

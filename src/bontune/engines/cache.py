@@ -11,7 +11,7 @@ from transformers.cache_utils import DynamicLayer
 
 
 def select_cache(cache: Any, indices: Tensor) -> Any:
-    """A new cache with those rows; the given one stays as it is, and gradients flow through both."""
+    """Return a new cache with these rows; the given one stays as it is, and gradients flow through both."""
     selected = copy.copy(cache)
     selected.layers = [copy.copy(layer) for layer in cache.layers]
     selected.batch_select_indices(indices)
@@ -19,7 +19,7 @@ def select_cache(cache: Any, indices: Tensor) -> Any:
 
 
 def select_cache_with_room(cache: Any, indices: Tensor, num_tokens: int) -> Any:
-    """Like :func:`select_cache`, but up to ``num_tokens`` more tokens are appended without copying what is there.
+    """Return a new cache with these rows, to which ``num_tokens`` more are appended without copying the old ones.
 
     Layers with a cache of their own kind (a sliding window, a recurrent state) are left as they are.
     """
@@ -47,7 +47,7 @@ class _RoomyLayer(DynamicLayer):
         self.keys, self.values = (stored[..., :length, :] for stored in self._stored)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Append."""
+        """Append the states of new tokens, and return all."""
         length = self.keys.shape[-2]
         end = length + key_states.shape[-2]
         for stored, new in zip(self._stored, (key_states, value_states), strict=True):
@@ -56,7 +56,7 @@ class _RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep those rows."""
+        """Keep these rows and drop the others, with as much room as before."""
         length = self.keys.shape[-2]
         room = self._stored[0].shape[-2] - length
         self._stored = [_with_room(x, indices, room) for x in (self.keys, self.values)]
@@ -64,7 +64,7 @@ class _RoomyLayer(DynamicLayer):
 
 
 def _with_room(states: Tensor, indices: Tensor, num_tokens: int) -> Tensor:
-    """Those rows of (rows, heads, length, size), followed by unset places for ``num_tokens`` more."""
+    """Copy rows of states (rows, heads, length, size) into storage with unset places for ``num_tokens`` more."""
     _, heads, length, size = states.shape
     stored = states.new_empty(len(indices), heads, length + num_tokens, size)
     torch.index_select(states, 0, indices, out=stored[..., :length, :])

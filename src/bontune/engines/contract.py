@@ -1,4 +1,4 @@
-"""What an engine hands on.
+"""The contract of engines: what they are asked for, what they return, and what they promise.
 
 Shapes: ``_P`` prompts, ``_M`` samples of one prompt, ``_B`` = P·M flattened prompt by prompt, ``_T`` new tokens.
 """
@@ -21,13 +21,13 @@ class StopReason(str, Enum):
     """Why a completion ended."""
 
     END = "end"
-    """The model's end token; also a stop string, behind a server that does not tell the two apart."""
+    """The model wrote its end token; or a stop string, behind a server that does not tell the two apart."""
     STOP = "stop"
-    """A stop string."""
+    """The model wrote a stop string."""
     LENGTH = "length"
-    """``max_new_tokens`` were drawn."""
+    """The completion has as many tokens as it may."""
     OTHER = "other"
-    """What only servers know: a content filter, a call of a tool, or no reason given."""
+    """A server gave another reason, such as a content filter, or none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,14 +35,14 @@ class Completion:
     """One completion as text, wherever it was drawn."""
 
     text: str
-    """Decoded, stop strings and special tokens removed."""
+    """The text, without stop strings and special tokens."""
     stop: StopReason
-    """Why it ended."""
+    """Why the completion ended."""
     num_tokens: int | None
-    """Its tokens, the end token included; None where a server does not say."""
+    """Number of tokens, the end token included; None where a server does not say."""
     logprob: float | None
-    """Its log-probability, summed over its tokens: at the sampling temperature from a model in this process, as the
-    server defines it (mostly at temperature 1) from a server; None where it was not asked for or not given."""
+    """Log-probability summed over the tokens: at the sampling temperature from a model in this process, as a server
+    defines it (mostly at temperature 1) from a server; None where it was not asked for or not given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,11 +54,11 @@ class SamplingOptions:
     max_new_tokens: int
     """Longest completion, in tokens, the end token included."""
     temperature: float = 1.0
-    """T; 0 takes the most probable token."""
+    """Temperature T; 0 takes the most probable token."""
     top_p: float = 1.0
-    """Nucleus: the smallest set of tokens with at least this probability; 1 is all."""
+    """Only the smallest set of tokens with at least this probability is drawn from; 1: all tokens."""
     stop: tuple[str, ...] = ()
-    """Strings that end a completion; cut off the text, kept in the tokens."""
+    """Strings that end a completion; they are cut off its text but stay in its tokens."""
 
     def __post_init__(self) -> None:
         rules = (
@@ -82,21 +82,21 @@ class Samples:
     tokens_BT: Tensor
     """int64 (B, T), on the CPU, padded at the right; the end token is part of a completion."""
     lengths_B: Tensor
-    """int64 (B,), tokens of each completion, ≥ 1."""
+    """int64 (B,), number of tokens of each completion, at least 1."""
     logprobs_BT: Tensor
     """float32 (B, T), log π_T of each drawn token (at the sampling temperature, before top-p); 0 on padding."""
     stops: list[StopReason]
-    """B reasons."""
+    """Why each of the B completions ended."""
     texts: list[list[str]] = field(repr=False)
     """P lists of M decoded completions, stop strings and special tokens removed."""
 
     @property
     def num_samples(self) -> int:
-        """M."""
+        """M, the number of completions of each prompt."""
         return len(self.texts[0])
 
     def completions(self) -> list[list[Completion]]:
-        """P × M, without the tensors."""
+        """The completions without tensors, P × M."""
         logprobs, lengths, m = self.logprobs_BT.double().sum(-1).tolist(), self.lengths_B.tolist(), self.num_samples
         return [
             [
@@ -112,12 +112,21 @@ class Completions:
     """P·M completions without tensors, from a server."""
 
     rows: list[list[Completion]]
-    """P × M."""
+    """The completions, P × M."""
 
     @property
     def texts(self) -> list[list[str]]:
         """P lists of M texts."""
         return [[completion.text for completion in row] for row in self.rows]
+
+
+def cut_before(text: str, stop: Sequence[str]) -> str:
+    """The text before the first stop string in it.
+
+    >>> cut_before("1+2;3", (";", "3"))
+    '1+2'
+    """
+    return text[: min([place for s in stop if (place := text.find(s)) >= 0], default=len(text))]
 
 
 Poll = Callable[[], None]
@@ -148,12 +157,12 @@ class Limits:
 
 
 class Engine(Protocol):
-    """A language model that draws M completions per prompt. The only door to sampling in the whole package."""
+    """A language model that draws M completions of each prompt; everything in this package samples through one."""
 
     limits: Limits
     """What this engine can promise."""
     uses_chat: bool
-    """Whether it takes conversations; see :func:`bontune.engines.prompts.prompt_of`."""
+    """Whether the engine takes conversations; see :func:`bontune.engines.prompts.prompt_of`."""
 
     def draw(
         self,
@@ -176,7 +185,7 @@ class Engine(Protocol):
         ...
 
     def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
-        """Find what cannot be drawn before anything is.
+        """Refuse what cannot be drawn, before anything is drawn.
 
         Raises:
             BontuneError: a prompt is empty or does not fit the context, or a server does not answer.
@@ -184,7 +193,7 @@ class Engine(Protocol):
         ...
 
     def origin(self) -> dict[str, Any]:
-        """What the engine adds to the settings of a pool, as JSON: whatever changes the completions."""
+        """Settings of the engine that change its completions, as JSON; a pool keeps them."""
         ...
 
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
@@ -230,17 +239,17 @@ class StreamingEngine(Engine, Protocol):
         ...
 
     def as_asked(self, problem: Problem) -> Problem:
-        """The problem as the engine asks it, such as a text as a user's message."""
+        """The problem in the form in which the engine asks it, such as a text as a user's message."""
         ...
 
     def notes(self) -> dict[str, Any]:
-        """What a pool remembers of the engine although it may change before the pool is complete."""
+        """Facts for a pool's records that may change before the pool is complete, such as a server's address."""
         ...
 
     def status(self) -> str:
-        """What happens now, for people."""
+        """One line that tells people how the drawing goes."""
         ...
 
     def close(self) -> None:
-        """End all that is under way; the engine can be used again."""
+        """End all requests; the engine can be used again."""
         ...

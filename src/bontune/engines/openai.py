@@ -12,7 +12,7 @@ import math
 import queue
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -20,8 +20,8 @@ from torch import Tensor
 from bontune.base.client import Address, BadReply, Endpoint
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
-from bontune.engines.contract import Completion, Completions, Limits, Poll, SamplingOptions, StopReason
-from bontune.engines.prompts import Prompt
+from bontune.engines.contract import Completion, Completions, Limits, Poll, SamplingOptions, StopReason, cut_before
+from bontune.engines.prompts import Prompt, as_message
 from bontune.engines.seeds import stream
 
 APIS = ("auto", "chat", "completions")
@@ -29,7 +29,40 @@ OWN_FIELDS = ("model", "prompt", "messages", "n", "stream", "stop")
 POLL_S = 0.1
 
 Keep = Callable[[int, dict[int, Completion]], None]
-"""Called with a prompt's number and new completions by sample as they arrive, in another thread."""
+"""Takes a prompt's number and its new completions by sample, in another thread, as soon as they have arrived."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serving:
+    """How a server is asked."""
+
+    served_model: str | None = None
+    """Name of the model at the server; None: the only one there."""
+    api: str = "auto"
+    """``auto`` asks conversations at ``/chat/completions`` and texts at ``/completions``; ``chat`` asks texts as a
+    user's message; ``completions`` takes texts only."""
+    concurrency: int = 32
+    """Number of requests at a time."""
+    timeout_s: float = 600.0
+    """Seconds for a whole request."""
+    tries: int = 8
+    """Number of tries for each request."""
+    choices: int = 1
+    """Completions per request (``n``). More save the server reading the prompt again, if it keeps no cache of prompts;
+    but then it counts tokens for all of them together, and some servers draw all of them with one seed."""
+    has_logprobs: bool = False
+    """Whether log-probabilities are asked for."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """More fields for every request (``{"top_k": 20}``); None leaves a field of ours out."""
+
+    def __post_init__(self) -> None:
+        if self.api not in APIS:
+            raise BontuneError(f"api must be one of {', '.join(APIS)}, got {self.api!r}.")
+        if self.choices < 1:
+            raise BontuneError(f"choices must be at least 1, got {self.choices}.")
+        owned = sorted(set(OWN_FIELDS) & set(self.extra))
+        if owned:
+            raise BontuneError(f"The field {owned[0]!r} of a request is not free: it is set for every request.")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,7 +76,7 @@ class Progress:
 
 
 class OpenAIEngine:
-    """Draws from a server.
+    """Draws from a server (see :class:`bontune.engines.contract.StreamingEngine`).
 
     What a request leaves unsaid is the server's choice: vLLM and SGLang take ``top_k`` and ``repetition_penalty`` from
     the model's ``generation_config.json``; ``extra={"top_k": -1}`` or a server option draws from the model itself.
@@ -51,74 +84,48 @@ class OpenAIEngine:
     that only ``concurrency=1`` draws the same again.
 
     Example:
-        >>> engine = OpenAIEngine("http://127.0.0.1:8000/v1#my-model", api="chat")
+        >>> engine = OpenAIEngine("http://127.0.0.1:8000/v1#my-model", Serving(api="chat"))
         >>> engine.model, engine.uses_chat
         ('my-model', True)
     """
 
-    def __init__(
-        self,
-        url: str,
-        model: str | None = None,
-        *,
-        api: str = "auto",
-        api_key: str | None = None,
-        concurrency: int = 32,
-        timeout_s: float = 600.0,
-        num_tries: int = 8,
-        choices: int = 1,
-        has_logprobs: bool = False,
-        extra: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, url: str, serving: Serving | None = None, *, api_key: str | None = None) -> None:
         """
         Args:
             url: like ``http://127.0.0.1:8000/v1``; ``#model`` may follow.
-            model: its name at the server; without, the server is asked and must have exactly one.
-            api: ``auto`` asks conversations at ``/chat/completions`` and texts at ``/completions``; ``chat`` asks texts
-                as a user's message; ``completions`` takes texts only.
-            api_key, concurrency, timeout_s, num_tries: see :class:`bontune.base.client.Endpoint`.
-            choices: completions per request (``n``). More save the server reading the prompt again, if it keeps no
-                cache of prompts; but then it counts tokens for all of them together, and some servers draw all of them
-                with one seed.
-            has_logprobs: ask for log-probabilities.
-            extra: more fields for every request (``{"top_k": 20}``); None leaves a field of ours out.
+            serving: how to ask.
+            api_key: see :class:`bontune.base.client.Endpoint`.
 
         Raises:
             BontuneError: an address or option that cannot be, no server there, or no telling which model.
         """
-        if api not in APIS:
-            raise BontuneError(f"api must be one of {', '.join(APIS)}, got {api!r}.")
-        if choices < 1:
-            raise BontuneError(f"choices must be at least 1, got {choices}.")
-        owned = sorted(set(OWN_FIELDS) & set(extra or {}))
-        if owned:
-            raise BontuneError(f"The field {owned[0]!r} of a request is not free: it is set for every request.")
-        address = Address.parse(url, model)
+        self.serving = serving = serving or Serving()
+        address = Address.parse(url, serving.served_model)
         self.endpoint = Endpoint(
-            address.url, api_key=api_key, concurrency=concurrency, timeout_s=timeout_s, num_tries=num_tries
+            address.url,
+            api_key=api_key,
+            concurrency=serving.concurrency,
+            timeout_s=serving.timeout_s,
+            num_tries=serving.tries,
         )
         self.model = address.model or self.endpoint.only_model()
-        self.api = api
-        self.choices = choices
-        self.has_logprobs = has_logprobs
-        self.extra = dict(extra or {})
         self.progress = Progress()
         self._started = time.monotonic()
         self.limits = Limits(has_seeds=False, has_tokens=False, can_load=False, context=None)
-        self.uses_chat = api != "completions"
+        self.uses_chat = serving.api != "completions"
 
     def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
-        """Ask the server for its models: where nobody is there, that is said at once and not after all tries."""
+        """Ask the server for its models: a server that is not there is found at once, and not after all tries."""
         self.endpoint.models()
 
     def origin(self) -> dict[str, Any]:
-        """The model at the server, and what is asked for; its address may change while a pool is drawn."""
+        """The model at the server and the options of a request; not the address, which may change during a drawing."""
         return {
             "model": self.model,
-            "api": self.api,
-            "choices": self.choices,
-            "logprobs": self.has_logprobs,
-            "extra": self.extra,
+            "api": self.serving.api,
+            "choices": self.serving.choices,
+            "logprobs": self.serving.has_logprobs,
+            "extra": dict(self.serving.extra),
         }
 
     def notes(self) -> dict[str, Any]:
@@ -126,10 +133,10 @@ class OpenAIEngine:
         return {"server": self.endpoint.url}
 
     def as_asked(self, problem: Problem) -> Problem:
-        """With ``api=chat`` a text is asked as a user's message."""
-        if self.api != "chat" or problem.messages:
+        """The problem with its text as a user's message, if ``api`` is ``chat`` and it has no conversation."""
+        if self.serving.api != "chat" or problem.messages:
             return problem
-        return replace(problem, messages=({"role": "user", "content": problem.prompt},))
+        return replace(problem, messages=as_message(problem.prompt))
 
     def status(self) -> str:
         """Samples and tokens per second since the engine was made, and retries."""
@@ -178,17 +185,7 @@ class OpenAIEngine:
         keep: Keep | None = None,
         poll: Poll | None = None,
     ) -> Generator[tuple[int, list[Completion]], None, None]:
-        """Draw, and yield each prompt's number and M completions when it has them all. Requests go on in between.
-
-        Args:
-            prompts: P texts or conversations.
-            options: how to draw.
-            keys: P seed keys; sample i of a prompt uses (*key, i).
-            names: P names for messages.
-            known: completions by sample that are there already and are not drawn again.
-            keep: gets every reply's completions at once, before they count; what it raises ends the drawing.
-            poll: called several times a second while waiting.
-        """
+        """Yield each prompt when it is complete; see :meth:`bontune.engines.contract.StreamingEngine.as_completed`."""
         known = known or [{} for _ in prompts]
         rows = [dict(row) for row in known]
         complete = [p for p, row in enumerate(rows) if len(row) == options.num_samples]
@@ -196,7 +193,7 @@ class OpenAIEngine:
         groups = [
             (p, samples)
             for p, row in enumerate(rows)
-            for samples in _missing(set(row), options.num_samples, self.choices)
+            for samples in _missing(set(row), options.num_samples, self.serving.choices)
         ]
         for p in complete:
             yield p, [rows[p][i] for i in range(options.num_samples)]
@@ -230,9 +227,9 @@ class OpenAIEngine:
         self, prompt: Prompt, options: SamplingOptions, key: tuple[object, ...], samples: Sequence[int]
     ) -> tuple[str, dict[str, Any]]:
         """The path and body that ask for those samples."""
-        if isinstance(prompt, str) and self.api == "chat":
-            prompt = ({"role": "user", "content": prompt},)
-        if not isinstance(prompt, str) and self.api == "completions":
+        if isinstance(prompt, str) and self.serving.api == "chat":
+            prompt = as_message(prompt)
+        if not isinstance(prompt, str) and self.serving.api == "completions":
             raise BontuneError("api=completions takes texts to continue, not conversations; use api=chat.")
         body: dict[str, Any] = {
             "model": self.model,
@@ -247,17 +244,17 @@ class OpenAIEngine:
             body["n"] = len(samples)
         if isinstance(prompt, str):
             path, body["prompt"] = "/completions", prompt
-            if self.has_logprobs:
+            if self.serving.has_logprobs:
                 body["logprobs"] = 1
         else:
             path, body["messages"] = "/chat/completions", [dict(message) for message in prompt]
-            if self.has_logprobs:
+            if self.serving.has_logprobs:
                 body["logprobs"] = True
-        return path, {name: value for name, value in (body | self.extra).items() if value is not None}
+        return path, {name: value for name, value in (body | dict(self.serving.extra)).items() if value is not None}
 
 
 class _Work:
-    """The requests of one drawing, in the endpoint's loop."""
+    """The requests of one drawing; its coroutines run in the endpoint's loop."""
 
     def __init__(
         self,
@@ -274,7 +271,7 @@ class _Work:
         self.workers: list[asyncio.Future[None]] = []
 
     async def run(self, groups: Iterator[tuple[int, list[int]]]) -> None:
-        """As many workers as requests at a time share the groups; the first failure ends all."""
+        """Ask for all groups with as many workers as there may be requests at a time; the first failure ends all."""
         self.workers = [asyncio.ensure_future(self._worker(groups)) for _ in range(self.engine.endpoint.concurrency)]
         try:
             await asyncio.gather(*self.workers)
@@ -316,7 +313,7 @@ class _Work:
 
 
 def _missing(there: set[int], num_samples: int, size: int) -> Iterator[list[int]]:
-    """The samples that are not there in groups that do not depend on when the drawing was stopped."""
+    """Group the samples that are not there; the groups do not depend on when an earlier drawing was stopped."""
     for start in range(0, num_samples, size):
         group = [i for i in range(start, min(start + size, num_samples)) if i not in there]
         if group:
@@ -345,13 +342,13 @@ def _completion(choice: Any, stop: Sequence[str], num_tokens: Any) -> Completion
     if finish in ("abort", "error"):
         raise BadReply(f"the server gave a completion up (finish_reason {finish})")
     text = _text(choice, finish)
-    cut = min([place for s in stop if (place := text.find(s)) >= 0], default=len(text))
+    kept = cut_before(text, stop)
     logprobs = _token_logprobs(choice.get("logprobs"))
     if not isinstance(num_tokens, int) or isinstance(num_tokens, bool) or num_tokens < 0:
         num_tokens = len(logprobs) if logprobs else None
     return Completion(
-        text=text[:cut],
-        stop=_stop_reason(choice, finish, stop, is_cut=cut < len(text)),
+        text=kept,
+        stop=_stop_reason(choice, finish, stop, is_cut=len(kept) < len(text)),
         num_tokens=num_tokens,
         logprob=math.fsum(logprobs) if logprobs else None,
     )
@@ -385,7 +382,7 @@ def _stop_reason(choice: Mapping[str, Any], finish: Any, stop: Sequence[str], *,
 
 
 def _token_logprobs(logprobs: Any) -> list[float]:
-    """Those of the drawn tokens; empty where they were not given, or not for every token."""
+    """Log-probabilities of the drawn tokens; empty where the reply lacks them for any token."""
     if not isinstance(logprobs, Mapping):
         return []
     if isinstance(logprobs.get("content"), list):

@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from bontune.base.errors import BontuneError
 from bontune.engines.contract import Engine
-from bontune.engines.openai import OpenAIEngine
+from bontune.engines.openai import OpenAIEngine, Serving
 from bontune.engines.transformers import TransformersEngine
 from bontune.models import best_device, load_model
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Serving:
-    """How a server is asked; see :class:`bontune.engines.openai.OpenAIEngine`."""
-
-    served_model: str | None = None
-    """Name of the model at the server; None: the only one there."""
-    api: str = "auto"
-    """``auto``, ``chat`` or ``completions``."""
-    concurrency: int = 32
-    """Number of requests at a time."""
-    timeout_s: float = 600.0
-    """Seconds for a whole request."""
-    tries: int = 8
-    """Number of tries for each request."""
-    choices: int = 1
-    """Completions per request."""
-    has_logprobs: bool = False
-    """Whether log-probabilities are asked for."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """More fields of a request."""
 
 
 def is_address(name: str) -> bool:
@@ -58,17 +34,7 @@ def open_engine(model: Any, tokenizer: Any = None, *, serving: Serving | None = 
     """
     serving = serving or Serving()
     if isinstance(model, str) and is_address(model):
-        return OpenAIEngine(
-            model,
-            serving.served_model,
-            api=serving.api,
-            concurrency=serving.concurrency,
-            timeout_s=serving.timeout_s,
-            num_tries=serving.tries,
-            choices=serving.choices,
-            has_logprobs=serving.has_logprobs,
-            extra=serving.extra,
-        )
+        return OpenAIEngine(model, serving)
     if serving != Serving():
         given = next(
             f.name for f in dataclasses.fields(Serving) if getattr(serving, f.name) != getattr(Serving(), f.name)

@@ -11,6 +11,11 @@ Prompt: TypeAlias = "str | tuple[Message, ...]"
 """A text to continue, or the messages of a conversation that the model answers."""
 
 
+def as_message(text: str) -> tuple[Message, ...]:
+    """The text as a conversation that a user begins."""
+    return ({"role": "user", "content": text},)
+
+
 def prompt_of(problem: Problem, uses_chat: bool) -> Prompt:
     """The problem's conversation for a model that chats, if it has one; else its text."""
     return problem.messages if uses_chat and problem.messages else problem.prompt

@@ -18,15 +18,18 @@ from torch import Tensor, nn
 
 from bontune.base.errors import BontuneError
 from bontune.engines.cache import select_cache_with_room
-from bontune.engines.contract import Limits, Poll, Samples, SamplingOptions, StopReason
+from bontune.engines.contract import Limits, Poll, Samples, SamplingOptions, StopReason, cut_before
 from bontune.engines.prompts import Prompt, as_text, has_chat_template
 from bontune.engines.seeds import stream
 
 COMPACT_AT = 0.125
-"""Share of ended rows at which the cache is compacted: below, copying the cache costs more than idle rows."""
+"""Share of ended rows at which they are removed; with fewer, copying the cache costs more than computing them."""
 
-Drawn = tuple[Tensor, Tensor, Tensor, list[StopReason]]
-"""Tokens, log-probabilities, lengths and stop reasons of one batch of rows."""
+REASONS = (StopReason.LENGTH, StopReason.END, StopReason.STOP)
+"""Stop reasons by the numbers that stand for them in tensors."""
+
+RowTensors = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Tokens and log-probabilities (rows, new tokens), lengths and numbers of stop reasons (rows,)."""
 
 
 class TransformersEngine:
@@ -56,21 +59,16 @@ class TransformersEngine:
     ) -> Samples:
         """Draw M completions of each prompt; see :meth:`bontune.engines.contract.Engine.draw`."""
         encoded = encode_prompts(self.model, self.tokenizer, prompts, options.max_new_tokens)
-        num_rows, width = len(prompts) * options.num_samples, options.max_new_tokens
-        tokens_BT = torch.full((num_rows, width), pad_id(self.tokenizer))
-        logprobs_BT = torch.zeros(num_rows, width)
-        lengths_B = torch.zeros(num_rows, dtype=torch.int64)
-        stops: list[StopReason] = [StopReason.LENGTH] * num_rows
+        shape = len(prompts) * options.num_samples, options.max_new_tokens
+        tokens_BT, logprobs_BT = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape)
+        lengths_B, reasons_B = torch.zeros(2, shape[0], dtype=torch.int64)
         was_training = self.model.training
         self.model.eval()
         try:
             with torch.inference_mode():
-                for rows, (tokens, logprobs, lengths, reasons) in self._batches(encoded, options, keys, poll):
-                    tokens_BT[rows, : tokens.shape[1]] = tokens
-                    logprobs_BT[rows, : tokens.shape[1]] = logprobs
-                    lengths_B[rows] = lengths
-                    for row, reason in zip(rows.tolist(), reasons, strict=True):
-                        stops[row] = reason
+                for rows, drawn in self._batches(encoded, options, keys, poll):
+                    for whole, part in zip((tokens_BT, logprobs_BT, lengths_B, reasons_B), drawn, strict=True):
+                        whole[rows] = part.cpu()
         finally:
             self.model.train(was_training)
         longest = int(lengths_B.max())
@@ -80,16 +78,16 @@ class TransformersEngine:
             tokens_BT=tokens_BT[:, :longest].contiguous(),
             lengths_B=lengths_B,
             logprobs_BT=logprobs_BT[:, :longest].contiguous(),
-            stops=stops,
-            texts=[texts[i : i + options.num_samples] for i in range(0, num_rows, options.num_samples)],
+            stops=[REASONS[reason] for reason in reasons_B.tolist()],
+            texts=[texts[i : i + options.num_samples] for i in range(0, len(texts), options.num_samples)],
         )
 
     def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
-        """Find a prompt that is empty or does not fit; see :func:`encode_prompts`."""
+        """Refuse a prompt that is empty or does not fit the context; see :func:`encode_prompts`."""
         encode_prompts(self.model, self.tokenizer, prompts, max_new_tokens)
 
     def origin(self) -> dict[str, Any]:
-        """Nothing: the model's name says it all."""
+        """Return nothing: the model's name decides what this engine draws."""
         return {}
 
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
@@ -115,12 +113,15 @@ class TransformersEngine:
 
     def _batches(
         self, encoded: list[list[int]], options: SamplingOptions, keys: Sequence[tuple[object, ...]], poll: Poll | None
-    ) -> Iterator[tuple[Tensor, Drawn]]:
-        """Prompts of similar length, within the budget; one too large for it in several runs of samples."""
+    ) -> Iterator[tuple[Tensor, RowTensors]]:
+        """Draw prompts of similar length together, within the budget; a prompt whose samples exceed it, in parts.
+
+        Yields:
+            Numbers of rows among all P·M, and what was drawn for them.
+        """
         m = options.num_samples
         by_length = sorted(range(len(encoded)), key=lambda p: len(encoded[p]))
         while by_length:
-            row_tokens = len(encoded[by_length[0]]) + options.max_new_tokens
             take = 1
             while take < len(by_length):
                 row_tokens = len(encoded[by_length[take]]) + options.max_new_tokens
@@ -154,8 +155,8 @@ class TransformersEngine:
         draws_BT: Tensor,
         options: SamplingOptions,
         poll: Poll | None,
-    ) -> Drawn:
-        """Decode one row per entry of ``owner`` (the prompt it continues) from the shared prompt cache."""
+    ) -> RowTensors:
+        """Draw the tokens of some rows: row b continues prompt ``owner[b]`` of the prefill, with the draws of row b."""
         device = self.model.device
         owner = owner.to(device)
         num_rows, width = draws_BT.shape
@@ -166,7 +167,7 @@ class TransformersEngine:
         tokens_BT = torch.full((num_rows, width), pad_id(self.tokenizer), device=device)
         logprobs_BT = torch.zeros(num_rows, width, device=device)
         lengths_B = torch.full((num_rows,), width, device=device)
-        reasons = [StopReason.LENGTH] * num_rows
+        reasons_B = torch.full_like(lengths_B, REASONS.index(StopReason.LENGTH))
         rows = torch.arange(num_rows, device=device)  # the batch's rows that still run, and idle ones not yet removed
         is_idle = torch.zeros(num_rows, dtype=torch.bool, device=device)
         position = mask.sum(-1)
@@ -178,10 +179,10 @@ class TransformersEngine:
             tokens_BT[running, t] = token[~is_idle]
             logprobs_BT[running, t] = logprob[~is_idle]
             has_ended = torch.isin(token, ends) & ~is_idle
-            _mark(reasons, rows[has_ended], StopReason.END)
+            reasons_B[rows[has_ended]] = REASONS.index(StopReason.END)
             if options.stop:
                 hit = self._hits_stop(tokens_BT[rows, : t + 1], options.stop, ~is_idle & ~has_ended)
-                _mark(reasons, rows[hit], StopReason.STOP)
+                reasons_B[rows[hit]] = REASONS.index(StopReason.STOP)
                 has_ended |= hit
             lengths_B[rows[has_ended]] = t + 1
             is_idle |= has_ended
@@ -202,22 +203,17 @@ class TransformersEngine:
                 logits_to_keep=1,
             )
             logits, position = out.logits[:, -1], position + 1
-        return tokens_BT.cpu(), logprobs_BT.cpu(), lengths_B.cpu(), reasons
+        return tokens_BT, logprobs_BT, lengths_B, reasons_B
 
     def _hits_stop(self, tokens_RT: Tensor, stop: tuple[str, ...], is_running: Tensor) -> Tensor:
-        """Which rows hold a stop string now. Only the tail can hold a new one: a token is at least one byte."""
-        reach = 4 * max(len(text) for text in stop) + 4  # bytes per character, and one token that straddles the start
+        """Whether each row holds a stop string; only its tail is looked at, because earlier tokens have been."""
+        # A character has at most four bytes, a token at least one; four more for a token that straddles the start.
+        reach = 4 * max(len(text) for text in stop) + 4
         tails = self.tokenizer.batch_decode(tokens_RT[is_running, -reach:].cpu(), skip_special_tokens=True)
         hit = torch.zeros_like(is_running)
-        hit[is_running] = torch.tensor(
-            [any(text in tail for text in stop) for tail in tails], dtype=torch.bool, device=hit.device
-        )
+        found = [any(text in tail for text in stop) for tail in tails]
+        hit[is_running] = torch.tensor(found, dtype=torch.bool, device=hit.device)
         return hit
-
-
-def _mark(reasons: list[StopReason], rows: Tensor, reason: StopReason) -> None:
-    for row in rows.tolist():
-        reasons[row] = reason
 
 
 def draw_token(logits: Tensor, uniform: Tensor, temperature: float, top_p: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -307,7 +303,5 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:
 def decode(tokenizer: Any, tokens_BT: Tensor, lengths_B: Tensor, stop: tuple[str, ...]) -> list[str]:
     """Texts of the completions, cut before the first stop string."""
     rows = [row[:length] for row, length in zip(tokens_BT.tolist(), lengths_B.tolist(), strict=True)]
-    texts: list[str] = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    if stop:
-        texts = [text[: min([p for s in stop if (p := text.find(s)) >= 0], default=len(text))] for text in texts]
-    return texts
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return [cut_before(text, stop) for text in texts]

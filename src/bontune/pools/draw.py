@@ -12,7 +12,8 @@ from typing import Any
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
 from bontune.engines.contract import Engine, Poll, SamplingOptions, StreamingEngine
-from bontune.engines.opening import Serving, is_address, open_engine
+from bontune.engines.openai import Serving
+from bontune.engines.opening import is_address, open_engine
 from bontune.engines.prompts import prompt_of, stop_of
 from bontune.pools.collect import collect, collect_streamed
 from bontune.pools.pool import PoolWriter, Rows, problem_rows, read_pool, rows_of

@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bontune.answers.math_answer import extract_answer, normal_form
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import SamplingOptions
 from bontune.engines.opening import open_engine
-from bontune.engines.prompts import Prompt
+from bontune.engines.prompts import Prompt, as_message
 from bontune.engines.seeds import stream
+from bontune.pools.collect import score_all
 from bontune.verifiers import Verifier, as_verifier, verifier_from_text
 
 
@@ -123,9 +125,7 @@ class BestOfN:
         ]
 
     def _as_asked(self, prompt: Prompt) -> Prompt:
-        if isinstance(prompt, str) and self.engine.uses_chat:
-            return ({"role": "user", "content": prompt},)
-        return prompt
+        return as_message(prompt) if isinstance(prompt, str) and self.engine.uses_chat else prompt
 
     def _scores(self, problems: list[Problem], texts: list[list[str]]) -> list[list[float]]:
         grades = [
@@ -135,9 +135,6 @@ class BestOfN:
             ]
             for row in texts
         ]
-        # The same function that scores in training: checks the shape, and puts what has no score last.
-        from bontune.pools.collect import score_all
-
         return score_all(self.verifier, problems, texts, grades)
 
     def _choose(self, prompt: Prompt, key: tuple[object, ...], texts: list[str], scores: list[float]) -> Answer:
@@ -153,13 +150,11 @@ class BestOfN:
 def _problem(prompt: Prompt) -> Problem:
     """What a verifier is told of the prompt."""
     if isinstance(prompt, str):
-        return Problem(id=prompt, prompt=prompt, messages=({"role": "user", "content": prompt},), reference="")
+        return Problem(id=prompt, prompt=prompt, messages=as_message(prompt), reference="")
     text = "\n\n".join(message["content"] for message in prompt)
     return Problem(id=text, prompt=text, messages=prompt, reference="")
 
 
 def _boxed_or_whole(text: str) -> str | None:
-    from bontune.answers.math_answer import extract_answer, normal_form
-
     boxed = extract_answer(text)
     return normal_form(boxed) if boxed is not None else text.strip() or None

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -161,19 +163,8 @@ def verify(path: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """What made this: bitwise equal resumption is promised for equal versions only."""
-    import platform
-    from importlib.metadata import version
-
-    import accelerate
-    import transformers
-
-    return {
-        "bontune": version("bontune"),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "accelerate": accelerate.__version__,
-        "python": platform.python_version(),
-    }
+    packages = ("bontune", "torch", "transformers", "accelerate")
+    return {name: version(name) for name in packages} | {"python": platform.python_version()}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> dict[str, Tensor]:

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from accelerate import Accelerator
+from filelock import BaseFileLock, FileLock, Timeout
 
 import bontune.tasks as tasks
 import bontune.verifiers as verifiers
@@ -26,9 +28,6 @@ from bontune.models import load_model, weights_digest
 from bontune.tasks.base import Task
 from bontune.training.checkpoint import write_atomically
 from bontune.training.forward import CausalLM, disable_dropout
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 LARGE = 1_000_000_000
 """Parameters from which ``gradient_checkpointing: auto`` trades time for memory on a GPU."""
@@ -98,8 +97,6 @@ def make_accelerator(recipe: Recipe) -> Any:
     Raises:
         BontuneError: a tracker is not installed, or the prompts of a step cannot be shared out evenly.
     """
-    from accelerate import Accelerator
-
     for name in recipe.training.track:
         if find_spec(name) is None:
             raise BontuneError(f"training.track names {name}, which is not installed: pip install 'bontune[tracking]'.")
@@ -232,8 +229,6 @@ def run_folder(recipe: Recipe, is_main: bool) -> Iterator[Path]:
     Raises:
         BontuneError: another process trains in it, or it cannot be made or written.
     """
-    from filelock import FileLock
-
     folder = Path(recipe.run)
     if not is_main:
         yield folder
@@ -247,8 +242,6 @@ def run_folder(recipe: Recipe, is_main: bool) -> Iterator[Path]:
 
 
 def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
-    from filelock import Timeout
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
