@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from bontune.experiments.store import BASE_SELECT, Measurement, Run, Store, write_measurement
+from bontune.experiments.store import BASE_SELECT, Measurement, Run, Store
 from bontune.experiments.suite import BASE, Suite, load_suite
 from bontune.metrics.evaluation import Evaluation
 
@@ -46,6 +45,16 @@ def small(folder: Path, *overrides: str, **changes: Any) -> tuple[Suite, Store]:
     return suite, Store(folder / "out", suite)
 
 
+def trial_path(store: Store, run: Run) -> Path:
+    """The single file of a run's account."""
+    return store.pieces.path(store.trial_name(run))
+
+
+def measurement_path(store: Store, run: Run, select: str, what: Measurement) -> Path:
+    """The single file of a measurement."""
+    return store.pieces.path(store.measurement_name(run, select, what))
+
+
 def put_trial(store: Store, run: Run, **kept: float) -> None:
     """How a run went: the best value by each metric, at the last step."""
     account = {
@@ -57,11 +66,8 @@ def put_trial(store: Store, run: Run, **kept: float) -> None:
         "versions": {},
         "history": [],
         "kept": {name.replace("_", "@"): {"step": 12, "value": v} for name, v in kept.items()},
-        "settings": store.training_settings(run),
     }
-    path = store.trial_path(run)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(account), encoding="utf-8")
+    store.write_trial(run, account)
 
 
 def put(
@@ -83,7 +89,7 @@ def put(
         ids, columns = [ids[i] for i in order], {name: v[order] for name, v in columns.items()}
     found = Evaluation(problem_ids=ids, values=columns)
     for chosen in SELECTS[run.arm] if select is None else [select]:
-        write_measurement(store.measurement_path(run, chosen, what), found, store.measuring_settings(run, what))
+        store.write_measurement(run, chosen, what, found)
     return values
 
 

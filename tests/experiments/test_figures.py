@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +22,7 @@ from bontune.experiments.figure_parts import apart, label_of, styles
 from bontune.experiments.figures import Figure, write_figures
 from bontune.experiments.figures_curves import arms_by_n
 from bontune.experiments.results import OWN, Results
-from bontune.experiments.store import Measurement, Run, Store, verifiers, write_measurement
+from bontune.experiments.store import Measurement, Run, Store, verifiers
 from bontune.experiments.suite import BASE, Suite, load_suite, main_arms
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 
@@ -185,10 +184,8 @@ def fill(store: Store, arm: str, lr: float, seed: int, *, is_whole: bool = True)
             "generations": generations,
             "kept": kept,
             "history": history,
-            "settings": store.training_settings(run),
         }
-        store.trial_path(run).parent.mkdir(parents=True)
-        store.trial_path(run).write_text(json.dumps(trial))
+        store.write_trial(run, trial)
     if not is_whole:
         return
     counts = {
@@ -201,7 +198,7 @@ def fill(store: Store, arm: str, lr: float, seed: int, *, is_whole: bool = True)
             what = Measurement(data=data, temperature=t)
             for select in suite.selections(arm) if arm != BASE else [""]:
                 found = pool(arm, seed, what, count or 40, suite)
-                write_measurement(store.measurement_path(run, select, what), found, store.measuring_settings(run, what))
+                store.write_measurement(run, select, what, found)
 
 
 def filled(folder: Path, suite: Suite, arms: list[str] | None = None, seeds: int | None = None) -> Results:

@@ -293,14 +293,26 @@ def test_all_arms_had_as_many_generations(undisturbed: Place) -> None:
 # ---- 2: again ----
 
 
-def test_a_second_run_does_no_work(undisturbed: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    before, numbers = undisturbed.everything(), undisturbed.numbers()
+def test_a_second_run_does_no_work_and_packs_the_pieces(
+    undisturbed: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, numbers = Place(tmp_path / "here"), undisturbed.numbers()
+    shutil.copytree(undisturbed.folder, here.folder)
+    logs = {path: path.stat().st_mtime_ns for path in here.folder.glob("work/*/log.txt")}
     started = time.time_ns()
-    undisturbed.reproduce()
-    assert undisturbed.everything() == before
-    assert undisturbed.numbers() == numbers
-    assert (undisturbed.out / "claims.json").stat().st_mtime_ns > started
+    here.reproduce()
     assert "Ours beats RL." in capsys.readouterr().out
+    assert (here.out / "claims.json").stat().st_mtime_ns > started
+    assert here.numbers() == numbers
+    assert sorted(path.name for path in here.out.glob("pieces*")) == ["pieces.jsonl", "pieces.parquet"]
+    packed = {path.name: path.read_bytes() for path in here.out.glob("pieces*")}
+    here.reproduce()
+    assert {path.name: path.read_bytes() for path in here.out.glob("pieces*")} == packed
+    assert here.numbers() == numbers
+    assert {path: path.stat().st_mtime_ns for path in here.folder.glob("work/*/log.txt")} == logs
+    names = [json.loads(line)["piece"] for line in (here.out / "pieces.jsonl").read_text().splitlines()]
+    files = [path for path in undisturbed.out.glob("pieces/**/*") if path.is_file()]
+    assert names == sorted(str(path.relative_to(undisturbed.out / "pieces")) for path in files)
 
 
 @pytest.mark.parametrize(
@@ -442,7 +454,7 @@ def test_killed_and_stopped_it_ends_with_the_same_bytes(undisturbed: Place, tmp_
             if number == signal.SIGTERM:
                 (second,) = run_many(here.folder, [here.arguments])
                 assert second.returncode == 2
-                assert "Another process works in out/pieces" in second.stderr
+                assert "Another process works in out" in second.stderr
                 assert process.poll() is None, "the first does not notice"
             process.send_signal(number)
             assert process.wait(60) == code

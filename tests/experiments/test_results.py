@@ -12,7 +12,7 @@ from bontune.experiments.results import OWN, Results
 from bontune.experiments.store import Measurement, Run
 from bontune.experiments.suite import BASE
 from bontune.experiments.write import arm_rows, choice_rows, difference_rows, measured_rows
-from experiments.synthetic import NUM_PROBLEMS, SMALL, fill, put, put_trial, small
+from experiments.synthetic import NUM_PROBLEMS, SMALL, fill, measurement_path, put, put_trial, small
 
 RATES = {"ours": 1e-3, "rl": 2e-3, "half": 3e-4}
 SEEDS = {"ours": 3, "rl": 3, "half": 2}
@@ -131,9 +131,9 @@ def test_other_problems_are_refused(tmp_path: Path) -> None:
 def test_what_is_missing_is_missing(tmp_path: Path) -> None:
     results, made = complete(tmp_path)
     what = Measurement(data="test", temperature=1.0)
-    results.store.measurement_path(Run(arm="ours", lr=1e-3, seed=1), "pass@8", what).unlink()
-    results.store.measurement_path(Run(arm="half", lr=half_rate(tmp_path)), "pass@1", what).unlink()
-    results.store.measurement_path(Run(arm="half", lr=half_rate(tmp_path), seed=1), "pass@1", what).unlink()
+    measurement_path(results.store, Run(arm="ours", lr=1e-3, seed=1), "pass@8", what).unlink()
+    measurement_path(results.store, Run(arm="half", lr=half_rate(tmp_path)), "pass@1", what).unlink()
+    measurement_path(results.store, Run(arm="half", lr=half_rate(tmp_path), seed=1), "pass@1", what).unlink()
     left = Results(results.suite, results.store)
     assert left.arms == [BASE, "ours", "rl", "kept"]
     assert list(left.by_seed("ours", "test", 1.0)) == [0, 2]

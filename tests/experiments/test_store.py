@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.experiments.store import Measurement, Run, Store, num_problems, task_section, write_measurement
+from bontune.experiments.store import Measurement, Run, Store, num_problems, task_section
 from bontune.experiments.suite import BASE
 from bontune.metrics.evaluation import Evaluation
 from bontune.models import weights_digest
-from experiments.synthetic import put, put_trial, small
+from experiments.synthetic import measurement_path, put, put_trial, small, trial_path
 
 RUN = Run(arm="ours", lr=1e-3, seed=1)
 WHAT = Measurement(data="test", temperature=0.6)
@@ -26,8 +26,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert store.measured(RUN, "pass@8", WHAT) is None
     assert store.trial(RUN) is None
     values = {"pass@1": np.array([0.25, 1.0]), "auc": np.array([np.nan, 0.1])}
-    path = store.measurement_path(RUN, "pass@8", WHAT)
-    write_measurement(path, Evaluation(problem_ids=["b", "a"], values=values), store.measuring_settings(RUN, WHAT))
+    path = measurement_path(store, RUN, "pass@8", WHAT)
+    store.write_measurement(RUN, "pass@8", WHAT, Evaluation(problem_ids=["b", "a"], values=values))
     assert path == tmp_path / "out/pieces/ours-lr0.001-seed1/pass@8/test-T0.6.parquet"
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     found = store.measured(RUN, "pass@8", WHAT)
@@ -38,7 +38,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert store.measured(RUN, "pass@1", WHAT) is None
     put_trial(store, RUN, pass_8=0.5)
     assert (store.trial(RUN) or {})["kept"] == {"pass@8": {"step": 12, "value": 0.5}}
-    assert store.measurement_path(Run(arm=BASE), "pass@8", WHAT).parent == tmp_path / "out/pieces/base/model"
+    assert measurement_path(store, Run(arm=BASE), "pass@8", WHAT).parent == tmp_path / "out/pieces/base/model"
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_pieces_of_other_settings(
     put(store, RUN, "test", 0.6, np.arange(5.0))
     _, other = small(tmp_path, *overrides)
     calls = {
-        store.trial_path(RUN): (is_trial_refused, lambda: other.trial(RUN)),
-        store.measurement_path(RUN, "pass@8", WHAT): (is_piece_refused, lambda: other.measured(RUN, "pass@8", WHAT)),
+        trial_path(store, RUN): (is_trial_refused, lambda: other.trial(RUN)),
+        measurement_path(store, RUN, "pass@8", WHAT): (is_piece_refused, lambda: other.measured(RUN, "pass@8", WHAT)),
     }
     for path, (is_refused, call) in calls.items():
         if not is_refused:
@@ -100,6 +100,59 @@ def test_other_weights_under_the_same_name(tmp_path: Path) -> None:
     assert Store(tmp_path / "out", suite).trial(RUN) is not None
 
 
+def test_packed_pieces_say_what_the_files_said(tmp_path: Path) -> None:
+    """Also of measurements with different metrics; a single file wins over the packed piece of its name."""
+    suite, store = small(tmp_path)
+    put_trial(store, RUN, pass_8=0.5)
+    put(store, RUN, "test", 0.6, np.arange(5.0), order=[3, 1, 0, 2, 4])
+    graded = Evaluation(problem_ids=["a", "b"], values={"max@1": np.array([0.5, np.nan]), "none": np.full(2, np.nan)})
+    store.write_measurement(Run(arm=BASE), "", WHAT, graded)
+    before = [store.trial(RUN), store.measured(RUN, "pass@8", WHAT), store.measured(Run(arm=BASE), "", WHAT)]
+    names = store.pieces.names()
+    store.pieces.pack()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["pieces.jsonl", "pieces.parquet"]
+    for reader in (store, Store(tmp_path / "out", suite)):
+        assert reader.pieces.names() == names
+        after = [reader.trial(RUN), reader.measured(RUN, "pass@8", WHAT), reader.measured(Run(arm=BASE), "", WHAT)]
+        assert str(after) == str(before)  # NaN is NaN
+        reader.check_all()
+    put_trial(store, RUN, pass_8=0.75)
+    assert (store.trial(RUN) or {})["kept"]["pass@8"]["value"] == 0.75
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}
+    store.pieces.pack()
+    assert (store.trial(RUN) or {})["kept"]["pass@8"]["value"] == 0.75
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")} == written
+
+
+def test_packed_pieces_of_other_settings_are_refused_and_made_again_line_by_line(tmp_path: Path) -> None:
+    _, store = small(tmp_path)
+    put_trial(store, RUN, pass_8=0.5)
+    put(store, RUN, "test", 0.6, np.arange(5.0))
+    store.pieces.pack()
+    _, other = small(tmp_path, "recipe.training.steps=13")
+    lines = tmp_path / "out" / "pieces.jsonl"
+    with pytest.raises(BontuneError, match=rf"or delete the lines of {RUN.name} in {lines} to have it made again"):
+        other.check_all()
+    kept = [line for line in lines.read_text().splitlines() if not line.startswith(f'{{"piece": "{RUN.name}/')]
+    lines.write_text("".join(f"{line}\n" for line in kept))
+    _, again = small(tmp_path, "recipe.training.steps=13")
+    again.check_all()
+    assert again.trial(RUN) is None
+    assert again.measured(RUN, "pass@8", WHAT) is None
+
+
+@pytest.mark.parametrize("name", ["pieces.jsonl", "pieces.parquet"])
+def test_damaged_packed_pieces(name: str, tmp_path: Path) -> None:
+    suite, store = small(tmp_path)
+    put_trial(store, RUN, pass_8=0.5)
+    put(store, RUN, "test", 0.6, np.arange(5.0))
+    store.pieces.pack()
+    path = tmp_path / "out" / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BontuneError, match=rf"{name} is damaged .*: restore it, or give another --out"):
+        Store(tmp_path / "out", suite).check_all()
+
+
 def test_digest(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"weights")
     assert weights_digest(str(tmp_path)) == weights_digest(str(tmp_path / "a.safetensors"))
@@ -110,7 +163,7 @@ def test_digest(tmp_path: Path) -> None:
 def test_damaged_pieces(tmp_path: Path) -> None:
     _, store = small(tmp_path)
     put(store, RUN, "test", 0.6, np.linspace(0, 1, 500))
-    path = store.measurement_path(RUN, "pass@8", WHAT)
+    path = measurement_path(store, RUN, "pass@8", WHAT)
     content = path.read_bytes()
     broken = [b"", b"PAR1", content[:-1], content[: len(content) // 2], content[:40] + content[60:]]
     for content in broken:
@@ -129,7 +182,7 @@ def test_damaged_pieces(tmp_path: Path) -> None:
 def test_a_torn_account_is_none_and_a_foreign_one_is_refused(tmp_path: Path) -> None:
     _, store = small(tmp_path)
     put_trial(store, RUN, pass_8=0.5)
-    path = store.trial_path(RUN)
+    path = trial_path(store, RUN)
     content = path.read_text()
     path.write_text(content[:50])
     assert store.trial(RUN) is None

@@ -154,7 +154,7 @@ class Results:
         place = {problem: i for i, problem in enumerate(found.problem_ids)}
         if len(place) != len(order) or set(place) != set(order):
             raise BontuneError(
-                f"{self.store.folder / run.name} was measured on other problems ({what.file}) than the runs before: "
+                f"{run.name} was measured on other problems ({what.file}) than the runs before: "
                 "the task gives others now; give another --out."
             )
         rows = [place[problem] for problem in order]

@@ -17,6 +17,7 @@ import bontune.experiments.work as work_of
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.experiments.holding import held, vacated
 from bontune.experiments.jobs import Job, run_jobs
+from bontune.experiments.pieces import TRIAL
 from bontune.experiments.results import Results
 from bontune.experiments.store import BASE_SELECT, Measurement, Run, Store, task_section
 from bontune.experiments.suite import BASE, Suite, main_arms
@@ -62,12 +63,13 @@ class Runner:
             RunStopped: jobs failed; all that does not rest on them is done first.
             Interrupted: from ``poll``; the same call goes on from there.
         """
-        with held(self.store.folder):
+        with held(self.out):
             vacated(self.work, poll)
             self.store.check_all()
             if self.jobs():
                 self._check()
                 self._run(poll)
+            self.store.pieces.pack()
 
     def _check(self) -> None:
         """What would only be noticed when a job comes to it: objectives that refuse, data that are not there."""
@@ -147,7 +149,7 @@ class Runner:
         return jobs
 
     def _missing(self, run: Run, select: str, whats: Sequence[Measurement]) -> list[Measurement]:
-        return [what for what in whats if not self.store.measurement_path(run, select, what).is_file()]
+        return [what for what in whats if not self.store.has(run, select, what)]
 
     def _job(self, kind: str, run: Run, select: str = "", whats: Sequence[Measurement] = ()) -> Job:
         arguments: dict[str, Any] = {
@@ -183,8 +185,8 @@ class Runner:
         """How many trainings of the suite are done; all arms have the same number of runs, whatever is chosen."""
         trained = [arm for arm in self.suite.trained() if arm in {self.suite.runs_of(name) for name in self.arms}]
         total = sum(len(self.suite.rates(arm)) + self.suite.num_seeds(arm) - 1 for arm in trained)
-        folders = (path.parent.name.rpartition("-lr")[0] for path in self.store.folder.glob("*/trial.json"))
-        done = sum(arm in trained for arm in folders)
+        runs = (name.partition("/")[0] for name in self.store.pieces.names() if name.endswith(TRIAL))
+        done = sum(run.rpartition("-lr")[0] in trained for run in runs)
         return f"{min(done, total)} of {total} trainings done"
 
     def state(self, name: str) -> str:
@@ -195,7 +197,7 @@ class Runner:
             total = self.suite.tree(folder.rpartition("-lr")[0])["training"]["steps"]
             if step < total:
                 return f"step {step}/{total}" + (f", {(total - step) * seconds:.0f} s" if seconds else "")
-        pools = len(list((self.store.folder / folder).rglob("*.parquet")))
+        pools = sum(name.startswith(f"{folder}/") and name.endswith(".parquet") for name in self.store.pieces.names())
         return f"measuring, {pools} pools done"
 
 

@@ -63,7 +63,9 @@ def _made_by(results: Results, command: str) -> str:
     trials = [results.trial(run) for arm in results.arms if arm != BASE for run in results.runs(arm)[:1]]
     versions: dict[str, str] = next((trial["versions"] for trial in trials if trial is not None), {})
     told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"Made by `{command}`{f' with {told}' if told else ''}. `pieces/` holds every measurement."
+    by = f" with {told}" if told else ""
+    where = "`pieces.parquet` holds every measurement and `pieces.jsonl` every training run."
+    return f"Made by `{command}`{by}. {where}"
 
 
 def _claims(verdicts: Sequence[Verdict]) -> list[str]:

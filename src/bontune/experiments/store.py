@@ -1,31 +1,22 @@
-"""What is kept of a suite: a folder for each training run with how it went, and every measurement of its models.
+"""What is kept of a suite: how each training run went, and every measurement of its models.
 
-Small and complete: tables, pictures and claims are computed from it alone, without the models. ::
-
-    pieces/base/model/test-T1.parquet
-    pieces/bon_rl-lr0.0006-seed0/trial.json
-    pieces/bon_rl-lr0.0006-seed0/pass@16/test-T1.parquet     of the checkpoint that was best by pass@16
-
-A file is there whole or not at all, and holds what it was made with: results of other settings are not mixed in.
+Small and complete: tables, pictures and claims are computed from it alone, without the models. What was made with
+other settings is refused, never mixed in.
 """
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bontune.base.errors import BontuneError
-from bontune.base.files import write_whole
+from bontune.experiments.pieces import TRIAL, Pieces
 from bontune.experiments.suite import BASE, Suite
 from bontune.metrics.evaluation import Evaluation
 from bontune.models import weights_digest
-from bontune.report.read import read_json
 
 BASE_SELECT = "model"
 """Instead of the metric that chose the checkpoint, for the model that was not trained."""
@@ -64,22 +55,28 @@ class Measurement:
 
 
 class Store:
-    """The pieces of a suite on disk."""
+    """The pieces of a suite, each with the settings that the suite has now.
 
-    def __init__(self, folder: Path, suite: Suite) -> None:
-        """
-        Args:
-            folder: of the results; the pieces lie in ``pieces/`` below.
-            suite: whose.
-        """
-        self.folder = folder / "pieces"
+    Args:
+        out: the folder of the suite's results.
+        suite: the suite.
+    """
+
+    def __init__(self, out: Path, suite: Suite) -> None:
+        self.pieces = Pieces(out)
         self.suite = suite
         self._weights = {name: weights_digest(name) for name in self._models()}
         self._training: dict[Run, dict[str, Any]] = {}
 
-    def trial_path(self, run: Run) -> Path:
-        """Where it is told how a run went."""
-        return self.folder / run.name / "trial.json"
+    @staticmethod
+    def trial_name(run: Run) -> str:
+        """The piece that tells how a run went."""
+        return f"{run.name}/{TRIAL}"
+
+    @staticmethod
+    def measurement_name(run: Run, select: str, what: Measurement) -> str:
+        """The piece that holds a measurement of the checkpoint that ``select`` kept."""
+        return f"{run.name}/{BASE_SELECT if run.arm == BASE else select}/{what.file}"
 
     def trial(self, run: Run) -> dict[str, Any] | None:
         """How a run went; None if it is not complete.
@@ -87,15 +84,11 @@ class Store:
         Raises:
             BontuneError: it was made with other settings.
         """
-        path = self.trial_path(run)
-        found = read_json(path)
+        name = self.trial_name(run)
+        found = self.pieces.trial(name)
         if found is not None:
-            self._check(path, found.get("settings"), self.training_settings(run))
+            self._check(name, found.get("settings"), self.training_settings(run))
         return found
-
-    def measurement_path(self, run: Run, select: str, what: Measurement) -> Path:
-        """Where a measurement lies."""
-        return self.folder / run.name / (BASE_SELECT if run.arm == BASE else select) / what.file
 
     def measured(self, run: Run, select: str, what: Measurement) -> Evaluation | None:
         """A measurement; None if it is not there.
@@ -103,21 +96,27 @@ class Store:
         Raises:
             BontuneError: it was made with other settings, or is damaged.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        path = self.measurement_path(run, select, what)
-        if not path.is_file():
+        name = self.measurement_name(run, select, what)
+        found = self.pieces.measurement(name)
+        if found is None:
             return None
-        try:
-            table = pq.read_table(path)
-            settings = json.loads(table.schema.metadata[b"settings"])
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:  # or it is none of ours
-            raise BontuneError(f"{path} is damaged ({error}): delete it to have it measured again.") from None
-        self._check(path, settings, self.measuring_settings(run, what))
-        columns = {name: table.column(name).to_pylist() for name in table.column_names}
-        ids = columns.pop("problem")
-        return Evaluation(problem_ids=ids, values={name: np.asarray(v, np.float64) for name, v in columns.items()})
+        evaluation, settings = found
+        self._check(name, settings, self.measuring_settings(run, what))
+        return evaluation
+
+    def has(self, run: Run, select: str, what: Measurement) -> bool:
+        """Whether a measurement is there."""
+        return self.pieces.has(self.measurement_name(run, select, what))
+
+    def write_trial(self, run: Run, account: Mapping[str, Any]) -> None:
+        """Keep the account of a run."""
+        account = {**account, "settings": self.training_settings(run)}
+        self.pieces.write_trial(self.trial_name(run), account)
+
+    def write_measurement(self, run: Run, select: str, what: Measurement, found: Evaluation) -> None:
+        """Keep a measurement."""
+        name = self.measurement_name(run, select, what)
+        self.pieces.write_measurement(name, found, self.measuring_settings(run, what))
 
     def check_all(self) -> None:
         """Read every piece of the suite that is there.
@@ -132,8 +131,9 @@ class Store:
         for arm in suite.trained():
             for seed in range(suite.num_seeds(arm)):
                 runs |= {Run(arm=arm, lr=lr, seed=seed): suite.selections(arm) for lr in suite.rates(arm)}
+        begun = {name.partition("/")[0] for name in self.pieces.names()}
         for run, selects in runs.items():
-            if (self.folder / run.name).is_dir():
+            if run.name in begun:
                 self.trial(run)
                 for select in selects:
                     for what in whats:
@@ -170,13 +170,12 @@ class Store:
         names |= set(verifiers(self.suite).values()) - {"oracle", "majority"}
         return {name for name in names if name}
 
-    @staticmethod
-    def _check(path: Path, found: Any, wanted: Mapping[str, Any]) -> None:
+    def _check(self, name: str, found: Any, wanted: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(wanted))
         if found != wanted:
             raise BontuneError(
-                f"{path} was made with other settings ({different(found, wanted)}): give another --out, or delete "
-                f"{path.parent} to have it made again."
+                f"{self.pieces.path(name)} was made with other settings ({different(found, wanted)}): give another "
+                f"--out, or delete {self.pieces.where(name)} to have it made again."
             )
 
 
@@ -190,19 +189,6 @@ def different(found: Any, wanted: Mapping[str, Any]) -> str:
         return "they are not told"
     names = dict.fromkeys([*wanted, *found])
     return f"not the same: {', '.join(name for name in names if found.get(name) != wanted.get(name))}"
-
-
-def write_measurement(path: Path, evaluation: Evaluation, settings: Mapping[str, Any]) -> None:
-    """Write one value per problem and metric, as float32."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns: dict[str, Any] = {"problem": pa.array(evaluation.problem_ids, pa.string())}
-    columns |= {name: pa.array(values.astype(np.float32)) for name, values in evaluation.values.items()}
-    table = pa.table(columns).replace_schema_metadata({"settings": json.dumps(settings)})
-    file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd")
-    write_whole(path, file.getvalue(), "measurement")
 
 
 def verifiers(suite: Suite) -> dict[str, str]:

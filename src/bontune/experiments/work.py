@@ -23,7 +23,6 @@ from bontune.experiments.store import (
     num_problems,
     task_section,
     verifiers,
-    write_measurement,
 )
 from bontune.experiments.suite import BASE, Suite
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
@@ -73,9 +72,8 @@ def train(suite: dict[str, Any], out: str, work: str, run: dict[str, Any]) -> No
         "history": history,
         "seconds": sum(sum(row["seconds"].values()) for row in steps),
         "versions": versions(),
-        "settings": store.training_settings(this),
     }
-    write_whole(store.trial_path(this), json.dumps(trial, indent=1).encode(), "account of a run")
+    store.write_trial(this, trial)
 
 
 def measure(
@@ -94,8 +92,7 @@ def measure(
             if found is None:
                 with visited(Path(work)):
                     found = _measure_one(store, Path(work), this, select, what)
-            path = store.measurement_path(this, select, what)
-            write_measurement(path, found, store.measuring_settings(this, what))
+            store.write_measurement(this, select, what, found)
             if not (this.seed == KEPT_SEED and what.data == "test" and what.temperature == 1.0):
                 _forget(pool_path(Path(work), this, select, what))
 
@@ -112,7 +109,7 @@ def _same_model(store: Store, run: Run, trial: dict[str, Any], select: str, what
 def train_and_measure(
     suite: dict[str, Any], out: str, work: str, run: dict[str, Any], select: str, whats: Sequence[dict[str, Any]]
 ) -> None:
-    """Both."""
+    """Train one run, then measure the pools that the suite asks for."""
     train(suite, out, work, run)
     measure(suite, out, work, run, select, whats)
 
@@ -127,7 +124,7 @@ def _measure_one(store: Store, work: Path, run: Run, select: str, what: Measurem
     if run.arm != BASE and not Path(model).is_dir():
         raise BontuneError(
             f"The models of {run.name} are gone ({model}), and measurements of them are missing: delete "
-            f"its folder in pieces/ to have it trained again."
+            f"{store.pieces.where(store.trial_name(run))} to have it trained again."
         )
     task = task_section(suite, what.data)
     request = PoolRequest(
