@@ -341,7 +341,7 @@ def test_scores_of_one_verifier_tie_across_precisions() -> None:
         (lambda: bon_sft([1.0], 1.0, 2, baseline="mean"), "baseline must be"),
         (lambda: bon_sft([1.0], 1.0, 2, estimate="split"), "estimate must be"),
         (lambda: bon_sft([1.0], 1.0, 0), "at least 1"),
-        (lambda: bon_sft([[1.0], [2.0]], [1.0, 2.0, 3.0], 2), "one score per prompt"),
+        (lambda: bon_sft([[1.0], [2.0]], [1.0, 2.0, 3.0], 2), "expert_score needs one value per prompt"),
         (lambda: bon_sft([1.0], float("nan"), 2), "NaN"),
         (lambda: bon_sft([1.0, 2.0], 1.0, 2, p_upto=0.5), "both p_below and p_upto"),
         (lambda: bon_sft([1.0, 2.0], 1.0, 2, p_below=0.0, p_upto=0.0), "clip"),

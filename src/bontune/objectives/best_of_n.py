@@ -221,10 +221,7 @@ def bon_rl_variational(rewards: Any, scores: Any, n: int, baseline: Any = "loo")
     else:
         value = (weight * groups.rewards).sum(-1, keepdim=True)
     draw = weight * (groups.rewards - value)
-    # Σ_i draw_i 1{r_i ≥ r_j}: everything from the start of j's tie group upwards.
-    running = draw.cumsum(-1)
-    at_least = running[..., -1:] - running.gather(-1, groups.below) + draw.gather(-1, groups.below)
-    advantages = m * draw + lambda_n(n) * at_least
+    advantages = m * draw + lambda_n(n) * groups.sum_at_least(draw)
     if not is_value and baseline == "loo":
         advantages = (advantages - advantages.mean(-1, keepdim=True)) * (m / (m - 1))
     return as_advantages(groups.unsort(advantages), rewards)

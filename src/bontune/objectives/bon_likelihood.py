@@ -18,12 +18,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bontune.objectives.best_of_n import lambda_n
-from bontune.objectives.inputs import as_advantages, as_per_prompt, as_samples, check_budget
+from bontune.objectives.inputs import as_advantages, as_per_prompt, as_samples, check_budget, per_prompt
 from bontune.objectives.subsets import tie_groups
 
 Law = Literal["exact", "no_ties", "variational"]
@@ -90,21 +89,13 @@ def bon_sft(
     _check_options(law, baseline, estimate, is_given)
     ranks = as_samples(scores, "scores")
     n = check_budget(n, None)
-    is_at_most, is_below = _compared(ranks, expert_score)
-    m = ranks.shape[-1]
-    if law == "variational":
-        own = _variational(ranks, is_at_most, n)
-    elif is_given:
-        upto, below = _given_probabilities(p_below, p_upto, is_at_most, law)
-        own = _known(is_at_most, is_below, below, upto, n, law)
-    else:
-        own = _estimated(is_at_most, is_below, n, law, estimate)
+    own = _own(ranks, expert_score, n, law, estimate, p_below, p_upto)
     if baseline == "loo" and law != "variational" and not is_given:
         own = own - (n - 1)  # the mean where any sample is ≤ y*; a constant adds no bias
     elif baseline == "loo":
         own = _centred(own)
     expert = torch.ones(ranks.shape[:-1], dtype=torch.float64, device=ranks.device)
-    return SequenceWeights(expert=as_advantages(expert, scores), own=as_advantages(own / m, scores))
+    return SequenceWeights(expert=as_advantages(expert, scores), own=as_advantages(own / ranks.shape[-1], scores))
 
 
 def _check_options(law: str, baseline: str, estimate: str, is_given: bool) -> None:
@@ -117,6 +108,17 @@ def _check_options(law: str, baseline: str, estimate: str, is_given: bool) -> No
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
     if law == "variational" and is_given:
         raise ValueError("p_below and p_upto are for the laws exact and no_ties; variational needs the whole pool.")
+
+
+def _own(ranks: Tensor, expert_score: Any, n: int, law: Law, estimate: str, p_below: Any, p_upto: Any) -> Tensor:
+    """M·own before it is centred."""
+    is_at_most, is_below = _compared(ranks, expert_score)
+    if law == "variational":
+        return _variational(ranks, is_at_most, n)
+    if p_below is None and p_upto is None:
+        return _estimated(is_at_most, is_below, n, law, estimate)
+    upto, below = _given_probabilities(p_below, p_upto, is_at_most, law)
+    return _known(is_at_most, is_below, below, upto, n, law)
 
 
 def _centred(own: Tensor) -> Tensor:
@@ -161,17 +163,7 @@ def _powers(ratio: Tensor, n: int) -> Tensor:
 
 def _compared(ranks: Tensor, expert_score: Any) -> tuple[Tensor, Tensor]:
     """1{r_j ≤ r*} and 1{r_j < r*} as float64, (..., M)."""
-    given = as_samples(
-        torch.atleast_1d(expert_score) if isinstance(expert_score, Tensor) else np.atleast_1d(expert_score),
-        "expert_score",
-    ).to(ranks.device)
-    leading = ranks.shape[:-1]
-    if given.numel() == 1:
-        given = given.reshape(()).expand(*leading, 1)
-    elif given.shape == leading:
-        given = given.unsqueeze(-1)
-    elif given.shape != (*leading, 1):
-        raise ValueError(f"expert_score needs one score per prompt, shape {tuple(leading)}, got {tuple(given.shape)}.")
+    given = per_prompt(expert_score, ranks, "expert_score")
     if ranks.is_floating_point():
         # A score of 0.1 as a double is not tied with 0.1 in float32; both come from one verifier.
         given = given.to(ranks.dtype)
@@ -224,6 +216,4 @@ def _variational(ranks: Tensor, is_at_most: Tensor, n: int) -> Tensor:
     lam = lambda_n(n)
     groups = tie_groups(torch.zeros_like(is_at_most), ranks)
     tilted = torch.softmax(lam / m * groups.upto.to(torch.float64), dim=-1)  # π_var/π over M, in sorted order
-    running = tilted.cumsum(-1)
-    at_least = running[..., -1:] - running.gather(-1, groups.below) + tilted.gather(-1, groups.below)
-    return lam * is_at_most - groups.unsort(m * tilted + lam * at_least)
+    return lam * is_at_most - groups.unsort(m * tilted + lam * groups.sum_at_least(tilted))

@@ -16,6 +16,7 @@ from torch import Tensor
 from bontune.objectives.bon_likelihood import best_of_n_log_ratio
 from bontune.objectives.imitation import SequenceLoss, bon_distillation
 from bontune.objectives.inputs import as_advantages, as_rewards, as_samples, check_budget
+from bontune.objectives.policy_gradient import minus_others
 from bontune.objectives.subsets import tie_groups
 from bontune.objectives.winners import draw_winners
 
@@ -158,7 +159,7 @@ def vbon(
     ranks = as_samples(scores, "scores", min_samples=2)
     advantages = _ranked(ranks, reference_scores, n, estimate, law="no_ties") / (n - 1)
     if log_ratios is not None:
-        advantages = advantages - _left_out(_log_ratios(log_ratios, ranks)) / (n - 1)
+        advantages = advantages - minus_others(_log_ratios(log_ratios, ranks)) / (n - 1)
     return as_advantages(advantages, scores)
 
 
@@ -225,7 +226,7 @@ def bond(
     forward = bon_distillation(scores if reference_scores is None else reference_scores, n)
     backward = _ranked(ranks, reference_scores, n, estimate, law)
     if log_ratios is not None:
-        backward = backward - _left_out(_log_ratios(log_ratios, ranks))
+        backward = backward - minus_others(_log_ratios(log_ratios, ranks))
     return BondWeights(
         advantages=as_advantages(beta * backward, scores),
         kl_coefficient=beta if log_ratios is None else 0.0,
@@ -252,7 +253,7 @@ def _ranked(ranks: Tensor, reference_scores: Any, n: int, estimate: str, law: st
     common = torch.int64 if common == torch.bool else common
     ordered, ranks = others.to(common).sort(-1).values, ranks.to(common).contiguous()
     below, upto = torch.searchsorted(ordered, ranks), torch.searchsorted(ordered, ranks, right=True)
-    return _left_out(_log_law(below, upto, others.shape[-1], n, estimate, law))
+    return minus_others(_log_law(below, upto, others.shape[-1], n, estimate, law))
 
 
 def _ranked_in_pool(ranks: Tensor, n: int, estimate: str, law: str) -> Tensor:
@@ -302,10 +303,3 @@ def _log_ratios(log_ratios: Any, ranks: Tensor) -> Tensor:
     if given.shape != ranks.shape:
         raise ValueError(f"log_ratios need the scores' shape {tuple(ranks.shape)}, got {tuple(given.shape)}.")
     return given.to(ranks.device)
-
-
-def _left_out(values: Tensor) -> Tensor:
-    """v_i − mean of the others, exactly zero for equal values."""
-    shifted = values - values[..., :1]
-    m = values.shape[-1]
-    return (shifted - shifted.mean(-1, keepdim=True)) * (m / (m - 1))

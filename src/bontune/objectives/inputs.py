@@ -96,16 +96,25 @@ def as_advantages(advantages: Tensor, rewards: Any) -> Tensor:
 
 
 def as_per_prompt(values: Any, rewards: Tensor, name: str) -> Tensor:
-    """One value per prompt as float64 of shape (..., 1), from a number or an array of shape (...) or (..., 1).
+    """One finite value per prompt as float64 of shape (..., 1); see :func:`per_prompt`.
 
     Raises:
         ValueError: no numbers, NaN or infinite, or a shape that does not fit the rewards'.
     """
-    given = as_samples(np.atleast_1d(values) if not isinstance(values, Tensor) else torch.atleast_1d(values), name)
+    given = per_prompt(values, rewards, name)
     if bool(given.isinf().any()):
         raise ValueError(f"{name} holds an infinite value; it needs one finite number per prompt.")
-    given = given.to(rewards.device, torch.float64)
-    leading = rewards.shape[:-1]
+    return given.to(torch.float64)
+
+
+def per_prompt(values: Any, samples: Tensor, name: str) -> Tensor:
+    """One value per prompt in its own dtype, of shape (..., 1), from a number or an array of shape (...) or (..., 1).
+
+    Raises:
+        ValueError: no numbers, NaN, or a shape that does not fit the samples'.
+    """
+    given = as_samples(torch.atleast_1d(values) if isinstance(values, Tensor) else np.atleast_1d(values), name)
+    given, leading = given.to(samples.device), samples.shape[:-1]
     if given.shape == (*leading, 1):
         return given
     if given.numel() == 1:

@@ -58,9 +58,7 @@ def rloo(rewards: Any) -> Tensor:
     >>> rloo([0, 1, 1, 1]).round(decimals=4).tolist()
     [-1.0, 0.3333, 0.3333, 0.3333]
     """
-    samples = as_rewards(rewards, min_samples=2)
-    m = samples.shape[-1]
-    return as_advantages(_centred(samples) * (m / (m - 1)), rewards)
+    return as_advantages(minus_others(as_rewards(rewards, min_samples=2)), rewards)
 
 
 def grpo(rewards: Any, epsilon: float = 1e-4) -> Tensor:
@@ -163,7 +161,13 @@ def inference_loo(rewards: Any, value: Callable[[Tensor], Tensor] | None = None)
     return as_advantages(m * (whole.unsqueeze(-1) - without).to(torch.float64), rewards)
 
 
-def _centred(samples: Tensor) -> Tensor:
-    """R_i − R̄, exactly zero for equal rewards (the mean of M equal floats need not equal them)."""
-    shifted = samples - samples[..., :1]
+def minus_others(values: Tensor) -> Tensor:
+    """v_i − mean_{j≠i} v_j of float64 values (..., M ≥ 2), exactly zero where all are equal."""
+    m = values.shape[-1]
+    return _centred(values) * (m / (m - 1))
+
+
+def _centred(values: Tensor) -> Tensor:
+    """v_i − v̄, exactly zero where all values are equal: the mean of M equal floats need not equal them."""
+    shifted = values - values[..., :1]
     return shifted - shifted.mean(-1, keepdim=True)

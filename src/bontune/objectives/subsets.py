@@ -63,6 +63,11 @@ class TieGroups:
         rest = self.mean + (self.mean - self.rewards) / others
         return torch.where(self.num_tied > 1, rest, 0.0)
 
+    def sum_at_least(self, values: Tensor) -> Tensor:
+        """Σ_i v_i 1{r_i ≥ r_j} for values of sorted places: all from the start of j's tie group upwards."""
+        running = values.cumsum(-1)
+        return running[..., -1:] - running.gather(-1, self.below) + values.gather(-1, self.below)
+
     def unsort(self, values: Tensor) -> Tensor:
         """Put values of sorted places back to their samples."""
         return torch.empty_like(values).scatter_(-1, self.order, values)

@@ -123,10 +123,6 @@ def _bond(batch: Batch, n: int, o: BondOptions) -> Tensor:
     return torch.cat([backward, found.weights], dim=-1) if batch.columns.reference else backward + found.weights
 
 
-def _of_rewards(function: Callable[[Tensor], Tensor]) -> Callable[[Batch, int, Any], Tensor]:
-    return lambda batch, n, o: function(batch.rewards_PS)
-
-
 # ---- the table ----
 
 
@@ -134,26 +130,29 @@ def _of_rewards(function: Callable[[Tensor], Tensor]) -> Callable[[Batch, int, A
 class Objective:
     """One row of the table."""
 
-    name: str
-    """As in ``objective.name`` of a recipe."""
-    summary: str
-    """One sentence: what the objective trains for."""
-    source: str
-    """The paper, or where the derivation stands."""
     function: Callable[..., Any]
-    """The mathematics: a pure function with its documentation."""
-    weigh: Callable[[Batch, int, Any], Tensor]
-    """(batch, N, options) to weights (P, S)."""
+    """The pure function that computes the objective, with its documentation."""
+    summary: str
+    """One sentence that says what the objective trains for."""
+    source: str
+    """The paper that the objective is from, or the file that derives it."""
+    weigh: Callable[[Batch, int, Any], Tensor] | None = None
+    """Takes (batch, N, options) to weights (P, S); None: the function itself, given the rewards alone."""
     options: type = NoOptions
     """The class of the options; its fields are keys of the recipe's section ``objective``."""
     sources: tuple[Source, ...] = ("own",)
-    """The sequences that it trains on or compares with."""
+    """Who writes the sequences that the objective trains on or compares with."""
     logprobs: Literal["none", "policy", "ratio"] = "none"
     """What it needs of the sequences of the first source: nothing, log π, or log π and the anchor's."""
     is_policy_gradient: bool = True
     """Whether weights are advantages in mean form; else they are weights of a loss, in sum form."""
     takes_any_reward: bool = True
     """Whether rewards other than 0 and 1, such as a verifier's scores, may be its rewards."""
+
+    @property
+    def name(self) -> str:
+        """The function's name, as in ``objective.name`` of a recipe."""
+        return self.function.__name__
 
     def columns(self, options: Any, num_samples: int) -> Columns:
         """The sequences that a prompt has, where ``num_samples`` are drawn."""
@@ -170,7 +169,7 @@ class Objective:
         Raises:
             ValueError: rewards, N or options that the objective cannot take.
         """
-        weights_PS = self.weigh(batch, n, options)
+        weights_PS = self._weights(batch, n, options)
         return weights_PS if self.is_policy_gradient else weights_PS * batch.columns.total
 
     def check(self, n: int, options: Any, num_samples: int) -> None:
@@ -190,163 +189,137 @@ class Objective:
             logprobs_PX=some if self.logprobs != "none" else None,
             ref_logprobs_PX=some if self.logprobs == "ratio" else None,
         )
-        self.weigh(batch, n, options)
+        self._weights(batch, n, options)
+
+    def _weights(self, batch: Batch, n: int, options: Any) -> Tensor:
+        weights_PS: Tensor = self.function(batch.rewards_PS) if self.weigh is None else self.weigh(batch, n, options)
+        return weights_PS
 
 
 CHOW = "Chow et al., arXiv 2412.15287"
 ROWS = (
+    Objective(function=reinforce, summary="Trains for one sample, without a baseline.", source="Williams 1992"),
     Objective(
-        name="reinforce",
-        summary="Trains for one sample, without a baseline.",
-        source="Williams 1992",
-        function=reinforce,
-        weigh=_of_rewards(reinforce),
-    ),
-    Objective(
-        name="rloo",
+        function=rloo,
         summary="Trains for one sample, with the mean of the other samples as baseline.",
         source="Ahmadian et al., arXiv 2402.14740",
-        function=rloo,
-        weigh=_of_rewards(rloo),
     ),
     Objective(
-        name="grpo",
+        function=grpo,
         summary="Trains for one sample, with rewards centred and scaled within the group.",
         source="Shao et al., arXiv 2402.03300",
-        function=grpo,
-        weigh=_of_rewards(grpo),
     ),
     Objective(
-        name="dr_grpo",
+        function=dr_grpo,
         summary="Trains for one sample: GRPO without its division by the standard deviation.",
         source="Liu et al., arXiv 2503.20783",
-        function=dr_grpo,
-        weigh=_of_rewards(dr_grpo),
     ),
     Objective(
-        name="maxrl",
+        function=maxrl,
         summary="Maximises the log-probability of a right answer.",
         source="Tajwar et al., arXiv 2602.02710",
-        function=maxrl,
-        weigh=_of_rewards(maxrl),
     ),
     Objective(
-        name="inference_loo",
+        function=inference_loo,
         summary="Trains for any function of the pool, by default its best reward.",
         source="Tang et al., arXiv 2503.19595",
-        function=inference_loo,
-        weigh=_of_rewards(inference_loo),
     ),
     Objective(
-        name="pkpo",
+        function=pkpo,
         summary="Trains for pass@N, without bias, from all samples.",
         source="Walder and Karkhanis, arXiv 2505.15201",
-        function=pkpo,
         options=PkpoOptions,
         weigh=lambda batch, n, o: pkpo(batch.rewards_PS, n, o.baseline),
     ),
     Objective(
-        name="passk_training",
+        function=passk_training,
         summary="Trains for pass@N, normalised within the groups of N.",
         source="Chen et al., arXiv 2508.10751",
-        function=passk_training,
         takes_any_reward=False,
         weigh=lambda batch, n, o: passk_training(batch.rewards_PS, n),
     ),
     Objective(
-        name="bon_rl",
+        function=bon_rl,
         summary="Trains for Best-of-N under any verifier and any reward, exactly, from all samples.",
         source="docs/estimators.md",
-        function=bon_rl,
         options=BonRlOptions,
         weigh=_bon_rl,
     ),
     Objective(
-        name="bon_rlb",
+        function=bon_rlb,
         summary="Trains for Best-of-N with rewards of 0 and 1 by the paper's closed form.",
         source=f"{CHOW}, Lemma 3",
-        function=bon_rlb,
         options=BonRlbOptions,
         weigh=_bon_rlb,
         takes_any_reward=False,
     ),
     Objective(
-        name="bon_rlbp",
+        function=bon_rlbp,
         summary="Trains for Best-of-N by the closed form's part on correct samples.",
         source=f"{CHOW}, Corollary 4",
-        function=bon_rlbp,
         options=BonRlbpOptions,
         weigh=_bon_rlbp,
         takes_any_reward=False,
     ),
     Objective(
-        name="bon_rl_variational",
+        function=bon_rl_variational,
         summary="Trains for Best-of-N by the paper's variational form.",
         source=f"{CHOW}, eq. 5–6",
-        function=bon_rl_variational,
         options=BonRlOptions,
         weigh=_bon_rl_variational,
     ),
     Objective(
-        name="sft",
+        function=sft,
         summary="Imitates the task's demonstrations.",
         source="maximum likelihood",
-        function=sft,
         sources=("demonstrated",),
         is_policy_gradient=False,
         weigh=lambda batch, n, o: torch.ones_like(batch.rewards_PS),
     ),
     Objective(
-        name="dco",
+        function=dco,
         summary="Imitates demonstrations for pass@N: it weighs down what the model already does.",
         source="Chen et al., arXiv 2502.07154",
-        function=dco,
         sources=("demonstrated",),
         logprobs="policy",
         is_policy_gradient=False,
         weigh=lambda batch, n, o: dco(batch.logprobs_PX, n).weights,
     ),
     Objective(
-        name="star",
+        function=star,
         summary="Imitates the policy's own correct samples.",
         source="Zelikman et al., arXiv 2203.14465",
-        function=star,
         is_policy_gradient=False,
-        weigh=lambda batch, n, o: star(batch.rewards_PS),
     ),
     Objective(
-        name="rft",
+        function=rft,
         summary="Imitates own correct samples, every prompt with the same weight.",
         source="Yuan et al., arXiv 2308.01825",
-        function=rft,
         options=RftOptions,
         is_policy_gradient=False,
         weigh=_rft,
     ),
     Objective(
-        name="bon_distillation",
+        function=bon_distillation,
         summary="Imitates the policy's own Best-of-N winners.",
         source="docs/estimators.md",
-        function=bon_distillation,
         options=BonDistillationOptions,
         is_policy_gradient=False,
         weigh=_bon_distillation,
     ),
     Objective(
-        name="bon_sft",
+        function=bon_sft,
         summary="Maximises the likelihood of demonstrations under Best-of-N.",
         source=f"{CHOW}, §4",
-        function=bon_sft,
         options=BonSftOptions,
         sources=("own", "demonstrated"),
         is_policy_gradient=False,
         weigh=_bon_sft,
     ),
     Objective(
-        name="bonbon",
+        function=bonbon,
         summary="Imitates the best of N samples of the anchor and keeps away from the worst.",
         source="Gui et al., arXiv 2406.00832",
-        function=bonbon,
         options=BonbonOptions,
         sources=("reference",),
         logprobs="ratio",
@@ -354,10 +327,9 @@ ROWS = (
         weigh=_bonbon,
     ),
     Objective(
-        name="vbon",
+        function=vbon,
         summary="Moves the policy to the anchor's Best-of-N law by its backward KL divergence.",
         source="Amini et al., arXiv 2407.06057",
-        function=vbon,
         options=VbonOptions,
         sources=("own", "reference"),
         logprobs="ratio",
@@ -365,10 +337,9 @@ ROWS = (
         weigh=_vbon,
     ),
     Objective(
-        name="bond",
+        function=bond,
         summary="Moves the policy to the anchor's Best-of-N law by both KL divergences.",
         source="Sessa et al., arXiv 2407.14622",
-        function=bond,
         options=BondOptions,
         sources=("own", "reference"),
         logprobs="ratio",
