@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 _SHIPPED = {"countdown-tiny": "countdown_tiny", "programs-tiny": "programs_tiny"}
 _BUILT = {"tiny-gemma2": "bontune.models.tiny_gemma2"}
-"""Made when asked for: random weights need no file."""
+"""Models that are made when asked for, because random weights need no file."""
 _VERIFIERS = {"countdown-verifier": "countdown_verifier", "countdown-verifier-rough": "countdown_verifier_rough"}
-"""Sequence classifiers that ship; see :mod:`bontune.models.classifiers`."""
+"""Shipped sequence classifiers; see :mod:`bontune.models.classifiers`."""
 _MODEL_FILES = ("config.json", "adapter_config.json")
 
 
@@ -61,7 +61,7 @@ def resolve(name_or_path: str | Path) -> str:
 
 
 def weights_digest(name: str) -> str:
-    """Of a local model's weights, or of a file, so that work of an earlier one is recognised; else of the name."""
+    """Hash of a local model's weights or of a file, so that work of an earlier one is recognised; else of the name."""
     try:
         path = Path(resolve(name))
     except BontuneError:
@@ -115,7 +115,7 @@ def load_model(
 
 
 def _read(name_or_path: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any]:
-    """Model and tokenizer as they are."""
+    """Load model and tokenizer as they are."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
     if str(name_or_path) in _BUILT:
@@ -135,7 +135,7 @@ def _read(name_or_path: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any]
 
 
 def _checked_dtype(dtype: str | torch.dtype) -> torch.dtype | str:
-    """A torch dtype from its name; ``"auto"`` stays."""
+    """Turn a dtype's name into the torch dtype; ``"auto"`` stays as it is."""
     import torch
 
     if dtype == "auto":
@@ -147,7 +147,7 @@ def _checked_dtype(dtype: str | torch.dtype) -> torch.dtype | str:
 
 
 def _load_failure(name: str, where: str, error: Exception) -> str:
-    """One sentence: what could not be loaded and why."""
+    """Say in one sentence what could not be loaded and why."""
     cause = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
     if Path(where).is_dir():
         return f"the model in {name} cannot be loaded: {type(error).__name__}: {cause}"
@@ -162,7 +162,7 @@ def _shipped_text() -> str:
 
 
 def _has_own_tokenizer(folder: Path) -> bool:
-    """Whether a local folder says that its tokenizer.json is all there is: no model family's class belongs to it."""
+    """Whether a local folder says that its tokenizer.json is complete and needs no model family's tokenizer class."""
     config = folder / "tokenizer_config.json"
     if not config.is_file() or not (folder / "tokenizer.json").is_file():
         return False
@@ -171,7 +171,7 @@ def _has_own_tokenizer(folder: Path) -> bool:
 
 
 def quiet_libraries() -> None:
-    """No progress bars of other libraries between ours."""
+    """Keep other libraries' progress bars out of ours."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()

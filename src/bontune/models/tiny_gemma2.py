@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 VOCABULARY = ("<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>")
-"""Special tokens; the 256 bytes follow."""
+"""The special tokens, which come before the 256 bytes."""
 CONTEXT = 8192
 WINDOW = 64
 

@@ -1,4 +1,4 @@
-"""The door of every objective: what is accepted, in which precision it is computed, what comes back."""
+"""Checks and conversions with which every objective begins and ends."""
 
 from __future__ import annotations
 

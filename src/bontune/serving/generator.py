@@ -26,7 +26,7 @@ class Candidate:
     text: str
     """What the model wrote."""
     score: float
-    """The verifier's; −∞ for one that it could not score."""
+    """Score by the verifier; −∞ if it could not score the candidate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +36,11 @@ class Answer:
     winner: str
     """The candidate with the highest score; ties are broken uniformly."""
     score: float
-    """Its score."""
+    """Score of the winner."""
     candidates: list[Candidate]
-    """All N, in the order in which they were drawn."""
+    """All N candidates, in the order in which they were drawn."""
     prompt: Prompt
-    """What was asked."""
+    """The prompt that was asked."""
 
 
 class BestOfN:
@@ -79,7 +79,7 @@ class BestOfN:
             n: N ≥ 1.
             tokenizer: of a loaded model.
             temperature, top_p, max_new_tokens, stop: how to draw.
-            seed: of the draws; the same prompt gets the same answer.
+            seed: seed for sampling; under the same seed a prompt gets the same answer.
             read_answer: from a completion to the answer that is voted for (``majority``); default: the content of the
                 last ``\\boxed{}``, else the whole text, in normal form.
 
@@ -148,7 +148,7 @@ class BestOfN:
 
 
 def _problem(prompt: Prompt) -> Problem:
-    """What a verifier is told of the prompt."""
+    """The prompt as a problem, for the verifier."""
     if isinstance(prompt, str):
         return Problem(id=prompt, prompt=prompt, messages=as_message(prompt), reference="")
     text = "\n\n".join(message["content"] for message in prompt)

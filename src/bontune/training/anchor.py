@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class Anchor:
-    """ref ← ema·θ + (1 − ema)·ref over the trainable parameters; the frozen ones are shared with the policy.
+    """The policy's moving average: ref ← ema·θ + (1 − ema)·ref over the trainable parameters.
 
-    With LoRA the average is over the adapters, so the anchor costs no second model.
+    Frozen parameters are shared with the policy: with LoRA the average is over the adapters and costs no second model.
     """
 
     def __init__(self, model: nn.Module, ema: float) -> None:
@@ -27,20 +27,20 @@ class Anchor:
 
     @torch.no_grad()
     def update(self) -> None:
-        """One step of the average."""
+        """Move the anchor one step towards the policy."""
         if self.ema:
             for name, parameter in self._policy.items():
                 self.tensors[name].lerp_(parameter.data, self.ema)
 
     def policy_weights(self) -> list[tuple[str, Tensor]]:
-        """The policy's trainable weights by name, as an engine loads them; they share the policy's memory."""
+        """Names and tensors of the policy's trainable weights, as an engine loads them; memory is shared."""
         return [(name, parameter.data) for name, parameter in self._policy.items()]
 
     @contextmanager
     def in_place_of_policy(self) -> Iterator[None]:
-        """Inside, the model computes with the anchor's weights. Storage is exchanged, nothing is copied.
+        """While the context lasts, the model computes with the anchor's weights; storage is exchanged, not copied.
 
-        Run no backward pass inside, and none of a graph built outside.
+        No backward pass may run inside, and none of a graph that was built outside.
         """
         self._exchange()
         try:
@@ -53,6 +53,6 @@ class Anchor:
             self.tensors[name], parameter.data = parameter.data, self.tensors[name]
 
     def parameters_of(self, module: nn.Module) -> dict[str, Tensor]:
-        """The anchor's version of a module's parameters, by the module's own names (tied weights included)."""
+        """The anchor's weights in place of a module's parameters, by the module's own names, tied ones included."""
         ours = {id(parameter): self.tensors[name] for name, parameter in self._policy.items()}
         return {name: ours.get(id(p), p.detach()) for name, p in module.named_parameters()}

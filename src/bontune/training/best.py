@@ -1,4 +1,4 @@
-"""Which evaluation of a run was the best, by one metric or several."""
+"""The best evaluation of a run, by one metric or several."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FAMILIES = ("pass", "best")
 
 
 class BestSteps:
-    """The best evaluations so far: one by the run's own aim, and one for each metric of ``eval.keep``.
+    """The best evaluations so far: one by the run's own aim, and one by each metric of ``eval.keep``.
 
-    The run's own aim is best@k at the largest k up to N. Of equal ones the earliest counts.
+    The run's own aim is best@k at the largest k up to N. Of equally good evaluations the earliest counts.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -36,7 +36,7 @@ class BestSteps:
             raise BontuneError("eval.keep needs evaluations during training: set eval.every.")
 
     def note(self, step: int, measured: Mapping[str, float]) -> list[str]:
-        """Take in an evaluation; returns the metrics of ``eval.keep`` by which it is the best so far."""
+        """Remember an evaluation; returns the metrics of ``eval.keep`` by which it is the best so far."""
         if measured[self.metric] > self.own.get("value", -math.inf):
             self.own = {"step": step, "metric": self.metric, "value": measured[self.metric]}
         better = []
@@ -49,9 +49,9 @@ class BestSteps:
         return better
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """The best evaluations as plain values, for a checkpoint."""
         return {"best": self.own, "kept": self.kept}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """From a checkpoint."""
+        """Take back what :meth:`state` gave."""
         self.own, self.kept = dict(state["best"]), dict(state.get("kept", {}))

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there.
+"""Checkpoints, which are whole or not there.
 
 A checkpoint is a folder ``step_000123``: tensors as safetensors, everything else as JSON, no pickle. It is written as
 ``.tmp-…``, each file fsynced, ``MANIFEST.json`` (name, size and SHA-256 of each file) last, then renamed: the final
@@ -35,21 +35,21 @@ class DamagedCheckpoint(UserWarning):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """What is saved: named groups of tensors, and the rest as JSON."""
+    """The content of a checkpoint: named groups of tensors, and plain values."""
 
     tensors: dict[str, dict[str, Tensor]]
-    """File stem → tensors, e.g. ``policy``, ``anchor``, ``optimizer``."""
+    """Groups of tensors by the name of their file, such as ``policy``, ``anchor`` and ``optimizer``."""
     state: dict[str, Any]
-    """Step, running P_fail, best-so-far …"""
+    """Plain values, such as the step, the running P_fail and the best evaluations."""
     recipe_hash: str
     """:func:`bontune.training.setup.identity` of the run."""
 
 
 def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write ``folder/step_{step}``; older ones beyond ``keep`` are removed. An existing one is never overwritten.
+    """Write ``folder/step_{step}`` unless it exists, and remove the oldest checkpoints beyond ``keep``.
 
     Raises:
-        RunStopped: it cannot be written (full disk, no permission); nothing is left behind, older ones are untouched.
+        RunStopped: the checkpoint cannot be written (full disk, no permission); older ones are untouched.
     """
     final = folder / f"step_{step:06d}"
     if final.exists():
@@ -89,7 +89,7 @@ def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
 
 
 def steps(folder: Path) -> list[int]:
-    """Steps of the complete checkpoints, ascending."""
+    """The steps of the complete checkpoints in a folder, ascending."""
     found = (path.name.removeprefix("step_") for path in folder.glob("step_*") if path.is_dir())
     return sorted(int(name) for name in found if name.isdigit())
 
@@ -101,7 +101,7 @@ def load_latest(folder: Path, recipe_hash: str) -> Checkpoint | None:
         DamagedCheckpoint: for each newer one that does not match its manifest.
 
     Raises:
-        BontuneError: it belongs to another recipe.
+        BontuneError: the checkpoint belongs to another recipe.
         RunStopped: checkpoints exist, but all are damaged.
     """
     damaged = []
@@ -131,7 +131,7 @@ def load_latest(folder: Path, recipe_hash: str) -> Checkpoint | None:
 
 
 def set_aside_after(folder: Path, step: int) -> None:
-    """Rename the (damaged) checkpoints of later steps, so that they are neither counted nor taken for written."""
+    """Rename the damaged checkpoints of later steps, so that they do not count as kept and can be written anew."""
     for later in steps(folder):
         if later > step:
             path = folder / f"step_{later:06d}"
@@ -140,10 +140,10 @@ def set_aside_after(folder: Path, step: int) -> None:
 
 
 def verify(path: Path) -> dict[str, Any]:
-    """Check every file against the manifest, and return that.
+    """Check every file of a checkpoint against its manifest, and return the manifest.
 
     Raises:
-        ValueError: what does not match.
+        ValueError: a file is missing or differs.
     """
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -162,7 +162,7 @@ def verify(path: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """What made this: bitwise equal resumption is promised for equal versions only."""
+    """Versions of the packages that wrote a checkpoint; only under equal ones is a resumed run bitwise equal."""
     packages = ("bontune", "torch", "transformers", "accelerate")
     return {name: version(name) for name in packages} | {"python": platform.python_version()}
 

@@ -1,4 +1,4 @@
-"""The task's own answers as tokens: what supervised objectives call y*."""
+"""The task's own answers as tokens; supervised objectives call such an answer y*."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bontune.tasks.base import HasDemonstrations, Task
 
 
 def encode_demonstrations(task: Task, problems: Sequence[Problem], model: Any, tokenizer: Any) -> dict[str, list[int]]:
-    """Each problem's demonstration as a continuation of its prompt, with the model's end token.
+    """Tokens of each problem's demonstration as a continuation of its prompt, closed by the model's end token.
 
     Args:
         task: has ``demonstration(problem)``; see :class:`bontune.tasks.base.HasDemonstrations`.
@@ -61,7 +61,7 @@ def encode_demonstrations(task: Task, problems: Sequence[Problem], model: Any, t
 
 
 def _continuation(prompt: Prompt, prompt_ids: list[int], answer: str, tokenizer: Any) -> list[int]:
-    """The answer's tokens after the prompt's, which stay as they are in sampling."""
+    """Tokens of the answer behind the prompt's tokens, which must stay as they are in sampling."""
     whole = tokenizer(as_text(prompt, tokenizer) + answer, add_special_tokens=isinstance(prompt, str))["input_ids"]
     if whole[: len(prompt_ids)] == prompt_ids and len(whole) > len(prompt_ids):
         return list(whole[len(prompt_ids) :])
@@ -70,10 +70,10 @@ def _continuation(prompt: Prompt, prompt_ids: list[int], answer: str, tokenizer:
 
 
 def _end_after(prompt: Prompt, model: Any, tokenizer: Any) -> int:
-    """The token that ends an answer: the one that closes a turn in a conversation, which need not be the tokenizer's.
+    """The token that ends an answer; in a conversation the one that closes a turn, which need not be the tokenizer's.
 
     Raises:
-        BontuneError: there is none.
+        BontuneError: the model and its tokenizer name no end token.
     """
     ends = end_ids(model, tokenizer)
     if not ends:

@@ -18,9 +18,11 @@ MEMORY = 0.7
 
 
 class FailureRates:
-    """``plugin``: the batch itself (biased, quiet); ``running``: an average of earlier visits; ``value_head``: a model.
+    """Estimates P_fail of a prompt in one of three ways.
 
-    The last two do not look at the batch they weigh, so they are unbiased up to staleness.
+    ``plugin`` takes the share in the batch itself (biased, of little variance), ``running`` an average over earlier
+    visits of the prompt, ``value_head`` a model that reads the prompt. The last two do not look at the batch that they
+    weigh, so they are unbiased up to staleness.
     """
 
     def __init__(self, kind: str, lm: CausalLM, *, value_lr: float) -> None:
@@ -43,7 +45,7 @@ class FailureRates:
             self.optimizer = torch.optim.AdamW(self.head.parameters(), lr=value_lr, weight_decay=0.0)
 
     def state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        """What a checkpoint has to keep: groups of tensors, and plain values."""
+        """Groups of tensors and plain values that a checkpoint has to keep."""
         values: dict[str, Any] = {"running": self.running, "overall": self.overall}
         if self.head is None or self.optimizer is None:
             return {}, values
@@ -54,14 +56,14 @@ class FailureRates:
         return tensors, values
 
     def restore(self, tensors: Mapping[str, dict[str, Tensor]], values: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Take back what :meth:`state` gave."""
         self.running, self.overall = dict(values["running"]), float(values["overall"])
         if self.head is not None and self.optimizer is not None:
             self.head.load_state_dict(tensors["value_head"])
             checkpoint.load_optimizer(self.optimizer, self.head, tensors["value_optimizer"])
 
     def estimate(self, graded: Graded) -> Tensor | None:
-        """P_fail of each prompt, (P,), from before this batch; None: let the objective use the plug-in."""
+        """P_fail (P,) as it was estimated before this batch; None: the objective uses the share in the batch."""
         if self.kind == "running":
             rates = [self.running.get(problem.id, self.overall) for problem in graded.problems]
             return torch.tensor(rates, dtype=torch.float64)
@@ -72,7 +74,7 @@ class FailureRates:
         return None
 
     def learn(self, graded: Graded, accelerator: Any) -> None:
-        """Take in this batch, after it was weighed; of prompts that were not graded in full, nothing is known."""
+        """Learn from a batch that was weighed; prompts that were not graded in full teach nothing."""
         failed_P, is_graded_P = 1.0 - graded.rewards_PM.mean(-1), graded.is_graded_P
         if self.kind == "running":
             rows = zip(graded.problems, failed_P.tolist(), is_graded_P.tolist(), strict=True)

@@ -19,28 +19,35 @@ from torch import Tensor
 
 from bontune.base.errors import BontuneError
 from bontune.engines.cache import select_cache
+from bontune.engines.contract import Samples
 from bontune.engines.transformers import left_pad, positions_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """Some samples, and which prompts they continue."""
+    """Samples, and the prompts that they continue."""
 
     owner_R: Tensor
-    """Index of the prompt each row continues."""
+    """Index of the prompt that each row continues."""
     tokens_RT: Tensor
     """Completions, padded at the right."""
     lengths_R: Tensor
-    """Their lengths."""
+    """Number of tokens of each completion."""
+
+    @classmethod
+    def of(cls, samples: Samples) -> Rows:
+        """All completions of these samples."""
+        owner_R = torch.arange(len(samples.lengths_B)) // samples.num_samples
+        return cls(owner_R=owner_R, tokens_RT=samples.tokens_BT, lengths_R=samples.lengths_B)
 
     def select(self, rows: Tensor) -> Rows:
-        """Those rows, no wider than they need."""
+        """These rows alone, no wider than the longest of them."""
         lengths_R = self.lengths_R[rows]
         width = int(lengths_R.max())
         return Rows(owner_R=self.owner_R[rows], tokens_RT=self.tokens_RT[rows, :width], lengths_R=lengths_R)
 
     def to(self, device: Any) -> Rows:
-        """On that device."""
+        """The same rows on another device."""
         return Rows(
             owner_R=self.owner_R.to(device), tokens_RT=self.tokens_RT.to(device), lengths_R=self.lengths_R.to(device)
         )
@@ -53,19 +60,19 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prefix:
-    """Prompts, and what was computed of them."""
+    """Encoded prompts, and what the model's body has computed for them."""
 
     ids: Tensor
-    """(P, longest), padded at the left."""
+    """Token ids (P, longest), padded at the left."""
     mask: Tensor
-    """(P, longest), 1 on tokens."""
+    """Attention mask (P, longest), 1 on tokens and 0 on padding."""
     cache: Any = None
-    """Their keys and values; None where prompt and completion are run together."""
+    """Keys and values of the prompts; None where prompt and completion are run together."""
     last_hidden_PH: Tensor | None = None
-    """The hidden state at each prompt's end: it predicts the first completion token."""
+    """The hidden state at each prompt's end, which predicts the first token of the completion."""
 
     def as_leaf(self) -> Prefix:
-        """The same values, cut from their graph: rows that continue it leave their gradients here."""
+        """The same values without their graph; rows that continue this prefix leave their gradients here."""
         if self.cache is None or self.last_hidden_PH is None:
             return self
         cache = copy.copy(self.cache)
@@ -77,7 +84,7 @@ class Prefix:
         return Prefix(ids=self.ids, mask=self.mask, cache=cache, last_hidden_PH=last_hidden_PH)
 
     def backward_from(self, leaf: Prefix) -> None:
-        """Take the gradients that were left at the leaf through the prompts."""
+        """Run the prompts' backward pass, from the gradients that rows have left at the leaf."""
         pairs = list(zip(self._tensors(), leaf._tensors(), strict=True))
         used = [(whole, part.grad) for whole, part in pairs if part.grad is not None]
         if used:
@@ -113,7 +120,7 @@ class CausalLM:
 
     @torch.no_grad()
     def _check_head(self) -> None:
-        """Some families scale their logits in ways of their own: find out before training, not from a bad run."""
+        """Refuse a model whose logits are not head(body): some families scale theirs in ways of their own."""
         ids = torch.arange(min(4, self.core.config.vocab_size), device=self.core.device).unsqueeze(0)
         ours = self.logits(self.body(input_ids=ids, use_cache=False).last_hidden_state)
         theirs = self.core(input_ids=ids, use_cache=False).logits.float()
@@ -126,7 +133,7 @@ class CausalLM:
             )
 
     def logits(self, hidden: Tensor, head_parameters: dict[str, Tensor] | None = None) -> Tensor:
-        """float32 logits (…, V) of hidden states (…, H), optionally with other head weights."""
+        """Logits (…, V) in float32 for hidden states (…, H), optionally with other weights of the head."""
         if head_parameters is None:
             logits = self.head(hidden)
         else:
@@ -135,7 +142,7 @@ class CausalLM:
         return logits if self.soft_cap is None else torch.tanh(logits / self.soft_cap) * self.soft_cap
 
     def encode(self, prompts: Sequence[Sequence[int]]) -> Prefix:
-        """Compute prompts (with a graph where gradients are on)."""
+        """Compute the prompts, with a graph where gradients are on."""
         ids, mask = left_pad(prompts, self.pad, self.core.device)
         if not self.share_prompt:
             return Prefix(ids=ids, mask=mask)
@@ -166,14 +173,14 @@ class CausalLM:
 
     @torch.no_grad()
     def prompt_features(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """float32 (P, H): the hidden state at each prompt's end, where a value head reads."""
+        """Hidden states (P, H) in float32 at the prompts' ends, where a value head reads."""
         ids, mask = left_pad(prompts, self.pad, self.core.device)
         out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=False)
         return out.last_hidden_state[:, -1].float()
 
 
 def disable_dropout(model: torch.nn.Module) -> None:
-    """Dropout off for good: a policy gradient needs the policy that was sampled, also in train mode."""
+    """Switch dropout off for good: a policy gradient needs the policy that was sampled, also in train mode."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

@@ -1,23 +1,25 @@
-"""log π of whole completions without a gradient, for weights that depend on it.
+"""Log-probabilities of whole completions, without a gradient, for weights that depend on them.
 
 Shapes: ``_B`` completions, ``_R`` those of a micro-batch, ``_T`` tokens, ``_N`` tokens flattened; ``H`` hidden.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
 from bontune.engines.contract import Samples
 from bontune.training.forward import CausalLM, Rows
-from bontune.training.losses import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
+from bontune.training.losses import chunks
 
 
 @torch.no_grad()
 def sequence_logprobs(
     lm: CausalLM, samples: Samples, rows_B: Tensor, *, temperature: float, token_budget: int
 ) -> Tensor:
-    """log π_T(y|x), summed over tokens, under the model as it is now.
+    """Compute log π_T(y|x), summed over tokens, under the model as it is now.
 
     Args:
         lm: the model; inside :meth:`bontune.training.anchor.Anchor.in_place_of_policy` the anchor.
@@ -35,20 +37,18 @@ def sequence_logprobs(
 
 
 def _of_rows(lm: CausalLM, samples: Samples, rows_R: Tensor, temperature: float) -> Tensor:
-    owners, owner_R = torch.unique(rows_R // samples.num_samples, return_inverse=True)
+    rows = Rows.of(samples).select(rows_R)
+    owners, owner_R = torch.unique(rows.owner_R, return_inverse=True)
     prefix = lm.encode([samples.prompts[p] for p in owners.tolist()])
-    lengths_R = samples.lengths_B[rows_R]
-    tokens_RT = samples.tokens_BT[rows_R, : int(lengths_R.max())]
-    rows = Rows(owner_R=owner_R, tokens_RT=tokens_RT, lengths_R=lengths_R).to(prefix.ids.device)
+    rows = dataclasses.replace(rows, owner_R=owner_R).to(prefix.ids.device)
     is_token_RT = rows.is_token_RT
-    hidden_NH = lm.hidden(prefix, rows)[is_token_RT]
-    size = max(1, (GPU_CHUNK_ELEMENTS if hidden_NH.is_cuda else CHUNK_ELEMENTS) // lm.head.weight.shape[0])
+    hidden_NH, targets_N = lm.hidden(prefix, rows)[is_token_RT], rows.tokens_RT[is_token_RT]
     drawn_N = torch.cat(
         [
-            torch.log_softmax(lm.logits(hidden) / temperature, dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-            for hidden, targets in zip(hidden_NH.split(size), rows.tokens_RT[is_token_RT].split(size), strict=True)
+            torch.log_softmax(lm.logits(hidden_NH[part]) / temperature, dim=-1).gather(-1, targets_N[part, None])
+            for part in chunks(hidden_NH, lm.head.weight.shape[0])
         ]
-    )
-    drawn_RT = torch.zeros(tokens_RT.shape, dtype=torch.float64)
+    ).squeeze(-1)
+    drawn_RT = torch.zeros(is_token_RT.shape, dtype=torch.float64)
     drawn_RT[is_token_RT.cpu()] = drawn_N.cpu().double()
     return drawn_RT.sum(-1)

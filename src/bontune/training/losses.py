@@ -30,16 +30,16 @@ class LossSums:
     """Sums over tokens, added up over chunks, micro-batches and processes."""
 
     policy: float = 0.0
-    """−Σ weight·log π."""
+    """The policy's part, −Σ weight·log π."""
     kl: float = 0.0
-    """Σ kl_weight·KL_t, before the coefficient."""
+    """The KL's part before its coefficient, Σ kl_weight·KL_t."""
     entropy: float = 0.0
-    """Σ entropy of the next-token distribution, in nats."""
+    """Sum of the entropies of the next-token distributions, in nats."""
     tokens: float = 0.0
-    """Tokens counted in ``entropy``."""
+    """Number of tokens that ``entropy`` sums over."""
 
     def add(self, other: LossSums) -> None:
-        """Add in place."""
+        """Add other sums to these."""
         self.policy += other.policy
         self.kl += other.kl
         self.entropy += other.entropy
@@ -48,16 +48,16 @@ class LossSums:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """The anchor's view of the same tokens."""
+    """What the anchor makes of the same tokens."""
 
     hidden_NH: Tensor
-    """Its hidden states for the tokens with a KL weight, without gradient."""
+    """The anchor's hidden states for the tokens with a KL weight, without gradient."""
     head_parameters: dict[str, Tensor]
-    """Its output layer."""
+    """The anchor's output layer."""
 
     @torch.no_grad()
     def logprobs(self, lm: CausalLM, places: Tensor, temperature: float) -> Tensor:
-        """log ref_T over the vocabulary for some of the tokens."""
+        """The anchor's log-probabilities over the vocabulary for some of the tokens."""
         return torch.log_softmax(lm.logits(self.hidden_NH[places], self.head_parameters) / temperature, dim=-1)
 
 
@@ -98,7 +98,7 @@ def backward_through_head(
     sums = LossSums()
     has_kl = kl_coef > 0 and kl_weight_N is not None and reference is not None
     ref_place_N = kl_weight_N.ne(0).cumsum(0) - 1 if has_kl and kl_weight_N is not None else None
-    for part in _chunks(hidden_NH, lm.head.weight.shape[0], chunk_elements):
+    for part in chunks(hidden_NH, lm.head.weight.shape[0], chunk_elements):
         hidden = hidden_NH[part].detach().requires_grad_()
         logprobs = torch.log_softmax(lm.logits(hidden) / temperature, dim=-1)
         drawn = logprobs.gather(-1, targets_N[part].unsqueeze(-1)).squeeze(-1)
@@ -127,7 +127,8 @@ def _weighted_kl(own: Tensor, ref: Tensor, weight: Tensor) -> Tensor:
     return ((own.exp() * (own - ref)).sum(-1) * weight).sum()
 
 
-def _chunks(hidden_NH: Tensor, vocabulary: int, chunk_elements: int | None) -> Iterator[slice]:
+def chunks(hidden_NH: Tensor, vocabulary: int, chunk_elements: int | None = None) -> Iterator[slice]:
+    """Slices of tokens whose logits may be held at once."""
     if chunk_elements is None:
         chunk_elements = GPU_CHUNK_ELEMENTS if hidden_NH.is_cuda else CHUNK_ELEMENTS
     size = max(1, chunk_elements // vocabulary)

@@ -1,4 +1,4 @@
-"""What a run tells: ``metrics.jsonl``, a live line, and optional trackers."""
+"""A run's records: ``metrics.jsonl``, a progress line, and optional trackers."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class RunLog:
             self.trackers.log(flat, step=step)
 
     def evaluation(self, step: int, metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> None:
-        """Write the row of an evaluation and say it."""
+        """Write the row of an evaluation and show its numbers."""
         self._append({"kind": "eval", "step": step, "metrics": dict(metrics), "intervals": dict(intervals)})
         self.say(f"step {step}: " + "  ".join(f"{k} {v:.3f}" for k, v in metrics.items() if "@" in k))
         if self.trackers is not None:
@@ -131,7 +131,7 @@ class RunLog:
         return path
 
     def say(self, text: str) -> None:
-        """One line for the person who watches."""
+        """Show one line to the person who watches."""
         if not self.is_quiet:
             self.console.print(f"{self.label}: {text}", highlight=False, soft_wrap=True)
 
@@ -148,7 +148,7 @@ class Stages:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Time a block."""
+        """Add the seconds that the block takes to the stage of this name."""
         start = time.perf_counter()
         try:
             yield

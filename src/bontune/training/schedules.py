@@ -1,4 +1,4 @@
-"""Learning rate and KL coefficient as functions of the step alone: nothing to save, nothing to get out of step."""
+"""Learning rate and KL coefficient as functions of the step alone, so that a checkpoint need not hold them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bontune.config import KLSection, TrainingSection
 
 
 def learning_rate(step: int, config: TrainingSection) -> float:
-    """Learning rate of update ``step`` (1 is the first): linear warm-up to ``lr``, then down to ``lr_end``."""
+    """Learning rate of update ``step`` (from 1): it rises linearly to ``lr``, then falls to ``lr_end``."""
     if step <= config.warmup:
         return config.lr * step / config.warmup
     if config.decay == "constant":
@@ -18,7 +18,7 @@ def learning_rate(step: int, config: TrainingSection) -> float:
 
 
 def kl_coefficient(step: int, config: KLSection) -> float:
-    """β of update ``step`` (1 is the first): ``start`` for ``delay`` steps, then to ``end`` over ``steps``."""
+    """β of update ``step`` (from 1): ``start`` for ``delay`` steps, then on its way to ``end`` for ``steps``."""
     progress = (step - 1 - config.delay) / config.steps
     shape = config.shape
     if shape == "exponential" and min(config.start, config.end) <= 0:
@@ -27,7 +27,7 @@ def kl_coefficient(step: int, config: KLSection) -> float:
 
 
 def between(start: float, end: float, progress: float, shape: str) -> float:
-    """The value ``progress`` of the way from start to end; clamped to the ends.
+    """The value at a share ``progress`` of the way from start to end; it stays within the two.
 
     >>> between(1.0, 0.0, 0.25, "linear"), round(between(1.0, 0.01, 0.5, "exponential"), 6)
     (0.75, 0.1)

@@ -1,4 +1,4 @@
-"""What a step trains on: own samples, samples of the anchor, the task's demonstrations; the columns of one batch.
+"""The sequences that a step trains on: own samples, samples of the anchor, and the task's demonstrations.
 
 Shapes: ``_P`` prompts, ``_S`` sequences of one prompt, ``_B`` = P·S flattened prompt by prompt, ``_T`` tokens.
 """
@@ -21,7 +21,7 @@ from bontune.training.anchor import Anchor
 
 
 class Sequences:
-    """Puts together the sequences of a step; each draw has a seed of its own."""
+    """Draws and joins the sequences of a step; each draw has a seed of its own."""
 
     def __init__(
         self,
@@ -35,12 +35,12 @@ class Sequences:
     ) -> None:
         """
         Args:
-            columns: of what kind and how many.
+            columns: how many sequences of each source a prompt has.
             engine: draws the samples.
             model, tokenizer: the policy's, for demonstrations.
             anchor: draws the samples of the reference.
             options: how to draw; the number of samples is the columns'.
-            demonstrations: by problem, tokens with the end token; not looked at if there is no such column.
+            demonstrations: tokens by problem, with the end token; not looked at if there is no such column.
         """
         self.columns = columns
         self.engine = engine
@@ -51,13 +51,13 @@ class Sequences:
         self.demonstrations = demonstrations
 
     def of(self, problems: Sequence[Problem], seed: int, draws: Sequence[int], poll: Poll | None = None) -> Samples:
-        """The sequences of some problems, S each.
+        """Draw and join the sequences of some problems, S of each.
 
         Args:
-            problems: P of them.
-            seed: of the run.
-            draws: of each problem; it says the step too, and keeps a problem that occurs twice in a step from giving
-                the same samples twice.
+            problems: P problems.
+            seed: the run's seed.
+            draws: the number of each problem's draw in the run; it differs from step to step, and where a problem
+                occurs twice in a step, so that no samples are drawn twice.
             poll: called between pieces of work.
         """
         prompts = [prompt_of(problem, self.engine.uses_chat) for problem in problems]
@@ -85,10 +85,10 @@ class Sequences:
         return join(parts, pad_id(self.tokenizer))
 
     def _demonstrated(self, problems: Sequence[Problem], encoded: list[list[int]]) -> Samples:
-        """The demonstrations, in the form of one sample a prompt; they were not drawn, their log-probabilities are 0.
+        """The demonstrations in the form of one sample per prompt, with log-probabilities of 0: they were not drawn.
 
-        Their texts are read from the tokens as those of samples are: the grader and the verifier see what they would
-        see if the model had written this.
+        Their texts are decoded from the tokens as those of samples are, so that the grader and the verifier see what
+        they would see if the model had written them.
         """
         rows = [torch.tensor(self.demonstrations[problem.id]) for problem in problems]
         lengths_B = torch.tensor([len(row) for row in rows])
@@ -106,7 +106,7 @@ class Sequences:
 
 
 def join(parts: Sequence[Samples], pad: int) -> Samples:
-    """Samples of the same prompts side by side; one part stays as it is."""
+    """Put samples of the same prompts side by side; a single part is returned as it is."""
     if len(parts) == 1:
         return parts[0]
     num_prompts, width = len(parts[0].prompts), max(part.tokens_BT.shape[1] for part in parts)

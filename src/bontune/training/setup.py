@@ -1,4 +1,4 @@
-"""From a recipe to the parts of a run, with every check that can be made before work begins."""
+"""The parts of a run, made from its recipe, with every check that is possible before work begins."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from bontune.training.checkpoint import write_atomically
 from bontune.training.forward import CausalLM, disable_dropout
 
 LARGE = 1_000_000_000
-"""Parameters from which ``gradient_checkpointing: auto`` trades time for memory on a GPU."""
+"""Number of parameters from which ``gradient_checkpointing: auto`` trades time for memory on a GPU."""
 
 
 def check_objective(recipe: Recipe) -> None:
-    """Weigh M zeros by the objective: whatever it would refuse during the run, it refuses now.
+    """Let the objective weigh zeros, so that it refuses now whatever it would refuse during the run.
 
     Raises:
         BontuneError: unknown objective, n > M, too few samples for the baseline, or options that it does not have.
@@ -50,18 +50,18 @@ def check_objective(recipe: Recipe) -> None:
 
 
 def load_task(section: TaskSection) -> Task:
-    """The task that a section of the recipe names."""
+    """Load the task that a section of the recipe names."""
     return tasks.load_task(section.name, **section.options())
 
 
 def load_verifier(recipe: Recipe) -> verifiers.Verifier:
-    """The recipe's verifier."""
+    """Load the recipe's verifier."""
     device = "cpu" if recipe.training.device == "cpu" else None
     return verifiers.load_verifier(recipe.verifier.name, **recipe.verifier.options(), device=device)
 
 
 def identity(recipe: Recipe) -> str:
-    """Hash of all that decides a run: the recipe, and the weights that local names in it stand for."""
+    """Hash of everything that decides a run: the recipe, and the weights that local names in it stand for."""
     names = (recipe.model, recipe.verifier.path)
     weights = [weights_digest(name) for name in names if name]
     return hashlib.sha256(json.dumps([recipe.fingerprint(), *weights]).encode()).hexdigest()
@@ -71,7 +71,7 @@ def problems_of(task: Task, split: str) -> list[Problem]:
     """The problems of a split.
 
     Raises:
-        BontuneError: there is no such split, or it is empty.
+        BontuneError: the task has no such split, or the split is empty.
     """
     problems = task.problems(split)
     if not problems:
@@ -92,7 +92,7 @@ def eval_problems_of(task: Task, recipe: Recipe) -> list[Problem]:
 
 
 def make_accelerator(recipe: Recipe) -> Any:
-    """Device, precision, processes and trackers.
+    """Make the accelerator, which knows the device, the precision, the processes and the trackers.
 
     Raises:
         BontuneError: a tracker is not installed, or the prompts of a step cannot be shared out evenly.
@@ -122,7 +122,7 @@ def make_accelerator(recipe: Recipe) -> Any:
 
 @contextmanager
 def tracking(recipe: Recipe, accelerator: Any) -> Iterator[Any]:
-    """The accelerator with the recipe's trackers started, or None if it names none; they are closed in the end."""
+    """Start the recipe's trackers and close them in the end; gives the accelerator, or None without trackers."""
     if not recipe.training.track:
         yield None
         return
@@ -141,7 +141,7 @@ def tracking(recipe: Recipe, accelerator: Any) -> Iterator[Any]:
 
 
 def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) -> tuple[Any, Any, CausalLM]:
-    """Load the model, add adapters, choose how it is run.
+    """Load the model, add adapters, and choose how it is run.
 
     Returns:
         Model, tokenizer, and the model taken apart for training.
@@ -178,13 +178,13 @@ def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
 
 
 def make_optimizer(recipe: Recipe, model: Any) -> torch.optim.Optimizer:
-    """AdamW over the parameters that are trained."""
+    """Make AdamW for the parameters that are trained."""
     trained = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.AdamW(trained, lr=recipe.training.lr, weight_decay=recipe.training.weight_decay)
 
 
 def make_engine(recipe: Recipe, model: Any, tokenizer: Any) -> Engine:
-    """The engine that draws from the policy in this process."""
+    """Make the engine that draws from the policy in this process."""
     return TransformersEngine(model, tokenizer, token_budget=recipe.sampling.token_budget)
 
 
@@ -201,7 +201,7 @@ def check_engine(engine: Engine, problems: Sequence[Problem], max_new_tokens: in
 
 
 def sampling_options(recipe: Recipe, task: Task, problems: Sequence[Problem], engine: Engine) -> SamplingOptions:
-    """How training draws."""
+    """Options by which training draws."""
     sampling = recipe.sampling
     return SamplingOptions(
         num_samples=sampling.samples,
@@ -213,7 +213,7 @@ def sampling_options(recipe: Recipe, task: Task, problems: Sequence[Problem], en
 
 
 def eval_options(recipe: Recipe, task: Task, problems: Sequence[Problem], engine: Engine) -> SamplingOptions:
-    """How evaluation draws."""
+    """Options by which evaluation draws."""
     return SamplingOptions(
         num_samples=recipe.eval.samples,
         max_new_tokens=recipe.sampling.max_new_tokens,
@@ -224,10 +224,10 @@ def eval_options(recipe: Recipe, task: Task, problems: Sequence[Problem], engine
 
 @contextmanager
 def run_folder(recipe: Recipe, is_main: bool) -> Iterator[Path]:
-    """The run's folder with its resolved ``recipe.yaml``, locked against a second process.
+    """Make the run's folder with its resolved ``recipe.yaml``, and lock it against a second process.
 
     Raises:
-        BontuneError: another process trains in it, or it cannot be made or written.
+        BontuneError: another process trains in the folder, or it cannot be made or written.
     """
     folder = Path(recipe.run)
     if not is_main:
@@ -261,7 +261,7 @@ def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a plain Hugging Face folder, whole or not at all; adapters are merged into it and kept beside it."""
+    """Write a plain Hugging Face folder, whole or not at all; adapters are merged in, and kept beside it too."""
     temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     if hasattr(model, "get_base_model"):

@@ -13,7 +13,7 @@ from bontune.training.update import sum_over_processes
 
 
 def batch_numbers(graded: Graded, num_samples: int, n: int, accelerator: Any) -> dict[str, float]:
-    """What a step's samples were like.
+    """Numbers that describe a step's samples.
 
     Args:
         graded: this process's sequences.

@@ -41,7 +41,7 @@ from bontune.verifiers import Verifier
 
 
 class Trainer:
-    """Fine-tunes one model by one recipe (Chow et al., arXiv 2412.15287, and the rivals, by ``objective.name``)."""
+    """Fine-tunes a model by a recipe; ``objective.name`` is Best-of-N (Chow et al., arXiv 2412.15287) or another."""
 
     def __init__(
         self,
@@ -166,20 +166,20 @@ class Trainer:
     # ---- the stages ----
 
     def batch(self, step: int) -> list[Problem]:
-        """This process's problems of a step: a function of (seed, step) alone."""
+        """The problems of a step that this process takes; they follow from seed and step alone."""
         num = len(self.problems)
         return [self.problems[int(order_of(num, self.recipe.seed, i // num)[i % num])] for i in self.draws(step)]
 
     def draws(self, step: int) -> range:
-        """Which draws from the endless, reshuffled stream of problems this process takes in a step."""
+        """Numbers of this process's draws in a step, from the endless stream of problems, shuffled anew each epoch."""
         per_step = self.recipe.training.prompts_per_step
         first = (step - 1) * per_step
         return range(first + self.accelerator.process_index, first + per_step, self.accelerator.num_processes)
 
     def sample(self, step: int, problems: list[Problem], signals: StopSignals) -> Samples:
-        """The sequences of each problem: M completions, and what else a supervised objective trains on.
+        """Draw the sequences of each problem: M completions, and what else a supervised objective trains on.
 
-        The seed of a completion is (run seed, "train", draw of the problem, problem, sample).
+        A completion's seed is (run seed, "train", draw of the problem, problem, sample).
         """
         with self.accelerator.autocast():
             samples = self.sequences.of(problems, self.recipe.seed, self.draws(step), signals.poll)
@@ -190,7 +190,7 @@ class Trainer:
     def grade(
         self, step: int, problems: list[Problem], samples: Samples, stages: Stages, signals: StopSignals
     ) -> Graded:
-        """Rewards and scores; a grader or verifier that breaks its contract stops the run."""
+        """Grade and score the samples; a grader or verifier that breaks its contract stops the run."""
         try:
             with stages("grade"):
                 grades = grade_all(self.task, problems, samples.texts, signals.poll)
@@ -201,7 +201,7 @@ class Trainer:
         return Graded(problems=problems, samples=samples, grades=grades, scores=scores)
 
     def weigh(self, step: int, graded: Graded) -> Tensor:
-        """Advantages (P, M), mean form. Prompts with a completion that could not be graded carry no weight."""
+        """Advantages (P, M) in mean form; prompts with a completion that could not be graded carry no weight."""
         rewards_PM, is_known_P = graded.rewards_PM, graded.is_graded_P
         if self.recipe.objective.reward == "verifier":
             is_known_P = graded.scores_PM.isfinite().all(-1)
@@ -225,7 +225,7 @@ class Trainer:
         return advantages_PM * is_known_P.unsqueeze(-1)
 
     def update(self, step: int, graded: Graded, advantages_PM: Tensor, signals: StopSignals) -> UpdateResult:
-        """One optimizer step on −ΣA·log π + β·KL(anchor)."""
+        """Take one optimizer step on −ΣA·log π + β·KL(anchor), and let engine and P_fail know."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.recipe.training)
         try:
@@ -243,7 +243,7 @@ class Trainer:
         return result
 
     def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
-        """The step's row in ``metrics.jsonl``; means are over all processes."""
+        """Write the step's row in ``metrics.jsonl``; its means are over all processes."""
         numbers = batch_numbers(graded, self.columns.measured, self.recipe.objective.n, self.accelerator)
         if not self.is_main:
             return

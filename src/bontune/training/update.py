@@ -18,12 +18,12 @@ from bontune.training.forward import CausalLM, Prefix, Rows
 from bontune.training.losses import LossSums, Reference, backward_through_head
 
 PADDING = 2048
-"""Padded tokens a micro-batch may waste: about what one more forward and backward call costs."""
+"""Padding that a micro-batch may hold, in tokens; one more forward and backward pass costs about as much."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpdateResult:
-    """What an update did (over all processes)."""
+    """Numbers of an update, over all processes."""
 
     kl: float
     """KL to the anchor per sample, in nats, estimated on the KL share."""
@@ -93,11 +93,7 @@ class Updater:
         num_kl = math.ceil(self.kl_share * num_samples) if kl_coef > 0 else 0
         has_kl_B = torch.arange(len(advantages_B)) % num_samples < num_kl
         is_needed_B = (advantages_B != 0) | has_kl_B
-        everything = Rows(
-            owner_R=torch.arange(len(advantages_B)) // num_samples,
-            tokens_RT=samples.tokens_BT,
-            lengths_R=samples.lengths_B,
-        )
+        everything = Rows.of(samples)
         weight_B = advantages_B / (num_prompts * num_samples)
         kl_weight_B = has_kl_B.to(torch.float32) / (num_prompts * max(num_kl, 1))
         sums = LossSums()
@@ -125,7 +121,7 @@ class Updater:
     def _backward(
         self, leaf: Prefix, ref_prefix: Prefix | None, rows: Rows, weight_R: Tensor, kl_weight_R: Tensor, kl_coef: float
     ) -> LossSums:
-        """The loss of some rows, back to the model's body and to the prompts' leaf."""
+        """Take the loss of some rows backwards, through the model's body to the prompts' leaf."""
         device = leaf.ids.device
         reference = None
         has_kl_R = kl_weight_R != 0
@@ -184,7 +180,7 @@ class Updater:
         )
 
     def _prompt_groups(self, samples: Samples, is_needed_B: Tensor) -> Iterator[Tensor]:
-        """Prompts that have work to do, as many at a time as fit the budget together."""
+        """Group the prompts that have any sample to train on, as many at a time as fit the budget together."""
         has_work_P = is_needed_B.view(-1, samples.num_samples).any(-1)
         group: list[int] = []
         longest = 0
@@ -199,7 +195,7 @@ class Updater:
             yield torch.tensor(group)
 
     def _buckets(self, lengths_R: Tensor, num_prompt: int) -> Iterator[Tensor]:
-        """Rows by ascending length, cut where the budget is full or padding would cost more than another call."""
+        """Group rows by ascending length; a group ends where the budget is full or padding would cost another pass."""
         order = lengths_R.argsort(stable=True)
         start = wasted = 0
         for end in range(1, len(order) + 1):
@@ -214,6 +210,6 @@ class Updater:
 
 
 def sum_over_processes(accelerator: Any, values: list[float]) -> list[float]:
-    """Each value's sum over all processes, in float64."""
+    """Sum each value over all processes, in float64."""
     total = accelerator.reduce(torch.tensor(values, dtype=torch.float64, device=accelerator.device), reduction="sum")
     return total.tolist()

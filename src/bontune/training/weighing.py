@@ -1,4 +1,4 @@
-"""From a graded batch to advantages: what the objective's row asks for is computed here, and handed to it.
+"""From a graded batch to advantages: computes what the objective's row in the table asks for, and weighs by it.
 
 Shapes: ``_P`` prompts, ``_S`` sequences of one prompt, ``_X`` those of the first source.
 """
@@ -86,7 +86,7 @@ class Weighing:
         return self.objective.advantages(batch, self.n, self.options)
 
     def _logprobs(self, samples: Samples) -> Tensor:
-        """log π of the sequences of the first source, computed alike for policy and anchor: equal weights, ratio 0."""
+        """log π of the first source's sequences, computed alike for policy and anchor: equal weights, ratio 0."""
         rows_PX = torch.arange(len(samples.lengths_B)).view(-1, self.columns.total)[:, : self.columns.measured]
         with self.autocast():
             sums = sequence_logprobs(
