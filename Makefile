@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-slow lint benchmark clean
+.PHONY: help install quickstart test test-slow lint docs benchmark clean
 
 help:
 	@echo "make quickstart   train the embedded model for Best-of-N and show what it bought (minutes, CPU, offline)"
 	@echo "make test         lint, types and tests"
 	@echo "make test-slow    the tests that take more than a minute"
+	@echo "make docs         the manual as a site, in docs/_build (installs the extra docs)"
 	@echo "make benchmark    speed and memory against TRL (installs the extra trl)"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -34,6 +35,11 @@ test: lint
 
 test-slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html is the first page"
 
 benchmark: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[trl]'

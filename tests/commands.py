@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 Done = subprocess.CompletedProcess[str]
@@ -12,11 +13,15 @@ MANY = """
 import contextlib, io, json, sys, traceback
 import bontune.cli
 results = []
-for arguments in json.load(sys.stdin):
-    sys.argv, status, out, err = ["bontune", *arguments], 0, io.StringIO(), io.StringIO()
+for given in json.load(sys.stdin):
+    status, out, err = 0, io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            bontune.cli.main()
+            if isinstance(given, str):
+                exec(compile(given, "example", "exec"), {"__name__": "__main__"})
+            else:
+                sys.argv = ["bontune", *given]
+                bontune.cli.main()
         except SystemExit as end:
             status = end.code or 0
         except BaseException:
@@ -27,8 +32,14 @@ json.dump(results, sys.stdout)
 """
 
 
-def run_many(folder: Path, commands: list[list[str]], columns: int = 80) -> list[Done]:
-    """Each command's status and output, on a terminal of that width, from a process that starts in ``folder``."""
+def run_many(folder: Path, commands: Sequence[list[str] | str], columns: int = 80) -> list[Done]:
+    """Run commands one after the other, on a terminal of that width, in a process that starts in ``folder``.
+
+    A command is the list of arguments to ``bontune``, or a text of Python.
+
+    Returns:
+        The status and the output of each command.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": str(columns)}
     done = subprocess.run(
         [sys.executable, "-c", MANY],

@@ -176,7 +176,7 @@ class Engine(Protocol):
         Args:
             prompts: P texts or conversations.
             options: how to draw.
-            keys: P seed keys, one a prompt; sample i of a prompt uses the stream (*key, i) and nothing else.
+            keys: P seed keys, one a prompt; sample i of a prompt uses the stream ``(*key, i)`` and nothing else.
             poll: called between chunks of work.
 
         Raises:

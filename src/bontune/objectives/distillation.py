@@ -76,7 +76,7 @@ def bonbon(
 
     Deterministic in the pair: no estimate, no bias. α = 1 is SFT on winners. The target 1/(2β) is the *mean* of h under
     π_bon; π_bon is not the minimiser of the squared term, for h varies from pair to pair. At n = 2 and α = 0 the
-    minimiser is ref·exp(p_< − p_>), a tilt by the win rate, where π_bon is ref·(p_< + p_≤): near, not equal.
+    minimiser is ``ref·exp(p_< − p_>)``, a tilt by the win rate, where π_bon is ref·(p_< + p_≤): near, not equal.
 
     Args:
         logprobs: (..., 2), log π of [best, worst], whole answers.

@@ -1,0 +1,28 @@
+"""The pages on how to add something are right: their changes apply to the source as it is, and what they show runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pages import PAGES, ROOT, blocks, run_page
+
+EXTEND = [page for page in PAGES if page.startswith("docs/extend/")]
+
+
+def test_there_is_a_page_for_each_seam() -> None:
+    assert [Path(page).stem for page in EXTEND] == ["engine", "objective", "task", "verifier"]
+
+
+@pytest.mark.parametrize("page", EXTEND)
+def test_the_change_applies_and_works(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    change = "".join(blocks(page, "diff"))
+    subprocess.run(["git", "apply", "--verbose", "-"], cwd=tmp_path, input=change, text=True, check=True)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "src"), prepend=os.pathsep)
+    for example, done in run_page(page, tmp_path):
+        example.check(done)
