@@ -20,7 +20,9 @@ def test_there_is_a_page_for_each_seam() -> None:
 
 @pytest.mark.parametrize("page", EXTEND)
 def test_the_change_applies_and_works(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for part in ("src", "tests"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     change = "".join(blocks(page, "diff"))
     subprocess.run(["git", "apply", "--verbose", "-"], cwd=tmp_path, input=change, text=True, check=True)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "src"), prepend=os.pathsep)

@@ -10,7 +10,7 @@ import pytest
 from pages import DOCS, PAGES, ROOT
 from test_architecture import FLOORS
 
-TEXTS = {page: re.sub(r"```diff.*?```", "", text, flags=re.DOTALL) for page, text in PAGES.items()}
+TEXTS = {page: re.sub(r"```(?:diff|python).*?```", "", text, flags=re.DOTALL) for page, text in PAGES.items()}
 NAMED = {page: sorted({*re.findall(r"\bbontune(?:\.\w+)+", text)}) for page, text in TEXTS.items()}
 
 
