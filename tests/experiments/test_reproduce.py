@@ -245,6 +245,21 @@ def test_claims_are_what_the_pieces_say(undisturbed: Place) -> None:
         assert row["reaches_goal"] == (None if "goal" not in claim else row["measured"] >= claim["goal"])
 
 
+def test_the_summary_is_what_the_pieces_say(undisturbed: Place) -> None:
+    summary, pieces = json.loads((undisturbed.out / "summary.json").read_text()), Pieces(undisturbed)
+    assert list(summary["models"]) == ["base", "bon_rl", "rl"], "an arm with another's runs is left out"
+    for arm, row in summary["models"].items():
+        for metric, value in row.items():
+            assert value == pytest.approx(pieces.values(arm, metric, 1.0).mean())
+    claims = [claim for claim in SUITE["claims"] if claim["id"] in ("more", "less", "votes")]
+    for claim, row in zip(claims, summary["differences"], strict=True):
+        a, b = (pieces.values(claim[side], claim["metric"], 1.0) for side in ("a", "b"))
+        assert [100 * row[key] for key in ("diff", "low", "high")] == pytest.approx(welch(a, b))
+    page = (undisturbed.out / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert f"{100 * summary['models']['bon_rl']['pass@8']:.1f}" in page
+
+
 def test_pieces_are_what_the_pools_say(undisturbed: Place) -> None:
     pools = sorted(undisturbed.folder.glob("work/*/pools/*/*.parquet"))
     names = {str(path.relative_to(undisturbed.folder / "work")) for path in pools}

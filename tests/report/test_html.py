@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.report.html import write_quickstart_report, write_run_report
+from bontune.report.html import write_run_report, write_suite_report
+from bontune.report.page import picture
 from bontune.report.plots import plot_pass_at_k
 
 HOSTILE = "</code></pre><script>alert('x')</script><img src=\"http://evil.example/x.png\" onerror=alert(1)>{{ 7 * 7 }}"
@@ -79,7 +80,6 @@ def summary_with(low: float, diff: float, high: float) -> dict[str, Any]:
         "intervals": {"base": {"pass@32": [0.65, 0.7]}},
         "curves": {"base": {"k": [1, 32], "value": [0.138, 0.677], "low": [0.12, 0.65], "high": [0.15, 0.7]}},
         "differences": [pair],
-        "seconds": 210.0,
         "n": 16,
         "samples": 64,
         "problems": 500,
@@ -88,8 +88,9 @@ def summary_with(low: float, diff: float, high: float) -> dict[str, Any]:
     }
 
 
-def quickstart(summary: dict[str, Any], folder: Path, figures: dict[str, Path] | None = None) -> Page:
-    page = Page(write_quickstart_report(summary, figures or {}, folder / "new" / "quickstart.html"))
+def suite_page(summary: dict[str, Any], folder: Path, figures: dict[str, Path] | None = None) -> Page:
+    pictures = [picture(path, heading=name, caption="") for name, path in (figures or {}).items()]
+    page = Page(write_suite_report("Suite", summary, pictures, folder / "new" / "suite.html"))
     assert_stands_alone(page)
     assert_accessible(page)
     assert not re.search(r"\b(nan|None|inf)\b", page.text)
@@ -97,15 +98,15 @@ def quickstart(summary: dict[str, Any], folder: Path, figures: dict[str, Path] |
 
 
 def test_the_first_sentence_gives_the_numbers(tmp_path: Path) -> None:
-    text = quickstart(summary_with(0.03, 0.066, 0.1), tmp_path).text
+    text = suite_page(summary_with(0.03, 0.066, 0.1), tmp_path).text
     assert (
         "With 32 samples, Best-of-N-aware training solved 74.3 % of the problems; "
         "the base model 67.7 %, plain RL 61.6 %."
     ) in text
     assert "With one sample, the base model solved 13.8 % of the problems." in text
     assert "64 samples of each of 500 problems" in text
-    assert "training seed here: 0" in text
-    assert "3 min 30 s" in text
+    assert "They do not say how far it would move with another training run." in text
+    assert "Best-of-N training aimed at N = 16." in text
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_the_first_sentence_gives_the_numbers(tmp_path: Path) -> None:
 def test_a_difference_is_claimed_only_if_its_interval_excludes_zero(
     tmp_path: Path, bounds: tuple[float, float, float], sentence: str, mark: str | None
 ) -> None:
-    page = quickstart(summary_with(*bounds), tmp_path)
+    page = suite_page(summary_with(*bounds), tmp_path)
     assert sentence in page.text
     assert [item.get("class") or None for item in page.all("li")] == [mark]
 
@@ -152,7 +153,7 @@ def test_the_sentence_speaks_of_the_trained_n_where_it_is_compared(tmp_path: Pat
     )
     summary["models"]["bon_rl"]["pass@16"] = 0.6
     assert (
-        "With 16 samples, Best-of-N-aware training solved 60.0 % of the problems." in quickstart(summary, tmp_path).text
+        "With 16 samples, Best-of-N-aware training solved 60.0 % of the problems." in suite_page(summary, tmp_path).text
     )
 
 
@@ -168,20 +169,20 @@ def test_the_sentence_speaks_of_the_trained_n_where_it_is_compared(tmp_path: Pat
     ids=["empty", "nothing in it", "not finite", "torn curve", "other metric"],
 )
 def test_a_page_comes_out_whatever_is_missing(tmp_path: Path, summary: dict[str, Any]) -> None:
-    text = quickstart(summary, tmp_path).text
+    text = suite_page(summary, tmp_path).text
     assert ("On majority@8, x reached 50.0 %." if "x" in summary.get("models", {}) else "Nothing was measured") in text
 
 
 def test_a_figure_is_inside_the_page_with_its_description(tmp_path: Path) -> None:
     png = plot_pass_at_k({"base": {"k": [1, 32], "value": [0.138, 0.677]}}, tmp_path / "pass.png")
-    page = quickstart(summary_with(0.03, 0.066, 0.1), tmp_path, {"pass_at_k": png})
+    page = suite_page(summary_with(0.03, 0.066, 0.1), tmp_path, {"pass_at_k": png})
     (image,) = page.all("img")
     assert base64.b64decode((image["src"] or "").partition(",")[2]) == png.read_bytes()
     assert "base model 13.8 % at k = 1 and 67.7 % at k = 32" in (image["alt"] or "")
     (tmp_path / "no.png").write_text("no picture")
     for figure, message in ((tmp_path / "no.png", "it is not a PNG file"), (tmp_path / "none.png", "No such file")):
         with pytest.raises(BontuneError, match=message):
-            write_quickstart_report({}, {"x": figure}, tmp_path / "x.html")
+            suite_page({}, tmp_path, {"x": figure})
 
 
 def test_everything_of_a_comparison_is_escaped(tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_everything_of_a_comparison_is_escaped(tmp_path: Path) -> None:
         "seeds": [HOSTILE],
         "settings": {HOSTILE: HOSTILE, "list": [HOSTILE]},
     }
-    page = quickstart(summary, tmp_path, {HOSTILE: png})
+    page = suite_page(summary, tmp_path, {HOSTILE: png})
     assert page.text.count("{{ 7 * 7 }}") >= 6
 
 

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bontune.base.errors import BontuneError
+from bontune.report.findings import Outcome, differences
 from bontune.report.read import bounds, finite, read_json, read_metrics, rows_of_kind, series
-from bontune.report.table import comparison_table, difference_table
+from bontune.report.table import comparison_table
 from bontune.report.wording import duration, in_order, points
 
 SUMMARY: dict[str, Any] = {
@@ -60,23 +61,14 @@ def test_no_number_is_cut_on_a_narrow_terminal(width: int) -> None:
     text = shown(comparison_table({**SUMMARY, "intervals": intervals}), width)
     assert "…" not in text
     assert text.count("[10.0–90.0]") == 9
-    assert "…" not in shown(difference_table(SUMMARY), width)
 
 
-def test_differences_are_marked_only_where_the_interval_excludes_zero() -> None:
-    lines = [line.strip() for line in shown(difference_table(SUMMARY)).splitlines() if " vs " in line]
-    assert len(lines) == 4, "a difference of NaN is no difference"
-    assert lines[0].endswith("* better")
-    assert "+6.6" in lines[0]
-    assert "+3.0 to +10.0" in lines[0]
-    assert lines[1].endswith("not clear")
-    assert lines[2].endswith("* worse")
-    assert lines[3].endswith("no interval")
-
-
-def test_an_interval_that_touches_zero_is_not_clear() -> None:
-    entry = {"a": "x", "b": "y", "metric": "pass@1", "diff": 0.1, "low": 0.0, "high": 0.2}
-    assert "not clear" in shown(difference_table({"differences": [entry]}))
+def test_a_difference_is_better_or_worse_only_where_the_interval_excludes_zero() -> None:
+    found = differences(SUMMARY)
+    assert [entry.outcome for entry in found] == [Outcome.BETTER, Outcome.UNCLEAR, Outcome.WORSE, Outcome.UNKNOWN]
+    assert found[0].interval_text == "+3.0 to +10.0"
+    touching = {"a": "x", "b": "y", "metric": "pass@1", "diff": 0.1, "low": 0.0, "high": 0.2}
+    assert differences({"differences": [touching]})[0].outcome is Outcome.UNCLEAR
 
 
 def test_markup_in_a_name_is_shown_as_it_is() -> None:
@@ -86,7 +78,6 @@ def test_markup_in_a_name_is_shown_as_it_is() -> None:
 
 def test_an_empty_summary_is_an_empty_table() -> None:
     assert "model" in shown(comparison_table({}))
-    assert difference_table({}) is None
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:

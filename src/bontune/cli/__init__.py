@@ -55,7 +55,7 @@ def quickstart(
 
     Runs offline on a CPU in a few minutes.
     """
-    from bontune.experiments.quickstart import run_quickstart
+    from bontune.experiments.command import run_quickstart
 
     run_quickstart(out, is_full=full)
 
@@ -256,7 +256,9 @@ def sweep(
 
 @app.command()
 def reproduce(
-    suite: Annotated[str, typer.Argument(help="The suite: countdown, programs, math, humaneval, or a YAML file.")],
+    suite: Annotated[
+        str, typer.Argument(help="A suite (quickstart, countdown, programs, math, humaneval) or a YAML file.")
+    ],
     overrides: given.KeyValues = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write results here; default: results/SUITE.")] = None,
     work: Annotated[Path | None, typer.Option(help="Train in this folder; default: runs/reproduce/SUITE.")] = None,

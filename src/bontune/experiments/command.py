@@ -1,4 +1,4 @@
-"""``bontune reproduce``. It lies here, not with the other commands: this room uses theirs."""
+"""``bontune reproduce`` and ``bontune quickstart``: run a suite, write its results, print them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bontune.base.errors import BontuneError, RunStopped
+
+FULL = ("seeds=3", "recipe.training.steps=400", "recipe.kl.steps=400")
+"""What ``bontune quickstart --full`` changes in the suite ``quickstart``."""
+
+
+def run_quickstart(out: Path, *, is_full: bool) -> None:
+    """``bontune quickstart``: the suite of that name, with its runs beside its results.
+
+    Raises:
+        BontuneError, RunStopped, Interrupted: as :func:`run_reproduce`.
+    """
+    overrides = FULL if is_full else ()
+    run_reproduce("quickstart", overrides, out=out, work=out / "runs", arms=None, workers=None, is_report_only=False)
 
 
 def run_reproduce(
@@ -47,6 +60,7 @@ def run_reproduce(
             except RunStopped as stopped:
                 failure = stopped
     command = shlex.join(["bontune", "reproduce", source, *overrides])
-    print_statement(write_results(suite, runner.store, out, work, command), out)
+    verdicts, summary = write_results(suite, runner.store, out, work, command)
+    print_statement(verdicts, summary, out)
     if failure is not None:
         raise failure

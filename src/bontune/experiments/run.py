@@ -22,8 +22,8 @@ from bontune.experiments.results import Results
 from bontune.experiments.store import BASE_SELECT, Measurement, Run, Store, task_section
 from bontune.experiments.suite import BASE, Suite, main_arms
 
-SAID_EVERY_S = 60.0
-"""Where the board is no terminal."""
+SAID_EVERY_S = 15.0
+"""Time between two lines of progress where stderr is no terminal."""
 
 
 class Runner:

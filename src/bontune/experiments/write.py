@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,16 @@ from bontune.experiments.results import OWN, Results, Temperature
 from bontune.experiments.statement import described, paper_said, statement
 from bontune.experiments.store import Run, Store
 from bontune.experiments.suite import BASE, Suite
+from bontune.experiments.summary import summarise, write_page
 from bontune.metrics import Interval
 from bontune.metrics.evaluation import Evaluation
+from bontune.report.table import comparison_table
 
 
-def write_results(suite: Suite, store: Store, out: Path, work: Path, command: str) -> list[Verdict]:
-    """Write ``claims.json``, the tables, the pictures and ``README.md`` of what is measured so far.
+def write_results(
+    suite: Suite, store: Store, out: Path, work: Path, command: str
+) -> tuple[list[Verdict], dict[str, Any]]:
+    """Write ``claims.json``, tables, pictures, ``summary.json``, ``report.html`` and ``README.md`` of a suite so far.
 
     Args:
         suite: whose.
@@ -38,7 +42,7 @@ def write_results(suite: Suite, store: Store, out: Path, work: Path, command: st
         command: that makes these results, for the statement.
 
     Returns:
-        The claims with their numbers.
+        The claims with their numbers, and the summary of the main arms.
     """
     results = Results(suite, store)
     verdicts = judge(results)
@@ -54,8 +58,11 @@ def write_results(suite: Suite, store: Store, out: Path, work: Path, command: st
     figures = write_figures(results, out / "figures")
     if (picture := write_learned(results, out / "figures", work)) is not None:
         figures.append(picture)
+    summary = summarise(results, verdicts)
+    write_whole(out / "summary.json", (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode(), "summary")
+    write_page(results, summary, figures, out / "report.html")
     write_whole(out / "README.md", statement(results, verdicts, figures, out, command).encode(), "statement")
-    return verdicts
+    return verdicts, summary
 
 
 def arm_rows(results: Results) -> list[dict[str, Any]]:
@@ -192,24 +199,26 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_whole(path, file.getvalue().encode(), "numbers")
 
 
-def print_statement(verdicts: Iterable[Verdict], out: Path) -> None:
-    """The claims in the terminal."""
+def print_statement(verdicts: Iterable[Verdict], summary: Mapping[str, Any], out: Path) -> None:
+    """Print what the main arms reach, and the claims."""
     console = Console()
+    console.print(comparison_table(summary))
+    verdicts = list(verdicts)
+    columns: dict[str, Callable[[Verdict], str]] = {"measured": lambda v: described(v, v.own)}
+    if any(paper_said(verdict) for verdict in verdicts):
+        columns = {"paper": paper_said, **columns}
+    if any(verdict.own != verdict.at_1 for verdict in verdicts):
+        columns["at T = 1"] = lambda v: described(v, v.at_1)
     table = Table(title="Claim by claim", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("claim", overflow="fold")
-    for heading in ("paper", "measured", "at T = 1", "holds"):
+    for heading in (*columns, "holds"):
         table.add_column(heading, justify="right", overflow="fold")
     for verdict in verdicts:
         state = {True: Text("yes", style="green"), False: Text("no", style="red"), None: Text("not measured yet")}
-        table.add_row(
-            Text(verdict.claim.claim),
-            paper_said(verdict),
-            described(verdict, verdict.own),
-            described(verdict, verdict.at_1),
-            state[verdict.holds],
-        )
+        said = [say(verdict) for say in columns.values()]
+        table.add_row(Text(verdict.claim.claim), *said, state[verdict.holds])
     console.print(table)
-    print(f"{out}/README.md has all of it, with pictures; the numbers are beside it as CSV.")
+    print(f"{out}/report.html and {out}/README.md have all of it, with pictures; the numbers are beside them as CSV.")
 
 
 def _points(interval: Interval) -> dict[str, float]:

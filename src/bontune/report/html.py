@@ -19,7 +19,6 @@ from bontune.report.plots import plot_training_curves
 from bontune.report.read import bounds, finite, mapping, read_json, read_metrics, rows_of_kind, series
 from bontune.report.wording import (
     NOT_MEASURED,
-    capitalized,
     counted,
     duration,
     heading,
@@ -32,33 +31,26 @@ from bontune.report.wording import (
     typographic,
 )
 
-_FIGURES = {
-    "pass_at_k": (
-        "pass@k",
-        "Where two lines cross, the better model changes with the number of samples that may be drawn.",
-    ),
-    "training_curves": ("Training", "Light lines: single steps. Strong lines: smoothed."),
-}
-
 Rows = Sequence[Mapping[str, Any]]
 
 
-def write_quickstart_report(
-    summary: Mapping[str, Any], figures: Mapping[str, str | os.PathLike[str]], path: str | os.PathLike[str]
+def write_suite_report(
+    title: str, summary: Mapping[str, Any], figures: Sequence[Picture], path: str | os.PathLike[str]
 ) -> Path:
-    """Write the comparison of models as one HTML file.
+    """Write the comparison of a suite's models as one HTML file.
 
     Args:
+        title: the heading of the page.
         summary: ``models``, ``intervals``, ``curves``, ``differences``, ``n``, ``samples``, ``problems``, ``seeds``,
-            ``seconds``, ``settings``; whatever is missing is left out of the page.
-        figures: PNG files by name, in the order of the page; ``pass_at_k`` and ``training_curves`` get a caption.
+            ``settings``; whatever is missing is left out of the page.
+        figures: the pictures, in the order of the page.
         path: where to write; missing parent folders are made.
 
     Returns:
         The path.
 
     Raises:
-        BontuneError: a figure cannot be read, or the page cannot be written.
+        BontuneError: the page cannot be written.
     """
     metric = findings.headline_metric(summary)
     compared = findings.differences(summary)
@@ -67,11 +59,11 @@ def write_quickstart_report(
         findings.value(summary, model, "pass@1") is not None for model in findings.models(summary)
     )
     context = {
-        "title": "Best-of-N quickstart",
+        "title": title,
         "headline": findings.headline(summary, metric),
         "findings": [{"text": entry.sentence(), "mark": _mark(entry)} for entry in lead],
         "single": findings.headline(summary, "pass@1") if has_single else "",
-        "figures": [_figure(name, figure) for name, figure in figures.items()],
+        "figures": list(figures),
         "scores": _score_grid(summary),
         "differences": [_difference_row(entry) for entry in compared],
         "differences_caption": "Percentage points, paired by problem. A difference counts as better or worse only "
@@ -80,7 +72,7 @@ def write_quickstart_report(
         "curve_table": _curve_grid(summary),
         "settings": facts(mapping(summary.get("settings"))),
     }
-    return write_page("quickstart.html.jinja", path, context)
+    return write_page("suite.html.jinja", path, context)
 
 
 def write_run_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
@@ -120,11 +112,6 @@ def write_run_report(run_folder: str | os.PathLike[str], path: str | os.PathLike
 
 
 # The comparison
-
-
-def _figure(name: str, path: str | os.PathLike[str]) -> Picture:
-    title, caption = _FIGURES.get(name, (capitalized(name.replace("_", " ")), ""))
-    return picture(path, heading=title, caption=caption)
 
 
 def _mark(entry: Difference) -> str:
@@ -176,7 +163,7 @@ def _curve_grid(summary: Mapping[str, Any]) -> Grid:
 
 
 def _reading_notes(summary: Mapping[str, Any]) -> list[str]:
-    problems, samples, n, seconds = (finite(summary.get(key)) for key in ("problems", "samples", "n", "seconds"))
+    problems, samples, n = (finite(summary.get(key)) for key in ("problems", "samples", "n"))
     pool = ""
     if problems is not None and samples is not None:
         drawn, asked = counted(int(samples), "sample"), counted(int(problems), "problem")
@@ -186,18 +173,14 @@ def _reading_notes(summary: Mapping[str, Any]) -> list[str]:
         f"verifier that picks among the k samples is never wrong.{pool}"
     ]
     seeds = summary.get("seeds")
-    trained = ""
-    if isinstance(seeds, Sequence) and not isinstance(seeds, str) and seeds:
-        listed = ", ".join(str(seed) for seed in seeds)
-        trained = f" (training seed{'s' if len(seeds) > 1 else ''} here: {listed})"
-    notes.append(
-        "The 95 % intervals are over problems: how far a number may move with other problems of the same kind. They do "
-        f"not say how far it would move with another training run{trained}."
-    )
-    facts_known = [] if n is None else [f"Best-of-N training aimed at N = {n:g}."]
-    if seconds is not None:
-        facts_known.append(f"The whole comparison took {duration(seconds)}.")
-    return [*notes, " ".join(facts_known)] if facts_known else notes
+    if isinstance(seeds, Sequence) and not isinstance(seeds, str) and len(seeds) > 1:
+        notes.append("The 95 % intervals are over problems and training runs.")
+    else:
+        notes.append(
+            "The 95 % intervals are over problems: how far a number may move with other problems of the same kind. "
+            "They do not say how far it would move with another training run."
+        )
+    return notes if n is None else [*notes, f"Best-of-N training aimed at N = {n:g}."]
 
 
 # A run
@@ -253,7 +236,7 @@ def _run_notes(steps: Rows) -> list[str]:
 def _training_picture(name: str, steps: Rows) -> Picture:
     with tempfile.TemporaryDirectory(prefix="bontune-report-") as scratch:
         drawn = plot_training_curves({name: steps}, Path(scratch) / "training.png")
-        return picture(drawn, heading="Training", caption=_FIGURES["training_curves"][1])
+        return picture(drawn, heading="Training", caption="Light lines: single steps. Strong lines: smoothed.")
 
 
 def _evaluation_grid(evaluations: Rows) -> Grid:

@@ -9,15 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from bontune.report.findings import Outcome, differences, interval, models, table_metrics, value
-from bontune.report.wording import counted, heading, label, percent, points
-
-_OUTCOMES = {
-    Outcome.BETTER: Text("* better", style="green"),
-    Outcome.WORSE: Text("* worse", style="red"),
-    Outcome.UNCLEAR: Text("not clear", style="dim"),
-    Outcome.UNKNOWN: Text("no interval", style="dim"),
-}
+from bontune.report.findings import interval, models, table_metrics, value
+from bontune.report.wording import counted, heading, percent
 
 
 def comparison_table(summary: Mapping[str, Any]) -> Table:
@@ -35,24 +28,6 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
     for model in models(summary):
         cells = [_cell(value(summary, model, metric), interval(summary, model, metric)) for metric in metrics]
         table.add_row(Text(heading(model)), *cells)
-    return table
-
-
-def difference_table(summary: Mapping[str, Any]) -> Table | None:
-    """Paired differences in percentage points, marked where the interval excludes 0; None if there are none."""
-    found = differences(summary)
-    if not found:
-        return None
-    caption = "percentage points, paired by problem; * the 95 % interval excludes 0"
-    table = _table("Differences", caption)
-    table.add_column("comparison")
-    table.add_column("metric")
-    table.add_column("difference", justify="right")
-    table.add_column("95 % interval", justify="right")
-    table.add_column("")
-    for entry in found:
-        pair = Text(f"{heading(entry.a)} vs {label(entry.b)}")
-        table.add_row(pair, Text(entry.metric), points(entry.diff), entry.interval_text, _OUTCOMES[entry.outcome])
     return table
 
 

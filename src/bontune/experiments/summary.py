@@ -1,0 +1,74 @@
+"""A suite's main arms as one summary: what the table in the terminal and the page show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bontune.experiments.claims import Verdict
+from bontune.experiments.figures import Figure
+from bontune.experiments.results import Results
+from bontune.experiments.suite import BASE, main_arms
+from bontune.metrics import Interval
+from bontune.report.html import write_suite_report
+from bontune.report.page import picture
+from bontune.report.wording import LABELS
+
+
+def summarise(results: Results, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Pass@k of the base model and the main arms at T = 1, and the differences that claims are about.
+
+    Returns:
+        ``models``, ``intervals``, ``curves``, ``differences`` (fractions), and what was measured, as
+        :func:`bontune.report.html.write_suite_report` takes it.
+    """
+    suite = results.suite
+    ks = [k for k in suite.measuring.ks if results.level(BASE, f"pass@{k}") is not None]
+    shown: dict[str, dict[int, Interval]] = {}
+    for arm in (BASE, *main_arms(suite)):
+        levels = {k: results.level(arm, f"pass@{k}") for k in ks if arm in results.arms}
+        if levels:
+            shown[arm] = {k: level.interval for k, level in levels.items() if level is not None}
+    name = {arm: arm if arm in LABELS else suite.arms[arm].label for arm in shown}
+    differences = []
+    for verdict in verdicts:
+        claim = verdict.claim
+        if claim.kind == "difference" and {claim.a, claim.b} <= set(shown):
+            found = results.difference(claim.a, claim.b, claim.metric)
+            if found is not None:
+                pair = {"a": name[claim.a], "b": name[claim.b], "metric": claim.metric}
+                differences.append({**pair, "diff": found.value, "low": found.low, "high": found.high})
+    first = next((arm for arm in shown if arm != BASE), BASE)
+    trained = suite.tree("bon_rl" if "bon_rl" in shown else first)
+    return {
+        "models": {name[arm]: {f"pass@{k}": i.value for k, i in found.items()} for arm, found in shown.items()},
+        "intervals": {
+            name[arm]: {f"pass@{k}": [i.low, i.high] for k, i in found.items()} for arm, found in shown.items()
+        },
+        "curves": {
+            name[arm]: {
+                "k": list(found),
+                "value": [i.value for i in found.values()],
+                "low": [i.low for i in found.values()],
+                "high": [i.high for i in found.values()],
+            }
+            for arm, found in shown.items()
+        },
+        "differences": differences,
+        "n": trained["objective"]["n"],
+        "samples": suite.measuring.samples,
+        "problems": len(results.problems("test")),
+        "seeds": list(range(suite.seeds)),
+        "settings": {key: value for key, value in trained.items() if key not in ("run", "seed")},
+    }
+
+
+def write_page(results: Results, summary: dict[str, Any], figures: Sequence[Figure], path: Path) -> None:
+    """Write the page of a suite, with its pictures inside.
+
+    Raises:
+        BontuneError: a picture cannot be read, or the page cannot be written.
+    """
+    pictures = [picture(figure.png, heading=figure.title, caption=figure.caption) for figure in figures]
+    write_suite_report(results.suite.title, summary, pictures, path)
