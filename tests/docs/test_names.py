@@ -46,9 +46,7 @@ def test_the_drawing_has_every_room_on_its_floor() -> None:
     text = (DOCS / "pictures" / "rooms.svg").read_text(encoding="utf-8")
     places = re.findall(r'class="room" x="\d+" y="(\d+)"[^>]*>(\w+)<', text)
     rooms = {room: floor for room, floor in FLOORS.items() if room in EDGES}
-    assert sorted(room for _, room in places) == sorted(rooms), (
-        "docs/pictures/rooms.svg draws other rooms"
-    )
+    assert sorted(room for _, room in places) == sorted(rooms), "docs/pictures/rooms.svg draws other rooms"
     # The lower a room stands, the larger its y.
     heights = sorted({int(y) for y, _ in places}, reverse=True)
     assert {room: heights.index(int(y)) for y, room in places} == rooms
