@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bontune.experiments.claims import Verdict, _crossing, judge
+from bontune.experiments.claims import Judged, _crossing, judge
 from bontune.experiments.results import OWN, Results
 from bontune.experiments.statement import statement
 from bontune.experiments.store import Run
@@ -189,11 +189,11 @@ def test_crossings_are_the_first_on_the_line(reached: list[float], target: float
     assert (line[grid < found - 1e-9] < target).all()
 
 
-def verdict(low: float, value: float, high: float, **claim: Any) -> Verdict:
+def verdict(low: float, value: float, high: float, **claim: Any) -> Judged:
     settings = Claim.model_validate({"id": "c", "claim": "C.", "a": "x", "b": "y", "metric": "pass@8"} | claim)
     interval = Interval(value=value, low=low, high=high)
     at_1 = Interval(value=-value, low=-high, high=-low)
-    return Verdict(claim=settings, own=interval, at_1=at_1, num_seeds=(5, 5), temperatures=(1.0, 1.0))
+    return Judged(claim=settings, own=interval, at_1=at_1, num_seeds=(5, 5), temperatures=(1.0, 1.0))
 
 
 @pytest.mark.parametrize(

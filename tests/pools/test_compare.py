@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
-from bontune.pools.compare import Comparison, Measured, Verdict, aligned, at_own_best, compare, families_of, main_budget
+from bontune.pools.compare import Comparison, Outcome, Sampled, aligned, at_own_best, compare, families_of, main_budget
 from bontune.report.compared import curves_of, findings, rows_of, terminal_tables, tree_of
 
 KS = [1, 2, 4]
@@ -54,7 +54,7 @@ def test_every_difference_is_what_enumeration_gives() -> None:
     pools = {"a": pool(0, 0.3), "b": pool(1, 0.5), "c": pool(2, 0.1)}
     levels = {f"p{i}": 1 + i % 4 // 3 for i in range(40)}  # 30 of level 1, 10 of level 2
     levels["p3"] = 3  # one alone, and 9 of level 2
-    measured = Measured(temperature=1.0, evaluations={name: evaluation(*of) for name, of in pools.items()})
+    measured = Sampled(temperature=1.0, evaluations={name: evaluation(*of) for name, of in pools.items()})
     families = families_of(list(measured.evaluations.values()))
     assert families == ["pass", "best"]
     found = compare(measured, families, KS, k=2, levels=levels)
@@ -67,22 +67,22 @@ def test_every_difference_is_what_enumeration_gives() -> None:
     expected = [(n, f, k, None) for n in "bc" for f in families for k in KS]
     expected += [(n, "best", 2, level) for n in "bc" for level in (1, 2, 3)]
     every = (*found.differences, *found.by_level)
-    assert [(d.name, d.family, d.k, d.level) for d in every] == expected
+    assert [(d.a, d.family, d.k, d.level) for d in every] == expected
     for d in every:
-        ours, theirs = by_problem(d.name, d.family, d.k), by_problem("a", d.family, d.k)
+        ours, theirs = by_problem(d.a, d.family, d.k), by_problem("a", d.family, d.k)
         of = [p for p in ours if d.level is None or levels[p] == d.level]
         assert d.num_problems == len(of)
-        assert d.value == pytest.approx(np.mean([ours[p] for p in of]))
-        assert d.reference_value == pytest.approx(np.mean([theirs[p] for p in of]))
-        assert d.difference == pytest.approx(np.mean([ours[p] - theirs[p] for p in of]))
+        assert d.a_value == pytest.approx(np.mean([ours[p] for p in of]))
+        assert d.b_value == pytest.approx(np.mean([theirs[p] for p in of]))
+        assert d.value == pytest.approx(np.mean([ours[p] - theirs[p] for p in of]))
         if d.level in (2, 3):  # 9 problems and 1
-            assert (d.low, d.high, d.verdict) == (None, None, Verdict.UNCLEAR)
+            assert (d.low, d.high, d.outcome) == (None, None, Outcome.UNKNOWN)
         else:
             assert d.low is not None
             assert d.high is not None
-            assert d.low <= d.difference <= d.high
+            assert d.low <= d.value <= d.high
     rows = rows_of(found)
-    assert [row["difference"] for row in rows] == [d.difference for d in every]
+    assert [row["difference"] for row in rows] == [d.value for d in every]
     assert {row["setting"] for row in rows} == {"at T = 1.0"}
     assert {row["run_temperature"] for row in rows} == {1.0}
     assert curves_of(found, "best")["b"]["value"][1] == pytest.approx(
@@ -97,7 +97,7 @@ def test_intervals_are_those_of_the_paired_mean() -> None:
     draws = [(rng.random((2000, NUM_SAMPLES)) < hardness + shift).astype(float) for shift in (0.0, 0.0, 0.04, -0.04)]
     ids = [f"p{i}" for i in range(2000)]
     evaluations = {name: evaluation(ids, rewards) for name, rewards in zip("abcd", draws, strict=True)}
-    found = compare(Measured(temperature=None, evaluations=evaluations), ["pass"], [1], k=1)
+    found = compare(Sampled(temperature=None, evaluations=evaluations), ["pass"], [1], k=1)
     assert found.by_level == ()
     for d, rewards in zip(found.differences, draws[1:], strict=True):
         paired = rewards.mean(-1) - draws[0].mean(-1)
@@ -106,7 +106,7 @@ def test_intervals_are_those_of_the_paired_mean() -> None:
         assert d.high == pytest.approx(paired.mean() + half, abs=0.05 * half)
         # without the pairing it would be wider: the problems' hardness would count
         assert half < 0.7 * 1.96 * np.sqrt(rewards.mean(-1).var() + draws[0].mean(-1).var()) / np.sqrt(len(paired))
-    assert [d.verdict for d in found.differences] == [Verdict.UNCLEAR, Verdict.MORE, Verdict.FEWER]
+    assert [d.outcome for d in found.differences] == [Outcome.UNCLEAR, Outcome.MORE, Outcome.FEWER]
 
 
 def test_own_temperatures_are_chosen_on_other_problems() -> None:
@@ -131,7 +131,7 @@ def test_own_temperatures_are_chosen_on_other_problems() -> None:
         wanted = dict(zip(test[t][name].problem_ids, test[t][name].values["pass@4"], strict=True))
         assert dict(zip(at_best.problem_ids, at_best.values["pass@4"], strict=True)) == wanted
     found = compare(measured, ["pass"], [1, 4], k=4)
-    assert [(d.temperature, d.reference_temperature) for d in found.differences] == [(0.5, 1.0)] * 2
+    assert [(d.a_temperature, d.b_temperature) for d in found.differences] == [(0.5, 1.0)] * 2
     (sentence,) = findings(found, k=4, verifier="oracle", is_alone=False)
     assert sentence.startswith("Each at its own best temperature, at N = 4 ")
     assert "T = 0.5 against 1.0" in sentence
@@ -163,7 +163,7 @@ def found_with(by_k: dict[int, tuple[float, float]], family: str = "pass") -> Co
     b = Evaluation(
         problem_ids=ids, values={f"{family}@{k}": 0.5 + mean + spread * half for k, (mean, spread) in by_k.items()}
     )
-    return compare(Measured(temperature=1.0, evaluations={"a": a, "b": b}), [family], list(by_k), k=max(by_k))
+    return compare(Sampled(temperature=1.0, evaluations={"a": a, "b": b}), [family], list(by_k), k=max(by_k))
 
 
 @pytest.mark.parametrize(

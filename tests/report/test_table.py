@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bontune.base.errors import BontuneError
-from bontune.report.findings import Outcome, differences
+from bontune.pools.compare import Outcome
+from bontune.report.findings import differences, interval_text
 from bontune.report.read import bounds, finite, read_json, read_metrics, rows_of_kind, series
 from bontune.report.table import comparison_table
 from bontune.report.wording import duration, in_order, points
@@ -65,8 +66,8 @@ def test_no_number_is_cut_on_a_narrow_terminal(width: int) -> None:
 
 def test_a_difference_is_better_or_worse_only_where_the_interval_excludes_zero() -> None:
     found = differences(SUMMARY)
-    assert [entry.outcome for entry in found] == [Outcome.BETTER, Outcome.UNCLEAR, Outcome.WORSE, Outcome.UNKNOWN]
-    assert found[0].interval_text == "+3.0 to +10.0"
+    assert [entry.outcome for entry in found] == [Outcome.MORE, Outcome.UNCLEAR, Outcome.FEWER, Outcome.UNKNOWN]
+    assert interval_text(found[0]) == "+3.0 to +10.0"
     touching = {"a": "x", "b": "y", "metric": "pass@1", "diff": 0.1, "low": 0.0, "high": 0.2}
     assert differences({"differences": [touching]})[0].outcome is Outcome.UNCLEAR
 

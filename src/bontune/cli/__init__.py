@@ -319,10 +319,12 @@ def compare(
     Example: bontune compare runs/a runs/b countdown-tiny --limit 200
     """
     from bontune.cli.compare import run_compare
-    from bontune.cli.compare_pools import Drawing
+    from bontune.cli.compare_pools import DrawOptions
 
-    drawing = Drawing(samples=samples, temperature=temperature, split=split, limit=limit, seed=seed, verifier=verifier)
-    run_compare(arguments, drawing, ks=k, out=out)
+    options = DrawOptions(
+        samples=samples, temperature=temperature, split=split, limit=limit, seed=seed, verifier=verifier
+    )
+    run_compare(arguments, options, ks=k, out=out)
 
 
 @app.command()

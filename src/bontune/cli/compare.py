@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bontune.base.errors import BontuneError
-from bontune.cli.compare_pools import Drawing, Gathered, Pools, column_of, gather
+from bontune.cli.compare_pools import DrawOptions, Gathered, Pools, column_of, gather
 
 if TYPE_CHECKING:
     from bontune.metrics.evaluation import Evaluation
@@ -23,7 +23,7 @@ _TITLES = {
 }
 
 
-def run_compare(arguments: Sequence[str], drawing: Drawing, *, ks: str | None, out: Path) -> None:
+def run_compare(arguments: Sequence[str], drawing: DrawOptions, *, ks: str | None, out: Path) -> None:
     """``bontune compare``: draw what is missing, compare with the first, print and write what was found."""
     from bontune.pools.compare import main_budget
     from bontune.report.compared import findings, terminal_tables
@@ -56,7 +56,7 @@ def _compare(gathered: Gathered, k: int) -> list[Comparison]:
     measured, chosen_on = _evaluate([gathered.measured, gathered.chosen_on], gathered.ks)
     families = comparison.families_of([e for of_name in measured.values() for e in of_name.values()])
     to_compare = [
-        comparison.Measured(temperature=temperature, evaluations=of_name) for temperature, of_name in measured.items()
+        comparison.Sampled(temperature=temperature, evaluations=of_name) for temperature, of_name in measured.items()
     ]
     if chosen_on:
         metrics = [f"{family}@{budget}" for family in families for budget in gathered.ks]
@@ -156,9 +156,9 @@ def _write(
     write_whole(out / "comparison.csv", as_csv(rows).encode(), "numbers")
     pictures = []
     for comparison in comparisons:
-        measured = comparison.measured
-        where = "" if measured.temperature is None else f"_T{t_text(measured.temperature)}"
-        where = "_own_T" if measured.own_temperatures else where if len(comparisons) > 1 else ""
+        sampled = comparison.sampled
+        where = "" if sampled.temperature is None else f"_T{t_text(sampled.temperature)}"
+        where = "_own_T" if sampled.own_temperatures else where if len(comparisons) > 1 else ""
         for family in dict.fromkeys(difference.family for difference in comparison.differences):
             pictures.append(f"{family}{where}.png")
             plot_pass_at_k(curves_of(comparison, family), out / pictures[-1], mark_n=mark_n, title=_TITLES[family])

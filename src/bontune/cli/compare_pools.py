@@ -54,7 +54,7 @@ class Entrant:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drawing:
+class DrawOptions:
     """How pools of runs and models are drawn; none of it is for pools that are given."""
 
     samples: int = 64
@@ -89,7 +89,7 @@ class Plan:
     """Longest completion."""
     trained_ns: tuple[int, ...]
     """N of each run."""
-    drawing: Drawing
+    drawing: DrawOptions
     """The options."""
 
 
@@ -109,7 +109,7 @@ class Gathered:
     """How pools were drawn; None if all were given."""
 
 
-def gather(arguments: Sequence[str], drawing: Drawing, ks: str | None, out: Path) -> Gathered:
+def gather(arguments: Sequence[str], drawing: DrawOptions, ks: str | None, out: Path) -> Gathered:
     """Check everything that can be checked, then draw what is missing into ``out/pools``.
 
     Raises:
@@ -168,7 +168,7 @@ def _entrant(argument: str) -> Entrant:
     return Entrant(name=argument if not path.exists() else name, kind=Kind.MODEL)
 
 
-def _plan(entrants: Sequence[Entrant], drawing: Drawing, given: Mapping[str, Pool]) -> Plan | None:
+def _plan(entrants: Sequence[Entrant], drawing: DrawOptions, given: Mapping[str, Pool]) -> Plan | None:
     """How to draw the pools of runs and models; None if all that is compared are pools.
 
     Raises:
@@ -177,7 +177,7 @@ def _plan(entrants: Sequence[Entrant], drawing: Drawing, given: Mapping[str, Poo
     import bontune.tasks as tasks
 
     if all(entrant.kind is Kind.POOL for entrant in entrants):
-        for option in dataclasses.fields(Drawing):
+        for option in dataclasses.fields(DrawOptions):
             if getattr(drawing, option.name) != option.default:
                 raise BontuneError(f"--{option.name} is for runs and models; pools are compared as they were drawn.")
         return None

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
     """``bontune eval``: metrics of each pool, and paired differences to the first."""
+    from bontune.metrics import Interval
     from bontune.metrics.evaluation import as_json
+    from bontune.pools import compare
 
     if out is not None and out.suffix not in (".json", ".csv"):
         raise BontuneError(f"--out ends in .json or .csv, got {out.name!r}.")
@@ -35,15 +37,14 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
         console.print(*_metrics_tables(f"{name}: {len(evaluation.problem_ids)} problems", intervals), sep="\n")
     first, *others = evaluations
     for other in others:
-        shared = [m for m in evaluations[first].values if m in evaluations[other].values]
         try:
-            differences = {m: evaluations[other].difference(evaluations[first], m) for m in shared}
+            found = compare.differences({first: evaluations[first], other: evaluations[other]})
         except ValueError as error:
             raise BontuneError(f"{other} and {first}: {error}") from None
-        console.print(*_metrics_tables(f"{other} − {first}, paired", differences, sign="+"), sep="\n")
+        shown = {d.metric: Interval(value=d.value, low=d.low or 0.0, high=d.high or 0.0) for d in found}
+        console.print(*_metrics_tables(f"{other} − {first}, paired", shown, sign="+"), sep="\n")
         result["differences"] += [
-            {"a": other, "b": first, "metric": m, "diff": i.value, "low": i.low, "high": i.high}
-            for m, i in differences.items()
+            {"a": d.a, "b": d.b, "metric": d.metric, "diff": d.value, "low": d.low, "high": d.high} for d in found
         ]
     if out is not None:
         _write(out, result)

@@ -17,7 +17,7 @@ NUM_RESAMPLES = 2_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class Judged:
     """A claim with its numbers: points, or a ratio for ``generations``."""
 
     claim: Claim
@@ -71,19 +71,19 @@ class Verdict:
         }
 
 
-def judge(results: Results) -> list[Verdict]:
+def judge(results: Results) -> list[Judged]:
     """All claims of the suite, in order."""
     return [_judge(results, claim) for claim in results.suite.claims]
 
 
-def _judge(results: Results, claim: Claim) -> Verdict:
+def _judge(results: Results, claim: Claim) -> Judged:
     a = next(iter(claim.ladder)) if claim.kind == "generations" else claim.a
     measure = _generations if claim.kind == "generations" else _difference
     seeds = [
         len(values) if values is not None else 0
         for values in (results.values(arm, claim.metric, "test", OWN) for arm in (a, claim.b))
     ]
-    return Verdict(
+    return Judged(
         claim=claim,
         own=measure(results, claim, OWN),
         at_1=measure(results, claim, 1.0),

@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator
 
-from bontune.experiments.crossed import crossed_mean
 from bontune.experiments.figure_parts import (
     Drawing,
     Line,
@@ -36,6 +35,7 @@ from bontune.experiments.results import OWN, Results
 from bontune.experiments.store import Measurement
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
+from bontune.pools.compare import mean_over_runs
 from bontune.report.canvas import INK, QUIET, SMALL_PT, dress, new_figure
 from bontune.report.wording import counted, split_metric
 
@@ -216,7 +216,7 @@ def _over_t(results: Results, arm: str, metric: str) -> list[tuple[float, Interv
     for t in sorted(results.suite.measuring.temperatures):
         evaluation = results.store.measured(runs[0], select, Measurement(data="test", temperature=t))
         if evaluation is not None:
-            found.append((t, crossed_mean(evaluation.values[metric][None])))
+            found.append((t, mean_over_runs(evaluation.values[metric][None])))
     # A line that ends early would look like a choice.
     return found if len(found) == len(results.suite.measuring.temperatures) else []
 

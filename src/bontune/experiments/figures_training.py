@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 
-from bontune.experiments.claims import Verdict, judge
+from bontune.experiments.claims import Judged, judge
 from bontune.experiments.figure_parts import (
     HAIR,
     Drawing,
@@ -64,7 +64,7 @@ def draw_draws(results: Results) -> Drawing | None:
     )
 
 
-def _levels(results: Results, verdict: Verdict) -> dict[str, tuple[float, Level]]:
+def _levels(results: Results, verdict: Judged) -> dict[str, tuple[float, Level]]:
     """The base model, the arms of the ladder by rising share, and the rival: share of generations and level."""
     claim = verdict.claim
     rungs = sorted(claim.ladder.items(), key=lambda rung: rung[1])
@@ -73,7 +73,7 @@ def _levels(results: Results, verdict: Verdict) -> dict[str, tuple[float, Level]
     return {arm: (shares[arm], level) for arm, level in found.items() if level is not None}
 
 
-def _draw_ladder(axes: Axes, results: Results, verdict: Verdict, levels: dict[str, tuple[float, Level]]) -> list[Line]:
+def _draw_ladder(axes: Axes, results: Results, verdict: Judged, levels: dict[str, tuple[float, Level]]) -> list[Line]:
     """One claim; returns what is to be named at the right."""
     suite, claim, looks = results.suite, verdict.claim, styles(results.suite)
     rungs = {arm: point for arm, point in levels.items() if arm != claim.b}
@@ -116,7 +116,7 @@ def _draw_ladder(axes: Axes, results: Results, verdict: Verdict, levels: dict[st
     return [line, against]
 
 
-def _ladder_rows(results: Results, verdict: Verdict, levels: dict[str, tuple[float, Level]]) -> list[dict[str, Any]]:
+def _ladder_rows(results: Results, verdict: Judged, levels: dict[str, tuple[float, Level]]) -> list[dict[str, Any]]:
     claim = verdict.claim
     return [
         {"claim": claim.id}
@@ -172,7 +172,7 @@ def _mark_crossing(axes: Axes, crossing: Interval, level: float, widest: float) 
     )
 
 
-def _crossing_columns(verdict: Verdict) -> dict[str, Any]:
+def _crossing_columns(verdict: Judged) -> dict[str, Any]:
     """Blank where nothing reaches the rival's end."""
     own = cast(Interval, verdict.own)
     ends = {"crossing_share": own.value, "crossing_low_share": own.low, "crossing_high_share": own.high}

@@ -9,12 +9,12 @@ from typing import Any, cast
 import numpy as np
 
 from bontune.base.errors import BontuneError
-from bontune.experiments.crossed import crossed_difference, crossed_mean
 from bontune.experiments.store import Measurement, Run, Store
 from bontune.experiments.suite import BASE, Suite
 from bontune.metrics import Interval
 from bontune.metrics.arrays import FloatArray
 from bontune.metrics.evaluation import Evaluation
+from bontune.pools.compare import difference_over_runs, mean_over_runs
 
 OWN = "own"
 """Instead of a temperature: each arm's own best one for the metric, chosen on validation."""
@@ -119,7 +119,7 @@ class Results:
         t = self.own_temperature(arm, metric) if isinstance(temperature, str) else temperature
         if values is None or t is None:
             return None
-        return Level(temperature=t, interval=crossed_mean(values), num_seeds=len(values))
+        return Level(temperature=t, interval=mean_over_runs(values), num_seeds=len(values))
 
     def difference(
         self, a: str, b: str, metric: str, data: str = "test", temperature: Temperature = 1.0
@@ -128,7 +128,7 @@ class Results:
         values_a, values_b = (self.values(arm, metric, data, temperature) for arm in (a, b))
         if values_a is None or values_b is None:
             return None
-        return crossed_difference(values_a, values_b)
+        return difference_over_runs(values_a, values_b)
 
     def trial(self, run: Run) -> dict[str, Any] | None:
         """How a run went."""

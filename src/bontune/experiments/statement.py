@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bontune.experiments.claims import Verdict
+from bontune.experiments.claims import Judged
 from bontune.experiments.figures import Figure
 from bontune.experiments.results import OWN, Level, Results
 from bontune.experiments.suite import BASE
@@ -15,7 +15,7 @@ from bontune.metrics import Interval
 _STATES = {True: "holds", False: "does not hold", None: "not measured yet"}
 
 
-def statement(results: Results, verdicts: Sequence[Verdict], figures: Sequence[Figure], out: Path, command: str) -> str:
+def statement(results: Results, verdicts: Sequence[Judged], figures: Sequence[Figure], out: Path, command: str) -> str:
     """All of it as Markdown.
 
     Args:
@@ -38,7 +38,7 @@ def statement(results: Results, verdicts: Sequence[Verdict], figures: Sequence[F
     return "\n".join(parts)
 
 
-def described(verdict: Verdict, interval: Interval | None) -> str:
+def described(verdict: Judged, interval: Interval | None) -> str:
     """``+6.7 [4.1, 9.3]`` points, or ``0.21 [0.12, 0.40]`` of the generations."""
     if interval is None:
         return "–"
@@ -47,13 +47,13 @@ def described(verdict: Verdict, interval: Interval | None) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def paper_said(verdict: Verdict) -> str:
+def paper_said(verdict: Judged) -> str:
     """What the paper measured: points with their sign, or a ratio; empty where it says nothing."""
     claim = verdict.claim
     return "" if claim.paper is None else f"{claim.paper:g}" if claim.kind == "generations" else f"{claim.paper:+g}"
 
 
-def _goal(verdict: Verdict) -> str:
+def _goal(verdict: Judged) -> str:
     claim = verdict.claim
     wanted = f"≤ {claim.goal:g}" if claim.kind == "generations" or claim.sign < 0 else f"≥ {claim.goal:g}"
     return f"{wanted}, {'reached' if verdict.reaches_goal else 'not reached'}"
@@ -68,7 +68,7 @@ def _made_by(results: Results, command: str) -> str:
     return f"Made by `{command}`{by}. {where}"
 
 
-def _claims(verdicts: Sequence[Verdict]) -> list[str]:
+def _claims(verdicts: Sequence[Judged]) -> list[str]:
     lines = ["| claim | paper | measured [95 % interval] | at T = 1 | goal | |", "|---|---|---|---|---|---|"]
     for verdict in verdicts:
         claim = verdict.claim

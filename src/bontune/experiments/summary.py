@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bontune.experiments.claims import Verdict
+from bontune.experiments.claims import Judged
 from bontune.experiments.figures import Figure
 from bontune.experiments.results import Results
 from bontune.experiments.suite import BASE, main_arms
@@ -16,7 +16,7 @@ from bontune.report.page import picture
 from bontune.report.wording import LABELS
 
 
-def summarise(results: Results, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def summarise(results: Results, verdicts: Sequence[Judged]) -> dict[str, Any]:
     """Pass@k of the base model and the main arms at T = 1, and the differences that claims are about.
 
     Returns:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bontune.base.files import write_whole
-from bontune.experiments.claims import Verdict, judge
+from bontune.experiments.claims import Judged, judge
 from bontune.experiments.figures import write_figures
 from bontune.experiments.figures_learned import write_learned
 from bontune.experiments.results import OWN, Results, Temperature
@@ -31,7 +31,7 @@ from bontune.report.table import comparison_table
 
 def write_results(
     suite: Suite, store: Store, out: Path, work: Path, command: str
-) -> tuple[list[Verdict], dict[str, Any]]:
+) -> tuple[list[Judged], dict[str, Any]]:
     """Write ``claims.json``, tables, pictures, ``summary.json``, ``report.html`` and ``README.md`` of a suite so far.
 
     Args:
@@ -199,12 +199,12 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_whole(path, file.getvalue().encode(), "numbers")
 
 
-def print_statement(verdicts: Iterable[Verdict], summary: Mapping[str, Any], out: Path) -> None:
+def print_statement(verdicts: Iterable[Judged], summary: Mapping[str, Any], out: Path) -> None:
     """Print what the main arms reach, and the claims."""
     console = Console()
     console.print(comparison_table(summary))
     verdicts = list(verdicts)
-    columns: dict[str, Callable[[Verdict], str]] = {"measured": lambda v: described(v, v.own)}
+    columns: dict[str, Callable[[Judged], str]] = {"measured": lambda v: described(v, v.own)}
     if any(paper_said(verdict) for verdict in verdicts):
         columns = {"paper": paper_said, **columns}
     if any(verdict.own != verdict.at_1 for verdict in verdicts):

@@ -1,87 +1,190 @@
-"""Paired differences between several models on the same problems: for every k, by difficulty, at one temperature or at
-each model's own best. Evaluations in, numbers out.
+"""Is one model better than another, at which number of samples, and with which doubt: the one place that says so.
 
-All differences are to a reference, paired by problem, in fractions. Intervals are 95 % bootstraps over problems, each
-by itself: of twenty that are looked at, one misses by chance.
+Everything is paired by problem, and in fractions. :func:`differences` and :func:`compare` look at pools: their
+intervals are 95 % bootstraps over problems, each by itself, so of twenty that are looked at, one misses by chance.
+:func:`difference_over_runs` looks at several training runs of either side: its interval is over problems and runs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+from scipy.stats import t as student
+
 from bontune.metrics import Interval, bootstrap_interval
+from bontune.metrics.arrays import FloatArray, Values
 from bontune.metrics.evaluation import Evaluation
 
 FEWEST_PROBLEMS = 10
 """Below this an interval over problems is far too narrow: none is given for a group of fewer."""
 _FAMILIES = ("pass", "max", "best")
-"""Compared: solved by any of k, the highest reward of k, the verifier's pick of k."""
+"""Families of metrics that are compared: solved by any of k, the highest reward of k, the verifier's pick of k."""
 
 
-class Verdict(str, Enum):
+class Outcome(str, Enum):
     """What a difference amounts to."""
 
     MORE = "more"
     """Its interval lies above 0."""
     FEWER = "fewer"
-    """Below 0."""
+    """Its interval lies below 0."""
     UNCLEAR = "unclear"
-    """It includes 0, or there is none."""
+    """Its interval includes 0."""
+    UNKNOWN = "unknown"
+    """It has no interval."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """One metric of one model minus the reference's."""
+    """One metric of a model ``a`` minus that of a model ``b``."""
 
-    name: str
-    """The model."""
-    reference: str
-    """What it is compared with."""
-    family: str
-    """``pass``, ``max`` or ``best``."""
-    k: int
-    """The budget."""
-    level: int | None = None
-    """Difficulty of the problems it is about; None: all of them."""
-    num_problems: int
-    """That are in it."""
+    a: str
+    """The model that the difference is about."""
+    b: str
+    """The model that it is compared with."""
+    metric: str
+    """The metric, such as ``pass@16``."""
     value: float
-    """The model's mean."""
-    reference_value: float
-    """The reference's mean."""
-    difference: float
     """Mean of the paired differences."""
     low: float | None
-    """Lower end of its interval; None for a level of fewer than :data:`FEWEST_PROBLEMS` problems."""
+    """Lower end of the 95 % interval; None: there is none."""
     high: float | None
-    """Upper end."""
-    temperature: float | None = None
-    """The model's temperature, where each has its own for the metric."""
-    reference_temperature: float | None = None
-    """The reference's."""
+    """Upper end of the interval."""
+    level: int | None = None
+    """Difficulty of the problems it is about; None: all of them."""
+    num_problems: int = 0
+    """Number of problems."""
+    a_value: float = float("nan")
+    """Mean of ``a``."""
+    b_value: float = float("nan")
+    """Mean of ``b``."""
+    a_temperature: float | None = None
+    """Temperature of ``a``, where each model has its own for the metric."""
+    b_temperature: float | None = None
+    """Temperature of ``b``."""
 
     @property
-    def metric(self) -> str:
-        """Such as ``pass@16``."""
-        return f"{self.family}@{self.k}"
+    def family(self) -> str:
+        """``pass``, ``max``, ``best`` …"""
+        return self.metric.partition("@")[0]
 
     @property
-    def verdict(self) -> Verdict:
+    def k(self) -> int:
+        """The budget."""
+        return int(self.metric.partition("@")[2])
+
+    @property
+    def outcome(self) -> Outcome:
         """More or fewer only if the interval excludes 0."""
-        if self.low is None or self.high is None or self.low <= 0 <= self.high:
-            return Verdict.UNCLEAR
-        return Verdict.MORE if self.low > 0 else Verdict.FEWER
+        if self.low is None or self.high is None:
+            return Outcome.UNKNOWN
+        if self.low <= 0 <= self.high:
+            return Outcome.UNCLEAR
+        return Outcome.MORE if self.low > 0 else Outcome.FEWER
+
+
+def differences(evaluations: Mapping[str, Evaluation], metrics: Iterable[str] | None = None) -> list[Difference]:
+    """Each model against the first, paired by problem, in every metric that both have.
+
+    Args:
+        evaluations: name → evaluation, the reference first; all of the same problems.
+        metrics: names of metrics, in order; None: all of the reference.
+
+    Raises:
+        ValueError: two evaluations are of different problems, or no problem has a value in both.
+    """
+    (first, reference), *others = evaluations.items()
+    wanted = list(reference.values if metrics is None else metrics)
+    found = []
+    for name, evaluation in others:
+        for metric in wanted:
+            if metric in evaluation.values and metric in reference.values:
+                i = evaluation.difference(reference, metric)
+                found.append(Difference(a=name, b=first, metric=metric, value=i.value, low=i.low, high=i.high))
+    return found
+
+
+# ---- several training runs of either side ----
+
+
+def mean_over_runs(values_SP: Values, level: float = 0.95) -> Interval:
+    """Mean over S training runs (seeds) and P prompts, with an interval over both; see :func:`difference_over_runs`.
+
+    >>> mean_over_runs([[1.0, 0.0], [1.0, 0.0]]).value
+    0.5
+    """
+    values = _as_runs(values_SP, "values_SP")
+    return _welch_interval(values.mean(0), [values.mean(1)], level)
+
+
+def difference_over_runs(a_SP: Values, b_SP: Values, level: float = 0.95) -> Interval:
+    """mean(a) − mean(b), paired by prompt, with an interval over prompts and over training runs.
+
+    Prompts and runs are both samples: of prompts that could have been asked and of trainings with other seeds. The
+    variance of the difference is estimated as the sum of three parts: that of the mean over prompts (of differences
+    between the runs' means, so that a prompt's difficulty cancels), and that of the mean over runs of either side.
+    What a run does to single prompts counts in both, which errs on the wide side. Student's t has the degrees of
+    freedom of Welch and Satterthwaite. A side with one run, such as a model that is not trained, adds no variance of
+    runs: for a trained one the interval is then over prompts alone.
+
+    Args:
+        a_SP: (S, P) one number per run and prompt.
+        b_SP: (S′, P) the same prompts in the same order; the number of runs may differ.
+        level: nominal coverage, 0 < level < 1.
+
+    Raises:
+        ValueError: shapes that do not fit, or a value that is not finite.
+
+    References:
+        Welch, The generalization of "Student's" problem, Biometrika 34 (1947).
+
+    >>> difference_over_runs([[1.0, 0.5], [1.0, 0.5]], [[0.5, 0.0]])
+    Interval(value=0.5, low=0.5, high=0.5)
+    """
+    a, b = _as_runs(a_SP, "a_SP"), _as_runs(b_SP, "b_SP")
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"a_SP and b_SP must hold the same prompts, got {a.shape[1]} and {b.shape[1]} of them.")
+    return _welch_interval(a.mean(0) - b.mean(0), [a.mean(1), b.mean(1)], level)
+
+
+def _welch_interval(over_prompts: FloatArray, over_runs: list[FloatArray], level: float) -> Interval:
+    """The mean of the first, with the variances of both kinds added."""
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie strictly between 0 and 1, got {level!r}.")
+    samples = [over_prompts, *over_runs]
+    parts = [(float(x.var(ddof=1)) / len(x), len(x) - 1) for x in samples if len(x) > 1]
+    variance = sum(part for part, _ in parts)
+    value = float(over_prompts.mean())
+    # Rounding leaves about 1e-33 where all values are equal; its degrees of freedom mean nothing.
+    if variance < 1e-24:
+        return Interval(value=value, low=value, high=value)
+    freedom = variance**2 / sum(part**2 / df for part, df in parts)
+    half = float(student.ppf((1 + level) / 2, freedom)) * variance**0.5
+    return Interval(value=value, low=value - half, high=value + half)
+
+
+def _as_runs(values: Values, name: str) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"{name} needs one number per run and prompt, shape (S, P), got shape {array.shape}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds a value that is not finite.")
+    return array
+
+
+# ---- pools of several models ----
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
-    """The models as they were sampled in one way."""
+class Sampled:
+    """Several models as they were sampled in one way."""
 
     temperature: float | None
-    """Of all of them; None: each at its own best for the metric, or as the pools were drawn."""
+    """Temperature of all of them; None: each at its own best for the metric, or as the pools were drawn."""
     evaluations: Mapping[str, Evaluation]
     """By model, the reference first."""
     own_temperatures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -90,53 +193,53 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """What was found for one :class:`Measured`."""
+    """What was found for one :class:`Sampled`."""
 
-    measured: Measured
-    """What was compared."""
+    sampled: Sampled
+    """The models that were compared."""
     differences: tuple[Difference, ...]
-    """Of each model, family and k, over all problems."""
+    """One for each model, family and k, over all problems."""
     by_level: tuple[Difference, ...]
-    """Of each model and level, of one metric; empty where the problems have no levels."""
+    """One for each model and level, of one metric; empty where the problems have no levels."""
     values: Mapping[str, Mapping[str, Interval]]
     """Model → metric → its mean with its interval."""
 
 
 def compare(
-    measured: Measured, families: Sequence[str], ks: Sequence[int], *, k: int, levels: Mapping[str, int] | None = None
+    sampled: Sampled, families: Sequence[str], ks: Sequence[int], *, k: int, levels: Mapping[str, int] | None = None
 ) -> Comparison:
     """Compare every model with the first.
 
     Args:
-        measured: two models or more, of the same problems (see :func:`aligned`).
+        sampled: two models or more, of the same problems (see :func:`aligned`).
         families: see :func:`families_of`; the last is looked at by level.
         ks: budgets, ascending.
         k: the one of them at which levels are compared.
         levels: problem id → its difficulty; None: there is none.
     """
     names = [f"{family}@{budget}" for family in families for budget in ks]
-    reference, *others = measured.evaluations
+    reference, *others = sampled.evaluations
     groups: dict[int, list[str]] = {}
-    for problem in measured.evaluations[reference].problem_ids:
+    for problem in sampled.evaluations[reference].problem_ids:
         if levels is not None and problem in levels:
             groups.setdefault(levels[problem], []).append(problem)
     return Comparison(
-        measured=measured,
-        differences=tuple(_difference(measured, other, reference, name) for other in others for name in names),
+        sampled=sampled,
+        differences=tuple(_difference(sampled, other, reference, name) for other in others for name in names),
         by_level=tuple(
-            _difference(measured, other, reference, f"{families[-1]}@{k}", level=level, problems=groups[level])
+            _difference(sampled, other, reference, f"{families[-1]}@{k}", level=level, problems=groups[level])
             for other in others
             for level in sorted(groups)
         ),
         values={
             name: {metric: bootstrap_interval(evaluation.values[metric]) for metric in names}
-            for name, evaluation in measured.evaluations.items()
+            for name, evaluation in sampled.evaluations.items()
         },
     )
 
 
 def _difference(
-    measured: Measured,
+    sampled: Sampled,
     name: str,
     reference: str,
     metric: str,
@@ -144,26 +247,24 @@ def _difference(
     level: int | None = None,
     problems: Sequence[str] | None = None,
 ) -> Difference:
-    ours, theirs = measured.evaluations[name], measured.evaluations[reference]
+    ours, theirs = sampled.evaluations[name], sampled.evaluations[reference]
     if problems is not None:
         ours, theirs = _only(ours, problems), _only(theirs, problems)
     interval = ours.difference(theirs, metric)
     is_told = level is None or len(ours.problem_ids) >= FEWEST_PROBLEMS
-    family, _, k = metric.partition("@")
     return Difference(
-        name=name,
-        reference=reference,
-        family=family,
-        k=int(k),
+        a=name,
+        b=reference,
+        metric=metric,
         level=level,
         num_problems=len(ours.problem_ids),
-        value=float(ours.values[metric].mean()),
-        reference_value=float(theirs.values[metric].mean()),
-        difference=interval.value,
+        a_value=float(ours.values[metric].mean()),
+        b_value=float(theirs.values[metric].mean()),
+        value=interval.value,
         low=interval.low if is_told else None,
         high=interval.high if is_told else None,
-        temperature=measured.own_temperatures.get(name, {}).get(metric),
-        reference_temperature=measured.own_temperatures.get(reference, {}).get(metric),
+        a_temperature=sampled.own_temperatures.get(name, {}).get(metric),
+        b_temperature=sampled.own_temperatures.get(reference, {}).get(metric),
     )
 
 
@@ -218,7 +319,7 @@ def at_own_best(
     measured: Mapping[float, Mapping[str, Evaluation]],
     chosen_on: Mapping[float, Mapping[str, Evaluation]],
     metrics: Sequence[str],
-) -> Measured:
+) -> Sampled:
     """Each model at the temperature that is best for it, chosen anew for each metric.
 
     Unbiased if the temperature is chosen on other problems than it is measured on; on the same problems the highest
@@ -242,7 +343,7 @@ def at_own_best(
             problem_ids=list(first.problem_ids),
             values={metric: evaluation.values[metric] for metric, evaluation in at_best.items()},
         )
-    return Measured(temperature=None, evaluations=evaluations, own_temperatures=own)
+    return Sampled(temperature=None, evaluations=evaluations, own_temperatures=own)
 
 
 def main_budget(ks: Sequence[int], *, trained_n: int | None, num_samples: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from bontune.pools.compare import FEWEST_PROBLEMS, Comparison, Difference, Measured, Verdict
+from bontune.pools.compare import FEWEST_PROBLEMS, Comparison, Difference, Outcome, Sampled
 from bontune.pools.pool import SUFFIXES
 from bontune.report.wording import capitalized, percent, points
 from bontune.scaling import t_text
@@ -32,9 +32,9 @@ def findings(comparison: Comparison, *, k: int, verifier: str, is_alone: bool = 
     found: dict[str, list[Difference]] = {}
     for difference in comparison.differences:
         if difference.family == family:
-            found.setdefault(difference.name, []).append(difference)
-    where = "" if is_alone else setting_text(comparison.measured)
-    joint = ", at" if comparison.measured.own_temperatures else " and"
+            found.setdefault(difference.a, []).append(difference)
+    where = "" if is_alone else setting_text(comparison.sampled)
+    joint = ", at" if comparison.sampled.own_temperatures else " and"
     start = f"{capitalized(where)}{joint}" if where else "At"
     picked = f", picked by {verifier}," if family == "best" else ""
     return [
@@ -43,30 +43,30 @@ def findings(comparison: Comparison, *, k: int, verifier: str, is_alone: bool = 
     ]
 
 
-def setting_text(measured: Measured) -> str:
+def setting_text(sampled: Sampled) -> str:
     """How the models were sampled, for a title; empty for pools."""
-    if measured.own_temperatures:
+    if sampled.own_temperatures:
         return "each at its own best temperature"
-    return "" if measured.temperature is None else f"at T = {t_text(measured.temperature)}"
+    return "" if sampled.temperature is None else f"at T = {t_text(sampled.temperature)}"
 
 
 def _sentence(of: Sequence[Difference], k: int, *, is_graded: bool) -> str:
     """At ``k`` and at the smallest budget."""
     main, first = next(difference for difference in of if difference.k == k), of[0]
     own = ""
-    if main.temperature is not None and main.reference_temperature is not None:
-        ours, theirs = t_text(main.temperature), t_text(main.reference_temperature)
+    if main.a_temperature is not None and main.b_temperature is not None:
+        ours, theirs = t_text(main.a_temperature), t_text(main.b_temperature)
         own = f", both at T = {ours}" if ours == theirs else f", T = {ours} against {theirs}"
-    if main.verdict is Verdict.UNCLEAR:
-        text = f"there is no clear difference between {main.name} and {main.reference} ({_signed(main)} points{own})"
+    if main.outcome is Outcome.UNCLEAR:
+        text = f"there is no clear difference between {main.a} and {main.b} ({_signed(main)} points{own})"
     else:
-        verb, word = ("scores" if is_graded else "solves"), _word(main.verdict, is_graded)
-        text = f"{main.name} {verb} {_size(main)} points {word} than {main.reference} {_span(main)}{own}"
-    if first.k == k or all(difference.verdict is Verdict.UNCLEAR for difference in of):
+        verb, word = ("scores" if is_graded else "solves"), _word(main.outcome, is_graded)
+        text = f"{main.a} {verb} {_size(main)} points {word} than {main.b} {_span(main)}{own}"
+    if first.k == k or all(difference.outcome is Outcome.UNCLEAR for difference in of):
         return f"{text}."
-    if first.verdict is Verdict.UNCLEAR:
+    if first.outcome is Outcome.UNCLEAR:
         return f"{text}; at N = {first.k} there is no clear difference ({_signed(first)})."
-    return f"{text}; at N = {first.k}, {_size(first)} {_word(first.verdict, is_graded)} {_span(first)}."
+    return f"{text}; at N = {first.k}, {_size(first)} {_word(first.outcome, is_graded)} {_span(first)}."
 
 
 def _by_budget(of: Sequence[Difference], *, is_graded: bool) -> str:
@@ -74,10 +74,10 @@ def _by_budget(of: Sequence[Difference], *, is_graded: bool) -> str:
     if len(of) < 3:
         return ""
     parts = []
-    for verdict in Verdict:
-        ks = [str(difference.k) for difference in of if difference.verdict is verdict]
-        unclear = verdict is Verdict.UNCLEAR
-        name = "no clear difference" if unclear else f"clearly {_word(verdict, is_graded)}"
+    for outcome in Outcome:
+        ks = [str(difference.k) for difference in of if difference.outcome is outcome]
+        unclear = outcome is Outcome.UNCLEAR
+        name = "no clear difference" if unclear else f"clearly {_word(outcome, is_graded)}"
         if len(ks) == len(of):
             parts = [f"{name} at any N" if unclear else f"{name} at every N"]
         elif ks:
@@ -85,12 +85,12 @@ def _by_budget(of: Sequence[Difference], *, is_graded: bool) -> str:
     return f"{capitalized('; '.join(parts))}."
 
 
-def _word(verdict: Verdict, is_graded: bool) -> str:
-    return "less" if is_graded and verdict is Verdict.FEWER else verdict.value
+def _word(outcome: Outcome, is_graded: bool) -> str:
+    return "less" if is_graded and outcome is Outcome.FEWER else outcome.value
 
 
 def _size(difference: Difference) -> str:
-    return percent(abs(difference.difference))
+    return percent(abs(difference.value))
 
 
 def _span(difference: Difference) -> str:
@@ -101,7 +101,7 @@ def _span(difference: Difference) -> str:
 
 def _signed(difference: Difference) -> str:
     """``+0.4 [-1.2, +2.1]``; without an interval where there is none."""
-    value = points(difference.difference)
+    value = points(difference.value)
     if difference.low is None or difference.high is None:
         return value
     return f"{value} [{points(difference.low)}, {points(difference.high)}]"
@@ -110,13 +110,13 @@ def _signed(difference: Difference) -> str:
 def terminal_tables(comparison: Comparison) -> Iterator[Table]:
     """Budgets down and models across, a table for each family of metrics; then the levels."""
     families = list(dict.fromkeys(difference.family for difference in comparison.differences))
-    where = setting_text(comparison.measured)
+    where = setting_text(comparison.sampled)
     num_problems = comparison.differences[0].num_problems
     for family in families:
         rows = [difference for difference in comparison.differences if difference.family == family]
         title = f"{family}@k{f', {where}' if where else ''}"
         caption = f"differences in points with 95 % intervals, paired over {num_problems} problems"
-        caption += "; T: each one's own" if comparison.measured.own_temperatures else ""
+        caption += "; T: each one's own" if comparison.sampled.own_temperatures else ""
         yield from _tables(title, "k", rows, [difference.k for difference in rows], caption)
     if comparison.by_level:
         rows = list(comparison.by_level)
@@ -134,26 +134,26 @@ def _tables(
     """The differences of all models, a few models a table."""
     cells: dict[int | None, dict[str, Difference]] = {}
     for at, row in zip(keys, rows, strict=True):
-        cells.setdefault(at, {})[row.name] = row
-    names = list(dict.fromkeys(row.name for row in rows))
-    labels = _labels([rows[0].reference, *names])
-    across = _LEVELS_ACROSS if key == "level" or rows[0].temperature is not None else _ACROSS
+        cells.setdefault(at, {})[row.a] = row
+    names = list(dict.fromkeys(row.a for row in rows))
+    labels = _labels([rows[0].b, *names])
+    across = _LEVELS_ACROSS if key == "level" or rows[0].a_temperature is not None else _ACROSS
     for start in range(0, len(names), across):
         shown = names[start : start + across]
         table = Table(title=escape(title), caption=escape(caption), title_justify="left", caption_justify="left")
         table.add_column(key, justify="right")
         if key == "level":
             table.add_column("problems", justify="right")
-        table.add_column(f"{escape(labels[rows[0].reference])}, %", justify="right", overflow="fold")
+        table.add_column(f"{escape(labels[rows[0].b])}, %", justify="right", overflow="fold")
         for name in shown:
-            title_of = f"{escape(labels[name])} − {escape(labels[rows[0].reference])}"
+            title_of = f"{escape(labels[name])} − {escape(labels[rows[0].b])}"
             table.add_column(title_of, justify="right", overflow="fold")
         for at, of_name in cells.items():
             first = of_name[shown[0]]
             counts = [str(first.num_problems)] if key == "level" else []
-            own = _at(first.reference_temperature)
-            differences = [escape(_signed(of_name[name]) + _at(of_name[name].temperature)) for name in shown]
-            table.add_row(str(at), *counts, percent(first.reference_value) + own, *differences)
+            own = _at(first.b_temperature)
+            differences = [escape(_signed(of_name[name]) + _at(of_name[name].a_temperature)) for name in shown]
+            table.add_row(str(at), *counts, percent(first.b_value) + own, *differences)
         yield table
 
 
@@ -173,26 +173,24 @@ def _at(temperature: float | None) -> str:
 
 def rows_of(comparison: Comparison) -> list[dict[str, Any]]:
     """Every difference as plain data."""
-    measured = comparison.measured
+    sampled = comparison.sampled
     return [
         {
-            "setting": setting_text(measured) or "as drawn",
-            "run": d.name,
-            "reference": d.reference,
+            "setting": setting_text(sampled) or "as drawn",
+            "run": d.a,
+            "reference": d.b,
             "metric": d.family,
             "k": d.k,
             "level": d.level,
             "problems": d.num_problems,
-            "run_value": d.value,
-            "reference_value": d.reference_value,
-            "difference": d.difference,
+            "run_value": d.a_value,
+            "reference_value": d.b_value,
+            "difference": d.value,
             "low": d.low,
             "high": d.high,
-            "verdict": d.verdict.value,
-            "run_temperature": measured.temperature if d.temperature is None else d.temperature,
-            "reference_temperature": (
-                measured.temperature if d.reference_temperature is None else d.reference_temperature
-            ),
+            "verdict": (Outcome.UNCLEAR if d.outcome is Outcome.UNKNOWN else d.outcome).value,
+            "run_temperature": sampled.temperature if d.a_temperature is None else d.a_temperature,
+            "reference_temperature": (sampled.temperature if d.b_temperature is None else d.b_temperature),
         }
         for d in (*comparison.differences, *comparison.by_level)
     ]
@@ -214,11 +212,11 @@ def curves_of(comparison: Comparison, family: str) -> dict[str, dict[str, list[f
 
 def tree_of(comparison: Comparison, sentences: Sequence[str]) -> dict[str, Any]:
     """Everything about one comparison, for JSON."""
-    measured = comparison.measured
-    temperatures: Mapping[str, Mapping[str, float]] = measured.own_temperatures
+    sampled = comparison.sampled
+    temperatures: Mapping[str, Mapping[str, float]] = sampled.own_temperatures
     families = list(dict.fromkeys(difference.family for difference in comparison.differences))
     return {
-        "temperature": measured.temperature,
+        "temperature": sampled.temperature,
         "own_temperatures": {name: dict(of) for name, of in temperatures.items()} or None,
         "findings": list(sentences),
         "differences": rows_of(comparison),

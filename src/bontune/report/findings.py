@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
+from bontune.pools.compare import Difference, Outcome
 from bontune.report.read import bounds, finite, mapping
 from bontune.report.wording import FOCUS, capitalized, in_order, percent, points, split_metric, subject, typographic
 
@@ -14,60 +13,35 @@ TABLE_KS = (1, 4, 16, 32, 64)
 """The k of pass@k shown in tables (besides the N that was trained for); the figure shows the others."""
 
 
-class Outcome(str, Enum):
-    """What a difference a − b amounts to."""
+READINGS = {
+    Outcome.MORE: "better",
+    Outcome.FEWER: "worse",
+    Outcome.UNCLEAR: "no clear difference",
+    Outcome.UNKNOWN: "no interval",
+}
+"""What a difference is called in tables."""
+MARKS = {Outcome.MORE: "better", Outcome.FEWER: "worse"}
+"""The style of a clear difference."""
 
-    BETTER = "better"
-    WORSE = "worse"
-    UNCLEAR = "no clear difference"
-    """The interval includes 0."""
-    UNKNOWN = "no interval"
-    """Nothing says how far chance could have moved the difference."""
+
+def interval_text(entry: Difference) -> str:
+    """The interval in points, such as ``+4.1 to +9.0``; empty if there is none."""
+    return "" if entry.low is None or entry.high is None else f"{points(entry.low)} to {points(entry.high)}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
-    """One paired difference a − b of a metric, in fractions."""
-
-    a: str
-    """The model the difference is about."""
-    b: str
-    """The model it is compared with."""
-    metric: str
-    """Such as ``pass@32``."""
-    diff: float
-    """Value of a minus value of b."""
-    interval: tuple[float, float] | None
-    """95 % interval of the difference; None if there is none."""
-
-    @property
-    def outcome(self) -> Outcome:
-        """Better or worse only if the interval excludes 0."""
-        if self.interval is None:
-            return Outcome.UNKNOWN
-        low, high = self.interval
-        if low <= 0 <= high:
-            return Outcome.UNCLEAR
-        return Outcome.BETTER if low > 0 else Outcome.WORSE
-
-    @property
-    def interval_text(self) -> str:
-        """The interval in points, such as ``+4.1 to +9.0``; empty if there is none."""
-        return "" if self.interval is None else f"{points(self.interval[0])} to {points(self.interval[1])}"
-
-    def sentence(self) -> str:
-        """The difference as a sentence, with its interval."""
-        a, b, size = subject(self.a), subject(self.b), f"{100 * abs(self.diff):.1f}"
-        if self.outcome is Outcome.UNKNOWN:
-            return (
-                f"{capitalized(a)} and {b} differ by {_signed(self.diff)} points; without an interval, maybe by chance."
-            )
-        span = typographic(self.interval_text)
-        if self.outcome is Outcome.UNCLEAR:
-            return f"No clear difference between {a} and {b}: {_signed(self.diff)} points, 95 % interval {span}."
-        comparison = "more" if self.outcome is Outcome.BETTER else "fewer"
-        what = "solved" if split_metric(self.metric)[0] == "pass" else f"scored on {self.metric}"
-        return f"{capitalized(a)} {what} {size} percentage points {comparison} than {b} (95 % interval {span})."
+def sentence(entry: Difference) -> str:
+    """The difference as a sentence, with its interval."""
+    a, b, size = subject(entry.a), subject(entry.b), f"{100 * abs(entry.value):.1f}"
+    if entry.outcome is Outcome.UNKNOWN:
+        return (
+            f"{capitalized(a)} and {b} differ by {_signed(entry.value)} points; without an interval, maybe by chance."
+        )
+    span = typographic(interval_text(entry))
+    if entry.outcome is Outcome.UNCLEAR:
+        return f"No clear difference between {a} and {b}: {_signed(entry.value)} points, 95 % interval {span}."
+    comparison = "more" if entry.outcome is Outcome.MORE else "fewer"
+    what = "solved" if entry.family == "pass" else f"scored on {entry.metric}"
+    return f"{capitalized(a)} {what} {size} percentage points {comparison} than {b} (95 % interval {span})."
 
 
 def trained_n(summary: Mapping[str, Any]) -> int | None:
@@ -98,9 +72,9 @@ def differences(summary: Mapping[str, Any]) -> list[Difference]:
         row = mapping(entry)
         diff = finite(row.get("diff"))
         if diff is not None and "a" in row and "b" in row:
-            span = bounds([row.get("low"), row.get("high")])
+            low, high = bounds([row.get("low"), row.get("high")]) or (None, None)
             metric = str(row.get("metric", ""))
-            found.append(Difference(a=str(row["a"]), b=str(row["b"]), metric=metric, diff=diff, interval=span))
+            found.append(Difference(a=str(row["a"]), b=str(row["b"]), metric=metric, value=diff, low=low, high=high))
     return found
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from bontune.base.errors import BontuneError
+from bontune.pools.compare import Difference
 from bontune.report import findings
 from bontune.report.canvas import colours
-from bontune.report.findings import Difference, Outcome
 from bontune.report.page import Cell, Grid, Line, Picture, facts, fraction_cell, number_cell, picture, write_page
 from bontune.report.plots import plot_training_curves
 from bontune.report.read import bounds, finite, mapping, read_json, read_metrics, rows_of_kind, series
@@ -61,7 +61,9 @@ def write_suite_report(
     context = {
         "title": title,
         "headline": findings.headline(summary, metric),
-        "findings": [{"text": entry.sentence(), "mark": _mark(entry)} for entry in lead],
+        "findings": [
+            {"text": findings.sentence(entry), "mark": findings.MARKS.get(entry.outcome, "")} for entry in lead
+        ],
         "single": findings.headline(summary, "pass@1") if has_single else "",
         "figures": list(figures),
         "scores": _score_grid(summary),
@@ -114,18 +116,14 @@ def write_run_report(run_folder: str | os.PathLike[str], path: str | os.PathLike
 # The comparison
 
 
-def _mark(entry: Difference) -> str:
-    return {Outcome.BETTER: "better", Outcome.WORSE: "worse"}.get(entry.outcome, "")
-
-
 def _difference_row(entry: Difference) -> dict[str, str]:
     return {
         "pair": f"{heading(entry.a)} vs {label(entry.b)}",
         "metric": entry.metric,
-        "diff": typographic(points(entry.diff)),
-        "span": typographic(entry.interval_text) or NOT_MEASURED,
-        "outcome": entry.outcome.value,
-        "mark": _mark(entry),
+        "diff": typographic(points(entry.value)),
+        "span": typographic(findings.interval_text(entry)) or NOT_MEASURED,
+        "outcome": findings.READINGS[entry.outcome],
+        "mark": findings.MARKS.get(entry.outcome, ""),
     }
 
 

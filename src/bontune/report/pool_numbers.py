@@ -13,8 +13,10 @@ import bontune.metrics as metrics
 from bontune.base.errors import BontuneError
 from bontune.metrics import Interval
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
+from bontune.pools import compare
+from bontune.pools.compare import Difference
 from bontune.pools.pool import Pool
-from bontune.report.findings import TABLE_KS, Difference
+from bontune.report.findings import TABLE_KS
 from bontune.report.page import Cell, Grid, Line, fraction_cell, number_cell
 from bontune.report.wording import split_metric
 
@@ -32,7 +34,7 @@ LABELS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
+class EvaluatedPool:
     """One pool with its metrics."""
 
     name: str
@@ -78,7 +80,7 @@ class Measured:
         return all(0 <= value <= 1 for value in values)
 
 
-def measure(name: str, pool: Pool, ks: Sequence[int] | None = None) -> Measured:
+def measure(name: str, pool: Pool, ks: Sequence[int] | None = None) -> EvaluatedPool:
     """Evaluate a pool; budgets are powers of two by default.
 
     Raises:
@@ -101,10 +103,10 @@ def measure(name: str, pool: Pool, ks: Sequence[int] | None = None) -> Measured:
         )
     except ValueError as error:
         raise BontuneError(f"{name} cannot be evaluated: {error}") from None
-    return Measured(name=name, pool=pool, evaluation=evaluation, intervals=evaluation.intervals())
+    return EvaluatedPool(name=name, pool=pool, evaluation=evaluation, intervals=evaluation.intervals())
 
 
-def number_grid(measured: Measured) -> Grid:
+def number_grid(measured: EvaluatedPool) -> Grid:
     """k down, metrics across."""
     families = [*measured.families, *(f for f in ("gap", "drop") if measured.points(f))]
     cell = fraction_cell if measured.is_share else number_cell
@@ -120,7 +122,7 @@ def number_grid(measured: Measured) -> Grid:
     return Grid(caption=caption, columns=["k", *(f"{family}@k" for family in families)], rows=rows)
 
 
-def level_rows(measured: Measured) -> list[Row]:
+def level_rows(measured: EvaluatedPool) -> list[Row]:
     """The metrics of selection by the task's level; empty without levels."""
     levels = measured.pool.columns.get("level")
     known = [] if levels is None else [row[0] for row in levels]
@@ -148,7 +150,7 @@ def level_rows(measured: Measured) -> list[Row]:
     return rows
 
 
-def level_grid(measured: Measured) -> Grid | None:
+def level_grid(measured: EvaluatedPool) -> Grid | None:
     """The same as a table; None without levels."""
     cell = fraction_cell if measured.is_share else number_cell
     lines: dict[Any, list[Cell]] = {}
@@ -164,39 +166,26 @@ def level_grid(measured: Measured) -> Grid | None:
     return Grid(caption=caption, columns=["Level", "Problems", *columns], rows=rows)
 
 
-def families_of(measured: Sequence[Measured]) -> list[str]:
+def families_of(measured: Sequence[EvaluatedPool]) -> list[str]:
     """Those that say something of at least one pool: beside a verifier that errs, an oracle's best@k says something."""
     return [family for family in FAMILIES if any(family in one.families for one in measured)]
 
 
-def main_family(measured: Sequence[Measured]) -> str:
+def main_family(measured: Sequence[EvaluatedPool]) -> str:
     """What pools are compared in first: best@k if all have a verifier and one of them errs, else pass@k or max@k."""
     has_best = "best" in families_of(measured) and all(one.points("best") for one in measured)
     return "best" if has_best else measured[0].base
 
 
-def are_of_same_problems(pools: Sequence[Measured]) -> bool:
+def are_of_same_problems(pools: Sequence[EvaluatedPool]) -> bool:
     """Whether paired differences exist."""
     return all(set(other.evaluation.problem_ids) == set(pools[0].evaluation.problem_ids) for other in pools[1:])
 
 
-def differences(pools: Sequence[Measured]) -> list[Difference]:
+def differences(pools: Sequence[EvaluatedPool]) -> list[Difference]:
     """Each pool against the first, paired by problem, in every metric of selection that both have."""
-    found = []
-    for other in pools[1:]:
-        for family in families_of(pools):
-            for k in sorted(other.points(family).keys() & pools[0].points(family).keys()):
-                interval = other.evaluation.difference(pools[0].evaluation, f"{family}@{k}")
-                found.append(
-                    Difference(
-                        a=other.name,
-                        b=pools[0].name,
-                        metric=f"{family}@{k}",
-                        diff=interval.value,
-                        interval=_span(interval),
-                    )
-                )
-    return found
+    metrics = [f"{family}@{k}" for family in families_of(pools) for k in pools[0].points(family)]
+    return compare.differences({pool.name: pool.evaluation for pool in pools}, metrics)
 
 
 def shown_differences(found: Sequence[Difference]) -> list[Difference]:
@@ -205,7 +194,7 @@ def shown_differences(found: Sequence[Difference]) -> list[Difference]:
     return [d for d in found if split_metric(d.metric)[1] in {*TABLE_KS, largest}]
 
 
-def curve_rows(pools: Sequence[Measured]) -> list[Row]:
+def curve_rows(pools: Sequence[EvaluatedPool]) -> list[Row]:
     """Every metric of every pool, for CSV."""
     rows = []
     for measured in pools:
@@ -226,16 +215,20 @@ def curve_rows(pools: Sequence[Measured]) -> list[Row]:
 
 def difference_rows(found: Sequence[Difference]) -> list[Row]:
     """Differences for CSV."""
-    rows = []
-    for entry in found:
-        low, high = entry.interval or (math.nan, math.nan)
-        rows.append(
-            {"pool": entry.a, "minus": entry.b, "metric": entry.metric, "diff": entry.diff, "low": low, "high": high}
-        )
-    return rows
+    return [
+        {
+            "pool": entry.a,
+            "minus": entry.b,
+            "metric": entry.metric,
+            "diff": entry.value,
+            "low": math.nan if entry.low is None else entry.low,
+            "high": math.nan if entry.high is None else entry.high,
+        }
+        for entry in found
+    ]
 
 
-def problem_rows(pools: Sequence[Measured]) -> Iterator[Row]:
+def problem_rows(pools: Sequence[EvaluatedPool]) -> Iterator[Row]:
     """A row for each problem of each pool, for CSV: every metric, empty where a pool does not have it."""
     names = list(dict.fromkeys(metric for measured in pools for metric in measured.evaluation.values))
     for measured in pools:

@@ -17,15 +17,16 @@ from markupsafe import Markup
 
 from bontune.base.files import write_whole
 from bontune.metrics import Interval
+from bontune.pools.compare import Difference, Outcome
 from bontune.pools.pool import Pool
-from bontune.report.findings import Difference, Outcome
+from bontune.report.findings import MARKS, READINGS, interval_text
 from bontune.report.page import Cell, Grid, Line, facts, write_page
 from bontune.report.pool_chart import Chart, Curve, line_chart
 from bontune.report.pool_data import MAX_PACKED_BYTES, as_json_element, browsable
 from bontune.report.pool_numbers import (
     FAMILIES,
     LABELS,
-    Measured,
+    EvaluatedPool,
     are_of_same_problems,
     curve_rows,
     difference_rows,
@@ -102,7 +103,7 @@ def write_pool_report(
     return write_page("pool.html.jinja", path, context)
 
 
-def headline(measured: Sequence[Measured]) -> str:
+def headline(measured: Sequence[EvaluatedPool]) -> str:
     """What was measured and what came out, in one sentence with intervals."""
     first = measured[0]
     if len(measured) == 1:
@@ -119,11 +120,11 @@ def headline(measured: Sequence[Measured]) -> str:
     return f"{drawn}: {family}@{k} is {listed} (95 % intervals)."
 
 
-def _size(one: Measured) -> str:
+def _size(one: EvaluatedPool) -> str:
     return f"{counted(one.num_samples, 'sample')} of each of {counted(len(one.pool.problem_ids), 'problem')}"
 
 
-def _outcome(one: Measured) -> str:
+def _outcome(one: EvaluatedPool) -> str:
     """``one sample solves 13.8 % (95 % interval 12.1–15.6), and at least one of 64 solves 71.2 % (…)``."""
     first, last = one.ks[0], one.ks[-1]
     base = one.points(one.base)
@@ -139,7 +140,7 @@ def _outcome(one: Measured) -> str:
     return ", and ".join(parts)
 
 
-def _choices(one: Measured) -> str:
+def _choices(one: EvaluatedPool) -> str:
     """What picking one of all samples yields, as a sentence; empty if nothing picks."""
     last = one.ks[-1]
     who = {"best": "the verifier's choice", "majority": "the most frequent answer"}
@@ -152,7 +153,7 @@ def _choices(one: Measured) -> str:
     return f"Among {last}, {', and '.join(parts)}." if parts else ""
 
 
-def _value(one: Measured, interval: Interval, is_first: bool = False) -> str:
+def _value(one: EvaluatedPool, interval: Interval, is_first: bool = False) -> str:
     low, value, high = interval.low, interval.value, interval.high
     name = "95 % interval " if is_first else ""
     if one.is_share:
@@ -160,7 +161,7 @@ def _value(one: Measured, interval: Interval, is_first: bool = False) -> str:
     return f"{value:.3g} ({name}{low:.3g} to {high:.3g})"
 
 
-def _extremes(measured: Sequence[Measured], family: str, k: int) -> str:
+def _extremes(measured: Sequence[EvaluatedPool], family: str, k: int) -> str:
     ordered = sorted(measured, key=lambda one: one.points(family)[k].value)
     low, high = ordered[0], ordered[-1]
     return (
@@ -168,26 +169,25 @@ def _extremes(measured: Sequence[Measured], family: str, k: int) -> str:
     )
 
 
-def _findings(measured: Sequence[Measured], found: Sequence[Difference]) -> list[dict[str, str]]:
+def _findings(measured: Sequence[EvaluatedPool], found: Sequence[Difference]) -> list[dict[str, str]]:
     """The differences at the largest budget, of the metric of the headline."""
     family = main_family(measured)
     of_family = [entry for entry in found if split_metric(entry.metric)[0] == family]
     largest = max((split_metric(entry.metric)[1] or 0 for entry in of_family), default=0)
     chosen = [entry for entry in of_family if split_metric(entry.metric)[1] == largest]
-    marks = {Outcome.BETTER: "better", Outcome.WORSE: "worse"}
-    return [{"text": _sentence(entry), "mark": marks.get(entry.outcome, "")} for entry in chosen]
+    return [{"text": _sentence(entry), "mark": MARKS.get(entry.outcome, "")} for entry in chosen]
 
 
 def _sentence(entry: Difference) -> str:
-    span = f"(95 % interval {typographic(entry.interval_text)})"
+    span = f"(95 % interval {typographic(interval_text(entry))})"
     if entry.outcome is Outcome.UNCLEAR:
-        by = typographic(points(entry.diff))
+        by = typographic(points(entry.value))
         return f"{entry.a}: no clear difference from {entry.b} in {entry.metric}, {by} points {span}."
-    direction = "higher" if entry.outcome is Outcome.BETTER else "lower"
-    return f"{entry.a}: {entry.metric} is {100 * abs(entry.diff):.1f} points {direction} than {entry.b}'s {span}."
+    direction = "higher" if entry.outcome is Outcome.MORE else "lower"
+    return f"{entry.a}: {entry.metric} is {100 * abs(entry.value):.1f} points {direction} than {entry.b}'s {span}."
 
 
-def _notes(measured: Sequence[Measured]) -> list[str]:
+def _notes(measured: Sequence[EvaluatedPool]) -> list[str]:
     notes = []
     for one in measured:
         settings = one.pool.settings
@@ -208,7 +208,7 @@ def _notes(measured: Sequence[Measured]) -> list[str]:
     return notes
 
 
-def _charts(measured: Sequence[Measured]) -> list[Chart]:
+def _charts(measured: Sequence[EvaluatedPool]) -> list[Chart]:
     """Of one pool all metrics of selection in one figure; of several, a figure for each metric."""
     families = families_of(measured)
     if len(measured) == 1:
@@ -238,9 +238,9 @@ def _difference_grid(found: Sequence[Difference]) -> Grid:
             name=f"{entry.a} − {entry.b}",
             cells=[
                 Cell(text=entry.metric),
-                Cell(text=typographic(points(entry.diff))),
-                Cell(text=typographic(entry.interval_text) or NOT_MEASURED),
-                Cell(text=entry.outcome.value),
+                Cell(text=typographic(points(entry.value))),
+                Cell(text=typographic(interval_text(entry)) or NOT_MEASURED),
+                Cell(text=READINGS[entry.outcome]),
             ],
         )
         for entry in found
@@ -252,7 +252,7 @@ def _difference_grid(found: Sequence[Difference]) -> Grid:
     return Grid(caption=caption, columns=["Difference", "Metric", "Points", "95 % interval", "Reading"], rows=rows)
 
 
-def _reading(measured: Sequence[Measured]) -> list[str]:
+def _reading(measured: Sequence[EvaluatedPool]) -> list[str]:
     families = {family for one in measured for family in one.families}
     notes = [
         "Every value is the mean over all subsets of k of a problem's samples, then over the problems: unbiased for "
@@ -267,7 +267,7 @@ def _reading(measured: Sequence[Measured]) -> list[str]:
 
 
 def _write_sheets(
-    measured: Sequence[Measured], found: Sequence[Difference], sweep: SweepPart | None, folder: Path
+    measured: Sequence[EvaluatedPool], found: Sequence[Difference], sweep: SweepPart | None, folder: Path
 ) -> None:
     sheets: dict[str, list[dict[str, Any]]] = {
         "curves": curve_rows(measured),

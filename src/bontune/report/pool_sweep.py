@@ -12,7 +12,7 @@ import numpy as np
 import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
 from bontune.report.page import Grid, Line, Picture, fraction_cell, picture
-from bontune.report.pool_numbers import Measured
+from bontune.report.pool_numbers import EvaluatedPool
 from bontune.report.scaling_plots import plot_bests, plot_grid, plot_optimum
 from bontune.report.scaling_tables import Row, grid_rows, optimum_rows
 from bontune.report.wording import typographic
@@ -34,7 +34,7 @@ class SweepPart:
     """CSV name → rows."""
 
 
-def sweep_part(pools: Sequence[Measured]) -> SweepPart | None:
+def sweep_part(pools: Sequence[EvaluatedPool]) -> SweepPart | None:
     """The study of pools that differ in temperature and in nothing else; None of any others.
 
     Raises:
@@ -64,7 +64,7 @@ def sweep_part(pools: Sequence[Measured]) -> SweepPart | None:
     )
 
 
-def _study(pools: Sequence[Measured]) -> scaling.Study | None:
+def _study(pools: Sequence[EvaluatedPool]) -> scaling.Study | None:
     temperatures = [measured.pool.settings.get("temperature") for measured in pools]
     is_sweep = len(pools) > 1 and all(isinstance(t, (int, float)) and t > 0 for t in temperatures)
     if not is_sweep or len(set(temperatures)) < len(pools):
@@ -80,7 +80,7 @@ def _study(pools: Sequence[Measured]) -> scaling.Study | None:
         return None
 
 
-def _swept(measured: Measured) -> scaling.SweepPool:
+def _swept(measured: EvaluatedPool) -> scaling.SweepPool:
     pool = measured.pool
     scores, levels = pool.scores(), pool.columns.get("level")
     tokens = [count for row in pool.columns.get("num_tokens", []) for count in row]

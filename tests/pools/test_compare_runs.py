@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bontune.experiments.crossed import crossed_difference, crossed_mean
+from bontune.pools.compare import difference_over_runs, mean_over_runs
 
 NUM_TRIALS = 400
 
@@ -51,7 +51,7 @@ def test_coverage(num_runs: tuple[int, int], parts: tuple[float, float, float, f
     rng = np.random.default_rng(1)
     hits = 0
     for _ in range(NUM_TRIALS):
-        found = crossed_difference(*drawn(rng, num_runs, 200, *parts))
+        found = difference_over_runs(*drawn(rng, num_runs, 200, *parts))
         hits += found.low <= 0.1 <= found.high
     # 0.95 ± 0.011 is the standard error of the count.
     assert low <= hits / NUM_TRIALS <= high
@@ -61,7 +61,7 @@ def test_coverage_of_a_mean() -> None:
     rng = np.random.default_rng(2)
     hits = 0
     for _ in range(NUM_TRIALS):
-        found = crossed_mean(drawn(rng, (5, 5), 200, 0.3, 0.03, 0.0, 0.1)[0])
+        found = mean_over_runs(drawn(rng, (5, 5), 200, 0.3, 0.03, 0.0, 0.1)[0])
         hits += found.low <= 0.1 <= found.high
     assert 0.93 <= hits / NUM_TRIALS <= 0.99
 
@@ -70,7 +70,7 @@ def test_coverage_of_a_mean() -> None:
 def test_one_run_is_the_t_interval_of_the_prompts(level: float) -> None:
     rng = np.random.default_rng(3)
     a, b = rng.normal(0.5, 0.2, 31), rng.normal(0.4, 0.2, 31)
-    for found, values in ((crossed_mean([a], level), a), (crossed_difference([a], [b], level), a - b)):
+    for found, values in ((mean_over_runs([a], level), a), (difference_over_runs([a], [b], level), a - b)):
         theirs = stats.ttest_1samp(values, 0.0).confidence_interval(level)
         assert (found.low, found.value, found.high) == pytest.approx((theirs.low, values.mean(), theirs.high))
 
@@ -79,7 +79,7 @@ def test_one_prompt_that_all_runs_share_is_welchs_t_interval() -> None:
     """Prompts that behave alike leave the variance of the runs: the two-sample test with unequal variances."""
     rng = np.random.default_rng(4)
     a, b = rng.normal(0.5, 0.02, 5), rng.normal(0.4, 0.05, 4)
-    found = crossed_difference(np.repeat(a[:, None], 7, 1), np.repeat(b[:, None], 7, 1))
+    found = difference_over_runs(np.repeat(a[:, None], 7, 1), np.repeat(b[:, None], 7, 1))
     theirs = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
 
@@ -89,37 +89,37 @@ def test_difficulty_cancels_and_order_matters() -> None:
     rng = np.random.default_rng(5)
     a, b = drawn(rng, (3, 4), 50, 0.0, 0.01, 0.02, 0.02)
     difficulty = rng.normal(0, 3, 50)
-    plain, shifted = crossed_difference(a, b), crossed_difference(a + difficulty, b + difficulty)
+    plain, shifted = difference_over_runs(a, b), difference_over_runs(a + difficulty, b + difficulty)
     assert (shifted.low, shifted.value, shifted.high) == pytest.approx((plain.low, plain.value, plain.high))
     order = rng.permutation(50)
-    together = crossed_difference((a + difficulty)[:, order], (b + difficulty)[:, order])
+    together = difference_over_runs((a + difficulty)[:, order], (b + difficulty)[:, order])
     assert (together.low, together.high) == pytest.approx((plain.low, plain.high))
-    apart = crossed_difference((a + difficulty)[:, order], b + difficulty)
+    apart = difference_over_runs((a + difficulty)[:, order], b + difficulty)
     assert apart.high - apart.low > 10 * (plain.high - plain.low)
-    runs = crossed_difference(a[[2, 0, 1]], b[[3, 1, 2, 0]])
+    runs = difference_over_runs(a[[2, 0, 1]], b[[3, 1, 2, 0]])
     assert (runs.low, runs.high) == pytest.approx((plain.low, plain.high)), "runs are not paired"
 
 
 def test_sides_can_change_places() -> None:
     a, b = drawn(np.random.default_rng(6), (3, 4), 20, 0.3, 0.1, 0.1, 0.1)
-    there, back = crossed_difference(a, b), crossed_difference(b, a)
+    there, back = difference_over_runs(a, b), difference_over_runs(b, a)
     assert (there.low, there.value, there.high) == pytest.approx((-back.high, -back.value, -back.low))
 
 
 def test_values_that_are_all_equal() -> None:
-    found = crossed_difference(np.full((5, 9), 0.7), np.full((1, 9), 0.4))
+    found = difference_over_runs(np.full((5, 9), 0.7), np.full((1, 9), 0.4))
     assert found.low == found.high == found.value == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: crossed_mean([0.1, 0.2]), "shape (S, P), got shape (2,)"),
-        (lambda: crossed_mean(np.zeros((0, 4))), "got shape (0, 4)"),
-        (lambda: crossed_mean([[0.1, math.nan]]), "not finite"),
-        (lambda: crossed_difference([[0.1]], [[math.inf]]), "b_SP holds a value that is not finite"),
-        (lambda: crossed_difference([[0.1, 0.2]], [[0.1]]), "the same prompts, got 2 and 1"),
-        (lambda: crossed_mean([[0.1, 0.2]], 1.0), "level must lie strictly between 0 and 1, got 1.0"),
+        (lambda: mean_over_runs([0.1, 0.2]), "shape (S, P), got shape (2,)"),
+        (lambda: mean_over_runs(np.zeros((0, 4))), "got shape (0, 4)"),
+        (lambda: mean_over_runs([[0.1, math.nan]]), "not finite"),
+        (lambda: difference_over_runs([[0.1]], [[math.inf]]), "b_SP holds a value that is not finite"),
+        (lambda: difference_over_runs([[0.1, 0.2]], [[0.1]]), "the same prompts, got 2 and 1"),
+        (lambda: mean_over_runs([[0.1, 0.2]], 1.0), "level must lie strictly between 0 and 1, got 1.0"),
     ],
 )
 def test_refusals(call: object, sentence: str) -> None:
