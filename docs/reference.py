@@ -24,6 +24,7 @@ from bontune.cli import app
 from bontune.config import RECIPES, Recipe, TaskSection, VerifierSection, shipped_recipes
 from bontune.experiments.suite import shipped_suites
 from bontune.objectives.table import ROWS, Objective
+from bontune.verifiers.load import ROWS as VERIFIERS
 
 PUBLIC = {
     "bontune": ["Recipe", "load_recipe", "Trainer", "BestOfN", "load_model", "load_task", "task_from_rows"],
@@ -279,6 +280,7 @@ def _verifiers() -> list[str]:
         "On a command line, one word after `--verifier` says the same:",
         _autodoc("autofunction", "bontune.verifiers.load.verifier_from_text", ":no-index:"),
         "## What each one does",
+        _table(("verifier", "its score"), [(_code(row.name), row.summary) for row in VERIFIERS]),
         _autodoc("autoclass", "bontune.verifiers.simple.Oracle", ":no-index:"),
         _autodoc("autoclass", "bontune.verifiers.simple.Majority", ":no-index:"),
         _autodoc("autoclass", "bontune.verifiers.simple.FunctionVerifier", ":no-index:"),

@@ -60,7 +60,7 @@ class TaskSection(Section):
 class VerifierSection(Section):
     """What Best-of-N selects by."""
 
-    name: Literal["oracle", "majority", "reward_model", "endpoint", "python"] = "oracle"
+    name: str = "oracle"
     """``oracle``: the reward itself; ``majority``: votes for the answer; ``reward_model``: a trained scorer;
     ``endpoint``: a judge behind a server; ``python``: your own function."""
     path: str | None = None

@@ -3,14 +3,11 @@
 1. it counts parameters, adapters and generations exactly;
 2. its memory of weights, gradient, optimizer and anchor is what a run really holds; more tokens or no checkpointing
    never need less;
-3. time falls with a faster device and grows in proportion to the steps;
-4. the shipped recipes have plans without a download, also where their data is missing;
-5. the command prints all of it, and says what it assumed.
+3. the shipped recipes have plans without a download, also where their data is missing;
+4. the command prints all of it, and says what it assumed.
 """
 
 from __future__ import annotations
-
-import dataclasses
 
 import pytest
 from peft import LoraConfig, get_peft_model
@@ -21,15 +18,13 @@ from bontune.base.overrides import apply_overrides
 from bontune.cli.plan import run_plan, shape_of
 from bontune.config import Recipe, load_recipe, read_recipe, shipped_recipes
 from bontune.models import load_model
-from bontune.training.cost import GPUS, Device, estimate
+from bontune.training.cost import estimate
 from bontune.training.trainer import Trainer
 
-DEVICE = Device(name="test", flops=1e12, bandwidth=1e11, launch_s=1e-5, memory=1e10, is_gpu=False)
 
-
-def plan_of(*overrides: str, device: Device = DEVICE, name: str = "countdown"):
+def plan_of(*overrides: str, name: str = "countdown"):
     recipe = load_recipe(name, overrides)
-    return estimate(recipe, shape_of(recipe.model), device, prompt_tokens=12, longest_prompt=14)
+    return estimate(recipe, shape_of(recipe.model), is_gpu=False, prompt_tokens=12, longest_prompt=14)
 
 
 @pytest.mark.parametrize("model", ["countdown-tiny", "tiny-gemma2"])
@@ -74,11 +69,9 @@ def test_generations_are_what_a_run_draws(objective: str, a_prompt: int, tmp_pat
         )
     )
     drawn = Trainer(settings, is_quiet=True).train()["generations"]
-    plan = estimate(settings, shape_of(settings.model), DEVICE, prompt_tokens=12)
+    plan = estimate(settings, shape_of(settings.model), is_gpu=False, prompt_tokens=12)
     assert plan.work.generations == drawn == 3 * 4 * a_prompt
     assert plan.work.eval_generations == 0
-    assert (plan.seconds["sampling"] > 0) == (drawn > 0)
-    assert plan.seconds["updates"] > 0
 
 
 def test_held_memory_is_what_a_run_holds(tmp_path) -> None:
@@ -98,7 +91,7 @@ def test_held_memory_is_what_a_run_holds(tmp_path) -> None:
     )
     run = Trainer(settings, is_quiet=True)
     run.train()
-    memory = estimate(settings, shape_of(settings.model), DEVICE, prompt_tokens=12).memory
+    memory = estimate(settings, shape_of(settings.model), is_gpu=False, prompt_tokens=12).memory
 
     def held(tensors) -> int:
         return sum(t.numel() * t.element_size() for t in tensors)
@@ -111,8 +104,8 @@ def test_held_memory_is_what_a_run_holds(tmp_path) -> None:
 
 
 def test_memory_moves_the_right_way() -> None:
-    def total(*overrides: str, device: Device = DEVICE) -> float:
-        return sum(plan_of(*overrides, device=device).memory.values())
+    def total(*overrides: str) -> float:
+        return sum(plan_of(*overrides).memory.values())
 
     base = total("model=tiny-gemma2")
     assert total("model=tiny-gemma2", "training.token_budget=65536") > base
@@ -121,21 +114,13 @@ def test_memory_moves_the_right_way() -> None:
     assert total("model=tiny-gemma2", "training.precision=bf16") < base
 
 
-def test_time_moves_the_right_way() -> None:
-    slow = plan_of()
-    twice = plan_of("training.steps=400")
-    assert twice.seconds["updates"] == pytest.approx(2 * slow.seconds["updates"])
-    assert twice.seconds["sampling"] == pytest.approx(2 * slow.seconds["sampling"])
-    faster = dataclasses.replace(DEVICE, flops=1e13, bandwidth=1e12, launch_s=1e-6)
-    assert sum(plan_of(device=faster).seconds.values()) < sum(slow.seconds.values()) / 5
-    assert plan_of("eval.every=0").seconds["evaluations"] == 0
-
-
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_has_a_plan(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     run_plan(name, [])
     printed = " ".join(capsys.readouterr().out.split())
-    assert all(gpu in printed for gpu in GPUS)
+    assert "on a CPU" in printed
+    assert "on a GPU (bf16)" in printed
+    assert "this machine has" in printed
     assert "samples" in printed
     if name.startswith("gemma2-2b-math"):
         assert "5.12 M" in printed, "2,500 steps × 32 prompts × 64 samples"

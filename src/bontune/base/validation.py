@@ -21,9 +21,9 @@ def known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice most like the word, if any is."""
-    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+def nearest(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """Find the choice that is most like the word; None if none is."""
+    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
     return matches[0] if matches else None
 
 

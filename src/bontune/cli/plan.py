@@ -1,9 +1,9 @@
-"""``bontune train --plan``: what a recipe will cost, before it is run."""
+"""``bontune train --plan``: what a recipe will draw and hold in memory, before it is run."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe, load_recipe
 from bontune.models import quiet_libraries
-from bontune.training.cost import GPUS, Device, Plan, Shape, estimate
+from bontune.training.cost import Plan, Shape, estimate
 
 KNOWN_SHAPES = {
     "google/gemma-2-2b": (26, 2304, 9216, 8, 4, 256, 256_000),
@@ -25,39 +25,36 @@ ASSUMED_PROMPT = 200
 
 
 def run_plan(recipe: str, overrides: Sequence[str]) -> None:
-    """Print samples, memory and time of a run, here and on some GPUs."""
+    """Print the samples and the memory of a run, on a CPU and on a GPU."""
     settings = load_recipe(recipe, overrides)
     quiet_libraries()
     shape = shape_of(settings.model)
     prompt_tokens, longest, num_problems, note = _prompts(settings)
-    here = measure_this_machine()
+    gpu_memory = _gpu_memory()
     plans = {
-        device.name: (
-            device,
-            estimate(
-                settings,
-                shape,
-                device,
-                prompt_tokens=prompt_tokens,
-                longest_prompt=longest,
-                num_eval_problems=num_problems,
-            ),
+        name: estimate(
+            settings,
+            shape,
+            is_gpu=is_gpu,
+            prompt_tokens=prompt_tokens,
+            longest_prompt=longest,
+            num_eval_problems=num_problems,
         )
-        for device in (here, *GPUS.values())
+        for name, is_gpu in (("on a CPU", False), ("on a GPU (bf16)", True))
+        if is_gpu or gpu_memory is None
     }
     console = Console()
-    _print_work(console, settings, shape, plans[here.name][1], note)
-    console.print(_memory_table(plans[here.name][1], plans["H100"][1], here))
-    console.print(_time_table(plans))
+    _print_work(console, settings, shape, next(iter(plans.values())), note)
+    console.print(_memory_table(plans, gpu_memory))
     console.print(
-        "Estimates: every completion at its longest, every sample with weight. G GPUs divide the time by "
-        "about G; each needs the memory of one.",
+        "Completions are taken at their longest, and every sample as carrying weight. Each of several GPUs needs the "
+        "memory of one.",
         style="dim",
     )
 
 
 def shape_of(model: str) -> Shape:
-    """The measures of a model, without its weights.
+    """Read the shape of a model, without its weights.
 
     Raises:
         BontuneError: there is no such model, its config cannot be fetched, or is of another kind.
@@ -109,48 +106,14 @@ def _config_of(model: str) -> Any:
         raise BontuneError(f"the config of {model} cannot be read: {cause}") from error
 
 
-def measure_this_machine() -> Device:
-    """Rate and bandwidth as a matrix product, a large copy and a small kernel show them here: about a second."""
+def _gpu_memory() -> float | None:
+    """Bytes of the first GPU; None without one."""
     import torch
 
-    is_gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if is_gpu else "cpu")
-    dtype = torch.bfloat16 if is_gpu else torch.float32
-    size = 8192 if is_gpu else 1024
-
-    def seconds_of(work: Any, repeats: int) -> float:
-        work()
-        if is_gpu:
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(repeats):
-            work()
-        if is_gpu:
-            torch.cuda.synchronize()
-        return (time.perf_counter() - start) / repeats
-
-    square = torch.ones(size, size, dtype=dtype, device=device)
-    large = torch.ones(2**28 if is_gpu else 2**25, dtype=torch.float32, device=device)
-    small = torch.ones(8, device=device)
-    product = seconds_of(lambda: square @ square, 10)
-    copy = seconds_of(lambda: large.clone(), 5)
-    start = seconds_of(lambda: small + small, 1000)
-    memory = torch.cuda.get_device_properties(0).total_memory if is_gpu else _main_memory()
-    name = torch.cuda.get_device_name(0) if is_gpu else f"this CPU ({torch.get_num_threads()} threads)"
-    # A large product is the best case; the products of a model reach about two thirds of it.
-    return Device(
-        name=name,
-        flops=0.67 * 2 * size**3 / product,
-        bandwidth=2 * large.nbytes / copy,
-        launch_s=2 * start,
-        memory=memory,
-        is_gpu=is_gpu,
-    )
+    return float(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else None
 
 
 def _main_memory() -> float:
-    import os
-
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (ValueError, OSError, AttributeError):  # not on every system
@@ -202,29 +165,17 @@ def _print_work(console: Console, recipe: Recipe, shape: Shape, plan: Plan, note
         console.print(note, style="yellow")
 
 
-def _memory_table(here: Plan, on_gpu: Plan, device: Device) -> Table:
+def _memory_table(plans: Mapping[str, Plan], gpu_memory: float | None) -> Table:
     table = Table(title="memory of one process, at its peak", title_justify="left")
     table.add_column("part")
-    table.add_column(device.name, justify="right")
-    if not device.is_gpu:
-        table.add_column("on a GPU (bf16)", justify="right")
-    for part in here.memory:
-        cells = [_bytes(here.memory[part])] + ([] if device.is_gpu else [_bytes(on_gpu.memory[part])])
-        table.add_row(part, *cells)
-    totals = [sum(plan.memory.values()) for plan in ((here,) if device.is_gpu else (here, on_gpu))]
+    for name in plans:
+        table.add_column(name, justify="right")
+    for part in next(iter(plans.values())).memory:
+        table.add_row(part, *(_bytes(plan.memory[part]) for plan in plans.values()))
     table.add_section()
-    table.add_row("together", *(_bytes(total) for total in totals))
-    return table
-
-
-def _time_table(plans: dict[str, tuple[Device, Plan]]) -> Table:
-    table = Table(title="time of the whole run on one device", title_justify="left")
-    for column in ("device", "sampling", "updates", "evaluations", "together", "memory fits"):
-        table.add_column(column, justify="left" if column == "device" else "right")
-    for name, (device, plan) in plans.items():
-        fits = "yes" if sum(plan.memory.values()) < 0.92 * device.memory else "no"
-        seconds = plan.seconds
-        table.add_row(name, *map(_duration, (*seconds.values(), sum(seconds.values()))), fits)
+    table.add_row("together", *(_bytes(sum(plan.memory.values())) for plan in plans.values()))
+    here = [_main_memory() if gpu_memory is None else gpu_memory]
+    table.add_row("this machine has", *(_bytes(memory) for memory in here))
     return table
 
 
@@ -237,11 +188,3 @@ def _count(number: float) -> str:
 
 def _bytes(number: float) -> str:
     return f"{number / 2**30:.2f} GiB" if number >= 2**28 else f"{number / 2**20:.1f} MiB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 2 * 86400:
-        return f"{seconds / 86400:.1f} d"
-    if seconds >= 2 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.1f} min" if seconds >= 100 else f"{seconds:.0f} s"

@@ -1,10 +1,7 @@
-"""What a recipe will cost before it is run: samples, memory, time. A roofline estimate, not a measurement.
+"""What a recipe will draw and hold in memory, before it is run.
 
-Memory adds up what training holds at its peak in one process. Time is, for each forward or backward pass, the larger of
-arithmetic over the device's rate and bytes read over its bandwidth, plus a fixed cost for every kernel that is started;
-the last is what small models are made of. Completions are taken at their longest, and every sample as carrying weight.
-On Countdown it said 67 s of sampling and 120 s of updates where 74 s and 109 s were measured (``docs/LOG.md``); on GPUs
-it has not been compared with a run.
+Counts are exact. Memory adds up what training holds at its peak in one process. Completions are taken at their longest,
+and every sample as carrying weight. Time is not estimated: the progress line of a run tells it after a few steps.
 """
 
 from __future__ import annotations
@@ -17,8 +14,6 @@ from bontune.objectives.batch import Columns
 from bontune.training.losses import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 from bontune.training.setup import LARGE
 
-KERNELS_PER_LAYER = 20
-"""Kernels that one layer starts in a forward pass (attention, norms, projections, activation)."""
 EVALUATED_AT_A_TIME = 64
 """Problems of an evaluation whose samples are drawn together."""
 
@@ -33,21 +28,21 @@ class Shape:
     """The measures of a decoder-only transformer."""
 
     name: str
-    """Of the model."""
+    """Name of the model."""
     num_layers: int
-    """Blocks."""
+    """Number of blocks."""
     hidden: int
-    """Width."""
+    """Width of the residual stream."""
     intermediate: int
     """Width of the feed-forward part (gated: three matrices)."""
     num_heads: int
-    """Query heads."""
+    """Number of query heads."""
     num_kv_heads: int
-    """Key and value heads."""
+    """Number of key and value heads."""
     head_dim: int
     """Width of a head."""
     vocabulary: int
-    """Tokens."""
+    """Number of tokens."""
     is_tied: bool = True
     """Whether the output layer is the embedding."""
 
@@ -74,44 +69,6 @@ class Shape:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Device:
-    """What a device can do in practice."""
-
-    name: str
-    """For people."""
-    flops: float
-    """Floating-point operations a second that training reaches."""
-    bandwidth: float
-    """Bytes a second."""
-    launch_s: float
-    """Seconds to start a kernel from Python."""
-    memory: float
-    """Bytes."""
-    is_gpu: bool = True
-    """Whether bf16 and gradient checkpointing apply by default."""
-
-
-# Memory as drivers report it. Rates by the makers' data sheets (dense bf16, HBM), at 40 % and 60 % of them, which a
-# well-kept training loop reaches. Started from Python one by one, 26 layers take about 26 ms a decoding step anywhere.
-GPUS = {
-    name: Device(
-        name=name,
-        flops=0.4 * teraflops * 1e12,
-        bandwidth=0.6 * terabytes * 1e12,
-        launch_s=5e-5,
-        memory=gibibytes * 2**30,
-    )
-    for name, teraflops, terabytes, gibibytes in (
-        ("L4", 121, 0.30, 22),
-        ("A100-40GB", 312, 1.56, 40),
-        ("A100-80GB", 312, 2.04, 80),
-        ("H100", 989, 3.35, 80),
-        ("H200", 989, 4.8, 140),
-    )
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
     """How much is drawn and computed."""
 
@@ -127,7 +84,7 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """The estimate."""
+    """The counts and the memory of a run."""
 
     work: Work
     """Samples and tokens."""
@@ -135,40 +92,36 @@ class Plan:
     """Parameters that are trained."""
     memory: dict[str, float]
     """Part → bytes at the peak, in one process."""
-    seconds: dict[str, float]
-    """Stage → seconds of the whole run on one device."""
 
 
 def estimate(
     recipe: Recipe,
     shape: Shape,
-    device: Device,
     *,
+    is_gpu: bool,
     prompt_tokens: int,
     longest_prompt: int | None = None,
     num_eval_problems: int | None = None,
 ) -> Plan:
-    """What the run takes on one device.
+    """Say what a run draws, and what it holds on one device.
 
     Args:
         recipe: the run.
-        shape: the model's.
-        device: where.
+        shape: the model's shape.
+        is_gpu: whether bf16 and gradient checkpointing apply by default.
         prompt_tokens: mean length of a prompt.
-        longest_prompt: of them; None: twice the mean.
+        longest_prompt: length of the longest prompt; None: twice the mean.
         num_eval_problems: problems of an evaluation; None: ``eval.problems``, or 500 if that is null.
     """
     longest = longest_prompt or 2 * prompt_tokens
     if num_eval_problems is None:
         num_eval_problems = recipe.eval.problems or 500
-    work = _work(recipe, prompt_tokens, num_eval_problems)
     lora = recipe.training.lora
     trainable = shape.lora_parameters(lora.r) if lora is not None else shape.parameters
     return Plan(
-        work=work,
+        work=_work(recipe, prompt_tokens, num_eval_problems),
         trainable=trainable,
-        memory=_memory(recipe, shape, device, trainable, longest),
-        seconds=_seconds(recipe, shape, device, work),
+        memory=_memory(recipe, shape, trainable, longest, is_gpu=is_gpu),
     )
 
 
@@ -184,17 +137,10 @@ def _work(recipe: Recipe, prompt_tokens: int, num_eval_problems: int) -> Work:
     )
 
 
-def _uses_bf16(recipe: Recipe, device: Device) -> bool:
-    return recipe.training.precision == "bf16" or (recipe.training.precision == "auto" and device.is_gpu)
-
-
-def _checkpoints(recipe: Recipe, shape: Shape, device: Device) -> bool:
+def _memory(recipe: Recipe, shape: Shape, trainable: int, longest: int, *, is_gpu: bool) -> dict[str, float]:
+    is_bf16 = recipe.training.precision == "bf16" or (recipe.training.precision == "auto" and is_gpu)
     setting = recipe.training.gradient_checkpointing
-    return device.is_gpu and shape.parameters >= LARGE if setting == "auto" else bool(setting)
-
-
-def _memory(recipe: Recipe, shape: Shape, device: Device, trainable: int, longest: int) -> dict[str, float]:
-    is_bf16 = _uses_bf16(recipe, device)
+    has_checkpointing = is_gpu and shape.parameters >= LARGE if setting == "auto" else bool(setting)
     element = 2 if is_bf16 else 4
     frozen = 0 if recipe.training.lora is None else shape.parameters
     row = longest + recipe.sampling.max_new_tokens
@@ -207,11 +153,11 @@ def _memory(recipe: Recipe, shape: Shape, device: Device, trainable: int, longes
     drawing = rows_at_once * shape.vocabulary * (4 + 4 + 8 + 8)
     tokens = max(recipe.training.token_budget, row)
     of_a_layer = tokens * element * (8 * shape.hidden + 4 * shape.intermediate)
-    if _checkpoints(recipe, shape, device):
+    if has_checkpointing:
         activations = tokens * element * shape.hidden * shape.num_layers + of_a_layer
     else:
         activations = shape.num_layers * of_a_layer
-    chunk = GPU_CHUNK_ELEMENTS if device.is_gpu else CHUNK_ELEMENTS
+    chunk = GPU_CHUNK_ELEMENTS if is_gpu else CHUNK_ELEMENTS
     head = min(max(chunk, shape.vocabulary), tokens * shape.vocabulary) * 4 * 4
     return {
         "weights": 4.0 * trainable + (element * frozen),
@@ -220,36 +166,4 @@ def _memory(recipe: Recipe, shape: Shape, device: Device, trainable: int, longes
         "AdamW": 8.0 * trainable,
         "anchor": 4.0 * trainable,
         "sampling or update": float(max(cache + drawing, activations + head)),
-    }
-
-
-def _seconds(recipe: Recipe, shape: Shape, device: Device, work: Work) -> dict[str, float]:
-    element = 2 if _uses_bf16(recipe, device) else 4
-    new, prompt = recipe.sampling.max_new_tokens, work.prompt_tokens
-    row = prompt + new
-    rows_at_once = max(1, recipe.sampling.token_budget // row)
-
-    def one_pass(tokens: float, context_rows: float, context: float) -> float:
-        """Seconds of a forward pass of ``tokens`` tokens that read ``context_rows`` caches of ``context`` tokens."""
-        arithmetic = 2 * (shape.body_parameters + shape.vocabulary * shape.hidden) * tokens
-        arithmetic += 4 * shape.num_layers * shape.num_heads * shape.head_dim * tokens * context
-        read = shape.parameters * element + context_rows * context * shape.cache_bytes(element)
-        started = shape.num_layers * KERNELS_PER_LAYER * device.launch_s
-        return max(arithmetic / device.flops, read / device.bandwidth) + started
-
-    def drawing(generations: int, per_batch: int) -> float:
-        rows = min(rows_at_once, per_batch)
-        return generations / rows * new * one_pass(rows, rows, prompt + new / 2) if generations else 0.0
-
-    columns = columns_of(recipe)
-    per_step = recipe.training.prompts_per_step * columns.total
-    calls = max(1, math.ceil(per_step * row / recipe.training.token_budget))
-    tokens_per_call = per_step * new / calls + recipe.training.prompts_per_step * prompt / calls
-    forward = one_pass(tokens_per_call, 0, row)
-    # Forward, backward (twice), once more if recomputed; the anchor and its share.
-    passes = 3 + _checkpoints(recipe, shape, device) + (recipe.kl.share if recipe.kl.start or recipe.kl.end else 0)
-    return {
-        "sampling": drawing(work.generations, recipe.training.prompts_per_step * columns.drawn),
-        "updates": recipe.training.steps * calls * passes * forward,
-        "evaluations": drawing(work.eval_generations, EVALUATED_AT_A_TIME * recipe.eval.samples),
     }

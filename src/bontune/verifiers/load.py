@@ -1,38 +1,87 @@
-"""Verifiers by name: from a recipe's section, and from one word of a command line."""
+"""The one table of verifiers: what each is called, which options it takes, and how it is made.
+
+Recipes, their checks, the commands and the documentation read this table. To add a verifier, write its module, and one
+row here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
+from dataclasses import dataclass
 from pathlib import Path
 
 from bontune.base.errors import BontuneError
 from bontune.base.functions import load_function
+from bontune.base.validation import nearest
 from bontune.verifiers.base import Verifier
 from bontune.verifiers.simple import FunctionVerifier, Majority, Oracle
 
-NAMES = ("oracle", "majority", "reward_model", "endpoint", "python")
+EXAMPLES = {
+    "path": "a shipped name, a folder or a hub id",
+    "function": "file.py:function",
+    "url": "a server's address such as http://localhost:8000/v1",
+}
+"""What to give for an option that is needed."""
 
 
-def load_verifier(
-    name: str = "oracle",
-    *,
-    path: str | None = None,
-    function: str | None = None,
-    url: str | None = None,
-    model: str | None = None,
-    prompt: str | None = None,
-    device: str | None = None,
-) -> Verifier:
-    """The verifier that a recipe's section ``verifier`` describes.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifierRow:
+    """One row of the table."""
+
+    name: str
+    """The name, as in ``verifier.name`` of a recipe."""
+    summary: str
+    """One sentence that says what the score is."""
+    make: Callable[..., Verifier]
+    """Makes the verifier from its options; a verifier without options is also named by one word on a command line."""
+    needs: tuple[str, ...] = ()
+    """Options that must be given."""
+    takes: tuple[str, ...] = ()
+    """Options that may be given."""
+
+
+def _reward_model(path: str, device: str | None = None) -> Verifier:
+    from bontune.verifiers.reward_model import load_reward_model
+
+    return load_reward_model(path, device=device)
+
+
+def _judge(url: str, model: str | None = None, prompt: str | None = None) -> Verifier:
+    from bontune.verifiers.judge import Judge
+
+    return Judge(url, model, prompt)
+
+
+def _python(function: str) -> Verifier:
+    return FunctionVerifier(load_function(function, what="verifier"), name=function)
+
+
+ROWS = (
+    VerifierRow(name="oracle", summary="The score is the reward itself.", make=Oracle),
+    VerifierRow(name="majority", summary="The score is the number of samples with the same answer.", make=Majority),
+    VerifierRow(name="reward_model", summary="A trained model gives the score.", make=_reward_model, needs=("path",)),
+    VerifierRow(
+        name="endpoint",
+        summary="A language model behind a server judges.",
+        make=_judge,
+        needs=("url",),
+        takes=("model", "prompt"),
+    ),
+    VerifierRow(name="python", summary="Your own function gives the score.", make=_python, needs=("function",)),
+)
+TABLE = {row.name: row for row in ROWS}
+
+
+def load_verifier(name: str = "oracle", *, device: str | None = None, **options: str | None) -> Verifier:
+    """Make the verifier that a recipe's section ``verifier`` describes.
 
     Args:
-        name: one of ``NAMES``.
-        path: of a ``reward_model``: a shipped name, a folder, or a hub id.
-        function: of ``python``: ``module:function`` or ``file.py:function``.
-        url, model, prompt: of an ``endpoint``: the server's address up to ``/v1``, the model's name there (None: its
-            only one), and what to ask it (a template or a file with one; None: the judge's own).
+        name: a name of :data:`TABLE`.
         device: where a reward model computes; None: the first GPU, or the CPU.
+        options: ``path`` of a ``reward_model``: a shipped name, a folder, or a hub id; ``function`` of ``python``:
+            ``module:function`` or ``file.py:function``; ``url``, ``model`` and ``prompt`` of an ``endpoint``: the
+            server's address up to ``/v1``, the model's name there (None: its only one), and what to ask it (a template
+            or a file with one; None: the judge's own).
 
     Raises:
         BontuneError: no such verifier, an option that is missing or belongs to another, or one that cannot be loaded.
@@ -41,55 +90,40 @@ def load_verifier(
         >>> load_verifier("majority").name
         'majority'
     """
-    given = {"path": path, "function": function, "url": url, "model": model, "prompt": prompt}
-    check_options(name, given)
-    if name == "python":
-        return FunctionVerifier(load_function(str(function), what="verifier"), name=str(function))
-    if name == "reward_model":
-        from bontune.verifiers.reward_model import load_reward_model
-
-        return load_reward_model(str(path), device=device)
-    if name == "endpoint":
-        from bontune.verifiers.judge import Judge
-
-        return Judge(str(url), model, prompt)
-    simple: dict[str, Callable[[], Verifier]] = {"oracle": Oracle, "majority": Majority}
-    return simple[name]()
+    check_options(name, options)
+    given = {option: value for option, value in options.items() if value is not None}
+    return TABLE[name].make(**given, **({"device": device} if name == "reward_model" else {}))
 
 
 def check_options(name: str, given: dict[str, str | None]) -> None:
-    """Whether a verifier has the options it needs and no others.
+    """Check that a verifier has the options it needs and no others.
 
     Raises:
         BontuneError: it does not, or there is no such verifier.
     """
-    needed = {"reward_model": ("path",), "endpoint": ("url",), "python": ("function",)}.get(name, ())
-    allowed = (*needed, "model", "prompt") if name == "endpoint" else needed
-    examples = {
-        "path": "a shipped name, a folder or a hub id",
-        "function": "file.py:function",
-        "url": "a server's address such as http://localhost:8000/v1",
-    }
-    if name not in NAMES:
-        near = get_close_matches(name, NAMES, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        raise BontuneError(f"No verifier is named {name!r}{hint}; there are {', '.join(NAMES)}.")
-    for option in needed:
+    if name not in TABLE:
+        near = nearest(name, TABLE)
+        hint = f", did you mean {near!r}?" if near else ""
+        raise BontuneError(f"No verifier is named {name!r}{hint}; there are {', '.join(TABLE)}.")
+    row = TABLE[name]
+    for option in row.needs:
         if not given.get(option):
-            raise BontuneError(f"verifier.name is {name!r} but verifier.{option} is missing: give {examples[option]}.")
+            raise BontuneError(f"verifier.name is {name!r} but verifier.{option} is missing: give {EXAMPLES[option]}.")
     for option, value in given.items():
-        if value is not None and option not in allowed:
-            owners = {"path": "reward_model", "function": "python"}.get(option, "endpoint")
-            raise BontuneError(f"verifier.{option} is for verifier.name={owners}; {name} has no use for it.")
+        if value is not None and option not in row.needs + row.takes:
+            owners = [other.name for other in ROWS if option in other.needs + other.takes]
+            if not owners:
+                raise BontuneError(f"No verifier has an option {option!r}.")
+            raise BontuneError(f"verifier.{option} is for verifier.name={owners[0]}; {name} has no use for it.")
 
 
 def verifier_from_text(spec: str, *, device: str | None = None) -> Verifier:
-    """The verifier that one word on a command line means.
+    """Make the verifier that one word on a command line means.
 
     Args:
-        spec: ``oracle``, ``majority``, ``file.py:function`` or ``module:function``, ``http://host:8000/v1`` with or
-            without ``#model``, else a reward model: a shipped name, a folder, or a
-            hub id.
+        spec: a verifier without options, such as ``oracle`` or ``majority``; ``file.py:function`` or
+            ``module:function``; ``http://host:8000/v1`` with or without ``#model``; else a reward model: a shipped
+            name, a folder, or a hub id.
         device: where a reward model computes.
 
     Raises:
@@ -99,14 +133,15 @@ def verifier_from_text(spec: str, *, device: str | None = None) -> Verifier:
         >>> verifier_from_text("oracle").name
         'oracle'
     """
-    if spec in ("oracle", "majority"):
+    plain = [row.name for row in ROWS if not row.needs + row.takes]
+    if spec in plain:
         return load_verifier(spec)
     if spec.startswith(("http://", "https://")):
         url, _, model = spec.partition("#")
         return load_verifier("endpoint", url=url, model=model or None)
     if ":" in spec:
         return load_verifier("python", function=spec)
-    near = get_close_matches(spec, ("oracle", "majority"), n=1, cutoff=0.7)
+    near = nearest(spec, plain, cutoff=0.7)
     if near and not Path(spec).is_dir():
-        raise BontuneError(f"No verifier {spec!r}, did you mean {near[0]!r}?")
+        raise BontuneError(f"No verifier {spec!r}, did you mean {near!r}?")
     return load_verifier("reward_model", path=spec, device=device)
