@@ -42,7 +42,7 @@ def test_are_good_but_not_perfect_and_one_is_worse() -> None:
     problems = task.problems("validation")[:60]
     options = SamplingOptions(num_samples=32, max_new_tokens=24)
     parts = list(collect(TransformersEngine(model, tokenizer), task, verifiers[0], problems, options, key=(1,)))
-    rewards = np.array([row for part in parts for row in part.rewards()])
+    rewards = np.array([row for part in parts for row in part.rewards_PM.tolist()])
     good = np.array([row for part in parts for row in part.scores])
     rough = np.array(
         [row for part in parts for row in score_all(verifiers[1], part.problems, part.samples.texts, part.grades)]
