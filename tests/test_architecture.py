@@ -4,7 +4,8 @@
 2. Rooms of one floor do not import each other, directly or by way of others: there are no circles between rooms.
 3. objectives imports torch, NumPy, the standard library and itself; metrics adds objectives. Nothing else, so that
    other frameworks can use the two alone. sandbox imports base alone, so that it could be a package of its own.
-4. Imports inside functions and under TYPE_CHECKING count too.
+4. Modules of one room do not import each other in circles either; a package's own ``__init__`` is none of them.
+5. Imports inside functions and under TYPE_CHECKING count too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,20 @@ def test_every_room_has_a_floor_and_imports_lower_floors_only(room: str) -> None
 def test_there_are_no_circles_between_rooms(room: str) -> None:
     chains = reachable(room)
     assert room not in chains, f"{room} imports itself: {'; '.join(chains[room])}"
+
+
+def test_there_are_no_circles_between_modules() -> None:
+    files = {module for _, module, _ in MODULES if not (PACKAGE.parent / module.replace(".", "/")).is_dir()}
+    graph = {module: {_module_of(name, files) for name in names} & files for _, module, names in MODULES}
+    try:
+        TopologicalSorter({module: graph[module] for module in files}).prepare()
+    except CycleError as error:
+        pytest.fail(f"modules import each other: {' -> '.join(error.args[1])}")
+
+
+def _module_of(name: str, files: set[str]) -> str:
+    """The module that an imported name lies in."""
+    return name if name in files else name.rpartition(".")[0]
 
 
 @pytest.mark.parametrize("room", sorted(ALLOWED.keys() & EDGES.keys()))

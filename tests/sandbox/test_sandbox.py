@@ -28,7 +28,7 @@ import bontune.grading as grading
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Verdict
 from bontune.sandbox.backends import BACKENDS, ISOLATING
-from bontune.sandbox.checkers import CheckerProcess, Pool
+from bontune.sandbox.checkers import CheckerProcess, Checkers
 from bontune.sandbox.programs import (
     Program,
     check_program,
@@ -138,7 +138,7 @@ def test_a_function_as_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.syspath_prepend(tmp_path)
     import own_checks
 
-    with_path = Pool()  # the default pool's checkers know the path of when they were started
+    with_path = Checkers()  # the default pool's checkers know the path of when they were started
     programs = [
         Program(source="def f(x): return 2 * x", entry_point="f", check=check)
         for check in (own_checks.is_right, functools.partial(own_checks.is_right, expected=(0, 1, 2)))
@@ -165,7 +165,7 @@ def test_what_a_function_returns_is_told_if_it_is_text_and_the_program_passed(
         Program(source="def f(x): return 5 * x\n", entry_point="f", check=own_answers.told),
         Program(source="def f(x): return 'mine'\n", entry_point="f", check="def check(f):\n    return f(1)\n"),
     ]
-    with_path = Pool()
+    with_path = Checkers()
     outcomes = with_path.check(programs, num_workers=1)
     with_path.close()
     assert [(outcome.passed, outcome.answer) for outcome in outcomes] == [
@@ -280,8 +280,8 @@ def test_nothing_outlives_a_killed_process(backend: str) -> None:
 
 def test_the_probe_sees_what_is_not_stopped() -> None:
     checker = CheckerProcess("unsafe")
-    checker.send(pickle.dumps("probe"))
-    attacks = checker.receive(60.0)["attacks"]
+    checker.give(pickle.dumps("probe"))
+    attacks = checker.event(60.0)["attacks"]
     checker.close()
     assert len(attacks) >= 15
     # Which takes a privilege that even root may lack.
@@ -301,12 +301,12 @@ def test_without_isolation_nothing_runs_unless_told(monkeypatch: pytest.MonkeyPa
 def test_a_refusal_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # no bwrap here
     with pytest.raises(BontuneError, match=r"bubblewrap: bwrap is not installed.*apt install bubblewrap.*unsafe"):
-        Pool("bubblewrap")
+        Checkers("bubblewrap")
     fake = tmp_path / "bwrap"
     fake.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     fake.chmod(0o755)
     with pytest.raises(BontuneError, match="No permissions to create new namespace"):
-        Pool("bubblewrap")
+        Checkers("bubblewrap")
 
 
 def test_humaneval_program_is_prompt_and_completion() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from bontune.sandbox.backends import ISOLATING
-from bontune.sandbox.checkers import Pool
+from bontune.sandbox.checkers import Checkers
 from bontune.sandbox.programs import Program
 from sandbox.hostile.processes import pool_or_skip
 
@@ -132,25 +132,25 @@ OWN_TESTS = {
 
 
 @pytest.fixture(scope="module", params=[*ISOLATING, "unsafe"])
-def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+def pool(request: pytest.FixtureRequest) -> Iterator[Checkers]:
     pool = pool_or_skip(request.param)
     yield pool
     pool.close()
 
 
-def test_every_value_survives_both_ways(pool: Pool) -> None:
+def test_every_value_survives_both_ways(pool: Checkers) -> None:
     test = f"def check(f):\n    for value in [{', '.join(VALUES)}]:\n        got = f(value)\n        assert got == value and type(got) is type(value) and repr(got) == repr(value)\n"
     (outcome,) = pool.check([Program(source="def solve(x): return x", entry_point="solve", check=test)], num_workers=1)
     assert outcome.passed, outcome
 
 
-def test_nan_survives(pool: Pool) -> None:
+def test_nan_survives(pool: Checkers) -> None:
     test = "def check(f):\n    got = f(float('nan'))\n    assert got != got and type(got) is float\n"
     (outcome,) = pool.check([Program(source="def solve(x): return x", entry_point="solve", check=test)], num_workers=1)
     assert outcome.passed, outcome
 
 
-def test_honest_programs_pass(pool: Pool) -> None:
+def test_honest_programs_pass(pool: Checkers) -> None:
     same = "def check(f):\n    assert f(3) == 3\n    assert f('a') == 'a'\n"
     cases = {**{name: (source, same) for name, source in PROGRAMS.items()}, **OWN_TESTS}
     programs = [

@@ -22,7 +22,7 @@ import pytest
 import bontune
 from bontune.base.grades import Verdict
 from bontune.sandbox.backends import ISOLATING
-from bontune.sandbox.checkers import GRACE_S, Outcome, Pool
+from bontune.sandbox.checkers import GRACE_S, Checkers, Outcome
 from bontune.sandbox.programs import Program
 from sandbox.hostile import escaping, exhausting, judging, lingering
 from sandbox.hostile.processes import pool_or_skip, processes_of, wait_until
@@ -46,7 +46,7 @@ TIMEOUT_S = 1.0
 
 
 @pytest.fixture(scope="module", params=ISOLATING)
-def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+def pool(request: pytest.FixtureRequest) -> Iterator[Checkers]:
     """A pool on each isolation that this machine offers."""
     pool = pool_or_skip(request.param)
     yield pool
@@ -57,12 +57,12 @@ def program(source: str, check: str = TEST, timeout_s: float = TIMEOUT_S) -> Pro
     return Program(source=source, entry_point="solve", check=check, timeout_s=timeout_s, memory_mb=512)
 
 
-def check_all(pool: Pool, sources: dict[str, str], check: str = TEST) -> dict[str, Outcome]:
+def check_all(pool: Checkers, sources: dict[str, str], check: str = TEST) -> dict[str, Outcome]:
     outcomes = pool.check([program(source, check) for source in sources.values()], num_workers=2)
     return dict(zip(sources, outcomes, strict=True))
 
 
-def assert_still_honest(pool: Pool) -> None:
+def assert_still_honest(pool: Checkers) -> None:
     outcome = pool.check([program(HONEST, timeout_s=10.0)], num_workers=1)[0]
     assert outcome.passed, outcome
     outcome = pool.check([program("def solve(x): return 1", timeout_s=10.0)], num_workers=1)[0]
@@ -74,7 +74,7 @@ def test_the_suite_is_large_enough() -> None:
 
 
 @pytest.mark.parametrize("family", [judging, exhausting], ids=["judging", "exhausting"])
-def test_no_hostile_program_passes(pool: Pool, family: object) -> None:
+def test_no_hostile_program_passes(pool: Checkers, family: object) -> None:
     programs: dict[str, tuple[str, str]] = family.PROGRAMS  # type: ignore[attr-defined]
     outcomes = check_all(pool, {name: source for name, (_, source) in programs.items()})
     wrong = {
@@ -89,7 +89,7 @@ def test_no_hostile_program_passes(pool: Pool, family: object) -> None:
     assert_still_honest(pool)
 
 
-def test_reasons_carry_no_control_characters_and_stay_short(pool: Pool) -> None:
+def test_reasons_carry_no_control_characters_and_stay_short(pool: Checkers) -> None:
     source = "def solve(x): raise ValueError('\\x1b[2J\\n\\r\\0' + '\\ud800' + 'x' * 10**6)"
     (outcome,) = check_all(pool, {"a": source}, "def check(candidate):\n    candidate(1)\n").values()
     assert outcome.verdict is Verdict.FAILED
@@ -112,7 +112,7 @@ DEEP = "def solve(x):\n  a = []\n  for _ in range(62): a = [a]\n  return a"
     ],
     ids=["deep", "unbound", "translated"],
 )
-def test_no_program_makes_its_failure_the_graders(pool: Pool, source: str, check: str) -> None:
+def test_no_program_makes_its_failure_the_graders(pool: Checkers, source: str, check: str) -> None:
     (outcome,) = pool.check([program(source, check)], num_workers=1)
     assert outcome.verdict is Verdict.FAILED, outcome
 
@@ -121,7 +121,7 @@ def test_no_program_makes_its_failure_the_graders(pool: Pool, source: str, check
 @pytest.mark.parametrize(
     "check", ["def check(f):\n    g = f(1)\n    assert f(2) == g\n", "g = solve(1)\nassert solve(2) == g\n"]
 )
-def test_what_a_program_gave_is_forgotten(pool: Pool, end: str, check: str) -> None:
+def test_what_a_program_gave_is_forgotten(pool: Checkers, end: str, check: str) -> None:
     source = f"def solve(x):\n  if x == 1: return bytes(50_000_000)\n  {end}"
     large = Program(source=source, entry_point="solve", check=check, timeout_s=10.0, max_reply_bytes=64_000_000)
     for _ in range(6):
@@ -184,7 +184,7 @@ def bait() -> Iterator[Bait]:
             listener.close()
 
 
-def test_nothing_outside_is_reached(pool: Pool, bait: Bait) -> None:
+def test_nothing_outside_is_reached(pool: Checkers, bait: Bait) -> None:
     outcomes = check_all(
         pool, {name: bait.fill_in(source) for name, (_, source) in escaping.PROGRAMS.items()}, NOTHING_ACHIEVED
     )
@@ -199,13 +199,13 @@ def test_nothing_outside_is_reached(pool: Pool, bait: Bait) -> None:
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="machine code of another processor")
-def test_calls_of_another_instruction_set_are_the_end(pool: Pool) -> None:
+def test_calls_of_another_instruction_set_are_the_end(pool: Checkers) -> None:
     (outcome,) = check_all(pool, {"a": escaping.MACHINE_CODE}, NOTHING_ACHIEVED).values()
     assert outcome.verdict is Verdict.CRASHED
     assert "SIGSYS" in outcome.reason or "SIGSEGV" in outcome.reason  # the latter where the kernel has no such calls
 
 
-def test_the_next_program_finds_nothing(pool: Pool) -> None:
+def test_the_next_program_finds_nothing(pool: Checkers) -> None:
     done = f"def check(candidate):\n    assert candidate({lingering.PLACES!r}) == 'done'\n"
     nothing = f"def check(candidate):\n    found = candidate({lingering.PLACES!r})\n    assert found == [], found\n"
     programs = [program(lingering.LOOK, nothing), program(lingering.LEAVE, done), program(lingering.LOOK, nothing)] * 2
@@ -222,9 +222,9 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_closed_pool_leaves_nothing(pool: Pool, temporary: Path) -> None:
+def test_a_closed_pool_leaves_nothing(pool: Checkers, temporary: Path) -> None:
     before = processes_of(os.getpid())
-    own = Pool(pool.name)
+    own = Checkers(pool.name)
     sources = [exhausting.PROGRAMS[name][1] for name in ("busy", "deep_folders", "locked_folders", "many_files")]
     own.check([program(source, timeout_s=0.5) for source in sources], num_workers=2)
     assert processes_of(os.getpid()) > before
@@ -235,8 +235,8 @@ def test_a_closed_pool_leaves_nothing(pool: Pool, temporary: Path) -> None:
 
 
 @pytest.mark.parametrize("victim", ["checker", "isolation"])
-def test_a_killed_part_is_replaced(pool: Pool, victim: str, temporary: Path) -> None:
-    own = Pool(pool.name)
+def test_a_killed_part_is_replaced(pool: Checkers, victim: str, temporary: Path) -> None:
+    own = Checkers(pool.name)
     (checker,) = (checker.pid for checker in own._idle)
     isolation = processes_of(checker)
     for pid in {checker} if victim == "checker" else isolation:

@@ -21,13 +21,13 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 NOBODY = 65534
 _DRIVER = """
 import json, os, sys
-from bontune.sandbox.checkers import Pool
+from bontune.sandbox.checkers import Checkers
 from bontune.sandbox.programs import Program
 source = "import os, sys, colorsys\\ndef f(): return os.getuid(), sys.prefix, os.getgroups(), open('a', 'w').write('x')"
 check = "def check(f):\\n    assert f() == (%r, %r, f()[2], 1), f()"
 results = {}
 for name in sys.argv[1:]:
-    pool = Pool(name)  # raises where an attack gets through
+    pool = Checkers(name)  # raises where an attack gets through
     expected = (int(os.environ["EXPECTED_UID"]), sys.base_prefix)
     program = Program(source=source, entry_point="f", check=check % expected, timeout_s=20.0)
     results[name] = pool.check([program] * 2, num_workers=1)[1].reason

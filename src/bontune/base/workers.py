@@ -13,10 +13,12 @@ that started the worker ends.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import math
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -58,12 +60,112 @@ class Reply:
     """One phrase for people if it is not."""
 
 
-class _Gone(Exception):
-    """The worker's pipe is closed or holds no frame."""
+FRAME = struct.Struct(">I")
+"""What stands before each message on a pipe: its length in bytes."""
 
 
-class _Late(Exception):
+class Gone(Exception):
+    """The process has ended, or what it sent is no frame."""
+
+
+class Late(Exception):
     """The deadline has passed."""
+
+
+class FramedProcess:
+    """A process that is spoken to over its pipes, message by message with a deadline each, and that can be killed.
+
+    One thread at a time may use it. It must lead a process group of its own (``start_new_session``), which is also
+    what keeps a Ctrl-C in the terminal away from it.
+
+    Args:
+        process: started with pipes for stdin and stdout.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.process = process
+        self._stdin, self._stdout = process.stdin.fileno(), process.stdout.fileno()
+        os.set_blocking(self._stdin, False)
+        os.set_blocking(self._stdout, False)
+
+    def send(self, message: bytes, deadline: float) -> None:
+        """Send a message.
+
+        Args:
+            message: any bytes.
+            deadline: on the clock of ``time.monotonic``.
+
+        Raises:
+            Gone: the process has ended.
+            Late: it did not take the message in time.
+        """
+        data = memoryview(FRAME.pack(len(message)) + message)
+        while data:
+            self._wait(self._stdin, select.POLLOUT, deadline)
+            try:
+                data = data[os.write(self._stdin, data) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise Gone(f"the worker died: {error.strerror}") from None
+
+    def receive(self, deadline: float, max_bytes: int) -> bytes:
+        """Receive a message.
+
+        Args:
+            deadline: on the clock of ``time.monotonic``.
+            max_bytes: a longer message is refused before it is read.
+
+        Raises:
+            Gone: the process has ended, or its message is too long.
+            Late: it said nothing in time.
+        """
+        (size,) = FRAME.unpack(self._read(FRAME.size, deadline))
+        if size > max_bytes:
+            raise Gone(f"a reply of {size} bytes, more than {max_bytes}")
+        return self._read(size, deadline)
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            self._wait(self._stdout, select.POLLIN, deadline)
+            try:
+                chunk = os.read(self._stdout, size - len(data))
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise Gone(f"the worker died: {error.strerror}") from None
+            if not chunk:
+                raise Gone("the worker died")
+            data += chunk
+        return bytes(data)
+
+    def _wait(self, descriptor: int, event: int, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        poll = select.poll()
+        poll.register(descriptor, event)
+        if left <= 0 or not poll.poll(math.ceil(left * 1000)):
+            raise Late("no answer in time")
+
+    def end(self) -> None:
+        """Send SIGKILL to the process and its group; :meth:`kill` also waits and frees what it held."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End the process for certain and free what it held."""
+        self.end()
+        self.process.wait()
+        self.close_pipes()
+
+    def close_pipes(self) -> None:
+        """Close our ends, which tells a well-behaved process to leave."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
 
 
 class WorkerPool:
@@ -140,15 +242,15 @@ class WorkerPool:
     def _attempt(self, data: bytes) -> Reply:
         try:
             worker = self._borrowed()
-        except (OSError, _Gone, _Late, RuntimeError) as error:
+        except (OSError, Gone, Late, RuntimeError) as error:
             return Reply(ending=Ending.ERROR, reason=f"no worker could be started: {error or type(error).__name__}")
         is_usable = False
         try:
             answer = worker.ask(data, time.monotonic() + self.timeout_s)
             is_usable = worker.num_jobs < self.jobs_per_worker
-        except _Late:
+        except Late:
             return Reply(ending=Ending.TIMEOUT, reason=f"killed after {self.timeout_s:g} s")
-        except _Gone as error:
+        except Gone as error:
             return Reply(ending=Ending.CRASHED, reason=str(error))
         finally:
             self._returned(worker, is_usable)
@@ -223,23 +325,20 @@ os.register_at_fork(after_in_child=_forget_all)
 atexit.register(_close_all)
 
 
-class _Worker:
-    """One process and its pipes; used by one thread at a time."""
+class _Worker(FramedProcess):
+    """One worker of a pool."""
 
     def __init__(self, target: str, memory_mb: int, cpu_s: int) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", str(_WORKER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C in the terminal is for the parent
-            env={key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ},
+        super().__init__(
+            subprocess.Popen(
+                [sys.executable, "-I", str(_WORKER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                env={key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ},
+            )
         )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.stdin, self.stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
-        os.set_blocking(self.stdin, False)
-        os.set_blocking(self.stdout, False)
         self.num_jobs = 0
         source, _, function = target.rpartition(":")
         self.settings = {
@@ -252,67 +351,15 @@ class _Worker:
 
     def greet(self, deadline: float) -> None:
         """Send the settings and wait until the worker can take jobs."""
-        self._send(json.dumps(self.settings).encode(), deadline)
-        answer = self._receive(deadline)
+        answer = self.ask(json.dumps(self.settings).encode(), deadline)
         if answer.get("result") != "ready":
             raise RuntimeError(answer.get("error", "it did not get ready"))
+        self.num_jobs = 0
 
     def ask(self, data: bytes, deadline: float) -> dict[str, Any]:
+        """Send a job and wait for what came of it."""
         self.num_jobs += 1
-        self._send(data, deadline)
-        return self._receive(deadline)
-
-    def _send(self, body: bytes, deadline: float) -> None:
-        data = memoryview(struct.pack(">I", len(body)) + body)
-        while data:
-            self._wait(self.stdin, select.POLLOUT, deadline)
-            try:
-                data = data[os.write(self.stdin, data) :]
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise _Gone(f"the worker died: {error.strerror}") from None
-
-    def _receive(self, deadline: float) -> dict[str, Any]:
-        size = struct.unpack(">I", self._read(4, deadline))[0]
-        if size > MAX_REPLY_BYTES:
-            raise _Gone(f"a reply of {size} bytes, more than {MAX_REPLY_BYTES}")
-        answer = json.loads(self._read(size, deadline))
+        self.send(data, deadline)
+        answer = json.loads(self.receive(deadline, MAX_REPLY_BYTES))
         assert isinstance(answer, dict)
         return answer
-
-    def _read(self, size: int, deadline: float) -> bytes:
-        data = b""
-        while len(data) < size:
-            self._wait(self.stdout, select.POLLIN, deadline)
-            try:
-                chunk = os.read(self.stdout, size - len(data))
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise _Gone(f"the worker died: {error.strerror}") from None
-            if not chunk:
-                raise _Gone("the worker died")
-            data += chunk
-        return data
-
-    def _wait(self, descriptor: int, event: int, deadline: float) -> None:
-        left = deadline - time.monotonic()
-        poll = select.poll()
-        poll.register(descriptor, event)
-        if left <= 0 or not poll.poll(math.ceil(left * 1000)):
-            raise _Late
-
-    def kill(self) -> None:
-        """End the process for certain and free what it held."""
-        self.end()
-        self.process.wait()
-        self.close_pipes()
-
-    def end(self) -> None:
-        self.process.kill()
-
-    def close_pipes(self) -> None:
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()

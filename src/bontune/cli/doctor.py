@@ -36,7 +36,7 @@ def _machine() -> Table:
     for name in _PACKAGES:
         table.add_row(name, _version(name))
     table.add_row("system", f"{platform.system()} {platform.release()}, {platform.machine()}")
-    from bontune.sandbox.checkers import num_cores
+    from bontune.base.cores import num_cores
 
     table.add_row("cores", str(num_cores()))
     table.add_row("device", _device())

@@ -39,8 +39,8 @@ def run_reproduce(
         RunStopped: trainings or measurements failed; the others are done, and the results of these written.
         Interrupted: a signal; the same command goes on from there.
     """
+    from bontune.base.cores import num_cores
     from bontune.base.signals import StopSignals
-    from bontune.experiments.jobs import num_cores
     from bontune.experiments.run import Runner
     from bontune.experiments.suite import load_suite
     from bontune.experiments.write import print_statement, write_results

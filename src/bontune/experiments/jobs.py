@@ -91,11 +91,6 @@ def run_jobs(
         _stop([process for _, process in running.values()])
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _next(waiting: Sequence[Job], running: dict[str, tuple[Job, SpawnProcess]]) -> Job | None:
     """The first job that can be started."""
     taken = _places(running)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pickle
 import queue
-import select
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,8 +18,8 @@ from typing import Any
 
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Verdict
+from bontune.base.workers import FramedProcess, Gone, Late
 from bontune.sandbox.backends import BACKENDS, ISOLATING
-from bontune.sandbox.checker import HEADER
 from bontune.sandbox.checking import Program
 from bontune.sandbox.probe import Attack
 
@@ -30,7 +27,9 @@ START_S = 120.0
 """For a checker to come up or to start a job, on a machine with better things to do."""
 GRACE_S = 2.0
 """What a checker may take beyond a program's time before it is taken for hung."""
-_COMMAND = "import sys, json; from bontune.sandbox.checker import main; main(*json.loads(sys.argv[1]))"
+MAX_EVENT_BYTES = 1 << 30
+"""Longest event that is read: an answer that a check returned is part of one."""
+_COMMAND = "import sys, json; from bontune.sandbox.checker_process import main; main(*json.loads(sys.argv[1]))"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,15 +48,6 @@ class Outcome:
     """What it ran in: bubblewrap, landlock or unsafe."""
     answer: str = ""
     """What a check that is a function returned, if that was text and the program passed."""
-
-
-class CheckerGone(RuntimeError):
-    """A checker ended, or did not answer in time."""
-
-
-def num_cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Spawner:
@@ -100,31 +90,35 @@ class _Spawner:
 _spawner = _Spawner()
 
 
-class CheckerProcess:
-    """A checker, seen from the pool."""
+class CheckerProcess(FramedProcess):
+    """A checker, seen from the process that gives it work.
+
+    Args:
+        backend_name: the isolation that its programs run in.
+
+    Raises:
+        BontuneError: this machine refuses the backend.
+    """
 
     def __init__(self, backend_name: str) -> None:
-        """Start it.
-
-        Raises:
-            BontuneError: this machine refuses the backend.
-        """
         arguments = json.dumps([backend_name, os.getpid(), [entry for entry in sys.path if entry]])
         environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with tempfile.TemporaryFile() as said:
-            self._process: subprocess.Popen[bytes] = _spawner.call(
-                lambda: subprocess.Popen(
-                    [sys.executable, "-B", "-c", _COMMAND, arguments],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=said,
-                    env=environment,
-                    start_new_session=True,
+            super().__init__(
+                _spawner.call(
+                    lambda: subprocess.Popen(
+                        [sys.executable, "-B", "-c", _COMMAND, arguments],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=said,
+                        env=environment,
+                        start_new_session=True,
+                    )
                 )
             )
             try:
-                event = self.receive(START_S)
-            except CheckerGone as error:
+                event = self.event(START_S)
+            except (Gone, Late) as error:
                 self.kill()
                 said.seek(0)
                 detail = said.read().decode("utf-8", "replace").strip().splitlines()[-1:] or [str(error)]
@@ -136,81 +130,47 @@ class CheckerProcess:
     @property
     def pid(self) -> int:
         """Its process."""
-        return self._process.pid
+        return self.process.pid
 
-    def send(self, job: bytes) -> None:
+    def give(self, job: bytes) -> None:
         """Give it a pickled job.
 
         Raises:
-            CheckerGone: it has ended.
+            Gone: it has ended.
+            Late: it did not take the job.
         """
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(HEADER.pack(len(job)) + job)
-            self._process.stdin.flush()
-        except OSError as error:
-            raise CheckerGone("it has ended") from error
+        self.send(job, time.monotonic() + START_S)
 
-    def receive(self, timeout_s: float) -> dict[str, Any]:
+    def event(self, timeout_s: float) -> dict[str, Any]:
         """Its next event.
 
         Raises:
-            CheckerGone: it ended, or said nothing in time.
+            Gone: it has ended.
+            Late: it said nothing in time.
         """
-        deadline = time.monotonic() + timeout_s
-        (length,) = HEADER.unpack(self._read(HEADER.size, deadline))
-        event: dict[str, Any] = json.loads(self._read(length, deadline))
+        event: dict[str, Any] = json.loads(self.receive(time.monotonic() + timeout_s, MAX_EVENT_BYTES))
         return event
-
-    def _read(self, length: int, deadline: float) -> bytes:
-        assert self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
-        pieces = bytearray()
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        while len(pieces) < length:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise CheckerGone("no answer in time")
-            piece = os.read(descriptor, length - len(pieces))
-            if not piece:
-                raise CheckerGone("it ended")
-            pieces += piece
-        return bytes(pieces)
-
-    def kill(self) -> None:
-        """End it; its isolation dies with it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._close_pipes()
 
     def close(self) -> None:
         """Let it end by itself, which also removes its scratch folder; kill it if it does not."""
-        self._close_pipes()
+        self.close_pipes()
         try:
-            self._process.wait(GRACE_S)
+            self.process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             self.kill()
 
-    def _close_pipes(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
 
+class Checkers:
+    """Checkers of one isolation, the first that holds. Safe to use from several threads.
 
-class Pool:
-    """Checkers of one isolation. Safe to use from several threads."""
+    Args:
+        wanted: an isolation's name, or "auto" for the first that holds.
+
+    Raises:
+        BontuneError: none holds, or the wanted one does not, or there is none of that name.
+    """
 
     def __init__(self, wanted: str = "auto") -> None:
-        """Find an isolation that holds.
-
-        Args:
-            wanted: a name, or "auto" for the first that holds.
-
-        Raises:
-            BontuneError: none holds, or the wanted one does not, or there is none of that name.
-        """
         self._idle: list[CheckerProcess] = []
         self._lock = threading.Lock()
         self.name = ""
@@ -256,7 +216,7 @@ class Pool:
             checker = self._take()
             try:
                 outcome = self._run(checker, program, job)
-            except CheckerGone as error:
+            except (Gone, Late) as error:
                 reason = str(error)
                 checker.kill()
             except BaseException:  # an interrupt: the checker is in the middle of something
@@ -273,15 +233,14 @@ class Pool:
 
     def _run(self, checker: CheckerProcess, program: Program, job: bytes) -> Outcome | None:
         """The outcome; None if the checker hangs in the test."""
-        checker.send(job)
-        event = checker.receive(START_S)
+        checker.give(job)
+        event = checker.event(START_S)
         while event["event"] in ("started", "stopped"):
-            allowed_s = program.timeout_s + GRACE_S if event["event"] == "started" else START_S
-            started = time.monotonic()
+            is_running = event["event"] == "started"
             try:
-                event = checker.receive(allowed_s)
-            except CheckerGone:
-                if event["event"] == "started" and time.monotonic() - started >= allowed_s:
+                event = checker.event(program.timeout_s + GRACE_S if is_running else START_S)
+            except Late:
+                if is_running:
                     return None
                 raise
         if event["event"] == "unusable":
@@ -324,9 +283,9 @@ def examine(name: str) -> tuple[CheckerProcess, list[Attack]] | str:
     if name == "unsafe":
         return checker, []
     try:
-        checker.send(pickle.dumps("probe"))
-        event = checker.receive(START_S)
-    except CheckerGone as error:
+        checker.give(pickle.dumps("probe"))
+        event = checker.event(START_S)
+    except (Gone, Late) as error:
         checker.kill()
         return f"the probe failed: {error}"
     return checker, [Attack(**attack) for attack in event["attacks"]]

@@ -10,16 +10,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import bontune.base.errors as errors
 from bontune.base.errors import BontuneError
+from bontune.sandbox.checker import Checker
 from bontune.sandbox.exposed import exposed
 from bontune.sandbox.remote import Faults
 from bontune.sandbox.session import SandboxFailure
-
-if TYPE_CHECKING:
-    from bontune.sandbox.checker import Checker
 
 _SECRET = "the answer is 42"
 _TIMEOUT_S = 10.0

@@ -23,13 +23,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from bontune.base.cores import num_cores
 from bontune.base.errors import BontuneError
-from bontune.sandbox.checkers import Outcome, Pool, num_cores
+from bontune.sandbox.checkers import Checkers, Outcome
 from bontune.sandbox.checking import Program, requirements
 
 __all__ = [
+    "Checkers",
     "Outcome",
-    "Pool",
     "Program",
     "check_program",
     "check_programs",
@@ -41,7 +42,7 @@ __all__ = [
 PROGRAMS_AT_A_TIME = 256
 """Programs that are checked between two looks at whether to stop."""
 
-_pools: dict[str, Pool] = {}
+_pools: dict[str, Checkers] = {}
 _pools_lock = threading.Lock()
 
 
@@ -115,11 +116,11 @@ def sandbox_name() -> str:
     return _default_pool().name
 
 
-def _default_pool() -> Pool:
+def _default_pool() -> Checkers:
     wanted = os.environ.get("BONTUNE_SANDBOX", "auto")
     with _pools_lock:
         if wanted not in _pools:
-            _pools[wanted] = Pool(wanted)
+            _pools[wanted] = Checkers(wanted)
         return _pools[wanted]
 
 

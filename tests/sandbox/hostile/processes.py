@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.sandbox.checkers import Pool
+from bontune.sandbox.checkers import Checkers
 
 
 def processes_of(root: int) -> set[int]:
@@ -37,10 +37,10 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         os.sched_yield()
 
 
-def pool_or_skip(name: str) -> Pool:
+def pool_or_skip(name: str) -> Checkers:
     """A pool on an isolation; skips where this machine refuses it, fails where it starts and does not hold."""
     try:
-        return Pool(name)
+        return Checkers(name)
     except BontuneError as error:
         if "does not stop" in str(error):
             raise
