@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -26,7 +25,8 @@ from pydantic import NonNegativeInt as NotNegativeInt
 
 from bontune.base.errors import BontuneError
 from bontune.base.overrides import apply_overrides, read_yaml
-from bontune.base.validation import explain, nearest
+from bontune.base.suggest import did_you_mean, nearest
+from bontune.base.validation import explain
 
 if TYPE_CHECKING:
     from bontune.objectives.table import Objective
@@ -122,8 +122,7 @@ class ObjectiveSection(Section):
         from bontune.objectives.table import TABLE
 
         if self.name not in TABLE:
-            near = nearest(self.name, TABLE)
-            hint = f", did you mean {near!r}?" if near else ""
+            hint = did_you_mean(self.name, TABLE, 0.5)
             raise BontuneError(f"no objective {self.name!r}{hint}; there are {', '.join(TABLE)}")
         return TABLE[self.name]
 
@@ -138,7 +137,7 @@ class ObjectiveSection(Section):
         row, given = self.row(), dict(self.model_extra or {})
         known = [f.name for f in dataclasses.fields(row.options)]
         for key in given.keys() - set(known):
-            owners, near = owners_of(key), nearest(key, [*known, *ObjectiveSection.model_fields])
+            owners, near = owners_of(key), nearest(key, [*known, *ObjectiveSection.model_fields], 0.5)
             if owners:
                 raise BontuneError(f"objective.{key} is for {', '.join(owners)}; {self.name} has no use for it.")
             hint = f" Did you mean 'objective.{near}'?" if near else ""
@@ -362,8 +361,8 @@ def read_recipe(source: str) -> dict[str, Any]:
         path = path / "recipe.yaml"
         folder = source
     elif not path.is_file():
-        near = difflib.get_close_matches(source, shipped_recipes(), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        near = nearest(source, shipped_recipes())
+        hint = f" Did you mean {near!r}?" if near else ""
         raise BontuneError(f"No recipe {source!r}: neither a file nor one of {', '.join(shipped_recipes())}.{hint}")
     tree = read_yaml(path)
     return tree if folder is None else tree | {"run": folder}

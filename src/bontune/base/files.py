@@ -1,4 +1,4 @@
-"""Writing a file so that nobody ever finds half of it."""
+"""Writing a file so that nobody ever finds half of it, also after a loss of power."""
 
 from __future__ import annotations
 
@@ -9,25 +9,64 @@ from pathlib import Path
 from bontune.base.errors import BontuneError
 
 
-def write_whole(path: str | os.PathLike[str], data: bytes, what: str) -> Path:
+def write_whole(path: str | os.PathLike[str], data: bytes | str, what: str) -> Path:
     """Write a file whole or not at all; missing parent folders are made.
 
     Args:
         path: where to write.
-        data: what to write.
+        data: what to write; text is written as UTF-8.
         what: what the message calls it.
 
     Raises:
         BontuneError: the file cannot be written.
     """
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, target)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data)
     except OSError as error:
+        raise BontuneError(f"cannot write the {what} {path}: {error.strerror}.") from error
+    return Path(path)
+
+
+def replace_file(path: str | os.PathLike[str], data: bytes | str, *, is_synced: bool = False) -> None:
+    """Replace a file as a whole, or leave it as it was.
+
+    Args:
+        path: the file; its folder must be there.
+        data: what to write; text is written as UTF-8.
+        is_synced: whether the data are on the disk before the old file goes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    target = Path(path)
+    partial = target.with_name(f".tmp-{target.name}-{os.getpid()}")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            if is_synced:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise BontuneError(f"cannot write the {what} {target}: {error.strerror}.") from error
-    return target
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a loss of power.
+
+    Raises:
+        OSError: the system cannot.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder survive a loss of power, where the system can."""
+    with contextlib.suppress(OSError):
+        sync(folder)

@@ -6,13 +6,13 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from bontune.base.errors import BontuneError
+from bontune.base.suggest import did_you_mean
 
 
 def load_function(spec: str, *, what: str) -> Callable[..., Any]:
@@ -32,8 +32,7 @@ def load_function(spec: str, *, what: str) -> Callable[..., Any]:
     function = getattr(module, attribute, None)
     if not callable(function):
         candidates = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        near = get_close_matches(attribute, candidates, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(attribute, candidates)
         raise BontuneError(f"{what} {spec!r}: {source} has no function {attribute!r}{hint}")
     loaded: Callable[..., Any] = function
     return loaded

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from bontune.base.suggest import nearest
 
 
 def known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
@@ -19,12 +19,6 @@ def known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 keys += known_keys(kind, f"{prefix}{name}.")
     return keys
-
-
-def nearest(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """Find the choice that is most like the word; None if none is."""
-    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
-    return matches[0] if matches else None
 
 
 def explain(section: type[BaseModel], error: ValidationError, what: str, see: str) -> str:
@@ -42,8 +36,8 @@ def explain(section: type[BaseModel], error: ValidationError, what: str, see: st
     if first["type"] == "extra_forbidden":
         siblings = [key for key in keys if key.rpartition(".")[0] == where.rpartition(".")[0]]
         leaf = where.rpartition(".")[2]
-        near = next((k for k in keys if k.rpartition(".")[2] == leaf), None) or nearest(where, siblings)
-        near = near or nearest(where, keys)
+        near = next((k for k in keys if k.rpartition(".")[2] == leaf), None) or nearest(where, siblings, 0.5)
+        near = near or nearest(where, keys, 0.5)
         hint = f" Did you mean {near!r}?" if near else ""
         return f"The {what} has no key {where!r}.{hint} {see}"
     same_place = [other for other in others if _where(keys, other) == where]  # one for each form that is allowed

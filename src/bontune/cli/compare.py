@@ -153,7 +153,7 @@ def _write(
     from bontune.scaling import t_text
 
     rows = [row for comparison in comparisons for row in rows_of(comparison)]
-    write_whole(out / "comparison.csv", as_csv(rows).encode(), "numbers")
+    write_whole(out / "comparison.csv", as_csv(rows), "numbers")
     pictures = []
     for comparison in comparisons:
         sampled = comparison.sampled

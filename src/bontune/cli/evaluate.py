@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bontune.base.errors import BontuneError
+from bontune.base.files import write_whole
+from bontune.base.tables import as_csv
 
 if TYPE_CHECKING:
     from bontune.metrics.evaluation import Evaluation
@@ -118,18 +118,16 @@ def _with_bounds(interval: Any, scale: int, digits: str) -> str:
 
 
 def _write(out: Path, result: dict[str, Any]) -> None:
-    from bontune.base.files import write_whole
-
     if out.suffix == ".json":
         text = json.dumps(result, indent=1)
     else:
-        file = io.StringIO(newline="")
-        writer = csv.writer(file)
-        writer.writerow(["pool", "minus", "metric", "value", "low", "high"])
-        for name, pool in result["pools"].items():
-            for metric, i in pool["metrics"].items():
-                writer.writerow([name, "", metric, i["value"], i["low"], i["high"]])
+        rows = [
+            {"pool": name, "minus": "", "metric": metric, "value": i["value"], "low": i["low"], "high": i["high"]}
+            for name, pool in result["pools"].items()
+            for metric, i in pool["metrics"].items()
+        ]
         for d in result["differences"]:
-            writer.writerow([d["a"], d["b"], d["metric"], d["diff"], d["low"], d["high"]])
-        text = file.getvalue()
-    write_whole(out, text.encode(), "numbers")
+            numbers = {"value": d["diff"], "low": d["low"], "high": d["high"]}
+            rows.append({"pool": d["a"], "minus": d["b"], "metric": d["metric"], **numbers})
+        text = as_csv(rows)
+    write_whole(out, text, "numbers")

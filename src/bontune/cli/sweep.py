@@ -99,14 +99,14 @@ def write_sweep(study: Study, origin: Mapping[str, Any], out: Path) -> None:
     sheets |= {"budgets": tables.budget_rows, "best_n": tables.best_n_rows}
     for name, rows_of in sheets.items():
         if rows := rows_of(study):
-            write_whole(out / f"{name}.csv", tables.as_csv(rows).encode(), "numbers")
+            write_whole(out / f"{name}.csv", tables.as_csv(rows), "numbers")
     plots.plot_grid(study, study.passes, out / "pass_grid.png")
     plots.plot_laws(study, out / "pass_curves.png")
     plots.plot_optimum(study, out / "optimum.png")
     if study.bests is not None:
         plots.plot_grid(study, study.bests, out / "best_grid.png")
         plots.plot_bests(study, out / "best_curves.png")
-    write_whole(out / "sweep.json", tables.as_json(study, origin).encode(), "numbers")  # last: all else is there
+    write_whole(out / "sweep.json", tables.as_json(study, origin), "numbers")  # last: all else is there
 
 
 def parse_temperatures(text: str) -> list[float]:

@@ -10,11 +10,11 @@ from rich.text import Text
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.overrides import apply_overrides
+from bontune.base.suggest import did_you_mean
 from bontune.tasks import Problem, Task, load_task
 from bontune.tasks import options as options_of
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.options import require_choice
-from bontune.tasks.rows import nearest
 
 MAX_FAILURES_SHOWN = 20
 
@@ -72,7 +72,7 @@ def _chosen(problems: Sequence[Problem], split: str, index: int, problem_id: str
         for problem in problems:
             if problem.id == problem_id:
                 return problem
-        hint = nearest(problem_id, [problem.id for problem in problems])
+        hint = did_you_mean(problem_id, [problem.id for problem in problems])
         raise BontuneError(f"split {split} has no problem {problem_id!r}{hint}")
     if index >= len(problems):
         raise BontuneError(f"split {split} has {len(problems)} problems; --index goes to {len(problems) - 1}")

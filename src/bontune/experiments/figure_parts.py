@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bontune.base.files import write_whole
+from bontune.base.tables import as_csv
 from bontune.experiments.results import Results
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
@@ -69,11 +68,7 @@ class Drawing:
         Raises:
             BontuneError: a file cannot be written.
         """
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        table = write_whole(out / f"{self.name}.csv", text.getvalue().encode(), "table")
+        table = write_whole(out / f"{self.name}.csv", as_csv(self.rows), "table")
         png = save(self.canvas, out / f"{self.name}.png", self.title, f"{self.title}. {self.caption}")
         return Figure(name=self.name, title=self.title, caption=self.caption, png=png, csv=table)
 

@@ -40,7 +40,7 @@ def write_learned(results: Results, out: Path, work: Path) -> Figure | None:
     png, csv = out / f"{NAME}.png", out / f"{NAME}.csv"
     if len(pools) == len(results.suite.learned) > 1:
         rows = learned.learned_rows(pools)
-        write_whole(csv, as_csv(rows).encode(), "numbers")
+        write_whole(csv, as_csv(rows), "numbers")
         learned.plot_learned(rows, png)
     elif not (png.is_file() and csv.is_file()):
         return None

@@ -111,7 +111,7 @@ class Pieces:
 
     def write_trial(self, name: str, account: Mapping[str, Any]) -> None:
         """Write the account of a run as a single file."""
-        write_whole(self.path(name), json.dumps(account, indent=1).encode(), "account of a run")
+        write_whole(self.path(name), json.dumps(account, indent=1), "account of a run")
 
     def write_measurement(self, name: str, evaluation: Evaluation, settings: Mapping[str, Any]) -> None:
         """Write a measurement as a single file: one float32 value per problem and metric."""
@@ -144,7 +144,7 @@ class Pieces:
             table = pa.concat_tables(tables, promote_options="default")
             write_whole(self.table_path, _as_parquet(table), "measurements")
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_whole(self.lines_path, text.encode(), "pieces")  # after the rows that the lines speak of
+        write_whole(self.lines_path, text, "pieces")  # after the rows that the lines speak of
         for name in names:
             self.path(name).unlink(missing_ok=True)
         for folder in sorted(self.folder.glob("**/"), reverse=True):

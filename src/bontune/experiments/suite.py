@@ -5,7 +5,6 @@ Suites are YAML files; the shipped ones lie in ``suites/``. All arms start from 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import NonNegativeInt as NotNegativeInt
 
 from bontune.base.errors import BontuneError
 from bontune.base.overrides import apply_overrides, read_yaml
+from bontune.base.suggest import nearest
 from bontune.base.validation import explain
 from bontune.config import Recipe, Section, read_recipe
 
@@ -223,8 +223,8 @@ def load_suite(source: str, overrides: Iterable[str] = ()) -> Suite:
     """
     path = SUITES / f"{source}.yaml" if source in shipped_suites() else Path(source)
     if not path.is_file():
-        near = difflib.get_close_matches(source, shipped_suites(), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        near = nearest(source, shipped_suites())
+        hint = f" Did you mean {near!r}?" if near else ""
         raise BontuneError(f"No suite {source!r}: neither a file nor one of {', '.join(shipped_suites())}.{hint}")
     try:
         suite = Suite.model_validate(apply_overrides(read_yaml(path), overrides))

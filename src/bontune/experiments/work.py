@@ -156,7 +156,7 @@ def check_made_with(path: Path, settings: dict[str, Any]) -> None:
     """
     found, wanted = read_json(path), json.loads(json.dumps(settings))
     if found is None:
-        write_whole(path, json.dumps(wanted, indent=1).encode(), "settings")
+        write_whole(path, json.dumps(wanted, indent=1), "settings")
     elif found != wanted:
         raise BontuneError(
             f"{path.parent} holds work of other settings ({different(found, wanted)}): give another --work, or "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bontune.base.files import write_whole
+from bontune.base.tables import as_csv
 from bontune.experiments.claims import Judged, judge
 from bontune.experiments.figures import write_figures
 from bontune.experiments.figures_learned import write_learned
@@ -61,7 +60,7 @@ def write_results(
     summary = summarise(results, verdicts)
     write_whole(out / "summary.json", (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode(), "summary")
     write_page(results, summary, figures, out / "report.html")
-    write_whole(out / "README.md", statement(results, verdicts, figures, out, command).encode(), "statement")
+    write_whole(out / "README.md", statement(results, verdicts, figures, out, command), "statement")
     return verdicts, summary
 
 
@@ -192,11 +191,8 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows)
-    write_whole(path, file.getvalue().encode(), "numbers")
+    rounded = [{key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows]
+    write_whole(path, as_csv(rounded), "numbers")
 
 
 def print_statement(verdicts: Iterable[Judged], summary: Mapping[str, Any], out: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bontune.base.errors import BontuneError
+from bontune.base.suggest import nearest
 
 if TYPE_CHECKING:
     import torch
@@ -54,9 +54,9 @@ def resolve(name_or_path: str | Path) -> str:
         raise BontuneError(f"{name} is a file; give the folder with config.json in it, a hub id, or {_shipped_text()}")
     if isinstance(name_or_path, Path) or not name or name[0] in "./~" or name.count("/") > 1 or "\\" in name:
         raise BontuneError(f"no model folder {name!r}; give a folder, a hub id (owner/name), or {_shipped_text()}")
-    near = get_close_matches(name, [*shipped(), *_VERIFIERS], n=1, cutoff=0.8)
+    near = nearest(name, [*shipped(), *_VERIFIERS], 0.8)
     if near:  # said at once: without a network the hub's client tries for most of a minute
-        raise BontuneError(f"no model {name!r}, did you mean {near[0]!r}?")
+        raise BontuneError(f"no model {name!r}, did you mean {near!r}?")
     return name
 
 

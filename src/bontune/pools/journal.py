@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.files import sync_folder
 
 
 class Journal:
@@ -149,13 +150,3 @@ class Journal:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, length)
             raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in a folder survive a loss of power, where the system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -19,11 +19,12 @@ from types import TracebackType
 from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.files import sync, sync_folder
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, StopReason
 from bontune.pools.collect import Graded
-from bontune.pools.journal import Journal, sync_folder
+from bontune.pools.journal import Journal
 
 COLUMNS = (
     "problem_id",
@@ -236,8 +237,7 @@ class PoolWriter:
             else:
                 with open(temporary, "w", encoding="utf-8") as out:
                     out.writelines(json.dumps(row) + "\n" for row in rows)
-            with open(temporary, "rb") as out:
-                os.fsync(out.fileno())  # before the partial pool, its only other copy, goes
+            sync(temporary)  # before the partial pool, its only other copy, goes
             os.replace(temporary, self.path)
             sync_folder(self.path.parent)
         except OSError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +9,7 @@ from typing import Any, TypeAlias
 
 from rich.table import Table
 
+import bontune.base.tables as tables
 from bontune.metrics import Interval
 from bontune.report.wording import percent, points
 from bontune.scaling import Choice, Grid, Law, LawVerdict, Study, advise, advise_all, metric_name, t_text
@@ -147,12 +146,7 @@ def as_json(study: Study, origin: Mapping[str, Any]) -> str:
 
 def as_csv(rows: Sequence[Row]) -> str:
     """Rows as CSV; lists joined by spaces, pairs in them by colons, nothing for what has no value."""
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _cell(value) for name, value in row.items()})
-    return file.getvalue()
+    return tables.as_csv([{name: _cell(value) for name, value in row.items()} for row in rows])
 
 
 def terminal_tables(study: Study) -> Iterator[Table]:

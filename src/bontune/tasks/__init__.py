@@ -10,6 +10,7 @@ from typing import Any
 
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
+from bontune.base.suggest import did_you_mean
 from bontune.tasks.base import Task
 from bontune.tasks.countdown import Countdown
 from bontune.tasks.gsm8k import Gsm8k
@@ -18,7 +19,7 @@ from bontune.tasks.jsonl import Jsonl
 from bontune.tasks.math import Math
 from bontune.tasks.mbpp import Mbpp
 from bontune.tasks.programs import Programs
-from bontune.tasks.rows import RowsTask, nearest, task_from_rows
+from bontune.tasks.rows import RowsTask, task_from_rows
 
 __all__ = [
     "Countdown",
@@ -118,7 +119,7 @@ def load_task(name: str, **options: Any) -> Task:
     for option in options:
         if option not in parameters:
             raise BontuneError(
-                f"task {name} has no option {option!r}{nearest(option, list(parameters))}; "
+                f"task {name} has no option {option!r}{did_you_mean(option, list(parameters))}; "
                 f"it has {', '.join(parameters)}"
             )
     for parameter in parameters.values():
@@ -129,5 +130,5 @@ def load_task(name: str, **options: Any) -> Task:
 
 def _factory(name: str) -> Callable[..., Task]:
     if name not in _TASKS:
-        raise BontuneError(f"no task {name!r}{nearest(name, names())}; there are {', '.join(names())}")
+        raise BontuneError(f"no task {name!r}{did_you_mean(name, names())}; there are {', '.join(names())}")
     return _TASKS[name]

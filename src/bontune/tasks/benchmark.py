@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.base.suggest import did_you_mean
 from bontune.tasks.base import Poll
-from bontune.tasks.rows import nearest, require_distinct_ids
+from bontune.tasks.rows import require_distinct_ids
 
 
 class Benchmark(ABC):
@@ -58,7 +59,7 @@ class Benchmark(ABC):
         if split not in self.splits:
             known = ", ".join(self.splits)
             raise BontuneError(
-                f"task {self.name} has no split {split!r}{nearest(split, self.splits)}; these data have {known}"
+                f"task {self.name} has no split {split!r}{did_you_mean(split, self.splits)}; these data have {known}"
             )
         if split not in self._read:
             problems = self.load(split)

@@ -30,9 +30,9 @@ from bontune.answers.expression import ExpressionError, evaluate
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.base.suggest import did_you_mean
 from bontune.tasks.base import Poll, grade_each
 from bontune.tasks.options import require_flag
-from bontune.tasks.rows import nearest
 
 SPLIT_SIZES = {"test": 500, "validation": 500, "train": 4000}
 """Problems a split, in the order in which they are drawn."""
@@ -88,7 +88,9 @@ class Countdown:
         """The problems of ``train``, ``validation`` or ``test``; ``reference`` is one solution."""
         if split not in self.splits:
             known = ", ".join(self.splits)
-            raise BontuneError(f"task countdown has no split {split!r}{nearest(split, self.splits)}; it has {known}")
+            raise BontuneError(
+                f"task countdown has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}"
+            )
         return list(_all_problems(self._seed, self._is_hard)[split])
 
     def grade(

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from bontune.base.errors import BontuneError
+from bontune.base.suggest import did_you_mean
 from bontune.tasks.jsonl import SUFFIXES, FilePath, read_rows, require_file
-from bontune.tasks.rows import nearest
 
 Data: TypeAlias = "FilePath | Mapping[str, FilePath] | None"
 """The option ``data``: a file, a folder, a file for each table, or None for the hub."""
@@ -112,7 +112,7 @@ class Source:
             if name not in self._tables:
                 known = ", ".join(self._tables)
                 raise BontuneError(
-                    f"task {self._task}: data has no table {name!r}{nearest(name, self._tables)}; {known}"
+                    f"task {self._task}: data has no table {name!r}{did_you_mean(name, self._tables)}; {known}"
                 )
             if not isinstance(file, (str, Path)):
                 raise BontuneError(f"task {self._task}: data.{name} must be the name of a file, not {file!r}")

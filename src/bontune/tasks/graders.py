@@ -11,7 +11,6 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable
-from difflib import get_close_matches
 from fractions import Fraction
 from numbers import Real
 from typing import Any, TypeAlias
@@ -20,6 +19,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.functions import load_function
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.base.suggest import did_you_mean
 
 Grader: TypeAlias = Callable[[Problem, str], Grade]
 UserGrader: TypeAlias = Callable[[dict[str, Any], str], "float | bool | Grade"]
@@ -91,8 +91,7 @@ def load_user_grader(spec: str) -> UserGrader:
     """
     source, _, attribute = spec.rpartition(":")
     if not source or not attribute:
-        near = get_close_matches(spec, ["exact", "last_number"], n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(spec, ["exact", "last_number"])
         raise BontuneError(
             f"no grader {spec!r}{hint}; there are exact, last_number, and your own: module:function or file.py:function"
         )

@@ -7,12 +7,12 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
+from bontune.base.suggest import did_you_mean, nearest
 from bontune.tasks.graders import (
     Grader,
     UserGrader,
@@ -22,16 +22,7 @@ from bontune.tasks.graders import (
     last_number,
     load_user_grader,
 )
-from bontune.tasks.rows import (
-    Row,
-    RowsTask,
-    column,
-    level_of,
-    nearest,
-    require_distinct_ids,
-    split_problems,
-    task_from_rows,
-)
+from bontune.tasks.rows import Row, RowsTask, column, level_of, require_distinct_ids, split_problems, task_from_rows
 
 __all__ = ["Jsonl", "RowsTask", "read_rows", "task_from_rows"]
 
@@ -187,7 +178,7 @@ class _Columns:
             if match[2] not in row:
                 known = ["prompt", *row]
                 raise BontuneError(
-                    f"{place}: the template names {{{match[2]}}}, no column{nearest(match[2], known)}; there are: "
+                    f"{place}: the template names {{{match[2]}}}, no column{did_you_mean(match[2], known)}; there are: "
                     f"{', '.join(known)}; for braces in the text write {{{{{match[2]}}}}}"
                 )
             return column(row, match[2], place)
@@ -233,8 +224,8 @@ def require_file(path: Path) -> None:
         raise BontuneError(f"{path} is a folder; name a file in it")
     if not path.is_file():
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = get_close_matches(path.name, siblings, n=1)
-        hint = f", did you mean {str(path.parent / near[0])!r}?" if near else ""
+        near = nearest(path.name, siblings)
+        hint = f", did you mean {str(path.parent / near)!r}?" if near else ""
         raise BontuneError(f"there is no file {str(path)!r}{hint}")
 
 

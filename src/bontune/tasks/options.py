@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bontune.base.errors import BontuneError
-from bontune.tasks.rows import nearest
+from bontune.base.suggest import did_you_mean
 
 FORMATS = ("auto", "base", "chat")
 """Of prompts. ``auto`` offers the text to continue and the conversation, ``base`` the text only; ``chat`` has the
@@ -24,7 +24,7 @@ def require_choice(task: str, name: str, value: Any, choices: Sequence[str]) -> 
         'chat'
     """
     if not isinstance(value, str) or value not in choices:
-        hint = nearest(value, choices) if isinstance(value, str) else ""
+        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
         raise BontuneError(
             f"task {task}: {name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}{hint}"
         )

@@ -26,6 +26,7 @@ from random import Random
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.base.suggest import did_you_mean
 from bontune.sandbox.programs import Outcome, sandbox_name
 from bontune.tasks.base import Poll
 from bontune.tasks.options import require_flag
@@ -45,7 +46,6 @@ from bontune.tasks.programs_grammar import (
     draw_program,
 )
 from bontune.tasks.programs_running import Inputs, canonical, run_programs
-from bontune.tasks.rows import nearest
 
 SPLIT_SIZES = {"test": 300, "validation": 300, "train": 1600}
 """Problems a split, drawn together."""
@@ -100,7 +100,9 @@ class Programs:
         """
         if split not in self.splits:
             known = ", ".join(self.splits)
-            raise BontuneError(f"task programs has no split {split!r}{nearest(split, self.splits)}; it has {known}")
+            raise BontuneError(
+                f"task programs has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}"
+            )
         more = _more_trained(self._seed) if split == "train" and not self._is_hard else ()
         return [*_all_problems(self._seed, self._is_hard)[split], *more]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from hashlib import sha256
 from typing import Any, TypeAlias
 
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem
+from bontune.base.suggest import did_you_mean
 from bontune.tasks.base import Poll, grade_each
 from bontune.tasks.graders import Grader, UserGrader, guarded
 
@@ -47,7 +47,9 @@ class RowsTask:
         """The problems of a split, in the order of the data."""
         if split not in self._problems:
             known = ", ".join(self.splits)
-            raise BontuneError(f"task {self.name} has no split {split!r}{nearest(split, self.splits)}; it has {known}")
+            raise BontuneError(
+                f"task {self.name} has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}"
+            )
         return list(self._problems[split])
 
     def grade(
@@ -136,7 +138,7 @@ def column(row: Row, name: str, where: str) -> str:
     """
     if name not in row:
         known = ", ".join(map(str, row)) or "none"
-        raise BontuneError(f"{where}: no column {name!r}{nearest(name, row)}; there are: {known}")
+        raise BontuneError(f"{where}: no column {name!r}{did_you_mean(name, row)}; there are: {known}")
     value = row[name]
     if not isinstance(value, (str, int, float)):
         raise BontuneError(f"{where}: column {name!r} holds {type(value).__name__}, not text or a number")
@@ -147,12 +149,6 @@ def level_of(row: Row) -> int | None:
     """The difficulty in the column ``level``, ``3`` or ``"Level 3"``; None if there is none."""
     found = _LEVEL.fullmatch(str(row.get("level", "")).strip())
     return int(found[1]) if found else None
-
-
-def nearest(given: str, known: Iterable[Any]) -> str:
-    """``", did you mean 'this'?"``, or nothing if no name is near."""
-    near = get_close_matches(given, [str(name) for name in known], n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def require_distinct_ids(problems: Sequence[Problem], where: str) -> None:

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.files import replace_file, sync
 
 MANIFEST = "MANIFEST.json"
 
@@ -63,8 +64,8 @@ def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
         for stem, tensors in checkpoint.tensors.items():
             path = temporary / f"{stem}.safetensors"
             save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, path)
-            _sync(path)
-        _write(temporary / "state.json", json.dumps(checkpoint.state))
+            sync(path)
+        replace_file(temporary / "state.json", json.dumps(checkpoint.state), is_synced=True)
         files = sorted(path for path in temporary.iterdir())
         manifest = {
             "step": step,
@@ -72,10 +73,10 @@ def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
             "versions": versions(),
             "files": {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in files},
         }
-        _write(temporary / MANIFEST, json.dumps(manifest, indent=1))
-        _sync(temporary)
+        replace_file(temporary / MANIFEST, json.dumps(manifest, indent=1), is_synced=True)
+        sync(temporary)
         os.replace(temporary, final)
-        _sync(folder)
+        sync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error)
@@ -189,31 +190,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, module: torch.nn.Module, te
         parameter_name, _, key = name.rpartition("/")
         parameter = parameters[parameter_name]
         optimizer.state[parameter][key] = tensor if key == "step" else tensor.to(parameter.device)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small file as a whole, or leave it as it was."""
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        _write(temporary, text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from bontune.base.files import replace_file
 from bontune.engines.contract import Samples
-from bontune.training.checkpoint import write_atomically
 
 METRICS = "metrics.jsonl"
 
@@ -79,9 +78,7 @@ class RunLog:
                 break
             if line.endswith("\n") and row["step"] <= step:
                 kept.append(line)
-        temporary = self.path.with_name(f".tmp-{METRICS}")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        os.replace(temporary, self.path)
+        replace_file(self.path, "".join(kept), is_synced=True)
 
     def evaluation_at(self, step: int) -> dict[str, float] | None:
         """The metrics of the evaluation after this step, if ``metrics.jsonl`` holds one."""
@@ -127,7 +124,7 @@ class RunLog:
             "logprobs": [repr(x) for x in samples.logprobs_BT.sum(-1).tolist()],
             "advantages": None if advantages_PM is None else [[repr(a) for a in row] for row in advantages_PM.tolist()],
         }
-        write_atomically(path, json.dumps(batch, indent=1))
+        replace_file(path, json.dumps(batch, indent=1), is_synced=True)
         return path
 
     def say(self, text: str) -> None:

@@ -19,6 +19,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 import bontune.tasks as tasks
 import bontune.verifiers as verifiers
 from bontune.base.errors import BontuneError
+from bontune.base.files import replace_file
 from bontune.base.problems import Problem
 from bontune.config import Recipe, TaskSection
 from bontune.engines.contract import Engine, SamplingOptions
@@ -26,7 +27,6 @@ from bontune.engines.prompts import prompt_of, stop_of
 from bontune.engines.transformers import TransformersEngine, pad_id
 from bontune.models import load_model, weights_digest
 from bontune.tasks.base import Task
-from bontune.training.checkpoint import write_atomically
 from bontune.training.forward import CausalLM, disable_dropout
 
 LARGE = 1_000_000_000
@@ -251,7 +251,7 @@ def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
         ):  # of a process that was killed; the lock says it is no other's
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         if not any((folder / "checkpoints").glob("step_*")):
-            write_atomically(folder / "recipe.yaml", recipe.to_yaml())
+            replace_file(folder / "recipe.yaml", recipe.to_yaml(), is_synced=True)
     except Timeout:
         raise BontuneError(
             f"Another process is training in {folder}: wait for it, stop it, or choose another run=…"

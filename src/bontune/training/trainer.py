@@ -19,6 +19,7 @@ from torch import Tensor
 
 import bontune.verifiers as verifiers
 from bontune.base.errors import Interrupted, RunStopped
+from bontune.base.files import replace_file
 from bontune.base.problems import Problem
 from bontune.base.signals import StopSignals
 from bontune.config import Recipe
@@ -322,6 +323,6 @@ class Trainer:
             summary["isolation"] = self.isolation
         if self.is_main:
             setup.save_model(self.model, self.tokenizer, self.folder / "model")
-            checkpoint.write_atomically(self.folder / "summary.json", json.dumps(summary, indent=1))
+            replace_file(self.folder / "summary.json", json.dumps(summary, indent=1), is_synced=True)
         self.accelerator.wait_for_everyone()
         return summary

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bontune.base.errors import BontuneError
 from bontune.base.functions import load_function
-from bontune.base.validation import nearest
+from bontune.base.suggest import did_you_mean, nearest
 from bontune.verifiers.base import Verifier
 from bontune.verifiers.simple import FunctionVerifier, Majority, Oracle
 
@@ -102,8 +102,7 @@ def check_options(name: str, given: dict[str, str | None]) -> None:
         BontuneError: it does not, or there is no such verifier.
     """
     if name not in TABLE:
-        near = nearest(name, TABLE)
-        hint = f", did you mean {near!r}?" if near else ""
+        hint = did_you_mean(name, TABLE, 0.5)
         raise BontuneError(f"No verifier is named {name!r}{hint}; there are {', '.join(TABLE)}.")
     row = TABLE[name]
     for option in row.needs:
