@@ -130,7 +130,9 @@ def test_overrides_leave_the_given_tree_alone_and_reach_any_depth() -> None:
         ("eval.k=[128]", ["eval.k asks for 128 of eval.samples = 64"]),
         (
             "verifier.name=orcale",
-            ["verifier.name: must be 'oracle', 'majority', 'reward_model', 'endpoint' or 'python', got 'orcale'"],
+            [
+                "No verifier is named 'orcale', did you mean 'oracle'?; there are oracle, majority, reward_model, endpoint"
+            ],
         ),
         ("verifier.name=python", ["verifier.function is missing"]),
         ("run=true", ["run: must be text, got True"]),
