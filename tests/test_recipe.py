@@ -128,12 +128,7 @@ def test_overrides_leave_the_given_tree_alone_and_reach_any_depth() -> None:
         ("eval.k=[]", ["eval.k: must not be empty"]),
         ("eval.k=[4, 0]", ["eval.k[1]: must be greater than 0, got 0"]),
         ("eval.k=[128]", ["eval.k asks for 128 of eval.samples = 64"]),
-        (
-            "verifier.name=orcale",
-            [
-                "No verifier is named 'orcale', did you mean 'oracle'?; there are oracle, majority, reward_model, endpoint"
-            ],
-        ),
+        ("verifier.name=orcale", ["No verifier is named 'orcale', did you mean 'oracle'?; there are oracle, majority"]),
         ("verifier.name=python", ["verifier.function is missing"]),
         ("run=true", ["run: must be text, got True"]),
         ("training.steps", ["'training.steps' is not an override: write key=value"]),

@@ -89,9 +89,7 @@ def sample(
     model: given.Model,
     task: given.TaskName,
     options: given.KeyValues = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Write this pool: .parquet or .jsonl.")] = Path(
-        "pool.parquet"
-    ),
+    out: given.PoolOut = Path("pool.parquet"),
     samples: given.Samples = 64,
     temperature: given.Temperature = 1.0,
     top_p: given.TopP = 1.0,

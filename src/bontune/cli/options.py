@@ -22,6 +22,7 @@ Model = Annotated[
 ]
 TaskName = Annotated[str, typer.Argument(help="The task's name; `bontune tasks` lists them.")]
 PoolPath = Annotated[Path, typer.Argument(help="A pool file with prompts and completions.")]
+PoolOut = Annotated[Path, typer.Option("--out", "-o", help="Write this pool: .parquet or .jsonl.")]
 
 Samples = Annotated[int, typer.Option("--samples", "-n", help="Draw this many completions per problem.")]
 Temperature = Annotated[float, typer.Option("--temperature", "-t", help="Sample at this temperature; 0 is greedy.")]

@@ -103,32 +103,13 @@ def draw_pool(
     PoolWriter.check_free(out)
     engine = open_engine(request.model, serving=request.serving)
     options = dataclasses.replace(request.sampling, stop=stop_of(task.stop, problems, engine.uses_chat))
-    settings: dict[str, Any] = {
-        "model": request.model,
-        "task": request.task,
-        "task_options": dict(request.task_options),
-        "split": request.split,
-        "limit": request.limit,
-        "verifier": verifier.name,
-        "seed": request.seed,
-        **dataclasses.asdict(options),
-        **engine.origin(),
-    }
-    # A task that runs programs: what they ran in belongs to the result.
-    notes = {"isolation": task.isolation} if hasattr(task, "isolation") else {}
-    if isinstance(engine, StreamingEngine):
-        notes |= engine.notes()
+    settings, notes = _settings(request, task, verifier, engine, options)
     num_alike = 0
     with PoolWriter(out, settings, notes) as writer:
 
         def tell() -> None:
             if on_progress is not None:
-                status = engine.status if isinstance(engine, StreamingEngine) else str
-                kept = sum(map(len, writer.drawn.values()))
-                progress = DrawProgress(
-                    num_problems=len(problems), num_done=len(writer.done), num_completions=kept, status=status
-                )
-                on_progress(progress)
+                on_progress(_progress(len(problems), engine, writer))
 
         try:
             drawn = _rows(engine, task, verifier, problems, options, request.seed, writer, poll)
@@ -150,6 +131,35 @@ def draw_pool(
         num_problems=len(problems),
         num_grader_errors=num_errors,
         warning=_ALL_ALIKE if is_greedy and options.num_samples >= 4 else None,
+    )
+
+
+def _settings(
+    request: PoolRequest, task: Task, verifier: Verifier, engine: Engine, options: SamplingOptions
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What decides the pool, as it is really used; and what is only noted beside it."""
+    settings: dict[str, Any] = {
+        "model": request.model,
+        "task": request.task,
+        "task_options": dict(request.task_options),
+        "split": request.split,
+        "limit": request.limit,
+        "verifier": verifier.name,
+        "seed": request.seed,
+        **dataclasses.asdict(options),
+        **engine.origin(),
+    }
+    # A task that runs programs: what they ran in belongs to the result.
+    notes = {"isolation": task.isolation} if hasattr(task, "isolation") else {}
+    return settings, notes | (engine.notes() if isinstance(engine, StreamingEngine) else {})
+
+
+def _progress(num_problems: int, engine: Engine, writer: PoolWriter) -> DrawProgress:
+    return DrawProgress(
+        num_problems=num_problems,
+        num_done=len(writer.done),
+        num_completions=sum(map(len, writer.drawn.values())),
+        status=engine.status if isinstance(engine, StreamingEngine) else str,
     )
 
 

@@ -99,21 +99,19 @@ def fit(
         RunStopped: the loss is not finite.
         Interrupted: from ``poll``, before the first evaluation after the start.
     """
-    input_format = input_format or InputFormat()
-    if model.config.get_text_config().pad_token_id is None:
-        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    train, held_out = (_Texts.of(e, model, tokenizer, input_format) for e in (examples.train, examples.held_out))
+    form = input_format or InputFormat()
+    train, held_out = (_Texts.of(e, model, tokenizer, form) for e in (examples.train, examples.held_out))
     torch.manual_seed(options.seed)
     order = torch.Generator().manual_seed(options.seed)
     per_epoch = -(-len(train.encoded) // options.batch_size)
     total = per_epoch * options.epochs
     every = max(1, per_epoch // options.evaluations_per_epoch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
-    history = [{"epoch": 0.0, "held_out_loss": _held_out_loss(model, held_out, options)}]
-    best, best_weights, losses = history[0], _copy_of(model), list[float]()
+    found = _Search(model, held_out, options)
+    losses: list[float] = []
     was_stopped = False
     for step in range(total):
-        was_stopped = _is_interrupted(poll, has_result=len(history) > 1)
+        was_stopped = _is_interrupted(poll, has_result=len(found.history) > 1)
         if was_stopped:
             break
         if step % per_epoch == 0:
@@ -123,18 +121,37 @@ def fit(
             group["lr"] = options.lr * _share_of_rate(step, total)
         losses.append(_update(model, optimizer, train, shuffled[start : start + options.batch_size], options))
         if show is not None:
-            show(Progress(step=step + 1, total=total, held_out_loss=history[-1]["held_out_loss"]))
+            show(Progress(step=step + 1, total=total, held_out_loss=found.history[-1]["held_out_loss"]))
         if (step + 1) % every == 0 or step + 1 == total:
-            loss = _held_out_loss(model, held_out, options)
-            history.append({"epoch": (step + 1) / per_epoch, "loss": sum(losses) / len(losses), "held_out_loss": loss})
+            found.evaluate({"epoch": (step + 1) / per_epoch, "loss": sum(losses) / len(losses)})
             losses.clear()
-            if loss < best["held_out_loss"]:
-                best, best_weights = history[-1], _copy_of(model)
-            elif len(history) - 1 - history.index(best) >= options.patience:
+            if found.is_over:
                 break
-    model.load_state_dict(best_weights)
+    model.load_state_dict(found.best_weights)
     model.eval()
-    return Fitted(history=history, best=best, was_stopped=was_stopped)
+    return Fitted(history=found.history, best=found.best, was_stopped=was_stopped)
+
+
+class _Search:
+    """The evaluations so far, and the weights with the lowest held-out loss."""
+
+    def __init__(self, model: Any, held_out: _Texts, options: FitOptions) -> None:
+        self._model, self._held_out, self._options = model, held_out, options
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.evaluate({"epoch": 0.0})
+
+    def evaluate(self, row: dict[str, float]) -> None:
+        """Add the held-out loss to a row of the history, and keep the weights if it is the lowest."""
+        self.history.append({**row, "held_out_loss": _held_out_loss(self._model, self._held_out, self._options)})
+        if not self.best or self.history[-1]["held_out_loss"] < self.best["held_out_loss"]:
+            self.best, self.best_weights = self.history[-1], _copy_of(self._model)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the patience is at its end."""
+        return len(self.history) - 1 - self.history.index(self.best) >= self._options.patience
 
 
 def _is_interrupted(poll: Callable[[], None] | None, *, has_result: bool) -> bool:
@@ -162,6 +179,9 @@ class _Texts:
 
     @classmethod
     def of(cls, examples: Sequence[Example], model: Any, tokenizer: Any, input_format: InputFormat) -> _Texts:
+        """Encode examples; a model without a padding token gets the tokenizer's."""
+        if model.config.get_text_config().pad_token_id is None:
+            model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
         texts = [input_format.text(e.problem, e.completion, tokenizer) for e in examples]
         return cls(
             encoded=encode_texts(model, tokenizer, texts)[0],
