@@ -120,7 +120,7 @@ def proportional(a: Value, b: Value) -> Fraction | None:
 
 
 def difference(a: Value, b: Value) -> Value:
-    """a − b."""
+    """Subtract b from a."""
     work = _Evaluation()
     return work.added(a, Value({m: -c for m, c in b.numerator.items()}, b.denominator))
 

@@ -40,7 +40,7 @@ class Evaluation:
     """An expression's value and what it is made of."""
 
     value: int
-    """Exact."""
+    """Exact value of the expression."""
     numbers: tuple[int, ...]
     """The numbers written, in order of appearance."""
     normal_form: str

@@ -13,9 +13,9 @@ class Scalar:
     """One value."""
 
     tree: Tree
-    """As written."""
+    """Tree of the expression as written."""
     value: Value = field(compare=False)
-    """Exact."""
+    """Exact value."""
     unit: str | None = None
     """Canonical name of the unit that followed, ``$`` and ``%`` included."""
     is_unit_known: bool = True
@@ -24,7 +24,7 @@ class Scalar:
     """The letters, if it is nothing but letters: ``AB`` may be a product or a word."""
 
     def key(self) -> str:
-        """Normal form."""
+        """Normal form, equal for equal answers."""
         return self.value.key()
 
 
@@ -35,7 +35,7 @@ class Words:
     text: str
 
     def key(self) -> str:
-        """Normal form."""
+        """Normal form, equal for equal answers."""
         return self.text
 
 
@@ -51,7 +51,7 @@ class Collection:
     """Brackets of a tuple or interval, columns of a matrix."""
 
     def key(self) -> str:
-        """Normal form."""
+        """Normal form, equal for equal answers."""
         keys = [item.key() for item in self.items]
         if self.kind in ("list", "union"):
             return (", " if self.kind == "list" else " u ").join(sorted(keys))

@@ -86,7 +86,7 @@ POOL = WorkerPool(
     memory_mb=MEMORY_MB,
     jobs_per_worker=JOBS_PER_WORKER,
 )
-"""Where sympy runs; no process is started before it is needed."""
+"""Workers that sympy runs in; no process is started before it is needed."""
 _ENDINGS = {Ending.TIMEOUT: Verdict.TIMEOUT, Ending.CRASHED: Verdict.CRASHED, Ending.ERROR: Verdict.GRADER_ERROR}
 
 

@@ -64,7 +64,7 @@ def _uses(tree: list[Any], names: tuple[str, ...]) -> bool:
 
 
 def _is_surely_nonzero(difference: sympy.Expr) -> bool:
-    """At one rational point, with more digits than the caller's floats had."""
+    """Evaluate at one rational point, with more digits than the caller's floats had."""
     letters = sorted(difference.free_symbols, key=str)
     point = {letter: sympy.Rational(7 + 4 * i, 5 + 3 * i) for i, letter in enumerate(letters)}
     value = difference.subs(point).evalf(_DIGITS)

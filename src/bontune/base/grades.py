@@ -26,7 +26,7 @@ class Grade:
     reward: float
     """R(x, y); NaN for a grader error, which is no statement about the completion."""
     verdict: Verdict
-    """How grading ended."""
+    """Verdict: how grading ended."""
     answer: str | None = None
     """The answer in normal form, by which samples are counted as equal (majority vote, diversity); None: no answer."""
     reason: str = ""

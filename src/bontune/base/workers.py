@@ -43,7 +43,7 @@ class Ending(Enum):
     TIMEOUT = "timeout"
     """Killed at the deadline."""
     CRASHED = "crashed"
-    """Its worker died of it twice: out of memory, or killed by another hand."""
+    """The worker died of the job twice: out of memory, or killed by another hand."""
     ERROR = "error"
     """The function raised, its reply was too large, or no worker could be started."""
 
@@ -53,9 +53,9 @@ class Reply:
     """What became of a job."""
 
     ending: Ending
-    """How it ended."""
+    """How the job ended."""
     result: Any = None
-    """What the function returned, if it is done."""
+    """Value that the function returned, if the job is done."""
     reason: str = ""
     """One phrase for people if it is not."""
 
@@ -302,7 +302,7 @@ class WorkerPool:
             worker.end()  # its pipes belong to the thread that waits on them
 
     def _forget(self) -> None:
-        """In a forked child: the workers are the parent's. Their pipes are closed here and they are left alone."""
+        """Close our ends of the pipes in a forked child: the workers are the parent's and are left alone."""
         for worker in self._all:
             worker.close_pipes()
         self._reset()

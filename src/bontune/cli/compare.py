@@ -50,7 +50,7 @@ def run_compare(arguments: Sequence[str], drawing: DrawOptions, *, ks: str | Non
 
 
 def _compare(gathered: Gathered, k: int) -> list[Comparison]:
-    """At each one's own best temperature first, if there are several; then at each temperature."""
+    """Compare at each one's own best temperature first, if there are several; then at each temperature."""
     import bontune.pools.compare as comparison
 
     measured, chosen_on = _evaluate([gathered.measured, gathered.chosen_on], gathered.ks)
@@ -109,7 +109,7 @@ def _choice_note(gathered: Gathered) -> str:
 
 
 def _origin(arguments: Sequence[str], gathered: Gathered, k: int, verifier: str, note: str) -> dict[str, Any]:
-    """Where the numbers come from."""
+    """Say where the numbers come from."""
     pools = next(iter(gathered.measured.values()))
     origin: dict[str, Any] = {
         "arguments": list(arguments),

@@ -41,11 +41,11 @@ class Entrant:
     """One of the things to compare."""
 
     name: str
-    """As it was given, the path tidied."""
+    """Name as it was given, the path tidied."""
     kind: Kind
-    """What it is."""
+    """Kind of the argument."""
     recipe: Recipe | None = None
-    """Of a run."""
+    """Recipe of a run; None for pools and models."""
 
     @property
     def model(self) -> str:
@@ -58,17 +58,17 @@ class DrawOptions:
     """How pools of runs and models are drawn; none of it is for pools that are given."""
 
     samples: int = 64
-    """Per problem."""
+    """Completions per problem."""
     temperature: str = "1.0"
-    """One, or several with commas."""
+    """One temperature, or several with commas."""
     split: str | None = None
-    """None: ``test``, or ``validation`` where the task has no test."""
+    """Split of the task; None: ``test``, or ``validation`` where the task has no test."""
     limit: int | None = None
-    """First so many problems."""
+    """Number of problems, the first of the split; None: all."""
     seed: int = 0
-    """Of the draws, the same for all."""
+    """Seed for sampling, the same for all."""
     verifier: str | None = None
-    """None: the first run's."""
+    """Verifier; None: the first run's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,21 +76,21 @@ class Plan:
     """What is drawn, from the first run's recipe and the options."""
 
     task: TaskSection
-    """The first run's."""
+    """Task of the first run."""
     split: str
-    """Of the problems that are compared."""
+    """Split of the problems that are compared."""
     chosen_on: str
     """The split by which own temperatures are chosen."""
     temperatures: tuple[float, ...]
-    """Ascending."""
+    """Temperatures, ascending."""
     verifier: str
-    """As ``bontune sample`` takes it."""
+    """Verifier, as ``bontune sample`` takes it."""
     max_new_tokens: int
     """Longest completion."""
     trained_ns: tuple[int, ...]
-    """N of each run."""
+    """The N that each run was trained for."""
     drawing: DrawOptions
-    """The options."""
+    """Options of the command line."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,13 +98,13 @@ class Gathered:
     """Pools of the same problems, ready to be compared."""
 
     measured: Pools
-    """Those that are compared; of each temperature in the order of the arguments."""
+    """Pools that are compared; for each temperature in the order of the arguments."""
     chosen_on: Pools
-    """Those by which each one's own temperature is chosen; empty where there is one temperature."""
+    """Pools by which each one's own temperature is chosen; empty where there is one temperature."""
     ks: list[int]
     """Budgets to report, ascending."""
     num_samples: int
-    """Of the smallest pool."""
+    """Samples per problem of the smallest pool."""
     plan: Plan | None
     """How pools were drawn; None if all were given."""
 

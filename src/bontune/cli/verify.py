@@ -144,7 +144,7 @@ def run_score(path: Path, spec: str, out: Path) -> None:
 
 @contextlib.contextmanager
 def _journal(path: Path, spec: str, out: Path) -> Iterator[Journal]:
-    """Of the scores of this pool by this verifier; what is missing of its folder is made."""
+    """Open the journal of this pool's scores by this verifier; what is missing of its folder is made."""
     from bontune.models import weights_digest
     from bontune.pools.journal import Journal
 

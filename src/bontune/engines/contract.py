@@ -160,7 +160,7 @@ class Engine(Protocol):
     """A language model that draws M completions of each prompt; everything in this package samples through one."""
 
     limits: Limits
-    """What this engine can promise."""
+    """Promises that this engine makes."""
     uses_chat: bool
     """Whether the engine takes conversations; see :func:`bontune.engines.prompts.prompt_of`."""
 

@@ -21,15 +21,15 @@ class Judged:
     """A claim with its numbers: points, or a ratio for ``generations``."""
 
     claim: Claim
-    """What is claimed."""
+    """The claim, as the suite states it."""
     own: Interval | None
     """Each arm at its own best temperature; None: not measured yet."""
     at_1: Interval | None
-    """At T = 1."""
+    """The difference or ratio at T = 1."""
     num_seeds: tuple[int, int]
-    """Training runs of either side."""
+    """Number of training runs of either side."""
     temperatures: tuple[float | None, float | None]
-    """Own best ones of either side."""
+    """Each side's own best temperature."""
 
     @property
     def holds(self) -> bool | None:
@@ -52,7 +52,7 @@ class Judged:
         return self.own.value <= self.claim.goal if is_less else self.own.value >= self.claim.goal
 
     def row(self) -> dict[str, Any]:
-        """As in ``claims.json``."""
+        """The claim and its numbers as a row of ``claims.json``."""
         claim = self.claim
         return {
             "id": claim.id,
@@ -144,7 +144,7 @@ def _crossing(ladder: list[tuple[float, float]], start: float, target: float) ->
 
 
 def _numbers(interval: Interval | None) -> dict[str, float | None]:
-    """With three decimals; None for what is not measured or infinite, which JSON cannot say."""
+    """Round to three decimals; None for what is not measured or infinite, which JSON cannot say."""
     named = (
         {"measured": None, "low": None, "high": None}
         if interval is None

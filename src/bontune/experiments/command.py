@@ -9,7 +9,7 @@ from pathlib import Path
 from bontune.base.errors import BontuneError, RunStopped
 
 FULL = ("seeds=3", "recipe.training.steps=400", "recipe.kl.steps=400")
-"""What ``bontune quickstart --full`` changes in the suite ``quickstart``."""
+"""Overrides of the suite ``quickstart`` that ``bontune quickstart --full`` adds."""
 
 
 def run_quickstart(out: Path, *, is_full: bool) -> None:

@@ -36,13 +36,13 @@ class Figure:
     """A picture with the numbers that are in it."""
 
     name: str
-    """Of its files."""
+    """Name of the picture's files, without ending."""
     title: str
-    """What is shown; says no finding."""
+    """Title: what is shown, not what was found."""
     caption: str
-    """Of what, under which conditions, with which intervals."""
+    """Caption: conditions and intervals."""
     png: Path
-    """The picture."""
+    """The picture itself."""
     csv: Path
     """The numbers; the header says whether they are fractions or points."""
 
@@ -52,13 +52,13 @@ class Drawing:
     """A picture before it is written."""
 
     name: str
-    """Of its files."""
+    """Name of the picture's files, without ending."""
     title: str
-    """What is shown."""
+    """Title: what is shown, not what was found."""
     caption: str
-    """Under which conditions."""
+    """Caption: conditions and intervals."""
     canvas: Canvas
-    """The picture."""
+    """The picture itself."""
     rows: list[dict[str, Any]]
     """The numbers in it, all with the same keys."""
 
@@ -78,9 +78,9 @@ class Style:
     """How an arm is drawn, the same in every figure of a suite."""
 
     colour: str
-    """As matplotlib takes it."""
+    """Colour, as matplotlib takes it."""
     marker: str
-    """Tells lines apart without colour."""
+    """Marker that tells lines apart without colour."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,13 +88,13 @@ class Line:
     """A line of a picture, with its label."""
 
     label: str
-    """Beside its end."""
+    """Label beside the end of the line."""
     style: Style
-    """Its look."""
+    """Colour and marker of the line."""
     x: list[float]
-    """Where."""
+    """X position of each point."""
     y: list[Interval]
-    """What; fractions."""
+    """Value at each point, a fraction between 0 and 1."""
 
 
 def styles(suite: Suite) -> dict[str, Style]:
@@ -242,7 +242,7 @@ def panel(axes: Axes, note: str, *, is_difference: bool = False) -> None:
 
 
 def margins(canvas: Canvas, *, left: float = 0.62, right: float = 0.2, bottom: float = 0.58, top: float = 0.72) -> None:
-    """In inches."""
+    """Margins of the figure in inches."""
     width, height = canvas.get_size_inches()
     canvas.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height)
 

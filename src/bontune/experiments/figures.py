@@ -23,7 +23,7 @@ FIGURES: tuple[Callable[[Results], Drawing | None], ...] = (
     draw_draws,
     draw_training,
 )
-"""In the order of a page."""
+"""All figures, in the order of a page."""
 
 
 def write_figures(results: Results, out: Path) -> list[Figure]:

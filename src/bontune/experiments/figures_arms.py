@@ -40,7 +40,7 @@ from bontune.report.canvas import INK, QUIET, SMALL_PT, dress, new_figure
 from bontune.report.wording import counted, split_metric
 
 _OFFSET = 0.17
-"""Of the dots of own T and T = 1 from the middle of their row, in rows."""
+"""Distance of the dots of own T and of T = 1 from the middle of their row, in rows."""
 
 
 def draw_gains(results: Results) -> Drawing | None:
@@ -104,7 +104,7 @@ def draw_gains(results: Results) -> Drawing | None:
 
 
 def _range(intervals: list[Interval]) -> tuple[float, float]:
-    """Of the axis: all values and 0; intervals that are far wider than most, as those of two seeds may be, are cut."""
+    """Choose the axis' range: all values and 0; intervals far wider than most, as of two seeds, are cut."""
     values, usual = [i.value for i in intervals], float(np.median([i.high - i.low for i in intervals]))
     low = max(min(i.low for i in intervals), min(values) - 1.5 * usual)
     high = min(max(i.high for i in intervals), max(values) + 1.5 * usual)

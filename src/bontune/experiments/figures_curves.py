@@ -197,7 +197,7 @@ def arms_by_n(results: Results) -> dict[int, str]:
 
 
 def _credit(objective: dict[str, Any]) -> dict[str, Any]:
-    """Which samples carry credit and how; an objective without such an option has its usual value."""
+    """Say which samples carry credit and how; an objective without such an option has its usual value."""
     usual = {"draw": "all", "reward": "environment", "p_fail": "plugin", "sign": "exact"}
     return {key: objective.get(key, value) for key, value in usual.items()}
 

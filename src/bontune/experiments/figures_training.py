@@ -135,7 +135,7 @@ def _ladder_rows(results: Results, verdict: Judged, levels: dict[str, tuple[floa
 
 
 def _mark_crossing(axes: Axes, crossing: Interval, level: float, widest: float) -> None:
-    """Where the line reaches the rival's end, its interval lying on the rival's line."""
+    """Mark where the line reaches the rival's end, with its interval on the rival's line."""
     if not math.isfinite(crossing.value):
         axes.annotate(
             "not reached",

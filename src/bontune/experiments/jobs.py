@@ -28,15 +28,15 @@ class Job:
     """One call in a process of its own."""
 
     name: str
-    """For people."""
+    """Name of the job, for people."""
     function: Callable[..., None]
     """A module-level function; it may raise the errors of :mod:`bontune.base.errors`."""
     arguments: dict[str, Any] = field(default_factory=dict)
-    """Its keyword arguments (they are pickled)."""
+    """Keyword arguments of the function (they are pickled)."""
     log: Path
     """File that takes what the job prints."""
     place: str = ""
-    """Of jobs with the same one, such as a folder that they write in, only one runs at a time; empty: the name."""
+    """Of jobs with the same place, such as a folder that they write in, one runs at a time; empty: the job's name."""
 
 
 def run_jobs(
@@ -114,7 +114,7 @@ def _failure(job: Job, status: int) -> str:
 
 
 def _work(job: Job) -> None:
-    """In the child: print to the log, compute on one thread, die with the parent."""
+    """Run a job in its own process: print to the log, compute on one thread, die with the parent."""
     # Ctrl-C goes to the terminal's whole process group. The parent passes it on as SIGTERM; of both, the second would
     # end this process before it has saved.
     os.setpgrp()

@@ -26,11 +26,11 @@ class Level:
     """What an arm reaches in a metric."""
 
     temperature: float
-    """At which it was measured."""
+    """Temperature at which the arm was measured."""
     interval: Interval
-    """Over problems and seeds; fractions."""
+    """Mean with its interval over problems and seeds; fractions."""
     num_seeds: int
-    """Training runs."""
+    """Number of training runs."""
 
 
 class Results:
@@ -86,13 +86,13 @@ class Results:
     # ---- numbers ----
 
     def by_seed(self, arm: str, data: str, temperature: float) -> dict[int, Evaluation]:
-        """What is there of an arm, by seed."""
+        """The evaluations that are there of an arm, by seed."""
         what = Measurement(data=data, temperature=temperature)
         found = {run.seed: self._read(run, self.suite.arms[arm].select, what) for run in self.runs(arm)}
         return {seed: evaluation for seed, evaluation in found.items() if evaluation is not None}
 
     def evaluations(self, arm: str, data: str, temperature: float) -> list[Evaluation]:
-        """The same as a list."""
+        """The evaluations of an arm as a list, one for each seed."""
         return list(self.by_seed(arm, data, temperature).values())
 
     def values(self, arm: str, metric: str, data: str, temperature: Temperature) -> FloatArray | None:
@@ -131,7 +131,7 @@ class Results:
         return difference_over_runs(values_a, values_b)
 
     def trial(self, run: Run) -> dict[str, Any] | None:
-        """How a run went."""
+        """The account of a training run; None if it is not complete."""
         return self.store.trial(run)
 
     @cached_property

@@ -190,7 +190,7 @@ class Runner:
         return f"{min(done, total)} of {total} trainings done"
 
     def state(self, name: str) -> str:
-        """Where a running job is."""
+        """Say how far a running job is."""
         folder = name.split(" by ")[0].split()[-1]
         if name.startswith("train"):
             step, seconds = work_of.progress_of(self.work / folder)

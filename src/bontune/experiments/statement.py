@@ -123,7 +123,7 @@ def _cell(level: Level | None) -> str:
 
 
 def _unfinished(results: Results) -> str:
-    """Which arms are not measured with all their seeds yet, in a sentence; empty if none."""
+    """Name the arms that are not measured with all their seeds yet, in a sentence; empty if there are none."""
     partly, not_begun = [], []
     for arm in results.suite.arms:
         wanted, found = results.suite.num_seeds(arm), 0

@@ -27,15 +27,15 @@ class Run:
     """A training run of a suite, or the base model."""
 
     arm: str
-    """Whose."""
+    """The arm that was trained."""
     lr: float = 0.0
-    """Its learning rate."""
+    """Learning rate of the run."""
     seed: int = 0
-    """Its seed."""
+    """Seed of the run."""
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of the run, and of its folder."""
         return BASE if self.arm == BASE else f"{self.arm}-lr{self.lr:g}-seed{self.seed}"
 
 
@@ -46,11 +46,11 @@ class Measurement:
     data: str
     """``validation``, ``test`` or ``harder``."""
     temperature: float
-    """T."""
+    """Sampling temperature T."""
 
     @property
     def file(self) -> str:
-        """Its name in the store."""
+        """Name of the measurement's file."""
         return f"{self.data}-T{self.temperature:g}.parquet"
 
 
@@ -79,7 +79,7 @@ class Store:
         return f"{run.name}/{BASE_SELECT if run.arm == BASE else select}/{what.file}"
 
     def trial(self, run: Run) -> dict[str, Any] | None:
-        """How a run went; None if it is not complete.
+        """Read the account of a run; None if it is not complete.
 
         Raises:
             BontuneError: it was made with other settings.
@@ -91,7 +91,7 @@ class Store:
         return found
 
     def measured(self, run: Run, select: str, what: Measurement) -> Evaluation | None:
-        """A measurement; None if it is not there.
+        """Read a measurement; None if it is not there.
 
         Raises:
             BontuneError: it was made with other settings, or is damaged.
@@ -140,7 +140,7 @@ class Store:
                         self.measured(run, select, what)
 
     def training_settings(self, run: Run) -> dict[str, Any]:
-        """What decides how a run goes."""
+        """The settings that decide how a run goes."""
         if run not in self._training:
             recipe = self.suite.run_recipe(run.arm, run.lr, run.seed, "run")
             models = [recipe.model, *([recipe.verifier.path] if recipe.verifier.path else [])]
@@ -149,7 +149,7 @@ class Store:
         return self._training[run]
 
     def measuring_settings(self, run: Run, what: Measurement) -> dict[str, Any]:
-        """What decides what a measurement says."""
+        """The settings that decide what a measurement says."""
         measuring = self.suite.measuring
         settings = {
             "task": task_section(self.suite, what.data),
@@ -180,7 +180,7 @@ class Store:
 
 
 def different(found: Any, wanted: Mapping[str, Any]) -> str:
-    """Which settings are not the same.
+    """Name the settings that are not the same.
 
     >>> different({"ks": [1, 2], "samples": 4}, {"ks": [1, 2], "samples": 8})
     'not the same: samples'
@@ -206,7 +206,7 @@ def task_section(suite: Suite, data: str) -> dict[str, Any]:
 
 
 def num_problems(suite: Suite, data: str) -> int | None:
-    """How many problems of data, None: all."""
+    """The number of problems of ``data``; None: all."""
     measuring = suite.measuring
     return {
         "validation": measuring.validation_problems,

@@ -23,16 +23,16 @@ SUITES = Path(__file__).parent / "suites"
 BASE = "base"
 """The arm that is not trained."""
 MOST_LINES = 7
-"""Of a picture in which each has a label."""
+"""Most lines in a picture in which each line has a label."""
 
 
 class Arm(Section):
     """One way to train."""
 
     label: str
-    """For people."""
+    """Name of the arm, for people."""
     recipe: dict[str, Any] = {}
-    """What it changes in the suite's recipe."""
+    """Keys that the arm changes in the suite's recipe."""
     lr: list[PositiveFloat] = []
     """Learning rates to choose from; empty: the recipe's."""
     select: str = "pass@1"
@@ -49,13 +49,13 @@ class Claim(Section):
     """A statement of the paper, or of ours, that the suite measures."""
 
     id: str
-    """Its name in ``claims.json``."""
+    """Name of the claim in ``claims.json``."""
     claim: str
-    """In words."""
+    """The claim in words."""
     paper: float | None = None
-    """What the paper measured, in points; for ``generations`` a ratio."""
+    """The paper's number, in points; a ratio for ``generations``."""
     paper_on: str = ""
-    """On what."""
+    """Model and task that the paper measured on."""
     kind: Literal["difference", "generations"] = "difference"
     """``difference``: ``a`` minus ``b`` in ``metric``; ``generations``: the share of ``b``'s generations with which
     the arms of ``ladder``, that have more and more of them, reach what ``b`` ends with."""
@@ -64,13 +64,13 @@ class Claim(Section):
     b: str
     """An arm."""
     metric: str
-    """Such as ``pass@32``."""
+    """Metric that the claim is about, such as ``pass@32``."""
     ladder: dict[str, PositiveFloat] = {}
-    """For ``generations``: arm → its generations as a share of ``b``'s, rising."""
+    """Arm → its generations as a share of ``b``'s, rising; only for ``generations``."""
     sign: Literal[1, -1] = 1
     """−1: the claim is that ``a`` is below ``b``."""
     goal: float | None = None
-    """What we want at least (``sign`` −1, ``generations``: at most)."""
+    """The value that we want at least (with ``sign`` −1 and for ``generations``: at most)."""
 
 
 class Measuring(Section):
@@ -79,48 +79,48 @@ class Measuring(Section):
     samples: PositiveInt = 64
     """M, completions per problem."""
     ks: list[PositiveInt] = Field(default=[1, 2, 4, 8, 16, 32, 64], min_length=1)
-    """Budgets."""
+    """Budgets k at which every model is measured."""
     temperatures: list[PositiveFloat] = Field(default=[0.6, 0.8, 1.0, 1.2, 1.4], min_length=1)
-    """T to choose from, for each arm, on validation; 1.0 is among them."""
+    """Temperatures to choose from, for each arm, on validation; 1.0 is among them."""
     validation: str = "validation"
     """Split of the task that learning rates, checkpoints and temperatures are chosen on."""
     validation_problems: PositiveInt | None = 200
-    """How many of it; null: all."""
+    """Number of problems of that split; null: all."""
     test: str = "test"
     """Split of the task that is reported."""
     test_problems: PositiveInt | None = None
-    """How many of it; null: all."""
+    """Number of problems of that split; null: all."""
     test_task: dict[str, Any] | None = None
     """Changes to the training task that make the one that is reported, such as another name; null: none."""
     harder: dict[str, Any] | None = None
     """Changes to that task that make a harder held-out distribution of it."""
     harder_problems: PositiveInt | None = None
-    """How many of its test split; null: all."""
+    """Number of problems of its test split; null: all."""
     verifier: str = "oracle"
-    """What picks in best@k, as ``bontune sample`` takes it."""
+    """Verifier that picks in best@k, as ``bontune sample`` takes it."""
     other_verifiers: dict[str, str] = {}
-    """Others, by name: what a model is worth under a verifier that it was not trained for."""
+    """Other verifiers, by name: they tell what a model is worth under a verifier that it was not trained for."""
 
 
 class Suite(Section):
     """Everything about a suite."""
 
     title: str
-    """A heading."""
+    """Heading of the suite's pages."""
     base: str
     """Recipe that all arms start from."""
     recipe: dict[str, Any] = {}
-    """What the suite changes in it."""
+    """Keys that the suite changes in that recipe."""
     metric: str
-    """The one that the pictures lead with, such as ``pass@32``."""
+    """Metric that the pictures lead with, such as ``pass@32``."""
     seeds: PositiveInt = 5
     """Training runs of each arm with the chosen learning rate; seed 0 is the one that chose it."""
     measuring: Measuring = Measuring()
     """How every model is measured."""
     arms: dict[str, Arm]
-    """In the order of the tables."""
+    """Arms by name, in the order of the tables."""
     claims: list[Claim] = []
-    """In the order of the statement."""
+    """Claims, in the order of the statement."""
     main: list[str] = []
     """Arms of the pictures with few lines, measured at every T; empty: those of the first tier."""
     learned: list[str] = []

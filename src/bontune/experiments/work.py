@@ -35,12 +35,12 @@ KEPT_SEED = 0
 
 
 def run_folder(work: Path, run: Run) -> Path:
-    """Where a run trains."""
+    """The folder that a run trains in."""
     return work / run.name
 
 
 def pool_path(work: Path, run: Run, select: str, what: Measurement) -> Path:
-    """Where a pool is collected."""
+    """The file that a pool is collected in."""
     return run_folder(work, run) / "pools" / (BASE_SELECT if run.arm == BASE else select) / what.file
 
 

@@ -20,9 +20,9 @@ class ReliabilityBin:
     """Completions of about the same probability."""
 
     count: int
-    """How many."""
+    """Number of samples in the bin."""
     probability: float
-    """Their mean probability."""
+    """Mean probability of the samples."""
     reward: float
     """Their mean reward: the share of correct ones."""
 
@@ -37,7 +37,7 @@ class Calibration:
     brier: float
     """Mean (probability − reward)²; 0 is best, and ¼ is what ½ for everything gets."""
     bins: tuple[ReliabilityBin, ...]
-    """From the least to the most probable."""
+    """Bins from the least to the most probable."""
 
 
 def calibration(rewards: Values, probabilities: Values, num_bins: int = 10) -> Calibration:

@@ -44,7 +44,7 @@ class AnswerDistribution:
     num_drawn: int
     """Samples that ``distinct_P`` and ``distinct_correct_P`` are for."""
     entropy_P: FloatArray
-    """Of the answers, over the samples that answer, in nats: the estimate of Chao, Wang and Jost."""
+    """Entropy of the answers, over the samples that answer, in nats: the estimate of Chao, Wang and Jost."""
     distinct_P: FloatArray
     """Expected number of different answers in ``num_drawn`` of the samples."""
     distinct_correct_P: FloatArray
@@ -177,7 +177,7 @@ def _tail(x: float, n: int) -> float:
 
 @functools.lru_cache(maxsize=16)
 def _chances_present(m: int, num_drawn: int) -> FloatArray:
-    """By 0, 1, … M holders: the chance that one of them is among ``num_drawn`` of the M samples."""
+    """Chance, for 0, 1, … M samples that hold an answer, that one of them is among ``num_drawn`` of the M samples."""
     ways = math.comb(m, num_drawn)
     return np.array([(ways - math.comb(m - holders, num_drawn)) / ways for holders in range(m + 1)])
 

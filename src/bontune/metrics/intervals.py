@@ -29,9 +29,9 @@ class Interval:
     value: float
     """The mean over the prompts at hand."""
     low: float
-    """Lower end."""
+    """Lower end of the interval."""
     high: float
-    """Upper end."""
+    """Upper end of the interval."""
 
 
 def bootstrap_interval(values_P: Values, level: float = 0.95, num_resamples: int = 10_000, seed: int = 0) -> Interval:

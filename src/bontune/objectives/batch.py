@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 Source = Literal["own", "reference", "demonstrated"]
-"""Who wrote a sequence: the policy, the anchor, or the task."""
+"""Writer of a sequence: the policy, the anchor, or the task."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +54,7 @@ class Batch:
     """Everything that an objective may weigh the sequences of P prompts by."""
 
     columns: Columns
-    """Which columns of the tensors are whose."""
+    """Columns of the tensors by who wrote the sequences."""
     rewards_PS: Tensor
     """float64, what each sequence is worth."""
     scores_PS: Tensor

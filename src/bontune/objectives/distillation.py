@@ -170,7 +170,7 @@ class BondWeights:
     advantages: Tensor
     """(..., M) on samples from π, mean form: the backward part."""
     kl_coefficient: float
-    """What KL(π‖ref) is added to the loss with; 0 if the advantages hold it already."""
+    """Coefficient of KL(π‖ref) in the loss; 0 if the advantages hold it already."""
     weights: Tensor
     """(..., K) on samples from the reference, sum form: the forward part, (1−β) times the chance to win."""
 

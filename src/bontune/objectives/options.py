@@ -98,7 +98,7 @@ class VbonOptions:
     """Options of ``vbon``."""
 
     estimate: Literal["plugin", "harmonic"] = "plugin"
-    """How the log-quantile of a score is estimated."""
+    """Estimator of the log-quantile of a score."""
     reference_samples: int | None = None
     """K, samples of the anchor to compare with; 0: the policy's own samples; null: as many as ``sampling.samples``."""
 
@@ -116,7 +116,7 @@ class BondOptions:
     law: Literal["exact", "no_ties"] = "exact"
     """The law of Best-of-N that is the target."""
     estimate: Literal["plugin", "harmonic"] = "plugin"
-    """How the log-quantile of a score is estimated."""
+    """Estimator of the log-quantile of a score."""
     reference_samples: int | None = None
     """K, samples of the anchor to compare with; 0: the policy's own samples; null: as many as ``sampling.samples``."""
 

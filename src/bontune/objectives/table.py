@@ -141,9 +141,9 @@ class Objective:
     options: type = NoOptions
     """The class of the options; its fields are keys of the recipe's section ``objective``."""
     sources: tuple[Source, ...] = ("own",)
-    """Who writes the sequences that the objective trains on or compares with."""
+    """Writers of the sequences that the objective trains on or compares with."""
     logprobs: Literal["none", "policy", "ratio"] = "none"
-    """What it needs of the sequences of the first source: nothing, log π, or log π and the anchor's."""
+    """Log-probabilities that it needs of the sequences of the first source: none, log π, or log π and the anchor's."""
     is_policy_gradient: bool = True
     """Whether weights are advantages in mean form; else they are weights of a loss, in sum form."""
     takes_any_reward: bool = True

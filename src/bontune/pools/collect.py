@@ -25,11 +25,11 @@ class Graded:
     """P problems with M graded and scored completions each."""
 
     problems: list[Problem]
-    """P problems."""
+    """The P problems."""
     samples: Samples
     """Their completions."""
     grades: list[list[Grade]]
-    """P × M."""
+    """Grades, P × M."""
     scores: list[list[float]]
     """P × M, the verifier's."""
 
@@ -40,7 +40,7 @@ class Graded:
 
     @cached_property
     def is_graded_P(self) -> Tensor:
-        """Which prompts had all their completions graded."""
+        """Whether all completions of a prompt were graded, for each prompt."""
         return torch.tensor([all(g.verdict is not Verdict.GRADER_ERROR for g in row) for row in self.grades])
 
     @cached_property

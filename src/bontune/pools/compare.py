@@ -186,7 +186,7 @@ class Sampled:
     temperature: float | None
     """Temperature of all of them; None: each at its own best for the metric, or as the pools were drawn."""
     evaluations: Mapping[str, Evaluation]
-    """By model, the reference first."""
+    """Evaluations by model, the reference first."""
     own_temperatures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Model → metric → its own best temperature; empty where they have one in common."""
 

@@ -67,13 +67,13 @@ class DrawnPool:
     """A finished pool on disk."""
 
     path: Path
-    """Its file."""
+    """The pool's file."""
     num_problems: int
-    """Its problems."""
+    """Number of problems."""
     num_grader_errors: int
     """Completions that could not be graded."""
     warning: str | None
-    """What looks wrong about the pool, if anything does."""
+    """A sentence about what looks wrong with the pool; None if nothing does."""
 
 
 def draw_pool(

@@ -54,11 +54,11 @@ class Pool:
     """A pool in memory: P problems × M samples, as lists of lists."""
 
     problem_ids: list[str]
-    """P ids."""
+    """Ids of the P problems."""
     columns: dict[str, list[list[Any]]]
     """Column → P × M values."""
     settings: dict[str, Any]
-    """How it was drawn (empty for pools of other origin)."""
+    """Settings that the pool was drawn with (empty for pools of other origin)."""
 
     def rewards(self) -> list[list[float]]:
         """P × M rewards; what could not be graded counts 0, never as correct."""

@@ -51,7 +51,7 @@ def setting_text(sampled: Sampled) -> str:
 
 
 def _sentence(of: Sequence[Difference], k: int, *, is_graded: bool) -> str:
-    """At ``k`` and at the smallest budget."""
+    """Say how a model compares at ``k`` and at the smallest budget."""
     main, first = next(difference for difference in of if difference.k == k), of[0]
     own = ""
     if main.a_temperature is not None and main.b_temperature is not None:
@@ -70,7 +70,7 @@ def _sentence(of: Sequence[Difference], k: int, *, is_graded: bool) -> str:
 
 
 def _by_budget(of: Sequence[Difference], *, is_graded: bool) -> str:
-    """Where it is ahead and where behind; empty if :func:`_sentence` has named all budgets."""
+    """Say where a model is ahead and where behind; empty if :func:`_sentence` has named all budgets."""
     if len(of) < 3:
         return ""
     parts = []

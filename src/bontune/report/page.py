@@ -27,13 +27,13 @@ class Picture:
     """A PNG inside the page."""
 
     source: str
-    """Its data URI."""
+    """The picture as a data URI."""
     width: int
-    """In pixels, so that the page does not jump while it loads."""
+    """Width in pixels, so that the page does not jump while it loads."""
     height: int
-    """In pixels."""
+    """Height in pixels."""
     alt: str
-    """What it shows, in words and numbers."""
+    """Alternative text: what the picture shows, in words and numbers."""
     heading: str = ""
     """The heading over it."""
     caption: str = ""
@@ -47,7 +47,7 @@ class Cell:
     text: str
     """The number as written."""
     span: str = ""
-    """Its interval, in brackets."""
+    """The interval of the number, in brackets."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,7 @@ class Line:
     """One row of a table."""
 
     name: str
-    """The row's header."""
+    """Header of the row."""
     cells: list[Cell]
     """One for each column but the first."""
     colour: str = ""
@@ -67,7 +67,7 @@ class Grid:
     """A table with a header for each row and column."""
 
     caption: str
-    """What the numbers are."""
+    """Says what the numbers are."""
     columns: list[str]
     """Column headers, the one of the row headers first."""
     rows: list[Line] = field(default_factory=list)

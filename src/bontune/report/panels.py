@@ -25,9 +25,9 @@ class Panel:
     """One quantity of the step rows."""
 
     title: str
-    """What it is, for people."""
+    """Title of the panel."""
     field: str
-    """Its name in the step rows."""
+    """Name of the quantity in the step rows."""
     is_share: bool
     """Shown in percent when every value lies between 0 and 1 (a reward need not)."""
 
@@ -70,7 +70,7 @@ def smoothed(values: Floats) -> Floats:
 
 
 def describe_runs(runs: Runs) -> str:
-    """Where each quantity started and ended (smoothed), in words."""
+    """Say where each quantity started and ended (smoothed)."""
     parts = []
     for panel in PANELS:
         drawn = {name: points for name, rows in runs.items() if (points := series(rows, panel.field))[0].size}

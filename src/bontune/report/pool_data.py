@@ -21,11 +21,11 @@ import bontune.metrics as metrics
 from bontune.pools.pool import Pool
 
 MAX_PACKED_BYTES = 11_000_000
-"""Of all pools of a page together; longer texts are cut until they fit."""
+"""Most bytes that all pools of a page may take together; longer texts are cut until they fit."""
 CUTS = (None, 50_000, 20_000, 10_000, 5_000, 3_000, 2_000, 1_400, 1_000, 700, 500, 300, 150, 80)
-"""Characters a text may keep, tried in turn; the last is taken in any case."""
+"""Characters that a text may keep, tried in turn; the last is taken in any case."""
 HEAD = 160
-"""Characters of a prompt in the index."""
+"""Characters that the index shows of a prompt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,7 +23,7 @@ from bontune.report.wording import split_metric
 Row: TypeAlias = dict[str, Any]
 
 FAMILIES = ("pass", "max", "best", "majority", "weighted")
-"""What selection yields, in the order of figures and tables."""
+"""Families of metrics that say what selection yields, in the order of figures and tables."""
 LABELS = {
     "pass": "some sample is right",
     "max": "the highest reward of k",
@@ -38,9 +38,9 @@ class EvaluatedPool:
     """One pool with its metrics."""
 
     name: str
-    """What the page calls it."""
+    """Name of the pool on the page."""
     pool: Pool
-    """The samples."""
+    """The pool itself."""
     evaluation: Evaluation
     """Every metric of every problem."""
     intervals: Mapping[str, Interval]
@@ -48,12 +48,12 @@ class EvaluatedPool:
 
     @property
     def num_samples(self) -> int:
-        """M."""
+        """Samples per problem, M."""
         return len(self.pool.columns["reward"][0])
 
     @property
     def families(self) -> list[str]:
-        """Those of :data:`FAMILIES` that say something: best@k only under a verifier that errs."""
+        """The families that say something: best@k only under a verifier that errs."""
         present = {split_metric(metric)[0] for metric in self.intervals}
         if "gap" not in present:
             present -= {"best", "weighted"}
@@ -61,7 +61,7 @@ class EvaluatedPool:
 
     @property
     def ks(self) -> list[int]:
-        """The budgets, ascending."""
+        """The budgets k, ascending."""
         return sorted({k for metric in self.intervals if (k := split_metric(metric)[1]) is not None})
 
     @property
@@ -167,7 +167,7 @@ def level_grid(measured: EvaluatedPool) -> Grid | None:
 
 
 def families_of(measured: Sequence[EvaluatedPool]) -> list[str]:
-    """Those that say something of at least one pool: beside a verifier that errs, an oracle's best@k says something."""
+    """Families that say something of one pool at least: beside a verifier that errs, an oracle's best@k does."""
     return [family for family in FAMILIES if any(family in one.families for one in measured)]
 
 
@@ -189,13 +189,13 @@ def differences(pools: Sequence[EvaluatedPool]) -> list[Difference]:
 
 
 def shown_differences(found: Sequence[Difference]) -> list[Difference]:
-    """Those worth a row of the page: at the budgets of tables, and at the largest."""
+    """Choose the differences that are worth a row: at the budgets of tables, and at the largest."""
     largest = max((split_metric(d.metric)[1] or 0 for d in found), default=0)
     return [d for d in found if split_metric(d.metric)[1] in {*TABLE_KS, largest}]
 
 
 def curve_rows(pools: Sequence[EvaluatedPool]) -> list[Row]:
-    """Every metric of every pool, for CSV."""
+    """List every metric of every pool as rows of a CSV file."""
     rows = []
     for measured in pools:
         for metric, interval in measured.intervals.items():
@@ -214,7 +214,7 @@ def curve_rows(pools: Sequence[EvaluatedPool]) -> list[Row]:
 
 
 def difference_rows(found: Sequence[Difference]) -> list[Row]:
-    """Differences for CSV."""
+    """List differences as rows of a CSV file."""
     return [
         {
             "pool": entry.a,

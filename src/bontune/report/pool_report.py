@@ -209,7 +209,7 @@ def _notes(measured: Sequence[EvaluatedPool]) -> list[str]:
 
 
 def _charts(measured: Sequence[EvaluatedPool]) -> list[Chart]:
-    """Of one pool all metrics of selection in one figure; of several, a figure for each metric."""
+    """Draw all metrics of selection of one pool in one figure; of several pools, a figure for each metric."""
     families = families_of(measured)
     if len(measured) == 1:
         one = measured[0]

@@ -25,11 +25,11 @@ class SweepPart:
     """What the page shows of a sweep."""
 
     advice: list[str]
-    """Which temperature to use, in sentences."""
+    """Sentences that say which temperature to use."""
     figures: list[Picture]
-    """The map first."""
+    """The figures, the map of T and N first."""
     tables: list[Grid]
-    """The numbers of the map."""
+    """The tables with the numbers of the map."""
     sheets: dict[str, list[Row]]
     """CSV name → rows."""
 

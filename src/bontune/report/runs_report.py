@@ -25,7 +25,7 @@ class Run:
     """What the page needs of a run."""
 
     name: str
-    """Of its folder."""
+    """Name of the run's folder."""
     steps: list[Mapping[str, Any]]
     """Rows of its training."""
     evaluations: list[Mapping[str, Any]]

@@ -194,7 +194,7 @@ def plot_optimum(study: Study, path: str | os.PathLike[str]) -> Path:
 
 
 def temperature_colours(temperatures: Sequence[float]) -> list[str]:
-    """From blue, cold, to red, hot; darkened, for thin lines on white."""
+    """Colour temperatures from blue (cold) to red (hot), darkened for thin lines on white."""
     places = np.linspace(0.06, 0.94, len(temperatures))
     return [to_hex(0.82 * np.array(colormaps["turbo"](place)[:3])) for place in places]
 
@@ -317,7 +317,7 @@ def _legend(figure: Figure, axes: Axes, temperatures: Sequence[float], colours: 
 
 
 def _margins(figure: Figure, *, left: float, right: float, bottom: float, top: float) -> None:
-    """In inches."""
+    """Margins of the figure in inches."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height)
 

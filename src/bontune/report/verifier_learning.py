@@ -46,7 +46,7 @@ from bontune.report.canvas import (
 from bontune.report.wording import counted, heading, label, percent, subject
 
 NUM_RESAMPLES = 2000
-"""Of problems, for each interval: 3 models, 4 groups and 23 metrics take some seconds."""
+"""Resamples of problems for each interval: 3 models, 4 groups and 23 metrics take some seconds."""
 NUM_RANKS = 6
 """Ranks kept apart; all further answers are one group more."""
 METRICS = ("correct", "best", "top", "entropy", "distinct", "distinct_correct", "coverage", "answered", "chosen")
@@ -64,7 +64,7 @@ _GROUPS = {
     "hard": "that {first} solves in fewer, but in some",
     "unsolved": "that {first} solves in none",
 }
-"""What the note over its panel says of a group."""
+"""Text over the panel of each group."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +138,7 @@ def _groups(rate_P: FloatArray, easy_from: float) -> dict[str, np.ndarray]:
 
 
 def _places(name: str, pool: Pool, first: str, first_pool: Pool) -> list[int]:
-    """Where the first pool's problems are in this one."""
+    """Find the first pool's problems in this one."""
     if "answer" not in pool.columns or all(answer is None for row in pool.columns["answer"] for answer in row):
         raise BontuneError(
             f"the pool of {name} holds no answers: its task has no normal form of an answer, so different answers "
@@ -318,7 +318,7 @@ def _legend(figure: Figure, models: Sequence[str]) -> None:
 
 
 def _legend_columns(models: Sequence[str]) -> int:
-    """As many as fit if every name is as long as the longest."""
+    """Count the legend's columns: as many as fit if every name is as long as the longest."""
     longest = max(len(shortened(heading(model))) for model in models)
     return max(2, min(len(models) + 2, 110 // (longest + 6)))
 

@@ -42,17 +42,17 @@ class Backend:
     """One way to isolate."""
 
     name: str
-    """As in ``BONTUNE_SANDBOX``."""
+    """Name, as in ``BONTUNE_SANDBOX``."""
     summary: str
-    """For people: what it is made of."""
+    """What the isolation is made of, for people."""
     how_to_get: str
-    """For people: one command or setting."""
+    """One command or setting that makes it available, for people."""
     unavailable: Callable[[], str | None]
     """Why it cannot even be tried here, or None. That it can be tried does not say that it holds: the probe does."""
     command: Callable[[str], list[str]]
     """The command line that starts the isolated interpreter, given the scratch folder."""
     setup: Callable[[str], dict[str, Any]]
-    """What the zygote is told to do to itself, given the scratch folder."""
+    """Makes the instructions by which the zygote confines itself, from the scratch folder."""
 
 
 def _interpreter() -> list[str]:
@@ -134,7 +134,7 @@ BACKENDS = {
     )
 }
 ISOLATING = tuple(name for name in BACKENDS if name != "unsafe")
-"""In order of preference."""
+"""Backends that isolate, in order of preference."""
 
 
 def seccomp_program(backend: Backend) -> bytes:

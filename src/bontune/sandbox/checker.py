@@ -25,7 +25,7 @@ class Checker:
         self._zygote: Zygote | None = Zygote(backend)
 
     def zygote(self) -> Zygote:
-        """The living isolation."""
+        """The isolation, started anew if it was discarded."""
         if self._zygote is None:
             self._zygote = Zygote(self.backend)
         return self._zygote

@@ -24,9 +24,9 @@ from bontune.sandbox.checking import Program
 from bontune.sandbox.probe import Attack
 
 START_S = 120.0
-"""For a checker to come up or to start a job, on a machine with better things to do."""
+"""Seconds for a checker to come up or to start a job, on a busy machine."""
 GRACE_S = 2.0
-"""What a checker may take beyond a program's time before it is taken for hung."""
+"""Seconds that a checker may take beyond a program's time before it is taken for hung."""
 MAX_EVENT_BYTES = 1 << 30
 """Longest event that is read: an answer that a check returned is part of one."""
 _COMMAND = "import sys, json; from bontune.sandbox.checker_process import main; main(*json.loads(sys.argv[1]))"
@@ -37,17 +37,17 @@ class Outcome:
     """How one program did."""
 
     passed: bool
-    """Whether it passed."""
+    """Whether the program passed."""
     reason: str
     """One phrase for people; empty if it passed."""
     seconds: float
     """Wall time, tests included."""
     verdict: Verdict
-    """How it ended; a grader error says nothing of the program."""
+    """How the program ended; a grader error says nothing of the program."""
     isolation: str
-    """What it ran in: bubblewrap, landlock or unsafe."""
+    """Isolation that it ran in: bubblewrap, landlock or unsafe."""
     answer: str = ""
-    """What a check that is a function returned, if that was text and the program passed."""
+    """Text that a check in the form of a function returned, if the program passed."""
 
 
 class _Spawner:
@@ -129,7 +129,7 @@ class CheckerProcess(FramedProcess):
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Id of the checker's process."""
         return self.process.pid
 
     def give(self, job: bytes) -> None:

@@ -37,7 +37,7 @@ class Program:
     """A program and what it is asked."""
 
     source: str
-    """What the model wrote, whole: the prompt's part and its continuation."""
+    """The whole program: the prompt's part and the model's continuation."""
     entry_point: str
     """The function that the program must define; ``check`` gets a stand-in for it."""
     check: str | Check
@@ -50,11 +50,11 @@ class Program:
     helpers: str = ""
     """Trusted source that is executed before a test in source form: the row's prompt, imports."""
     timeout_s: float = 5.0
-    """For everything: loading, every call, the test's own work."""
+    """Seconds for everything: loading, every call, the test's own work."""
     memory_mb: int = 1024
     """Address space of the program's process."""
     max_reply_bytes: int = 1_000_000
-    """Of one answer of the program's."""
+    """Most bytes of one answer of the program."""
 
 
 def requirements(tests: str, reference: str) -> tuple[tuple[str, ...], str]:
@@ -103,11 +103,11 @@ class Judgement:
     """How it ended."""
 
     verdict: Verdict
-    """Of the program, or a grader error."""
+    """Verdict on the program, or a grader error."""
     reason: str
     """One phrase for people; empty if it passed."""
     answer: str = ""
-    """What a check that is a function returned, if that was text and the program passed."""
+    """Text that a check in the form of a function returned, if the program passed."""
 
 
 def prepare(program: Program) -> Judgement | Callable[[dict[str, Any]], object]:

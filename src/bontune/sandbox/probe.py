@@ -27,11 +27,11 @@ class Attack:
     """One attack and whether it was stopped."""
 
     name: str
-    """For people, such as "read a file of the user's"."""
+    """Name of the attack, such as "read a file of the user's"."""
     is_stopped: bool
     """Whether the isolation stopped it."""
     detail: str
-    """What happened, as one phrase."""
+    """One phrase that says what happened."""
 
 
 class _Bait:

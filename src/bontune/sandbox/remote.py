@@ -54,13 +54,13 @@ class Session:
     """A conversation with one candidate. The first fault ends it, and stays."""
 
     deadline: float
-    """When it ends at the latest (monotonic clock)."""
+    """Time at which the session ends at the latest (monotonic clock)."""
     fault: Faults | None
     """Why it is over, once it is."""
     allows_objects: bool
     """Whether the test uses objects of the candidate's; else what is no plain data comes as a :class:`Stream`."""
     num_values: int
-    """How many values the candidate has given: before the first, a failing test fails by itself."""
+    """Number of values that the candidate has given: before the first, a failing test fails by itself."""
     last_raised: Exception | None = None
     """The latest exception that was the candidate's."""
 

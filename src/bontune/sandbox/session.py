@@ -29,9 +29,9 @@ from bontune.sandbox.backends import Backend, environment, parent_id, seccomp_pr
 from bontune.sandbox.remote import Faults, Remote, Session, Stream
 
 START_S = 30.0
-"""For the isolated interpreter to come up, on a machine with better things to do."""
+"""Seconds for the isolated interpreter to come up, on a busy machine."""
 ANSWER_S = 10.0
-"""For the zygote to fork or to kill: no program runs in it, so nothing of the candidate's can take this long."""
+"""Seconds for the zygote to fork or to kill: no program runs in it, so nothing of a program's can take this long."""
 FILE_MB = 16
 MAX_THREADS = 500
 WATCH_S = 0.05
@@ -143,7 +143,7 @@ class Zygote:
 
     @property
     def pid(self) -> int:
-        """Of the process that was started here (bubblewrap's, or the interpreter's)."""
+        """Id of the process that was started here (bubblewrap's, or the interpreter's)."""
         return self._process.pid
 
     def open(self, *, timeout_s: float, memory_mb: int, max_reply_bytes: int) -> Session:
@@ -311,7 +311,7 @@ class _PipeSession(Session):
 
 
 def _tasks_of(process: int) -> str:
-    """Where the threads of a process are listed, or "". Its descriptor tells the number that it has out here."""
+    """The folder that lists a process' threads, or "". Its descriptor tells the number that it has out here."""
     with contextlib.suppress(OSError), open(f"/proc/self/fdinfo/{process}", encoding="ascii") as about:
         for line in about:
             name, _, number = line.partition(":")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 MAX_DEPTH = 64
-"""Containers within containers."""
+"""Deepest nesting of containers."""
 
 _LENGTH = struct.Struct("<I")
 _HANDLE = struct.Struct("<Q")

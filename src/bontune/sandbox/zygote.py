@@ -41,7 +41,7 @@ _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _NOBODY = 65534
 _WATCH_S = 0.05
-"""How often the scratch folder of a program that is still running is looked at."""
+"""Seconds between looks at the scratch folder of a program that is still running."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -169,7 +169,7 @@ def _receive(control: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
 def _become_candidate(
     control: socket.socket, descriptors: list[int], seccomp: bytes, limits: dict[str, Any], scratch_folder: str
 ) -> None:
-    """In the child: own pipes only, limits, and the system calls of the filter. After this the program may run."""
+    """Confine the child: its own pipes only, limits, and the filter's system calls. After this the program may run."""
     zygote = os.getppid()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != zygote:

@@ -83,7 +83,7 @@ def t_text(temperature: float) -> str:
 
 
 def metric_name(grid: Grid, n: int | str) -> str:
-    """``pass@32`` or ``best-of-32``."""
+    """Name a metric: ``pass@32`` or ``best-of-32``."""
     return f"pass@{n}" if grid.metric == "pass" else f"best-of-{n}"
 
 
@@ -110,7 +110,7 @@ def _moves(at_few: Choice, at_many: Choice, t: Sequence[float]) -> str:
 
 
 def _fall(study: Study) -> str:
-    """Where best-of-N under an imperfect verifier falls for good."""
+    """Find where best-of-N under an imperfect verifier falls for good."""
     assert study.bests is not None
     falls = [
         (t, choice)

@@ -16,13 +16,13 @@ class Choice:
     """The highest of several means over the same problems."""
 
     best: int
-    """Its place; the first of equals."""
+    """Place of the highest; the first of equals."""
     is_possible_C: tuple[bool, ...]
-    """Which may be the highest, at 95 %: the set holds the truly highest with that confidence."""
+    """Candidates that may be the highest: the set holds the truly highest with 95 % confidence."""
     shares_C: tuple[float, ...]
-    """How often each is the highest among the resamples."""
+    """Share of the resamples in which each candidate is the highest."""
     value: Interval
-    """Its mean, which having been chosen makes somewhat too high, with its interval."""
+    """Mean of the highest with its interval; somewhat too high, because it was chosen."""
     reference: int
     """The place of what it is compared with."""
     gain: Interval

@@ -39,15 +39,15 @@ class Law:
     a: Interval
     """log pass@1 of the law, below 0; NaN if not fitted. 95 % interval, like b's."""
     b: Interval
-    """How fast −log pass@N falls with log N, below 0; NaN if not fitted."""
+    """Slope: how fast −log pass@N falls with log N, below 0; NaN if not fitted."""
     r_squared: float
-    """On the log-log scale, with the fit's weights; NaN where it has no meaning."""
+    """R² on the log-log scale, with the fit's weights; NaN where it has no meaning."""
     deviation: float
     """Largest |measured − law| in pass@N; NaN if not fitted."""
     deviation_at: int
     """The N at which it is; 0 if not fitted."""
     verdict: LawVerdict
-    """Whether it holds."""
+    """Whether the law holds."""
     left_out: tuple[int, ...]
     """N with pass@N exactly 0 or 1, where log(−log pass@N) does not exist."""
     line: tuple[float, float]
@@ -102,7 +102,7 @@ def fit_law(
 def fit_laws(
     means_TN: FloatArray, means_RTN: FloatArray, ns: Sequence[int], *, tolerance: float = MAX_DEVIATION
 ) -> tuple[Law, ...]:
-    """As :func:`fit_law`, for each temperature, from means over problems and their common resamples."""
+    """Fit the law for each temperature, from means over problems and their common resamples; see :func:`fit_law`."""
     return tuple(_fit(means_TN[t], means_RTN[:, t], ns, tolerance) for t in range(len(means_TN)))
 
 

@@ -59,7 +59,7 @@ def interval_of(value: float, values_R: FloatArray, level: float = LEVEL) -> Int
 
 
 def bounds(values_R: FloatArray, level: float = LEVEL) -> FloatArray:
-    """Both ends of percentile intervals over the first axis: shape (2, …); NaN where nothing is left."""
+    """Compute both ends of percentile intervals over the first axis: shape (2, …); NaN where nothing is left."""
     kept = values_R[~np.isnan(values_R).reshape(len(values_R), -1).any(-1)]
     if not len(kept):
         return np.full((2, *values_R.shape[1:]), np.nan)

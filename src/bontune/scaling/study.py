@@ -18,7 +18,7 @@ from bontune.scaling.resampling import NUM_RESAMPLES, FloatArray, bounds, resamp
 from bontune.scaling.surface import Surface, fit_surface
 
 REFERENCE_TEMPERATURE = 1.0
-"""What the best temperature is compared with, or the measured one nearest to it."""
+"""Temperature that the best one is compared with, or the measured one nearest to it."""
 FEWEST_OF_A_GROUP = 10
 """Groups of fewer problems are left out."""
 
@@ -31,13 +31,13 @@ class SweepPool:
     """One pool of a sweep."""
 
     temperature: float
-    """T > 0."""
+    """Sampling temperature T > 0."""
     problem_ids: Sequence[str]
-    """P ids."""
+    """Ids of the P problems."""
     rewards_PM: FloatArray
-    """0 or 1."""
+    """Rewards, 0 or 1."""
     scores_PM: FloatArray | None = None
-    """The verifier's."""
+    """Scores of the verifier; None: there are none."""
     tokens: float | None = None
     """Mean tokens of a completion."""
     levels_P: Sequence[int | None] | None = None
@@ -55,7 +55,7 @@ class Grid:
     low_TN: FloatArray
     """Lower ends of their 95 % intervals."""
     high_TN: FloatArray
-    """Upper ends."""
+    """Upper ends of the intervals."""
     over_t_N: tuple[Choice, ...]
     """The best temperature for each N."""
     over_n_T: tuple[Choice, ...]
@@ -69,11 +69,11 @@ class Group:
     name: str
     """Such as ``level 3`` or ``hardest third``."""
     num_problems: int
-    """How many."""
+    """Number of problems in the group."""
     ns: tuple[int, ...]
     """The N measured, fewer where half the samples went into telling difficulty."""
     grid: Grid
-    """Of the metric that counts: best-of-N under a verifier that errs, else pass@N."""
+    """Grid of the metric that counts: best-of-N under a verifier that errs, else pass@N."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,17 +93,17 @@ class Study:
     """What a sweep says."""
 
     temperatures: tuple[float, ...]
-    """Ascending."""
+    """Temperatures, ascending."""
     ns: tuple[int, ...]
-    """Ascending."""
+    """Numbers of samples N, ascending."""
     num_problems: int
-    """P."""
+    """Number of problems, P."""
     num_samples: int
     """M, of the smallest pool."""
     reference: int
     """Place of the reference temperature."""
     passes: Grid
-    """pass@N."""
+    """Grid of pass@N."""
     bests: Grid | None
     """Best-of-N; None without scores, or if the verifier never errs, where it is pass@N."""
     laws: tuple[Law, ...]
@@ -111,9 +111,9 @@ class Study:
     surface: Surface | None
     """The laws smoothed across temperatures; None with fewer than four."""
     groups: tuple[Group, ...]
-    """From easy to hard; empty if there are not at least two of ten problems."""
+    """Groups from easy to hard; empty if there are not at least two of ten problems."""
     difficulty: str
-    """What the groups are by."""
+    """What the groups of problems are made by."""
     budgets: tuple[BudgetChoice, ...]
     """Ascending; empty if the pools do not know their tokens."""
     tokens_T: tuple[float, ...] | None
@@ -183,7 +183,7 @@ def study(
 
 
 def _aligned(pools: Sequence[SweepPool]) -> list[SweepPool]:
-    """By ascending temperature, problems in the order of the first."""
+    """Order pools by ascending temperature, and their problems as in the first."""
     temperatures = [pool.temperature for pool in pools]
     if len(set(temperatures)) < len(temperatures):
         twice = next(t for t in temperatures if temperatures.count(t) > 1)

@@ -22,12 +22,12 @@ class Optimum:
     """T*(N) by the smoothed law."""
 
     n: int
-    """N."""
+    """The number of samples, N."""
     temperature: Interval
     """Where the smoothed law is highest, to two decimals, within the measured range. Its interval is for the choice of
     problems only, as if the law held: see ``Surface.error`` for how far it does."""
     value: float
-    """Its pass@N there."""
+    """pass@N of the smoothed law at that temperature."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ class Surface:
     centre: float
     """Middle of the measured temperatures."""
     scale: float
-    """Half their range."""
+    """Half the range of the temperatures."""
     error: float
     """Mean |measured − predicted| pass@N at temperatures left out of the fit, the first and last apart."""
     worst_error: float
@@ -51,7 +51,7 @@ class Surface:
     errors_by_degree: dict[int, float]
     """``error`` for every degree that was tried."""
     optima: tuple[Optimum, ...]
-    """T*(N)."""
+    """The best temperature for each N, T*(N)."""
 
     def pass_at(self, temperatures: Any, ns: Any) -> FloatArray:
         """What it says for each temperature and N: (T, N)."""

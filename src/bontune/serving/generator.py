@@ -24,7 +24,7 @@ class Candidate:
     """One of the N answers."""
 
     text: str
-    """What the model wrote."""
+    """Text that the model wrote."""
     score: float
     """Score by the verifier; −∞ if it could not score the candidate."""
 

@@ -48,7 +48,7 @@ _TASKS: dict[str, Callable[..., Task]] = {
 }
 _USUAL_LENGTHS = {"countdown": 24, "programs": 32}
 _ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
-"""In a docstring's list of arguments."""
+"""Matches one argument in a docstring's list of arguments."""
 
 
 def names() -> list[str]:
@@ -76,11 +76,11 @@ class Option:
     """An option of a task."""
 
     name: str
-    """As a recipe writes it."""
+    """Name, as a recipe writes it."""
     default: str
     """Its default as text; empty: it must be given."""
     summary: str
-    """What it does."""
+    """One line that says what the option does."""
 
 
 def options(name: str) -> list[Option]:

@@ -19,9 +19,9 @@ class Block:
     """A fenced block of Markdown."""
 
     language: str
-    """What stands after the opening fence, in lower case."""
+    """Word after the opening fence, in lower case."""
     text: str
-    """Between the fences."""
+    """Text between the fences."""
 
 
 def fenced_blocks(text: str) -> list[Block]:

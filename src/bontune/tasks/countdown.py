@@ -54,7 +54,7 @@ NUM_EXPRESSIONS = 3888
 """Equally likely random expressions: 24 orders × 6 shapes (5, one of them twice as likely) × 27 operators."""
 
 Key: TypeAlias = tuple[tuple[int, ...], int]
-"""What tells two problems apart: the sorted numbers and the target."""
+"""Identity of a problem: the sorted numbers and the target."""
 Draws: TypeAlias = dict[Key, tuple[list[int], str]]
 """Problems in the order in which they are drawn: the numbers in the prompt's order, and a solution."""
 

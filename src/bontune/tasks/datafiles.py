@@ -23,7 +23,7 @@ PlacedRow: TypeAlias = "tuple[str, dict[str, Any]]"
 """A row with its place (``file, line 3``), for messages."""
 
 HUB_TIMEOUT_S = 5.0
-"""How long the hub may take to answer at all; its own client tries for 24 s where there is no network."""
+"""Seconds that the hub may take to answer at all; its own client tries for 24 s where there is no network."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,11 +35,11 @@ class Table:
     columns: tuple[str, ...]
     """Columns without which it is another data set's."""
     repository: str
-    """On the hub."""
+    """Repository on the hub."""
     configuration: str | None = None
-    """Of the repository; None: its only one."""
+    """Configuration of the repository; None: its only one."""
     hub_split: str = "test"
-    """Of the repository; ``all`` joins those it has."""
+    """Split of the repository; ``all`` joins those it has."""
 
 
 class Source:

@@ -13,7 +13,7 @@ class Example:
     """A worked example."""
 
     question: str
-    """As a row has it."""
+    """Question, as a row has it."""
     working: str
     """The steps, without the final answer."""
     answer: str

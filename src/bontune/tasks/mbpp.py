@@ -128,7 +128,7 @@ class Mbpp(ProgramBenchmark):
         return problems
 
     def source(self, problem: Problem, program: str) -> str:
-        """The program alone."""
+        """Take the program out of a completion."""
         return program
 
     def _all_rows(self) -> dict[int, PlacedRow]:

@@ -19,7 +19,7 @@ MAX_TIMEOUT_S = 600.0
 MIN_MEMORY_MB = 64
 MAX_MEMORY_MB = 65_536
 MAX_REPLY_BYTES = 64_000_000
-"""Of one answer of a program's; some tests of HumanEval+ and MBPP+ ask for megabytes."""
+"""Most bytes of one answer of a program; some tests of HumanEval+ and MBPP+ ask for megabytes."""
 
 _CLOSE = "assert np.allclose(out, exp, rtol=1e-07, atol=atol)"
 _CLOSE_AND_OF_ONE_SHAPE = "assert np.shape(out) == np.shape(exp) and np.allclose(out, exp, rtol=1e-07, atol=atol)"
@@ -98,7 +98,7 @@ class ProgramBenchmark(Benchmark):
         ]
 
     def reference_completion(self, problem: Problem) -> str:
-        """The row's solution."""
+        """Build the completion that the row's solution is."""
         return problem.reference
 
     def _program(self, problem: Problem, source: str) -> Program:

@@ -257,7 +257,7 @@ def _more_trained(seed: int) -> tuple[Problem, ...]:
 
 
 def _draw_problems(rng: Random, *, usual: Mapping[str, Sequence[Problem]] | None) -> list[Problem]:
-    """As many as all splits have: usual ones, or, given those, hard ones."""
+    """Draw as many problems as all splits have: usual ones, or, given those, hard ones."""
     weights = TASK if usual is None else HARD
     least_bits = 0.0 if usual is None else LEVEL_THRESHOLDS[-1]
     excluded = frozenset(_behaviour(problem) for split in (usual or {}).values() for problem in split)

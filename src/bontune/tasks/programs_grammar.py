@@ -38,7 +38,7 @@ class Weights:
     operations: Mapping[int, float]
     """Number of operations of a program."""
     kinds: Mapping[str, float]
-    """What a program returns: ``list`` or ``int``."""
+    """Kinds of programs by what they return: ``list`` or ``int``."""
     lists: Mapping[str, float]
     """Operations that yield a list."""
     ints: Mapping[str, float]
@@ -46,7 +46,7 @@ class Weights:
     elements: Mapping[str, float]
     """What a comprehension makes of an element ``v``; C is a digit, A a number that depends on ``x``."""
     conditions: Mapping[str, float]
-    """What it asks of an element."""
+    """Conditions that a comprehension puts on an element."""
     slices: Mapping[str, float]
     aggregates: Mapping[str, float]
     """What becomes of a list L that yields an integer."""
@@ -54,7 +54,7 @@ class Weights:
     """What becomes of an element a of ``x`` and the element b of a partner in the same place."""
     partners: Mapping[str, float]
     joins: Mapping[str, float]
-    """Of lists L and K and an integer I."""
+    """Expressions of lists L and K and an integer I."""
 
 
 TASK = Weights(
@@ -82,7 +82,7 @@ TASK = Weights(
     partners=_evenly("x[1:]", "x[::-1]", "sorted(x)", "x[2:]"),
     joins=_evenly("L+K", "L+[I]", "[I]+L", "L*2"),
 )
-"""The task's problems."""
+"""Grammar of the task's problems."""
 
 HARD = replace(TASK, operations={3: 1})
 """Problems of another distribution."""
@@ -140,7 +140,8 @@ HABITS = replace(
     partners={"x[1:]": 22, "x[::-1]": 3, "sorted(x)": 1, "x[2:]": 0.4},
     joins={"L+K": 8, "L+[I]": 8, "[I]+L": 0.4, "L*2": 1},
 )
-"""Its last demonstrations: like much code, they do a few things most of the time. The task asks for all alike."""
+"""Grammar of the model's last demonstrations: like much code, they do a few things most of the time. The task asks for
+all alike."""
 
 _NUMBERS = _evenly("x[0]", "x[-1]", "min(x)", "max(x)")
 _WITH_DIGIT = _evenly("+C", "-C", "*C")
@@ -346,7 +347,7 @@ def _draw_inputs() -> tuple[tuple[int, ...], ...]:
 
 
 INPUTS = _draw_inputs()
-"""What functions are tested on."""
+"""Inputs that functions are tested on."""
 
 _NAMES: dict[str, object] = {
     "__builtins__": {},

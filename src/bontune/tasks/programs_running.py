@@ -11,7 +11,7 @@ from bontune.tasks.base import Poll
 Inputs = Sequence[Sequence[int]]
 
 TIMEOUT_S = 2.0
-"""For all tests of a program, which take a millisecond; the rest is for a busy machine."""
+"""Seconds for all tests of a program, which take a millisecond; the rest is for a busy machine."""
 MEMORY_MB = 256
 _SOURCE = "def f(x):\n    return (\n{expression}\n    )\n\n\ndef outputs(inputs):\n    return [f(x) for x in inputs]\n"
 

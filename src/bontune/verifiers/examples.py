@@ -18,11 +18,11 @@ class Example:
     problem: Problem
     """The problem."""
     completion: str
-    """Its text."""
+    """Text of the completion."""
     weight_right: float
-    """Of the loss if it is taken for wrong: its share of the problem's reward, halved."""
+    """Weight of the loss for being right: the completion's share of the problem's reward, halved."""
     weight_wrong: float
-    """Of the loss if it is taken for right: its share of the problem's missing reward, halved."""
+    """Weight of the loss for being wrong: the completion's share of the problem's missing reward, halved."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,7 @@ class Examples:
     num_one_class: int
     """Problems left out because all their completions have the same class."""
     num_completions: int
-    """Graded completions."""
+    """Number of graded completions."""
     num_distinct: int
     """Different ones among them."""
     num_ungraded: int

@@ -23,17 +23,17 @@ class FitOptions:
     epochs: int = 3
     """Passes over the examples at most."""
     batch_size: int = 64
-    """Completions an update."""
+    """Completions per update."""
     lr: float = 2e-5
     """Peak learning rate of AdamW: linear warm-up over a twentieth of the updates, linear decay to 0."""
     weight_decay: float = 0.01
-    """AdamW's."""
+    """Weight decay of AdamW."""
     evaluations_per_epoch: int = 1
-    """How often the held-out loss is looked at."""
+    """Evaluations of the held-out loss per epoch."""
     patience: int = 3
     """Evaluations without a lower held-out loss after which training ends."""
     seed: int = 0
-    """Of the order, and of dropout where the model has it."""
+    """Seed for the order, and for dropout where the model has it."""
     token_budget: int = 16_384
     """Tokens computed at once; bounds memory, results only by rounding."""
 
@@ -62,11 +62,11 @@ class Progress:
     """Where the training stands."""
 
     step: int
-    """Updates made."""
+    """Updates made so far."""
     total: int
-    """Updates at most."""
+    """Most updates that there will be."""
     held_out_loss: float
-    """At the last evaluation."""
+    """Held-out loss at the last evaluation."""
 
 
 def fit(
@@ -173,9 +173,9 @@ class _Texts:
     encoded: list[list[int]]
     """Token ids of each."""
     weights_B2: Tensor
-    """Of being right and of being wrong."""
+    """Weights (B, 2) of being right and of being wrong."""
     num_problems: int
-    """To which the weights sum."""
+    """Number of problems, to which the weights sum."""
 
     @classmethod
     def of(cls, examples: Sequence[Example], model: Any, tokenizer: Any, input_format: InputFormat) -> _Texts:

@@ -21,7 +21,7 @@ EXAMPLES = {
     "function": "file.py:function",
     "url": "a server's address such as http://localhost:8000/v1",
 }
-"""What to give for an option that is needed."""
+"""Example of what to give for an option that is needed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ class Oracle:
     def score(
         self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
     ) -> list[list[float]]:
-        """The rewards."""
+        """Return the rewards."""
         return [[grade.reward for grade in row] for row in grades]
 
 
@@ -34,7 +34,7 @@ class Majority:
     def score(
         self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
     ) -> list[list[float]]:
-        """Votes."""
+        """Count the votes."""
         scores = []
         for row in grades:
             votes = Counter(grade.answer for grade in row if grade.answer is not None)
@@ -57,7 +57,7 @@ class FunctionVerifier:
     def score(
         self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
     ) -> list[list[float]]:
-        """The function's values."""
+        """Return what the function says of each completion."""
         return [
             [float(self.function(problem, text)) for text in texts]
             for problem, texts in zip(problems, completions, strict=True)
