@@ -20,7 +20,7 @@ from bontune.base.tables import as_csv
 from bontune.experiments.results import Results
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
-from bontune.report.canvas import HAIRLINE, INK, QUIET, SMALL_PT, TITLE_PT, dress, percent_axis, save
+from bontune.report.canvas import HAIRLINE, INK, QUIET, SMALL_PT, TITLE_PT, apart, dress, percent_axis, save
 from bontune.report.wording import counted, typographic
 
 # Dark enough to be read as text on white; the first two are those of Best-of-N RL and plain RL in every other figure.
@@ -298,33 +298,6 @@ def _place(canvas: Canvas, axes: Axes, x: float, y: float) -> tuple[float, float
     axes.autoscale_view()  # which is put off until something asks for limits; the transformation does not
     across, up = canvas.transFigure.inverted().transform(axes.transData.transform((x, y)))
     return float(across), float(up)
-
-
-def apart(centres: Sequence[float], heights: Sequence[float], low: float, high: float) -> list[float]:
-    """Move things as little as possible, in least squares, so that none overlap and all lie in a range.
-
-    Where they do not all fit they begin at the lower end. This is isotonic regression, by pooling neighbours.
-
-    >>> apart([1.0, 5.0], [1.0, 1.0], 0.0, 10.0)
-    [1.0, 5.0]
-    >>> apart([4.0, 4.0], [2.0, 2.0], 0.0, 10.0)
-    [3.0, 5.0]
-    """
-    order = sorted(range(len(centres)), key=lambda i: centres[i])
-    offsets, total = {}, 0.0
-    for i in order:
-        offsets[i] = total + heights[i] / 2
-        total += heights[i]
-    pools: list[tuple[float, list[int]]] = []
-    for i in order:
-        mean, members = centres[i] - offsets[i], [i]
-        while pools and pools[-1][0] > mean:
-            other, others = pools.pop()
-            mean = (mean * len(members) + other * len(others)) / (len(members) + len(others))
-            members = others + members
-        pools.append((mean, members))
-    placed = {i: max(min(mean, high - total), low) + offsets[i] for mean, members in pools for i in members}
-    return [placed[i] for i in range(len(centres))]
 
 
 def style_columns(results: Results, arm: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -68,6 +69,41 @@ def save(figure: Figure, path: str | os.PathLike[str], title: str, description: 
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Title": title, "Description": description})
     return write_whole(path, png.getvalue(), "figure")
+
+
+def as_svg(figure: Figure) -> bytes:
+    """Draw the figure as SVG, the same bytes each time; its letters are paths, so that it looks the same anywhere."""
+    svg = io.BytesIO()
+    with rc_context({"svg.hashsalt": "bontune", "svg.fonttype": "path"}):
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return svg.getvalue()
+
+
+def apart(centres: Sequence[float], heights: Sequence[float], low: float, high: float) -> list[float]:
+    """Move things as little as possible, in least squares, so that none overlap and all lie in a range.
+
+    Where they do not all fit they begin at the lower end. This is isotonic regression, by pooling neighbours.
+
+    >>> apart([1.0, 5.0], [1.0, 1.0], 0.0, 10.0)
+    [1.0, 5.0]
+    >>> apart([4.0, 4.0], [2.0, 2.0], 0.0, 10.0)
+    [3.0, 5.0]
+    """
+    order = sorted(range(len(centres)), key=lambda i: centres[i])
+    offsets, total = {}, 0.0
+    for i in order:
+        offsets[i] = total + heights[i] / 2
+        total += heights[i]
+    pools: list[tuple[float, list[int]]] = []
+    for i in order:
+        mean, members = centres[i] - offsets[i], [i]
+        while pools and pools[-1][0] > mean:
+            other, others = pools.pop()
+            mean = (mean * len(members) + other * len(others)) / (len(members) + len(others))
+            members = others + members
+        pools.append((mean, members))
+    placed = {i: max(min(mean, high - total), low) + offsets[i] for mean, members in pools for i in members}
+    return [placed[i] for i in range(len(centres))]
 
 
 def dress(axes: Axes) -> None:

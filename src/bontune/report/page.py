@@ -13,18 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin
 
 from bontune import __version__
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
+from bontune.report.canvas import as_svg
 from bontune.report.read import finite
 from bontune.report.wording import NOT_MEASURED, number, percent, unbroken
+
+_CSS_DPI = 96
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """A PNG inside the page."""
+    """A picture inside the page."""
 
     source: str
     """The picture as a data URI."""
@@ -105,6 +109,15 @@ def picture(path: str | os.PathLike[str], *, heading: str, caption: str = "") ->
     source = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
     alt = str(description) if description else f"{heading} (the figure carries no description)"
     return Picture(source=source, width=width, height=height, alt=alt, heading=heading, caption=caption)
+
+
+def drawing(figure: Figure, description: str, *, heading: str, caption: str) -> Picture:
+    """Put a figure into a page as SVG, with its description as the alternative text."""
+    width, height = figure.get_size_inches() * _CSS_DPI
+    source = "data:image/svg+xml;base64," + base64.b64encode(as_svg(figure)).decode("ascii")
+    return Picture(
+        source=source, width=round(width), height=round(height), alt=description, heading=heading, caption=caption
+    )
 
 
 def facts(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The two figures: pass@k against k, and the course of training."""
+"""Two figures: curves over k, and the course of training."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from bontune.report.canvas import (
     SMALL_PT,
     TEXT_PT,
     TITLE_PT,
+    apart,
     colours,
     dress,
     markers,
@@ -58,17 +59,40 @@ def plot_pass_at_k(
     """Draw pass@k (or another metric) against k for each model, with its 95 % band, and write a PNG.
 
     Args:
-        curves: model name to ``k`` (positive), ``value`` and, where measured, ``low`` and ``high``; fractions 0..1.
-            Points without a finite value are left out.
+        curves, mark_n, title: see :func:`draw_curves`.
         path: where to write; missing parent folders are made.
-        mark_n: the N that Best-of-N training was for, as a vertical line; not drawn outside the measured k.
-        title: what is drawn, if not pass@k.
 
     Returns:
         The path.
 
     Raises:
         BontuneError: a curve's lists differ in length, no curve has a point, or the file cannot be written.
+    """
+    figure, description = draw_curves(curves, mark_n=mark_n, title=title)
+    return save(figure, path, "Problems solved by number of samples", description)
+
+
+def draw_curves(
+    curves: Mapping[str, Mapping[str, Sequence[Any]]],
+    *,
+    mark_n: int | None = None,
+    title: str = _PASS_TITLE,
+    is_share: bool = True,
+) -> tuple[Figure, str]:
+    """Draw a metric against k for each model, with its 95 % band.
+
+    Args:
+        curves: model name to ``k`` (positive), ``value`` and, where measured, ``low`` and ``high``. Points without a
+            finite value are left out.
+        mark_n: the N that Best-of-N training was for, as a vertical line; not drawn outside the measured k.
+        title: what is drawn, if not pass@k.
+        is_share: values are fractions 0..1, shown in percent.
+
+    Returns:
+        The figure, and what it shows in words and numbers.
+
+    Raises:
+        BontuneError: a curve's lists differ in length, or no curve has a point.
     """
     lines = {str(name): line for name, curve in curves.items() if (line := _line(str(name), curve)).k.size}
     if not lines:
@@ -83,15 +107,15 @@ def plot_pass_at_k(
         at_ticks = [index for index, k in enumerate(line.k) if k in ticks]
         style: dict[str, Any] = {"color": colour[name], "marker": marker[name], "markevery": at_ticks}
         axes.plot(line.k, line.value, markersize=4.5, linewidth=1.8, zorder=3, **style)
-    _scale_axes(axes, every_k, lines, ticks)
-    _place_labels(figure, axes, lines, colour)
+    _scale_axes(axes, every_k, lines, ticks, is_share=is_share)
+    _place_labels(figure, axes, lines, colour, is_share=is_share)
     if mark_n is not None and not every_k[0] <= mark_n <= every_k[-1]:
         mark_n = None
     if mark_n is not None:
         _mark_trained_n(axes, every_k, mark_n)
     has_bands = any(bool((np.isfinite(line.low) & np.isfinite(line.high)).any()) for line in lines.values())
     _write_title(axes, title, "bands: 95 % intervals" if has_bands else "")
-    return save(figure, path, "Problems solved by number of samples", _describe_curves(lines, mark_n, title))
+    return figure, _describe_curves(lines, mark_n, title, is_share=is_share)
 
 
 def plot_training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os.PathLike[str]) -> Path:
@@ -158,7 +182,9 @@ def _ticks(every_k: Floats) -> list[float]:
     return ticks
 
 
-def _scale_axes(axes: Axes, every_k: Floats, lines: Mapping[str, _Line], ticks: Sequence[float]) -> None:
+def _scale_axes(
+    axes: Axes, every_k: Floats, lines: Mapping[str, _Line], ticks: Sequence[float], *, is_share: bool
+) -> None:
     dress(axes)
     axes.set_xscale("log", base=2)
     first, last = float(every_k[0]), float(every_k[-1])
@@ -174,15 +200,18 @@ def _scale_axes(axes: Axes, every_k: Floats, lines: Mapping[str, _Line], ticks: 
     low, high = float(drawn.min()), float(drawn.max())
     room = max(0.06 * (high - low), 0.01)
     bottom = 0.0 if 0 <= low < 0.3 else low - room
-    axes.set_ylim(bottom, min(high + room, 1.005) if high <= 1 else high + room)
-    percent_axis(axes.yaxis)
+    axes.set_ylim(bottom, min(high + room, 1.005) if is_share and high <= 1 else high + room)
+    if is_share:
+        percent_axis(axes.yaxis)
 
 
-def _place_labels(figure: Figure, axes: Axes, lines: Mapping[str, _Line], colour: Mapping[str, str]) -> None:
+def _place_labels(
+    figure: Figure, axes: Axes, lines: Mapping[str, _Line], colour: Mapping[str, str], *, is_share: bool
+) -> None:
     """Name each line at its right end, in its colour; the labels keep a line's height apart."""
     width_in, height_in = figure.get_size_inches()
     texts = {
-        name: f"{shortened(heading(name))}\n{percent(float(line.value[-1]))} % at k = {line.k[-1]:g}"
+        name: f"{shortened(heading(name))}\n{_shown(line.value[-1], is_share)} at k = {line.k[-1]:g}"
         for name, line in lines.items()
     }
     drawn = {
@@ -197,29 +226,14 @@ def _place_labels(figure: Figure, axes: Axes, lines: Mapping[str, _Line], colour
     axes.set_position((left, bottom, right - left, top - bottom))
 
     low, high = axes.get_ylim()
-    ends = {
-        name: bottom + (top - bottom) * (float(line.value[-1]) - low) / (high - low) for name, line in lines.items()
-    }
+    ends = [bottom + (top - bottom) * (float(line.value[-1]) - low) / (high - low) for line in lines.values()]
     gap = 2 * SMALL_PT / 72 * _LINE_HEIGHT / height_in
-    for name, y in _apart(ends, gap, bottom, top).items():
+    for name, y in zip(lines, apart(ends, [gap] * len(ends), bottom, top), strict=True):
         drawn[name].set_position((right + _LABEL_GAP_IN / width_in, y))
 
 
-def _apart(ends: Mapping[str, float], gap: float, low: float, high: float) -> dict[str, float]:
-    """Move positions as little as needed so that they are ``gap`` apart; clusters stay centred on what they name."""
-    clusters: list[tuple[list[str], float]] = []
-    for name in sorted(ends, key=lambda name: ends[name]):
-        names, centre = [name], ends[name]
-        while clusters and centre - clusters[-1][1] < gap * (len(names) + len(clusters[-1][0])) / 2:
-            names = clusters.pop()[0] + names
-            centre = sum(ends[member] for member in names) / len(names)
-            centre = min(max(centre, low + gap * (len(names) - 1) / 2), high - gap * (len(names) - 1) / 2)
-        clusters.append((names, centre))
-    return {
-        name: centre + gap * (place - (len(names) - 1) / 2)
-        for names, centre in clusters
-        for place, name in enumerate(names)
-    }
+def _shown(value: float, is_share: bool) -> str:
+    return f"{percent(float(value))} %" if is_share else f"{float(value):.3g}"
 
 
 def _mark_trained_n(axes: Axes, every_k: Floats, mark_n: int) -> None:
@@ -271,12 +285,12 @@ def _stroke(colour: str) -> Line2D:
     return Line2D([], [], color=colour, linewidth=2.4)
 
 
-def _describe_curves(lines: Mapping[str, _Line], mark_n: int | None, title: str) -> str:
+def _describe_curves(lines: Mapping[str, _Line], mark_n: int | None, title: str, *, is_share: bool) -> str:
     parts = []
     for name, line in lines.items():
-        shown = f"{label(name)} {percent(float(line.value[0]))} % at k = {line.k[0]:g}"
+        shown = f"{label(name)} {_shown(line.value[0], is_share)} at k = {line.k[0]:g}"
         if line.k.size > 1:
-            shown += f" and {percent(float(line.value[-1]))} % at k = {line.k[-1]:g}"
+            shown += f" and {_shown(line.value[-1], is_share)} at k = {line.k[-1]:g}"
         parts.append(shown)
     trained = "" if mark_n is None else f" A vertical line marks N = {mark_n}, for which Best-of-N training was done."
     what = "of the share of problems solved by at least one of k samples" if title == _PASS_TITLE else f"({title})"

@@ -20,11 +20,10 @@ from bontune.metrics import Interval
 from bontune.pools.compare import Difference, Outcome
 from bontune.pools.pool import Pool
 from bontune.report.findings import MARKS, READINGS, interval_text
-from bontune.report.page import Cell, Grid, Line, facts, write_page
-from bontune.report.pool_chart import Chart, Curve, line_chart
+from bontune.report.page import Cell, Grid, Line, Picture, drawing, facts, write_page
+from bontune.report.plots import draw_curves
 from bontune.report.pool_data import MAX_PACKED_BYTES, as_json_element, browsable
 from bontune.report.pool_numbers import (
-    FAMILIES,
     LABELS,
     EvaluatedPool,
     are_of_same_problems,
@@ -208,28 +207,38 @@ def _notes(measured: Sequence[EvaluatedPool]) -> list[str]:
     return notes
 
 
-def _charts(measured: Sequence[EvaluatedPool]) -> list[Chart]:
+def _charts(measured: Sequence[EvaluatedPool]) -> list[Picture]:
     """Draw all metrics of selection of one pool in one figure; of several pools, a figure for each metric."""
     families = families_of(measured)
     if len(measured) == 1:
         one = measured[0]
-        curves = [
-            Curve(name=f"{family}@k", points=one.points(family), colour=FAMILIES.index(family)) for family in families
-        ]
+        curves = {f"{family}@k": one.points(family) for family in families}
         caption = f"{'; '.join(f'{family}@k: {LABELS[family]}' for family in families)}. {_BANDS}"
-        heading = "What selection among k samples yields"
-        return [line_chart(curves, heading=heading, caption=caption, is_share=one.is_share)]
-    charts = []
-    for family in families:
-        curves = [
-            Curve(name=one.name, points=one.points(family), colour=place)
-            for place, one in enumerate(measured)
-            if one.points(family)
-        ]
-        is_share = all(one.is_share for one in measured)
-        heading = f"{family}@k, {LABELS[family]}"
-        charts.append(line_chart(curves, heading=heading, caption=_BANDS, is_share=is_share))
-    return charts
+        return [_chart(curves, "What selection among k samples yields", caption, is_share=one.is_share)]
+    is_share = all(one.is_share for one in measured)
+    return [
+        _chart(
+            {one.name: one.points(family) for one in measured if one.points(family)},
+            f"{family}@k, {LABELS[family]}",
+            _BANDS,
+            is_share=is_share,
+        )
+        for family in families
+    ]
+
+
+def _chart(curves: Mapping[str, Mapping[int, Interval]], heading: str, caption: str, *, is_share: bool) -> Picture:
+    points: dict[str, dict[str, Sequence[Any]]] = {
+        name: {
+            "k": list(found),
+            "value": [i.value for i in found.values()],
+            "low": [i.low for i in found.values()],
+            "high": [i.high for i in found.values()],
+        }
+        for name, found in curves.items()
+    }
+    figure, description = draw_curves(points, title=heading, is_share=is_share)
+    return drawing(figure, f"{description} The table below holds every number.", heading=heading, caption=caption)
 
 
 def _difference_grid(found: Sequence[Difference]) -> Grid:
