@@ -352,6 +352,11 @@ def load_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:
     return Recipe.from_dict(apply_overrides(read_recipe(source), overrides))
 
 
+def is_run(path: Path) -> bool:
+    """Whether a path is the folder of a training run."""
+    return path.is_dir() and any((path / name).is_file() for name in ("recipe.yaml", "metrics.jsonl"))
+
+
 def read_recipe(source: str) -> dict[str, Any]:
     """The recipe's own tree, as written; of a run folder with ``run`` as it is called now."""
     path, folder = Path(source), None

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from bontune.base.errors import BontuneError
-from bontune.cli.compare_pools import DrawOptions, Gathered, Pools, column_of, gather
+from bontune.cli.drawing import draw_all_with_progress
+from bontune.experiments.entrants import DrawOptions, Gathered, Pools, column_of, gather
 
 if TYPE_CHECKING:
     from bontune.metrics.evaluation import Evaluation
     from bontune.pools.compare import Comparison
+    from bontune.pools.draw import PoolRequest
 
 _TITLES = {
     "pass": "Problems solved by at least one of k samples",
@@ -28,7 +32,7 @@ def run_compare(arguments: Sequence[str], drawing: DrawOptions, *, ks: str | Non
     from bontune.pools.compare import main_budget
     from bontune.report.compared import findings, terminal_tables
 
-    gathered = gather(arguments, drawing, ks, out)
+    gathered = gather(arguments, drawing, ks, out, draw=_draw, warn=_warn)
     plan = gathered.plan
     k = main_budget(gathered.ks, trained_n=plan.trained_ns[0] if plan else None, num_samples=gathered.num_samples)
     comparisons = _compare(gathered, k)
@@ -47,6 +51,15 @@ def run_compare(arguments: Sequence[str], drawing: DrawOptions, *, ks: str | Non
     mark_n = k if plan is not None and set(plan.trained_ns) == {k} else None
     pictures = _write(comparisons, sentences, _origin(arguments, gathered, k, verifier, note), out, mark_n=mark_n)
     console.print(f"{out}: comparison.json, comparison.csv, {', '.join(pictures)}", highlight=False, markup=False)
+
+
+def _draw(wanted: Mapping[Path, PoolRequest]) -> None:
+    with contextlib.redirect_stdout(sys.stderr):  # what is found comes first on the output
+        draw_all_with_progress(wanted)
+
+
+def _warn(sentence: str) -> None:
+    print(f"warning: {sentence}", file=sys.stderr)
 
 
 def _compare(gathered: Gathered, k: int) -> list[Comparison]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.tables import as_csv
+from bontune.pools.budgets import parse_ks
 
 if TYPE_CHECKING:
     from bontune.metrics.evaluation import Evaluation
@@ -58,7 +59,7 @@ def _evaluate(path: Path, ks: str | None) -> Evaluation:
 
     pool = read_pool(path)
     num_samples = len(pool.columns["reward"][0])
-    budgets = metrics.default_ks(num_samples) if ks is None else _parse_ks(ks)
+    budgets = metrics.default_ks(num_samples) if ks is None else parse_ks(ks)
     if max(budgets) > num_samples:
         raise BontuneError(f"k = {max(budgets)} is more than the {num_samples} samples per problem of {path}.")
     try:
@@ -78,16 +79,6 @@ def _evaluate(path: Path, ks: str | None) -> Evaluation:
             file=sys.stderr,
         )
     return evaluation
-
-
-def _parse_ks(text: str) -> list[int]:
-    try:
-        ks = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise BontuneError(f"--k takes numbers like 1,4,16, got {text!r}.") from None
-    if min(ks) < 1:
-        raise BontuneError(f"--k takes numbers from 1 up, got {text!r}.")
-    return ks
 
 
 def _metrics_tables(title: str, intervals: dict[str, Any], sign: str = "") -> list[Table]:

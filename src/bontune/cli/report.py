@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bontune.base.errors import BontuneError
-from bontune.cli.sweep import check_ks
+from bontune.config import is_run
+from bontune.pools.budgets import check_ks
 from bontune.pools.pool import SUFFIXES
 
 
@@ -41,11 +42,6 @@ def run_report(paths: Sequence[Path], out: Path | None, csv: Path | None, ks: st
     pools = [pool for path in paths for pool in pools_at(path)]
     _report_pools(pools, page, folder, ks)
     print(f"{page}, and its numbers in {folder}")
-
-
-def is_run(path: Path) -> bool:
-    """Whether a path is the folder of a training run."""
-    return path.is_dir() and any((path / name).is_file() for name in ("recipe.yaml", "metrics.jsonl"))
 
 
 def pools_at(path: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bontune.base.errors import BontuneError
+from bontune.pools.budgets import check_ks
 
 if TYPE_CHECKING:
     from bontune.pools.draw import PoolRequest
@@ -146,25 +147,6 @@ def _temperature(part: str, text: str) -> float:
             f"A sweep takes temperatures above 0, got {value:g}: at 0 all samples of a problem are alike."
         )
     return value
-
-
-def check_ks(ks: str | None, num_samples: int) -> list[int] | None:
-    """The N of ``--k``, each at most the samples at hand.
-
-    Raises:
-        BontuneError: no numbers, or out of range.
-    """
-    if ks is None:
-        return None
-    try:
-        chosen = [int(part) for part in ks.split(",")]
-    except ValueError:
-        raise BontuneError(f"--k takes numbers like 1,4,16, got {ks!r}.") from None
-    if min(chosen) < 1:
-        raise BontuneError(f"--k takes numbers from 1 up, got {ks!r}.")
-    if max(chosen) > num_samples:
-        raise BontuneError(f"--k {max(chosen)} is more than the {num_samples} samples per problem.")
-    return chosen
 
 
 def _numbers(text: str | None, option: str) -> list[float] | None:

@@ -1,26 +1,28 @@
-"""What ``bontune compare`` compares: run folders, models and pools, and the pools drawn for the first two."""
+"""What is compared: run folders, models and pools, and the pools that are drawn for the first two."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import math
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import bontune.metrics as metrics
+import bontune.tasks as tasks
 from bontune.base.errors import BontuneError
-from bontune.cli.report import is_run
-from bontune.cli.sweep import check_ks
+from bontune.config import Recipe, TaskSection, VerifierSection, is_run, load_recipe
+from bontune.engines.contract import SamplingOptions
+from bontune.models import resolve
+from bontune.pools.budgets import check_ks
+from bontune.pools.compare import FEWEST_PROBLEMS
+from bontune.pools.draw import PoolRequest
 from bontune.pools.pool import SUFFIXES, Pool, read_pool
-
-if TYPE_CHECKING:
-    from bontune.config import Recipe, TaskSection, VerifierSection
+from bontune.scaling import t_text
 
 _ALIKE = ("temperature", "split", "verifier", "max_new_tokens", "top_p")
 """Settings of pools that make a difference which is not the models'."""
@@ -109,8 +111,24 @@ class Gathered:
     """How pools were drawn; None if all were given."""
 
 
-def gather(arguments: Sequence[str], drawing: DrawOptions, ks: str | None, out: Path) -> Gathered:
+def gather(
+    arguments: Sequence[str],
+    drawing: DrawOptions,
+    ks: str | None,
+    out: Path,
+    *,
+    draw: Callable[[Mapping[Path, PoolRequest]], None],
+    warn: Callable[[str], None],
+) -> Gathered:
     """Check everything that can be checked, then draw what is missing into ``out/pools``.
+
+    Args:
+        arguments: run folders, pools, and models by name; the first is what the others are compared with.
+        drawing: how pools of runs and models are drawn.
+        ks: budgets such as ``1,4,16``; None: powers of two and the first run's N.
+        out: folder of the comparison.
+        draw: draws pools that are not there yet, such as :func:`bontune.pools.draw.draw_missing`.
+        warn: called with a sentence about what may be in a difference besides the models.
 
     Raises:
         BontuneError: what is given cannot be compared; nothing has been drawn then.
@@ -129,22 +147,19 @@ def gather(arguments: Sequence[str], drawing: DrawOptions, ks: str | None, out: 
     _check_given(given)
     drawn: dict[str, Pools] = {}
     if plan is not None:
-        drawn = _draw([entrant for entrant in entrants if entrant.kind is not Kind.POOL], plan, out)
+        drawn = _draw([entrant for entrant in entrants if entrant.kind is not Kind.POOL], plan, out, draw)
     if plan is not None and not given:
         measured: Pools = drawn[plan.split]
         chosen_on: Pools = drawn[plan.chosen_on] if len(plan.temperatures) > 1 else {}
     else:
         of_name = given | dict(drawn[plan.split][plan.temperatures[0]] if plan is not None else {})
         measured, chosen_on = {None: {name: of_name[name] for name in names}}, {}
-    _warn([*measured.values(), *chosen_on.values()])
+    _warn([*measured.values(), *chosen_on.values()], warn)
     return Gathered(measured=measured, chosen_on=chosen_on, ks=budgets, num_samples=num_samples, plan=plan)
 
 
 def _entrant(argument: str) -> Entrant:
     """What an argument is; it is not read yet."""
-    from bontune.config import load_recipe
-    from bontune.models import resolve
-
     if argument.startswith(("http://", "https://")):
         raise BontuneError(f"{argument} is a server: draw a pool from it with `bontune sample`, then compare pools.")
     path = Path(argument)
@@ -174,8 +189,6 @@ def _plan(entrants: Sequence[Entrant], drawing: DrawOptions, given: Mapping[str,
     Raises:
         BontuneError: there is no run to say how, runs of different tasks, or options that cannot be used.
     """
-    import bontune.tasks as tasks
-
     if all(entrant.kind is Kind.POOL for entrant in entrants):
         for option in dataclasses.fields(DrawOptions):
             if getattr(drawing, option.name) != option.default:
@@ -253,8 +266,6 @@ def _temperatures(text: str) -> tuple[float, ...]:
 
 def _budgets(ks: str | None, num_samples: int, plan: Plan | None) -> list[int]:
     """The k to report, ascending: those of ``--k``, else powers of two and the N that the first run was trained for."""
-    import bontune.metrics as metrics
-
     chosen = check_ks(ks, num_samples)
     if chosen is None:
         chosen = metrics.default_ks(num_samples)
@@ -301,12 +312,10 @@ def column_of(pool: Pool, name: str) -> dict[str, Any]:
     return {problem: row[0] for problem, row in zip(pool.problem_ids, rows, strict=bool(rows)) if row[0] is not None}
 
 
-def _draw(entrants: Sequence[Entrant], plan: Plan, out: Path) -> dict[str, Pools]:
+def _draw(
+    entrants: Sequence[Entrant], plan: Plan, out: Path, draw: Callable[[Mapping[Path, PoolRequest]], None]
+) -> dict[str, Pools]:
     """Split → temperature → name → its pool, drawn where it is not there yet."""
-    from bontune.cli.drawing import draw_all_with_progress
-    from bontune.engines.contract import SamplingOptions
-    from bontune.pools.draw import PoolRequest
-    from bontune.scaling import t_text
 
     splits = dict.fromkeys([plan.split, plan.chosen_on] if len(plan.temperatures) > 1 else [plan.split])
     paths: dict[tuple[float, str, str], Path] = {}
@@ -331,8 +340,7 @@ def _draw(entrants: Sequence[Entrant], plan: Plan, out: Path) -> dict[str, Pools
                     verifier=plan.verifier,
                     seed=plan.drawing.seed,
                 )
-    with contextlib.redirect_stdout(sys.stderr):  # what is found comes first on the output
-        draw_all_with_progress(wanted)
+    draw(wanted)
     pools: dict[str, dict[float | None, dict[str, Pool]]] = {split: {} for split in splits}
     for (temperature, split, name), path in paths.items():
         pools[split].setdefault(temperature, {})[name] = read_pool(path)
@@ -345,8 +353,6 @@ def _file_name(text: str) -> str:
 
 def _weights_hash(model: str) -> str:
     """A short hash of a model's folder; empty for one of the hub, whose name stands for it."""
-    from bontune.models import resolve
-
     folder = Path(resolve(model))
     if not folder.is_dir():
         return ""
@@ -359,32 +365,23 @@ def _weights_hash(model: str) -> str:
     return digest.hexdigest()[:8]
 
 
-def _warn(compared: Sequence[Mapping[str, Pool]]) -> None:
-    """Say on stderr what may be in the difference besides the models."""
-    from bontune.pools.compare import FEWEST_PROBLEMS
-
+def _warn(compared: Sequence[Mapping[str, Pool]], warn: Callable[[str], None]) -> None:
+    """Say what may be in the difference besides the models."""
     for of_name in compared:
         (first, ours), *others = of_name.items()
         for name, pool in of_name.items():
             if pool.num_grader_errors:
-                print(
-                    f"warning: {name}: {pool.num_grader_errors} completions could not be graded; they count as wrong",
-                    file=sys.stderr,
-                )
+                warn(f"{name}: {pool.num_grader_errors} completions could not be graded; they count as wrong")
         for name, pool in others:
             for setting in _ALIKE:
                 values = [p.settings.get(setting) for p in (ours, pool)]
                 if None not in values and values[0] != values[1]:
-                    print(
-                        f"warning: {first} and {name} were drawn with {setting} {values[0]} and {values[1]}: their "
-                        "difference is not that of the models alone",
-                        file=sys.stderr,
+                    warn(
+                        f"{first} and {name} were drawn with {setting} {values[0]} and {values[1]}: their difference "
+                        "is not that of the models alone"
                     )
     every = [pool for of_name in compared for pool in of_name.values()]
     if any(pool.settings.get("verifier") == "majority" for pool in every):
-        print(
-            "warning: the votes were counted over all samples of a problem, which flatters best@k at smaller k",
-            file=sys.stderr,
-        )
+        warn("the votes were counted over all samples of a problem, which flatters best@k at smaller k")
     if (num_problems := len(every[0].problem_ids)) < FEWEST_PROBLEMS:
-        print(f"warning: intervals over {num_problems} problems are far too narrow", file=sys.stderr)
+        warn(f"intervals over {num_problems} problems are far too narrow")
