@@ -14,6 +14,7 @@ from rich.table import Table
 
 from bontune.base.errors import BontuneError
 from bontune.models import quiet_libraries
+from bontune.serving.generator import BestOfN
 
 SHOWN = 10
 """Distinct candidates in the table unless all are asked for."""
@@ -43,7 +44,6 @@ def run_answer(
     if not prompt:
         raise BontuneError('There is no question: give it as an argument, or "-" to read it from the input.')
     quiet_libraries()
-    from bontune.serving.generator import BestOfN
 
     best = BestOfN(
         model, verifier, n, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, stop=stop, seed=seed

@@ -7,18 +7,22 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
+import bontune.pools.compare as comparing
 from bontune.base.errors import BontuneError
+from bontune.base.files import write_whole
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.experiments.entrants import DrawOptions, Gathered, Pools, column_of, gather
-
-if TYPE_CHECKING:
-    from bontune.metrics.evaluation import Evaluation
-    from bontune.pools.compare import Comparison
-    from bontune.pools.draw import PoolRequest
+from bontune.metrics.evaluation import Evaluation, evaluate_pool
+from bontune.pools.compare import Comparison, aligned, main_budget
+from bontune.pools.draw import PoolRequest
+from bontune.report.compared import curves_of, findings, rows_of, terminal_tables, tree_of
+from bontune.report.plots import plot_pass_at_k
+from bontune.report.scaling_tables import as_csv
+from bontune.scaling import t_text
 
 _TITLES = {
     "pass": "Problems solved by at least one of k samples",
@@ -29,9 +33,6 @@ _TITLES = {
 
 def run_compare(arguments: Sequence[str], drawing: DrawOptions, *, ks: str | None, out: Path) -> None:
     """``bontune compare``: draw what is missing, compare with the first, print and write what was found."""
-    from bontune.pools.compare import main_budget
-    from bontune.report.compared import findings, terminal_tables
-
     gathered = gather(arguments, drawing, ks, out, draw=_draw, warn=_warn)
     plan = gathered.plan
     k = main_budget(gathered.ks, trained_n=plan.trained_ns[0] if plan else None, num_samples=gathered.num_samples)
@@ -64,28 +65,23 @@ def _warn(sentence: str) -> None:
 
 def _compare(gathered: Gathered, k: int) -> list[Comparison]:
     """Compare at each one's own best temperature first, if there are several; then at each temperature."""
-    import bontune.pools.compare as comparison
-
     measured, chosen_on = _evaluate([gathered.measured, gathered.chosen_on], gathered.ks)
-    families = comparison.families_of([e for of_name in measured.values() for e in of_name.values()])
+    families = comparing.families_of([e for of_name in measured.values() for e in of_name.values()])
     to_compare = [
-        comparison.Sampled(temperature=temperature, evaluations=of_name) for temperature, of_name in measured.items()
+        comparing.Sampled(temperature=temperature, evaluations=of_name) for temperature, of_name in measured.items()
     ]
     if chosen_on:
         metrics = [f"{family}@{budget}" for family in families for budget in gathered.ks]
         ours, others = ({t: of for t, of in group.items() if t is not None} for group in (measured, chosen_on))
-        to_compare.insert(0, comparison.at_own_best(ours, others, metrics))
+        to_compare.insert(0, comparing.at_own_best(ours, others, metrics))
     levels: dict[str, int] = {}
     for pool in next(iter(gathered.measured.values())).values():
         levels = levels or {name: at for name, at in column_of(pool, "level").items() if isinstance(at, int)}
-    return [comparison.compare(m, families, gathered.ks, k=k, levels=levels) for m in to_compare]
+    return [comparing.compare(m, families, gathered.ks, k=k, levels=levels) for m in to_compare]
 
 
 def _evaluate(groups: Sequence[Pools], ks: Sequence[int]) -> list[dict[float | None, dict[str, Evaluation]]]:
     """The same groups with evaluations in the place of pools."""
-    from bontune.metrics.evaluation import evaluate_pool
-    from bontune.pools.compare import aligned
-
     places, found = [], []
     for number, group in enumerate(groups):
         for temperature, of_name in group.items():
@@ -159,12 +155,6 @@ def _write(
     mark_n: int | None,
 ) -> list[str]:
     """Write the CSV, the pictures and, when all else is there, the JSON; the names of the pictures."""
-    from bontune.base.files import write_whole
-    from bontune.report.compared import curves_of, rows_of, tree_of
-    from bontune.report.plots import plot_pass_at_k
-    from bontune.report.scaling_tables import as_csv
-    from bontune.scaling import t_text
-
     rows = [row for comparison in comparisons for row in rows_of(comparison)]
     write_whole(out / "comparison.csv", as_csv(rows), "numbers")
     pictures = []

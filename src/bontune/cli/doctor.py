@@ -12,6 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 import bontune
+from bontune.base.cores import num_cores
+from bontune.sandbox.backends import BACKENDS, ISOLATING
+from bontune.sandbox.checkers import examine
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "math-verify", "pyseccomp")
 
@@ -36,7 +39,6 @@ def _machine() -> Table:
     for name in _PACKAGES:
         table.add_row(name, _version(name))
     table.add_row("system", f"{platform.system()} {platform.release()}, {platform.machine()}")
-    from bontune.base.cores import num_cores
 
     table.add_row("cores", str(num_cores()))
     table.add_row("device", _device())
@@ -61,9 +63,6 @@ def _device() -> str:
 
 def _isolations() -> tuple[Table, list[str]]:
     """The table, and the names of those that hold."""
-    from bontune.sandbox.backends import BACKENDS, ISOLATING
-    from bontune.sandbox.checkers import examine
-
     table = Table("isolation", "holds", "attacks", "what it is, or how to get it", title="model-written programs")
     table.title_justify = "left"
     holding = []

@@ -6,27 +6,25 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+import bontune.metrics as metrics
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.tables import as_csv
+from bontune.metrics import Interval
+from bontune.metrics.evaluation import Evaluation, as_json, evaluate_pool
+from bontune.pools import compare
 from bontune.pools.budgets import parse_ks
-
-if TYPE_CHECKING:
-    from bontune.metrics.evaluation import Evaluation
+from bontune.pools.pool import read_pool
 
 
 def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
     """``bontune eval``: metrics of each pool, and paired differences to the first."""
-    from bontune.metrics import Interval
-    from bontune.metrics.evaluation import as_json
-    from bontune.pools import compare
-
     if out is not None and out.suffix not in (".json", ".csv"):
         raise BontuneError(f"--out ends in .json or .csv, got {out.name!r}.")
     evaluations = {str(path): _evaluate(path, ks) for path in paths}
@@ -53,10 +51,6 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
 
 def _evaluate(path: Path, ks: str | None) -> Evaluation:
     """The metrics of one pool."""
-    import bontune.metrics as metrics
-    from bontune.metrics.evaluation import evaluate_pool
-    from bontune.pools.pool import read_pool
-
     pool = read_pool(path)
     num_samples = len(pool.columns["reward"][0])
     budgets = metrics.default_ks(num_samples) if ks is None else parse_ks(ks)

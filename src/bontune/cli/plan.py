@@ -12,7 +12,9 @@ from rich.table import Table
 
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe, load_recipe
-from bontune.models import quiet_libraries
+from bontune.engines.prompts import as_text, has_chat_template, prompt_of
+from bontune.models import load_model, quiet_libraries, resolve, shipped
+from bontune.training import setup
 from bontune.training.cost import Plan, Shape, estimate
 
 KNOWN_SHAPES = {
@@ -94,8 +96,6 @@ def shape_of(model: str) -> Shape:
 def _config_of(model: str) -> Any:
     from transformers import AutoConfig
 
-    from bontune.models import load_model, resolve, shipped
-
     where = resolve(model)
     if model in shipped():
         return load_model(model)[0].config
@@ -122,10 +122,6 @@ def _main_memory() -> float:
 
 def _prompts(recipe: Recipe) -> tuple[int, int | None, int | None, str]:
     """Mean and longest prompt in tokens, problems of an evaluation, and what was assumed for want of data."""
-    from bontune.engines.prompts import as_text, has_chat_template, prompt_of
-    from bontune.models import load_model, shipped
-    from bontune.training import setup
-
     try:
         task = setup.load_task(recipe.task)
         problems = setup.problems_of(task, recipe.task.split)

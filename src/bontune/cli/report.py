@@ -9,7 +9,9 @@ from pathlib import Path
 from bontune.base.errors import BontuneError
 from bontune.config import is_run
 from bontune.pools.budgets import check_ks
-from bontune.pools.pool import SUFFIXES
+from bontune.pools.pool import SUFFIXES, read_pool
+from bontune.report.pool_report import write_pool_report
+from bontune.report.runs_report import write_runs_report
 
 
 def run_report(paths: Sequence[Path], out: Path | None, csv: Path | None, ks: str | None) -> None:
@@ -34,7 +36,6 @@ def run_report(paths: Sequence[Path], out: Path | None, csv: Path | None, ks: st
     if runs:
         if csv is not None or ks is not None:
             raise BontuneError("--csv and --k are for pools; a run's numbers are in its metrics.jsonl.")
-        from bontune.report.runs_report import write_runs_report
 
         print(write_runs_report(runs, page))
         return
@@ -62,8 +63,6 @@ def pools_at(path: Path) -> list[Path]:
 
 
 def _report_pools(paths: Sequence[Path], page: Path, csv_folder: Path, ks: str | None) -> None:
-    from bontune.pools.pool import read_pool
-    from bontune.report.pool_report import write_pool_report
 
     pools = {name: read_pool(path) for name, path in zip(_names(paths), paths, strict=True)}
     drawn = sum(len(row) for pool in pools.values() for row in pool.columns["reward"])

@@ -7,17 +7,22 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 
+import bontune.report.scaling_plots as plots
+import bontune.report.scaling_tables as tables
+import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
+from bontune.base.files import write_whole
+from bontune.cli.drawing import draw_all_with_progress
 from bontune.pools.budgets import check_ks
-
-if TYPE_CHECKING:
-    from bontune.pools.draw import PoolRequest
-    from bontune.pools.pool import Pool
-    from bontune.scaling import Study, SweepPool
+from bontune.pools.draw import PoolRequest
+from bontune.pools.pool import Pool, read_pool
+from bontune.report.scaling_tables import terminal_tables
+from bontune.scaling import Study, SweepPool, t_text
 
 _SHARED = ("model", "task", "task_options", "split", "verifier", "top_p", "max_new_tokens")
 """Settings in which the pools of a sweep agree, so that temperature is the one thing that differs."""
@@ -41,9 +46,6 @@ def run_sweep(
     request: PoolRequest, temperatures: str, *, out: Path, ks: str | None = None, budgets: str | None = None
 ) -> None:
     """``bontune sweep MODEL TASK``: draw what is missing of one pool per temperature, then study them."""
-    from bontune.cli.drawing import draw_all_with_progress
-    from bontune.scaling import t_text
-
     chosen = parse_temperatures(temperatures)
     check_ks(ks, request.sampling.num_samples)
     _numbers(budgets, "--budgets")
@@ -59,10 +61,6 @@ def run_sweep(
 
 def study_pools(paths: Sequence[Path], *, out: Path, ks: str | None = None, budgets: str | None = None) -> None:
     """``bontune sweep --pools``: study pools that are there, print tables, write numbers and pictures to ``out``."""
-    import bontune.scaling as scaling
-    from bontune.pools.pool import read_pool
-    from bontune.report.scaling_tables import terminal_tables
-
     pools = [(path, read_pool(path)) for path in paths]
     swept = [_swept(path, pool) for path, pool in pools]
     _check_alike(pools)
@@ -92,10 +90,6 @@ def write_sweep(study: Study, origin: Mapping[str, Any], out: Path) -> None:
     Raises:
         BontuneError: a file cannot be written.
     """
-    import bontune.report.scaling_plots as plots
-    import bontune.report.scaling_tables as tables
-    from bontune.base.files import write_whole
-
     sheets = {"grid": tables.grid_rows, "fit": tables.fit_rows, "optimum": tables.optimum_rows}
     sheets |= {"budgets": tables.budget_rows, "best_n": tables.best_n_rows}
     for name, rows_of in sheets.items():
@@ -162,9 +156,6 @@ def _numbers(text: str | None, option: str) -> list[float] | None:
 
 
 def _swept(path: Path, pool: Pool) -> SweepPool:
-    import numpy as np
-
-    from bontune.scaling import SweepPool
 
     temperature = pool.settings.get("temperature")
     if not isinstance(temperature, (int, float)):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from bontune.config import load_recipe
 from bontune.models import quiet_libraries
+from bontune.report.html import write_run_report
+from bontune.training.trainer import Trainer
 
 
 def run_train(recipe: str, overrides: Sequence[str]) -> None:
     """``bontune train``."""
     settings = load_recipe(recipe, overrides)
     quiet_libraries()
-    from bontune.report.html import write_run_report
-    from bontune.training.trainer import Trainer
 
     trainer = Trainer(settings)
     trainer.train()

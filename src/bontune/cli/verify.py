@@ -13,26 +13,31 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
+import bontune.metrics as metrics
 from bontune.base.errors import BontuneError, Interrupted
-from bontune.models import best_device, quiet_libraries
-
-if TYPE_CHECKING:
-    from bontune.base.problems import Problem
-    from bontune.metrics import Calibration
-    from bontune.metrics.evaluation import Evaluation
-    from bontune.pools.journal import Journal
-    from bontune.pools.pool import Pool
-    from bontune.verifiers.base import Verifier
-    from bontune.verifiers.examples import Examples
-    from bontune.verifiers.fit import FitOptions, Fitted
-    from bontune.verifiers.reward_model import RewardModel
+from bontune.base.files import write_whole
+from bontune.base.problems import Problem
+from bontune.base.signals import StopSignals
+from bontune.metrics import Calibration, calibration, platt_scaling, sigmoid
+from bontune.metrics.evaluation import Evaluation, as_json, as_points, evaluate_pool
+from bontune.models import best_device, quiet_libraries, weights_digest
+from bontune.models.classifiers import load_classifier
+from bontune.pools.collect import score_all
+from bontune.pools.contents import grades_of, problems_of
+from bontune.pools.journal import Journal
+from bontune.pools.pool import SUFFIXES, Pool, read_pool, read_rows, storable_score
+from bontune.verifiers import verifier_from_text
+from bontune.verifiers.base import Verifier
+from bontune.verifiers.examples import Examples, make_examples
+from bontune.verifiers.fit import FitOptions, Fitted, fit
+from bontune.verifiers.reward_model import InputFormat, RewardModel, save_reward_model
 
 BATCH_COMPLETIONS = 1024
 """Scored between looks at signals and at the progress bar, in whole problems; what a kill can cost."""
@@ -49,14 +54,6 @@ def run_fit(
         Interrupted: a signal arrived; what there was to save has been saved.
     """
     import torch
-
-    from bontune.base.signals import StopSignals
-    from bontune.models.classifiers import load_classifier
-    from bontune.pools.contents import problems_of
-    from bontune.pools.pool import read_pool
-    from bontune.verifiers.examples import make_examples
-    from bontune.verifiers.fit import fit
-    from bontune.verifiers.reward_model import InputFormat, RewardModel, save_reward_model
 
     temporary = _make_room(out)
     try:
@@ -110,11 +107,6 @@ def run_score(path: Path, spec: str, out: Path) -> None:
         RunStopped: the verifier failed; the scores that there are stay.
         Interrupted: a signal arrived; the same.
     """
-    from bontune.metrics import calibration, sigmoid
-    from bontune.pools.contents import problems_of
-    from bontune.pools.pool import SUFFIXES, read_pool
-    from bontune.verifiers import verifier_from_text
-
     if out.suffix not in SUFFIXES:
         raise BontuneError(f"A pool ends in .parquet or .jsonl, got {out.name!r}.")
     if out.exists():
@@ -145,9 +137,6 @@ def run_score(path: Path, spec: str, out: Path) -> None:
 @contextlib.contextmanager
 def _journal(path: Path, spec: str, out: Path) -> Iterator[Journal]:
     """Open the journal of this pool's scores by this verifier; what is missing of its folder is made."""
-    from bontune.models import weights_digest
-    from bontune.pools.journal import Journal
-
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -163,10 +152,6 @@ def _journal(path: Path, spec: str, out: Path) -> Iterator[Journal]:
 
 def _score(pool: Pool, path: Path, verifier: Verifier, journal: Journal) -> list[list[float]]:
     """Score what is not in the journal yet; returns P × M."""
-    from bontune.base.signals import StopSignals
-    from bontune.pools.collect import score_all
-    from bontune.pools.contents import grades_of, problems_of
-
     problems, texts, grades = problems_of(pool, path), pool.columns["completion"], grades_of(pool)
     known = {entry["problem_id"]: entry["scores"] for entry in journal.entries()}
     left = [i for i, name in enumerate(pool.problem_ids) if name not in known]
@@ -196,9 +181,6 @@ def _write_scored(path: Path, out: Path, pool: Pool, scores: list[list[float]], 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from bontune.base.files import write_whole
-    from bontune.pools.pool import read_rows, storable_score
-
     rows, settings = read_rows(path)
     left = {name: iter(row) for name, row in zip(pool.problem_ids, scores, strict=True)}
     column = [storable_score(next(left[str(row["problem_id"])])) for row in rows]
@@ -220,8 +202,6 @@ def _write_scored(path: Path, out: Path, pool: Pool, scores: list[list[float]], 
 
 
 def _evaluate(names: Sequence[str], rewards: Any, scores: Any) -> Evaluation:
-    import bontune.metrics as metrics
-    from bontune.metrics.evaluation import evaluate_pool
 
     return evaluate_pool(names, rewards, metrics.default_ks(len(rewards[0])), scores_PM=scores)
 
@@ -233,9 +213,6 @@ def _measure_held_out(
 
     The reported calibration is cross-fitted: each half of the problems by the line that fits the other half.
     """
-    from bontune.metrics import calibration, platt_scaling, sigmoid
-    from bontune.metrics.evaluation import as_json
-
     held = [i for i, problem in enumerate(problems) if problem.id in examples.held_out_ids]
     num_samples = min(len(texts[i]) for i in held)
     raw = np.array(verifier.score([problems[i] for i in held], [texts[i][:num_samples] for i in held]))
@@ -268,8 +245,6 @@ def _in_unit(rewards: list[list[float]]) -> np.ndarray:
 
 def print_report(title: str, evaluation: Evaluation, reliability: Calibration) -> None:
     """Tables: best-of-k against pass@k for every k, and probabilities against shares of right ones."""
-    from bontune.metrics.evaluation import as_points
-
     intervals = evaluation.intervals()
     families = [f for f in ("pass", "max", "best", "gap", "drop") if any(n.startswith(f"{f}@") for n in intervals)]
     table = Table(title=title, title_justify="left", caption_justify="left")

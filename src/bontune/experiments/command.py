@@ -6,7 +6,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from bontune.base.cores import num_cores
 from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.signals import StopSignals
+from bontune.experiments.run import Runner
+from bontune.experiments.suite import load_suite
+from bontune.experiments.write import print_statement, write_results
 
 FULL = ("seeds=3", "recipe.training.steps=400", "recipe.kl.steps=400")
 """Overrides of the suite ``quickstart`` that ``bontune quickstart --full`` adds."""
@@ -39,12 +44,6 @@ def run_reproduce(
         RunStopped: trainings or measurements failed; the others are done, and the results of these written.
         Interrupted: a signal; the same command goes on from there.
     """
-    from bontune.base.cores import num_cores
-    from bontune.base.signals import StopSignals
-    from bontune.experiments.run import Runner
-    from bontune.experiments.suite import load_suite
-    from bontune.experiments.write import print_statement, write_results
-
     suite = load_suite(source, overrides)
     name = Path(source).stem
     out, work = out or Path("results") / name, work or Path("runs") / "reproduce" / name

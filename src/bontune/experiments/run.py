@@ -21,6 +21,8 @@ from bontune.experiments.pieces import TRIAL
 from bontune.experiments.results import Results
 from bontune.experiments.store import BASE_SELECT, Measurement, Run, Store, task_section
 from bontune.experiments.suite import BASE, Suite, main_arms
+from bontune.tasks import load_task
+from bontune.training.setup import check_objective
 
 SAID_EVERY_S = 15.0
 """Time between two lines of progress where stderr is no terminal."""
@@ -73,9 +75,6 @@ class Runner:
 
     def _check(self) -> None:
         """What would only be noticed when a job comes to it: objectives that refuse, data that are not there."""
-        from bontune.tasks import load_task
-        from bontune.training.setup import check_objective
-
         for name in self.suite.trained():
             try:
                 check_objective(self.suite.run_recipe(name, self.suite.rates(name)[0], 0, "run"))

@@ -26,9 +26,15 @@ from bontune.experiments.store import (
 )
 from bontune.experiments.suite import BASE, Suite
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
+from bontune.models import quiet_libraries
+from bontune.pools.collect import score_all
+from bontune.pools.contents import grades_of, problems_of
 from bontune.pools.draw import PoolRequest, draw_pool
-from bontune.pools.pool import Pool
+from bontune.pools.pool import Pool, read_pool
 from bontune.report.read import read_json, read_metrics, rows_of_kind
+from bontune.training.checkpoint import versions
+from bontune.training.trainer import Trainer
+from bontune.verifiers import verifier_from_text
 
 KEPT_SEED = 0
 """The pools of this seed on the test problems at T = 1 are kept: the distribution of answers is read from them."""
@@ -46,10 +52,6 @@ def pool_path(work: Path, run: Run, select: str, what: Measurement) -> Path:
 
 def train(suite: dict[str, Any], out: str, work: str, run: dict[str, Any]) -> None:
     """Train a run, or go on with it, and note how it went. Arguments are plain data, for another process."""
-    from bontune.models import quiet_libraries
-    from bontune.training.checkpoint import versions
-    from bontune.training.trainer import Trainer
-
     settings, this = Suite.model_validate(suite), Run(**run)
     store = Store(Path(out), settings)
     if store.trial(this) is not None:
@@ -80,8 +82,6 @@ def measure(
     suite: dict[str, Any], out: str, work: str, run: dict[str, Any], select: str, whats: Sequence[dict[str, Any]]
 ) -> None:
     """Measure the model of a run that ``select`` kept, or the base model; what is there already is left as it is."""
-    from bontune.models import quiet_libraries
-
     settings, this = Suite.model_validate(suite), Run(**run)
     store = Store(Path(out), settings)
     quiet_libraries()
@@ -116,8 +116,6 @@ def train_and_measure(
 
 def _measure_one(store: Store, work: Path, run: Run, select: str, what: Measurement) -> Evaluation:
     """Collect the pool of one model, or go on with it, and evaluate it."""
-    from bontune.pools.pool import read_pool
-
     suite = store.suite
     tree, path = suite.tree(BASE), pool_path(work, run, select, what)
     model = tree["model"] if run.arm == BASE else str(run_folder(work, run) / "best" / select)
@@ -176,10 +174,6 @@ def _forget(pool: Path) -> None:
 
 def evaluate(suite: Suite, pool: Pool, path: Path) -> Evaluation:
     """pass@k, best@k under each verifier (``name:best@k`` for other ones), AUC, level, distinct answers, entropy."""
-    from bontune.pools.collect import score_all
-    from bontune.pools.contents import grades_of, problems_of
-    from bontune.verifiers import verifier_from_text
-
     ks = suite.measuring.ks
     scores, rewards = pool.scores(), pool.rewards()
     evaluation = evaluate_pool(pool.problem_ids, rewards, ks, scores_PM=scores, answers_PM=pool.columns["answer"])
