@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import json
 import math
 import os
-import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import bontune.metrics as metrics
 from bontune.base.errors import BontuneError, Interrupted
-from bontune.base.files import write_whole
 from bontune.base.problems import Problem
 from bontune.base.signals import StopSignals
 from bontune.metrics import Calibration, calibration, platt_scaling, sigmoid
 from bontune.metrics.evaluation import Evaluation, as_json, as_points, evaluate_pool
-from bontune.models import best_device, quiet_libraries, weights_digest
+from bontune.models import best_device, quiet_libraries
 from bontune.models.classifiers import load_classifier
-from bontune.pools.collect import score_all
-from bontune.pools.contents import grades_of, problems_of
-from bontune.pools.journal import Journal
-from bontune.pools.pool import SUFFIXES, Pool, read_pool, read_rows, storable_score
-from bontune.verifiers import verifier_from_text
-from bontune.verifiers.base import Verifier
+from bontune.pools.contents import problems_of
+from bontune.pools.pool import read_pool
+from bontune.pools.scoring import score_pool
 from bontune.verifiers.examples import Examples, make_examples
 from bontune.verifiers.fit import FitOptions, Fitted, fit
 from bontune.verifiers.reward_model import InputFormat, RewardModel, save_reward_model
-
-BATCH_COMPLETIONS = 1024
-"""Scored between looks at signals and at the progress bar, in whole problems; what a kill can cost."""
 
 
 def run_fit(
@@ -107,18 +96,24 @@ def run_score(path: Path, spec: str, out: Path) -> None:
         RunStopped: the verifier failed; the scores that there are stay.
         Interrupted: a signal arrived; the same.
     """
-    if out.suffix not in SUFFIXES:
-        raise BontuneError(f"A pool ends in .parquet or .jsonl, got {out.name!r}.")
-    if out.exists():
-        raise BontuneError(f"{out} is already there: delete it or give another name.")
-    pool = read_pool(path)
-    problems_of(pool, path)  # refused before a verifier is loaded
     quiet_libraries()
-    verifier = verifier_from_text(spec)
-    with _journal(path, spec, out) as journal:
-        scores = _score(pool, path, verifier, journal)
-        _write_scored(path, out, pool, scores, verifier.name)
-        journal.path.unlink()
+    progress = _progress()
+    bar = progress.add_task("scoring", total=None, loss="")
+
+    def show(done: int, total: int) -> None:
+        progress.start()  # not before there is something to score: a refusal stands alone
+        progress.update(bar, completed=done, total=total)
+
+    def tell_kept(done: int, total: int) -> None:
+        print(f"{done} of {total} problems are scored; the same command goes on", file=sys.stderr)
+
+    with StopSignals() as signals:
+        try:
+            found = score_pool(path, spec, out, poll=signals.poll, on_progress=show, on_interrupt=tell_kept)
+        finally:
+            if progress.live.is_started:
+                progress.stop()
+    pool, scores, verifier = found.pool, found.scores, found.verifier
     evaluation = _evaluate(pool.problem_ids, pool.rewards(), scores)
     flat = np.asarray(scores)
     is_probability = bool(((flat >= 0) & (flat <= 1)).all())
@@ -132,70 +127,6 @@ def run_score(path: Path, spec: str, out: Path) -> None:
             f"warning: {cut} texts lost their beginning: they are longer than the verifier's context", file=sys.stderr
         )
     print(f"{out}: {len(scores)} problems × {len(scores[0])} samples")
-
-
-@contextlib.contextmanager
-def _journal(path: Path, spec: str, out: Path) -> Iterator[Journal]:
-    """Open the journal of this pool's scores by this verifier; what is missing of its folder is made."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BontuneError(f"The folder {out.parent} cannot be made: {error.strerror}.") from None
-    source = re.sub(r"(?<=\.py):\w+$", "", spec)  # of file.py:function the file
-    settings = {"pool": weights_digest(str(path)), "verifier": spec, "weights": weights_digest(source)}
-    journal = Journal(out.with_name(out.name + ".partial.jsonl"), settings, {})
-    try:
-        yield journal
-    finally:
-        journal.close()
-
-
-def _score(pool: Pool, path: Path, verifier: Verifier, journal: Journal) -> list[list[float]]:
-    """Score what is not in the journal yet; returns P × M."""
-    problems, texts, grades = problems_of(pool, path), pool.columns["completion"], grades_of(pool)
-    known = {entry["problem_id"]: entry["scores"] for entry in journal.entries()}
-    left = [i for i, name in enumerate(pool.problem_ids) if name not in known]
-    size = max(1, BATCH_COMPLETIONS // len(texts[0]))
-    parts = [left[start : start + size] for start in range(0, len(left), size)]
-    with StopSignals() as signals:
-        try:
-            for part in track(parts, description="scoring", console=Console(stderr=True)):
-                signals.poll()
-                found = score_all(
-                    verifier, [problems[i] for i in part], [texts[i] for i in part], [grades[i] for i in part]
-                )
-                for i, scores in zip(part, found, strict=True):
-                    known[pool.problem_ids[i]] = scores
-                    journal.append({"problem_id": pool.problem_ids[i], "scores": scores})
-        except Interrupted:
-            print(f"{len(known)} of {len(problems)} problems are scored; the same command goes on", file=sys.stderr)
-            raise
-    return [known[name] for name in pool.problem_ids]
-
-
-# ---- pools ----
-
-
-def _write_scored(path: Path, out: Path, pool: Pool, scores: list[list[float]], verifier: str) -> None:
-    """The same rows in the same order, with the scores; −∞ is null."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows, settings = read_rows(path)
-    left = {name: iter(row) for name, row in zip(pool.problem_ids, scores, strict=True)}
-    column = [storable_score(next(left[str(row["problem_id"])])) for row in rows]
-    if out.suffix == ".jsonl":
-        data = "".join(json.dumps(row | {"score": s}) + "\n" for row, s in zip(rows, column, strict=True)).encode()
-    else:
-        table = pq.read_table(path) if path.suffix == ".parquet" else pa.Table.from_pylist(rows)
-        values = pa.array(column, pa.float64())
-        place = table.schema.get_field_index("score")
-        table = table.append_column("score", values) if place < 0 else table.set_column(place, "score", values)
-        about = json.dumps(settings | {"verifier": verifier})
-        buffer = io.BytesIO()
-        pq.write_table(table.replace_schema_metadata({"bontune": about}), buffer, compression="zstd")
-        data = buffer.getvalue()
-    write_whole(out, data, "pool")
 
 
 # ---- what a verifier is worth ----
