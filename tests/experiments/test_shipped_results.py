@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bontune.experiments.run import Runner
 from bontune.experiments.suite import load_suite
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,14 @@ def test_the_claims_are_those_of_the_suite(folder: Path) -> None:
         assert {"id", "claim", "paper", "measured", "low", "high", "holds"} <= set(row)
         if row["measured"] is not None and row["low"] is not None:
             assert row["low"] <= row["measured"]
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
+def test_the_suite_is_finished_as_the_code_is_today(folder: Path, tmp_path: Path) -> None:
+    """Its pieces are of today's settings, and nothing is left to do."""
+    runner = Runner(load_suite(folder.name), folder, tmp_path / "work")
+    runner.store.check_all()
+    assert runner.jobs() == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
