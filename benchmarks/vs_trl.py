@@ -227,7 +227,7 @@ def run_bontune(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
         def record(self, graded: Any, result: Any, stage_times: Any) -> None:
             super().record(graded, result, stage_times)
             meter.step_ended()
-            weighted.append(result.share_weighted)
+            weighted.append(result.weighted)
             lengths.append(graded.samples.lengths_B.double().mean().item())
             stages.append(dict(stage_times.seconds))
             if self.step == steps:
