@@ -118,7 +118,7 @@ def test_refused_without_a_model(tmp_path: Path, rows: Path) -> None:
         (["train", "countdwn"], ["No recipe 'countdwn'", "'countdown'"]),
         (["train", "absent.yaml"], ["No recipe 'absent.yaml'"]),
         (["train", "countdown", "training.steps"], ["not an override: write key=value"]),
-        (["train", "countdown", "training.steps=many"], ["training.steps: must be a valid integer, got 'many'"]),
+        (["train", "countdown", "training.steps=many"], ["training.steps: must be a whole number, got 'many'"]),
         (["recipes", "show", "countdown", "eval.k=[]"], ["eval.k: must not be empty"]),
         (["quickstart", "--out", "rows.jsonl/folder"], ["rows.jsonl/folder cannot be made"]),
         (["tasks", "show", "countdwn"], ["'countdwn'", "'countdown'"]),
@@ -126,9 +126,9 @@ def test_refused_without_a_model(tmp_path: Path, rows: Path) -> None:
         (["tasks", "show", "countdown", "sed=1"], ["'sed'", "'seed'"]),
         (["tasks", "show", "jsonl"], ["needs the option 'data'"]),
         (["tasks", "show", "jsonl", "data=absent.jsonl"], ["no file 'absent.jsonl'"]),
-        (["tasks", "show", "jsonl", "data=5"], ["by its name, not 5"]),
+        (["tasks", "show", "jsonl", "data=5"], ["data must be text, or must be a section of keys and values, not 5"]),
         (["tasks", "show", "jsonl", "data=rows.jsonl", "template={prompt}"], ["template must be text", "in quotes"]),
-        (["tasks", "show", "jsonl", "data=rows.jsonl", "stop=5"], ["stop must hold texts", "5"]),
+        (["tasks", "show", "jsonl", "data=rows.jsonl", "stop=5"], ["stop must be", "5"]),
         (["tasks", "show", "jsonl", "data=rows.jsonl", "grader=exat"], ["'exat'", "'exact'"]),
     ]
     assert_all_refused(tmp_path, [], cases)

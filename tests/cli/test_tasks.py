@@ -59,7 +59,6 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     cases: list[tuple[dict[str, Any], str]] = [
         ({"index": 2}, "split test has 2 problems; --index goes to 1"),
         ({"problem_id": "frist"}, "no problem 'frist', did you mean 'first'"),
-        ({"form": "chta"}, "--format must be both, base or chat, not 'chta'"),
     ]
     for arguments, phrase in cases:
         with pytest.raises(BontuneError, match=phrase):

@@ -111,7 +111,7 @@ ARMS = SMALL["arms"]
     [
         ({}, ["sedes=2"], ["no key 'sedes'", "Did you mean 'seeds'?"]),
         ({}, ["measuring.temperature=[1.0]"], ["'measuring.temperature'", "'measuring.temperatures'"]),
-        ({}, ["seeds=0"], ["seeds", "greater than", "got 0"]),
+        ({}, ["seeds=0"], ["seeds", "above", "got 0"]),
         ({}, ["seeds"], ["'seeds' is not an override: write key=value"]),
         ({}, ["recipe.training.stepz=3"], ["no key 'training.stepz'", "'training.steps'"]),
         ({}, ["arms.rl.recipe.objective.nn=3"], ["'objective.nn'"]),

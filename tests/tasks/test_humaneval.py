@@ -127,11 +127,11 @@ def test_malformed_rows(tmp_path: Path, row: dict[str, Any], phrase: str) -> Non
 
 def test_options(tmp_path: Path) -> None:
     for options, phrase in [
-        ({"variant": "puls"}, "variant must be base or plus, not 'puls', did you mean 'plus'"),
-        ({"train_share": 1.0}, "train_share must be at least 0 and below 1"),
-        ({"timeout_s": 0}, "timeout_s must be a number above 0 and at most 600, not 0"),
+        ({"variant": "puls"}, "variant must be 'base' or 'plus', not 'puls', did you mean 'plus'"),
+        ({"train_share": 1.0}, "train_share must be below 1, not 1.0"),
+        ({"timeout_s": 0}, "timeout_s must be above 0, not 0"),
         ({"timeout_s": float("nan")}, "timeout_s"),
-        ({"memory_mb": 1.5}, "memory_mb must be a whole number from 64 to 65536"),
+        ({"memory_mb": 1.5}, "memory_mb must be a whole number, not 1.5"),
         ({"check_references": 1}, "check_references must be true or false, not 1"),
     ]:
         with pytest.raises(BontuneError, match=phrase):

@@ -158,9 +158,9 @@ def test_ids_and_options(tmp_path: Path) -> None:
     with pytest.raises(BontuneError, match="the id 'a' occurs twice"):
         task_of(tmp_path, *rows).problems("test")
     for options, phrase in [
-        ({"shots": 5}, "shots must be a whole number from 0 to 4, not 5"),
+        ({"shots": 5}, "shots must be at most 4, not 5"),
         ({"shots": True}, "shots"),
-        ({"format": "chta"}, "format must be auto, base or chat, not 'chta', did you mean 'chat'"),
+        ({"format": "chta"}, "format must be 'auto', 'base' or 'chat', not 'chta', did you mean 'chat'"),
         ({"hub": "owner/name"}, "data and hub are both given"),
     ]:
         with pytest.raises(BontuneError, match=phrase):

@@ -141,7 +141,7 @@ def test_rows_that_are_missing_or_there_twice(tmp_path: Path) -> None:
         task_of(tmp_path, row(11), row(11)).problems("test")
     with pytest.raises(BontuneError, match=r"no row of split train \(task ids 601 to 974\)"):
         task_of(tmp_path, row(11)).problems("train")
-    with pytest.raises(BontuneError, match="variant must be full, sanitized or plus"):
+    with pytest.raises(BontuneError, match="variant must be 'full', 'sanitized' or 'plus'"):
         task_of(tmp_path, row(11), variant="Full")
 
 

@@ -8,6 +8,18 @@ from pydantic import BaseModel, ValidationError
 
 from bontune.base.suggest import nearest
 
+_OUR_WORDS = {
+    "be text": "be a valid string",
+    "be a whole number": "be a valid integer",
+    "be a number": "be a valid number",
+    "be true or false": "be a valid boolean",
+    "be at least": "be greater than or equal to",
+    "be above": "be greater than",
+    "be at most": "be less than or equal to",
+    "be below": "be less than",
+}
+"""For pydantic's words, the longer before what they contain."""
+
 
 def known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
     """All keys of a section and the ones inside it, dotted."""
@@ -41,7 +53,7 @@ def explain(section: type[BaseModel], error: ValidationError, what: str, see: st
         hint = f" Did you mean {near!r}?" if near else ""
         return f"The {what} has no key {where!r}.{hint} {see}"
     same_place = [other for other in others if _where(keys, other) == where]  # one for each form that is allowed
-    rules = dict.fromkeys(_rule(complaint) for complaint in (first, *same_place))
+    rules = dict.fromkeys(rule_of(complaint) for complaint in (first, *same_place))
     return f"{where}: {', or '.join(rules)}, got {first['input']!r}."
 
 
@@ -57,7 +69,7 @@ def _where(keys: list[str], complaint: Any) -> str:
     return where
 
 
-def _rule(complaint: Any) -> str:
+def rule_of(complaint: Any) -> str:
     """What is allowed, in pydantic's words but for its own class names."""
     kind, given = complaint["type"], complaint["input"]
     if kind in ("model_type", "dict_type"):
@@ -69,4 +81,6 @@ def _rule(complaint: Any) -> str:
     message = complaint["msg"].removeprefix("Input ")
     if kind != "literal_error":  # what follows the comma repeats what was given
         message = message.partition(", ")[0]
-    return message.replace("should be a valid string", "must be text").replace("should", "must", 1)
+    for ours, theirs in _OUR_WORDS.items():
+        message = message.replace(theirs, ours)
+    return message.replace("should", "must", 1)

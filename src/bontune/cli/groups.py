@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -74,8 +74,8 @@ def show_task(
     index: Annotated[int, typer.Option(min=0, help="Show this problem of the split, counted from 0.")] = 0,
     problem_id: Annotated[str | None, typer.Option("--id", help="Show the problem with this id instead.")] = None,
     form: Annotated[
-        str,
-        typer.Option("--format", help="Show the text for base models, the chat messages, or both: base, chat, both."),
+        Literal["both", "base", "chat"],
+        typer.Option("--format", help="Show the text for base models, the chat messages, or both."),
     ] = "both",
     check: Annotated[bool, typer.Option("--check", help="Also grade every reference of the split.")] = False,
 ) -> None:

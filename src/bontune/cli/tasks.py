@@ -14,7 +14,6 @@ from bontune.base.suggest import did_you_mean
 from bontune.tasks import Problem, Task, load_task
 from bontune.tasks import options as options_of
 from bontune.tasks.benchmark import Benchmark
-from bontune.tasks.options import require_choice
 
 MAX_FAILURES_SHOWN = 20
 
@@ -44,7 +43,6 @@ def show_problem(
         BontuneError: no such task, option, split or problem.
         RunStopped: a reference does not pass.
     """
-    require_choice(name, "--format", form, ("both", "base", "chat"))
     task = load_task(name, **apply_overrides({}, options))
     problems = task.problems(split)
     problem = _chosen(problems, split, index, problem_id)

@@ -37,16 +37,23 @@ __all__ = [
     "task_from_rows",
 ]
 
-_TASKS: dict[str, Callable[..., Task]] = {
-    "countdown": Countdown,
-    "gsm8k": Gsm8k,
-    "humaneval": HumanEval,
-    "jsonl": Jsonl,
-    "math": Math,
-    "mbpp": Mbpp,
-    "programs": Programs,
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    make: Callable[..., Task]
+    usual_length: int = 512
+    """Tokens that are room enough for a completion: 512 where answers are reasoned out or are programs."""
+
+
+_TABLE = {
+    "countdown": _Row(Countdown, usual_length=24),
+    "gsm8k": _Row(Gsm8k),
+    "humaneval": _Row(HumanEval),
+    "jsonl": _Row(Jsonl),
+    "math": _Row(Math),
+    "mbpp": _Row(Mbpp),
+    "programs": _Row(Programs, usual_length=32),
 }
-_USUAL_LENGTHS = {"countdown": 24, "programs": 32}
 _ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 """Matches one argument in a docstring's list of arguments."""
 
@@ -58,17 +65,17 @@ def names() -> list[str]:
         >>> "math" in names()
         True
     """
-    return sorted(_TASKS)
+    return sorted(_TABLE)
 
 
 def describe() -> dict[str, str]:
     """Each task's name and what it is, in one line."""
-    return {name: (inspect.getdoc(_TASKS[name]) or "").splitlines()[0] for name in names()}
+    return {name: (inspect.getdoc(_TABLE[name].make) or "").splitlines()[0] for name in names()}
 
 
 def usual_length(name: str) -> int:
-    """Tokens that are room enough for a completion of this task: 512 where answers are reasoned out or are programs."""
-    return _USUAL_LENGTHS.get(name, 512)
+    """Tokens that are room enough for a completion of this task, or of one that is not in the table."""
+    return _TABLE.get(name, _Row(Jsonl)).usual_length
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +136,6 @@ def load_task(name: str, **options: Any) -> Task:
 
 
 def _factory(name: str) -> Callable[..., Task]:
-    if name not in _TASKS:
+    if name not in _TABLE:
         raise BontuneError(f"no task {name!r}{did_you_mean(name, names())}; there are {', '.join(names())}")
-    return _TASKS[name]
+    return _TABLE[name].make

@@ -32,7 +32,7 @@ from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.suggest import did_you_mean
 from bontune.tasks.base import Poll, grade_each
-from bontune.tasks.options import require_flag
+from bontune.tasks.options import Seed, checked
 
 SPLIT_SIZES = {"test": 500, "validation": 500, "train": 4000}
 """Problems a split, in the order in which they are drawn."""
@@ -75,14 +75,13 @@ class Countdown:
         ['passed', 'failed']
     """
 
-    def __init__(self, *, seed: int = 0, hard: bool = False) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise BontuneError(f"countdown: seed must be a whole number of at least 0, not {seed!r}")
+    @checked
+    def __init__(self, *, seed: Seed = 0, hard: bool = False) -> None:
         self.name = "countdown"
         self.stop: tuple[str, ...] = ()
         self.splits: tuple[str, ...] = ("train", "validation", "test")
         self._seed = seed
-        self._is_hard = require_flag("countdown", "hard", hard)
+        self._is_hard = hard
 
     def problems(self, split: str) -> list[Problem]:
         """The problems of ``train``, ``validation`` or ``test``; ``reference`` is one solution."""

@@ -17,7 +17,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.suggest import did_you_mean
 from bontune.tasks.jsonl import SUFFIXES, FilePath, read_rows, require_file
 
-Data: TypeAlias = "FilePath | Mapping[str, FilePath] | None"
+Data: TypeAlias = str | Path | Mapping[str, str | Path] | None
 """The option ``data``: a file, a folder, a file for each table, or None for the hub."""
 PlacedRow: TypeAlias = "tuple[str, dict[str, Any]]"
 """A row with its place (``file, line 3``), for messages."""

@@ -22,7 +22,7 @@ from bontune.base.problems import Problem
 from bontune.base.suggest import did_you_mean
 
 Grader: TypeAlias = Callable[[Problem, str], Grade]
-UserGrader: TypeAlias = Callable[[dict[str, Any], str], "float | bool | Grade"]
+UserGrader: TypeAlias = Callable[[dict[str, Any], str], float | bool | Grade]
 
 MAX_NUMBER_LENGTH = 100
 """Characters of one number; a longer one is no answer."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Annotated
+
+from pydantic import Field
 
 import bontune.tasks.partition as partition
 from bontune.answers.math_answer import extract_answer
@@ -15,7 +18,7 @@ from bontune.tasks.base import Poll, grade_each
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import GSM8K_EXAMPLES, GSM8K_WORDING, offered
-from bontune.tasks.options import FORMATS, require_choice, require_count
+from bontune.tasks.options import Format, checked
 from bontune.tasks.rows import column
 
 NUM_VALIDATION = 500
@@ -81,9 +84,17 @@ class Gsm8k(Benchmark):
         'passed'
     """
 
-    def __init__(self, *, data: Data = None, hub: str | None = None, shots: int = 0, format: str = "auto") -> None:
-        self._format = require_choice("gsm8k", "format", format, FORMATS)
-        self._examples = GSM8K_EXAMPLES[: require_count("gsm8k", "shots", shots, 0, len(GSM8K_EXAMPLES))]
+    @checked
+    def __init__(
+        self,
+        *,
+        data: Data = None,
+        hub: str | None = None,
+        shots: Annotated[int, Field(ge=0, le=len(GSM8K_EXAMPLES))] = 0,
+        format: Format = "auto",
+    ) -> None:
+        self._format = format
+        self._examples = GSM8K_EXAMPLES[:shots]
         self._source = Source("gsm8k", _TABLES, data, hub)
         splits = {"train": ("train", "validation"), "test": ("test",)}
         super().__init__(

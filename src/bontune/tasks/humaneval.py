@@ -5,7 +5,9 @@ HumanEval+ (Liu et al., 2023, arXiv 2305.01210) has the same problems with about
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 import bontune.tasks.partition as partition
 from bontune.base.errors import BontuneError
@@ -13,7 +15,7 @@ from bontune.base.problems import Message, Problem
 from bontune.tasks.code import joined
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import offered
-from bontune.tasks.options import require_choice
+from bontune.tasks.options import Format, MemoryLimit, TimeLimit, checked
 from bontune.tasks.program_grading import ProgramBenchmark, strict
 from bontune.tasks.rows import column
 
@@ -59,26 +61,23 @@ class HumanEval(ProgramBenchmark):
         check_references: run every reference solution when a split is read, and refuse a split where one fails.
     """
 
+    @checked
     def __init__(
         self,
         *,
         data: Data = None,
         hub: str | None = None,
-        variant: str = "base",
-        train_share: float = 0.0,
-        format: str = "auto",
-        timeout_s: float | None = None,
-        memory_mb: int | None = None,
+        variant: Literal["base", "plus"] = "base",
+        train_share: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+        format: Format = "auto",
+        timeout_s: TimeLimit | None = None,
+        memory_mb: MemoryLimit | None = None,
         check_references: bool = False,
     ) -> None:
-        variant = require_choice("humaneval", "variant", variant, tuple(_TABLES))
-        if isinstance(train_share, bool) or not isinstance(train_share, (int, float)) or not 0 <= train_share < 1:
-            raise BontuneError(f"task humaneval: train_share must be at least 0 and below 1, not {train_share!r}")
         self._train_share = train_share
         self._table = variant
         self._source = Source("humaneval", {variant: _TABLES[variant]}, data, hub)
         super().__init__(
-            "humaneval",
             name="humaneval" if variant == "base" else "humaneval+",
             splits=("train", "test") if train_share else ("test",),
             stop=STOP,

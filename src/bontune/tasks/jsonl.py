@@ -6,9 +6,11 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import Field
 
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
@@ -22,11 +24,12 @@ from bontune.tasks.graders import (
     last_number,
     load_user_grader,
 )
+from bontune.tasks.options import checked
 from bontune.tasks.rows import Row, RowsTask, column, level_of, require_distinct_ids, split_problems, task_from_rows
 
 __all__ = ["Jsonl", "RowsTask", "read_rows", "task_from_rows"]
 
-FilePath: TypeAlias = "str | Path"
+FilePath: TypeAlias = str | Path
 _BUILT_IN: dict[str, Grader] = {"exact": grade_exact, "last_number": grade_last_number}
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
@@ -59,6 +62,7 @@ class Jsonl(RowsTask):
             so that a mistake shows before any model is loaded.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -70,15 +74,10 @@ class Jsonl(RowsTask):
         test_data: FilePath | None = None,
         hold_out: float = 0.1,
         seed: int = 0,
-        limit: int | None = None,
-        stop: str | Iterable[str] = (),
+        limit: Annotated[int, Field(ge=1)] | None = None,
+        stop: str | Sequence[str] = (),
         chat: bool = False,
     ) -> None:
-        if not isinstance(chat, bool):
-            raise BontuneError(f"chat must be true or false, not {chat!r}")
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-            raise BontuneError(f"limit must be a whole number of at least 1, or null for all, not {limit!r}")
-        _require_text(prompt=prompt, answer=answer, template=template, grader=grader)
         is_built_in = isinstance(grader, str) and grader in _BUILT_IN
         if is_built_in and answer is None:
             raise BontuneError(f"the grader {grader} needs a column to compare with; set answer to its name")
@@ -196,14 +195,6 @@ class _Columns:
                 f"{place}: column {self._answer!r} holds no number, which the grader last_number compares"
             )
         return reference
-
-
-def _require_text(**options: Any) -> None:
-    """Options come from YAML, where ``{prompt}`` is a mapping and ``5`` a number."""
-    for name, value in options.items():
-        may_differ = (name == "answer" and value is None) or (name == "grader" and callable(value))
-        if not isinstance(value, str) and not may_differ:
-            raise BontuneError(f'{name} must be text, not {value!r}; in YAML put it in quotes: {name}: "…"')
 
 
 def _resolve_grader(grader: str | UserGrader) -> Grader:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 import bontune.tasks.partition as partition
 from bontune.answers.math_answer import Comparison, compare_pairs, extract_answer, math_equal, normal_form
@@ -18,7 +20,7 @@ from bontune.tasks.base import Poll
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING, offered
-from bontune.tasks.options import FORMATS, require_choice, require_count
+from bontune.tasks.options import Format, checked
 from bontune.tasks.rows import column, level_of
 
 PAIRS_AT_A_TIME = 1024
@@ -63,9 +65,17 @@ class Math(Benchmark):
             only; ``chat``: the conversation, also as text where a model has no template.
     """
 
-    def __init__(self, *, data: Data = None, hub: str | None = None, shots: int = 0, format: str = "auto") -> None:
-        self._format = require_choice("math", "format", format, FORMATS)
-        self._examples = MATH_EXAMPLES[: require_count("math", "shots", shots, 0, len(MATH_EXAMPLES))]
+    @checked
+    def __init__(
+        self,
+        *,
+        data: Data = None,
+        hub: str | None = None,
+        shots: Annotated[int, Field(ge=0, le=len(MATH_EXAMPLES))] = 0,
+        format: Format = "auto",
+    ) -> None:
+        self._format = format
+        self._examples = MATH_EXAMPLES[:shots]
         self._source = Source("math", _TABLES, data, hub)
         splits = {"train": ("train", "validation"), "test": ("test",)}
         super().__init__(

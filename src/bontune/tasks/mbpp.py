@@ -9,14 +9,16 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Message, Problem
 from bontune.sandbox.programs import requirements
 from bontune.tasks.datafiles import Data, PlacedRow, Source, Table
 from bontune.tasks.fewshot import offered
-from bontune.tasks.options import require_choice, require_count
+from bontune.tasks.options import Format, MemoryLimit, TimeLimit, checked
 from bontune.tasks.program_grading import ProgramBenchmark, strict
 from bontune.tasks.rows import column
 
@@ -84,24 +86,24 @@ class Mbpp(ProgramBenchmark):
         check_references: run every reference solution when a split is read, and refuse a split where one fails.
     """
 
+    @checked
     def __init__(
         self,
         *,
         data: Data = None,
         hub: str | None = None,
-        variant: str = "full",
-        shots: int = 0,
-        format: str = "auto",
-        timeout_s: float | None = None,
-        memory_mb: int | None = None,
+        variant: Literal["full", "sanitized", "plus"] = "full",
+        shots: Annotated[int, Field(ge=0, le=len(EXAMPLE_IDS))] = 0,
+        format: Format = "auto",
+        timeout_s: TimeLimit | None = None,
+        memory_mb: MemoryLimit | None = None,
         check_references: bool = False,
     ) -> None:
-        self._variant = require_choice("mbpp", "variant", variant, tuple(_TABLES))
-        self._num_shots = require_count("mbpp", "shots", shots, 0, len(EXAMPLE_IDS))
+        self._variant = variant
+        self._num_shots = shots
         self._source = Source("mbpp", {variant: _TABLES[variant]}, data, hub)
         self._rows: dict[int, PlacedRow] | None = None
         super().__init__(
-            "mbpp",
             name={"full": "mbpp", "sanitized": "mbpp-sanitized", "plus": "mbpp+"}[variant],
             splits=tuple(SPLIT_IDS),
             stop=FEW_SHOT_STOP if shots else STOP,

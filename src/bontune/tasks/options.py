@@ -1,64 +1,68 @@
-"""Checks of the options that several tasks share: recipes and the command line can hold anything."""
+"""Options that several tasks share, and the check of every task's options: recipes and command lines hold anything."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from bontune.base.errors import BontuneError
 from bontune.base.suggest import did_you_mean
+from bontune.base.validation import rule_of
 
-FORMATS = ("auto", "base", "chat")
+Format = Literal["auto", "base", "chat"]
 """Of prompts. ``auto`` offers the text to continue and the conversation, ``base`` the text only; ``chat`` has the
 conversation, and its words as the text too, for models tuned to follow instructions that have no chat template."""
+Seed = Annotated[int, Field(ge=0)]
+"""Seed that draws a task's problems."""
+TimeLimit = Annotated[float, Field(gt=0, le=600)]
+"""Seconds that a program has for its tests."""
+MemoryLimit = Annotated[int, Field(ge=64, le=65_536)]
+"""MiB of memory that a program has."""
+
+_Self = TypeVar("_Self")
+_Options = ParamSpec("_Options")
 
 
-def require_choice(task: str, name: str, value: Any, choices: Sequence[str]) -> str:
-    """``value`` if it is one of the choices.
+def checked(init: Callable[Concatenate[_Self, _Options], None]) -> Callable[Concatenate[_Self, _Options], None]:
+    """Decorate a task's ``__init__`` so that each option must be of its annotated type, strictly.
 
-    Raises:
-        BontuneError: it is none; the nearest is named.
-
-    Example:
-        >>> require_choice("math", "format", "chat", FORMATS)
-        'chat'
+    ``True`` is no count, an integer is no flag, and a number is no text. The values are passed on unchanged.
     """
-    if not isinstance(value, str) or value not in choices:
-        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-        raise BontuneError(
-            f"task {task}: {name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}{hint}"
-        )
-    return value
+
+    @functools.wraps(init)
+    def checked_init(self: _Self, *args: _Options.args, **options: _Options.kwargs) -> None:
+        for name, value in options.items():
+            if name in (types := _types(init)):
+                try:
+                    types[name].validate_python(value)
+                except ValidationError as error:
+                    refusal = _refusal(name, value, error, types[name])
+                    raise BontuneError(f"task {type(self).__name__.lower()}: {refusal}") from None
+        init(self, *args, **options)
+
+    return checked_init  # type: ignore[return-value]
 
 
-def require_count(task: str, name: str, value: Any, low: int, high: int) -> int:
-    """``value`` if it is a whole number from ``low`` to ``high``.
-
-    Raises:
-        BontuneError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise BontuneError(f"task {task}: {name} must be a whole number from {low} to {high}, not {value!r}")
-    return value
+@functools.cache
+def _types(init: Callable[..., None]) -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(init, include_extras=True)
+    config = ConfigDict(strict=True, allow_inf_nan=False)
+    return {
+        name: TypeAdapter(hints[name], config=config) for name in inspect.signature(init).parameters if name in hints
+    }
 
 
-def require_flag(task: str, name: str, value: Any) -> bool:
-    """``value`` if it is true or false.
-
-    Raises:
-        BontuneError: it is not.
-    """
-    if not isinstance(value, bool):
-        raise BontuneError(f"task {task}: {name} must be true or false, not {value!r}")
-    return value
-
-
-def require_positive(task: str, name: str, value: Any, *, highest: float) -> float:
-    """``value`` if it is a number above 0 and at most ``highest``.
-
-    Raises:
-        BontuneError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= highest:
-        raise BontuneError(f"task {task}: {name} must be a number above 0 and at most {highest:g}, not {value!r}")
-    return value
+def _refusal(name: str, value: Any, error: ValidationError, kind: TypeAdapter[Any]) -> str:
+    """Say what an option must be; a wrong word is told the nearest one, and what YAML read as no text its remedy."""
+    complaints = [complaint for complaint in error.errors() if complaint["type"] != "is_instance_of"]
+    rules = dict.fromkeys(rule_of(complaint) for complaint in complaints)
+    remedy = ""
+    if isinstance(value, str) and get_origin(kind._type) is Literal:
+        remedy = did_you_mean(value, get_args(kind._type))
+    elif any(complaint["type"] == "string_type" for complaint in complaints):
+        remedy = f'; in YAML put it in quotes: {name}: "…"'
+    return f"{name} {', or '.join(rules)}, not {value!r}{remedy}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
@@ -13,11 +12,8 @@ from bontune.sandbox.programs import Outcome, Program, check_programs, sandbox_n
 from bontune.tasks.base import Poll
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.code import extract_program, normal_form
-from bontune.tasks.options import FORMATS, require_choice, require_count, require_flag, require_positive
+from bontune.tasks.options import Format
 
-MAX_TIMEOUT_S = 600.0
-MIN_MEMORY_MB = 64
-MAX_MEMORY_MB = 65_536
 MAX_REPLY_BYTES = 64_000_000
 """Most bytes of one answer of a program; some tests of HumanEval+ and MBPP+ ask for megabytes."""
 
@@ -37,11 +33,10 @@ class ProgramBenchmark(Benchmark):
     """A known data set of programming problems.
 
     Args:
-        kind: of task, for messages about its options.
         name: written into pools and reports.
         splits: that there are.
         stop: strings that end a continued text.
-        format: of prompts, see ``options.FORMATS``.
+        format: of prompts, see :data:`bontune.tasks.options.Format`.
         timeout_s: that a program has for its tests.
         memory_mb: that it has.
         check_references: whether a split's references are run when it is read.
@@ -49,24 +44,20 @@ class ProgramBenchmark(Benchmark):
 
     def __init__(
         self,
-        kind: str,
         *,
         name: str,
         splits: Sequence[str],
         stop: Sequence[str],
-        format: Any,
-        timeout_s: Any,
-        memory_mb: Any,
-        check_references: Any,
+        format: Format,
+        timeout_s: float,
+        memory_mb: int,
+        check_references: bool,
     ) -> None:
-        self._format = require_choice(kind, "format", format, FORMATS)
-        self._timeout_s = require_positive(kind, "timeout_s", timeout_s, highest=MAX_TIMEOUT_S)
-        self._memory_mb = require_count(kind, "memory_mb", memory_mb, MIN_MEMORY_MB, MAX_MEMORY_MB)
+        self._format = format
+        self._timeout_s = timeout_s
+        self._memory_mb = memory_mb
         super().__init__(
-            name=name,
-            splits=splits,
-            stop=() if self._format == "chat" else stop,
-            check_references=require_flag(kind, "check_references", check_references),
+            name=name, splits=splits, stop=() if self._format == "chat" else stop, check_references=check_references
         )
 
     @property

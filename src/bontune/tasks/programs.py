@@ -29,7 +29,7 @@ from bontune.base.problems import Problem
 from bontune.base.suggest import did_you_mean
 from bontune.sandbox.programs import Outcome, sandbox_name
 from bontune.tasks.base import Poll
-from bontune.tasks.options import require_flag
+from bontune.tasks.options import Seed, checked
 from bontune.tasks.programs_grammar import (
     DEMONSTRATION,
     HARD,
@@ -79,14 +79,13 @@ class Programs:
         ['passed', 'failed', 'failed']
     """
 
-    def __init__(self, *, seed: int = 0, hard: bool = False) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise BontuneError(f"programs: seed must be a whole number of at least 0, not {seed!r}")
+    @checked
+    def __init__(self, *, seed: Seed = 0, hard: bool = False) -> None:
         self.name = "programs"
         self.stop: tuple[str, ...] = ()
         self.splits: tuple[str, ...] = ("train", "validation", "test")
         self._seed = seed
-        self._is_hard = require_flag("programs", "hard", hard)
+        self._is_hard = hard
 
     @property
     def isolation(self) -> str:
