@@ -147,11 +147,13 @@ def test_refusals_are_one_sentence_with_key_value_and_rule(override: str, phrase
 
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("training: {steps: 5")
+    (tmp_path / "twice.yaml").write_text("training:\n  steps: 5\n  lr: 1\n  steps: 6\n")
     (tmp_path / "list.yaml").write_text("- 1\n")
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "date.yaml").write_text("run: 2024-01-31\n")
     for name, phrase in [
         ("broken.yaml", "is not valid YAML"),
+        ("twice.yaml", "the key 'steps' occurs twice in the section that starts in line 2"),
         ("list.yaml", "must hold keys and values, got list"),
         ("bytes.yaml", "is not valid YAML"),
         ("date.yaml", "run: must be text"),
@@ -224,3 +226,30 @@ def test_fingerprint_follows_what_changes_results_and_nothing_else() -> None:
     }
     assert len(others) == 10
     assert base not in others
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a #1", "a #1"),
+        ("###", "###"),
+        ("### Q {prompt}", "### Q {prompt}"),
+        ("{prompt}", "{prompt}"),
+        ("Q: {prompt}\\nA:", "Q: {prompt}\nA:"),
+        ("\\n", "\n"),
+        ('"\\n"', "\n"),
+        ("'#'", "#"),
+        ("2024-01-31", "2024-01-31"),
+        ("007", "007"),
+        ("null", None),
+        ("", None),
+        ("[a, b]", ["a", "b"]),
+        ("{train: a.jsonl}", {"train": "a.jsonl"}),
+        ("3e-4", 3e-4),
+        ("0", 0),
+        ("0.5", 0.5),
+        ("true", True),
+    ],
+)
+def test_values_on_a_command_line_are_what_people_mean(text: str, value: object) -> None:
+    assert apply_overrides({}, [f"task.stop={text}"]) == {"task": {"stop": value}}

@@ -63,7 +63,7 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
     writer = PoolWriter(path, SETTINGS)
     writer.add(rows_of(graded("b")))
     writer.add(rows_of(graded("a")))
-    assert writer.finish(["a", "b"]) == 2
+    assert len(writer.finish(["a", "b"])) == 2
     assert [file.name for file in path.parent.iterdir()] == [name]
     pool = read_pool(path)
     assert pool.problem_ids == ["a", "b"]
@@ -78,6 +78,7 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
     assert pool.columns["reward"] == [[1.0, 0.0, None]] * 2
     assert pool.rewards() == [[1.0, 0.0, 0.0]] * 2
     assert pool.num_grader_errors == 2
+    assert "pool: 2 completions could not be graded" in (pool.ungraded("pool") or "")
     assert pool.settings == (json.loads(json.dumps(SETTINGS)) if name.endswith("parquet") else {})
 
 
@@ -217,3 +218,12 @@ def test_what_is_no_pool(tmp_path: Path, name: str, content: bytes, phrase: str)
 def test_a_missing_pool(tmp_path: Path) -> None:
     with pytest.raises(BontuneError, match="There is no pool at"):
         read_pool(tmp_path / "absent.parquet")
+
+
+def test_a_pool_that_nothing_graded_is_refused_and_says_why() -> None:
+    columns: dict[str, list[list[object]]] = {"reward": [[None, float("nan")]], "reason": [["ValueError: x", "y"]]}
+    with pytest.raises(BontuneError, match=r"mine: not one of 2 completions could be graded \(ValueError: x\)"):
+        Pool(problem_ids=["a"], columns=columns, settings={}).ungraded("mine")
+    some = Pool(problem_ids=["a"], columns={"reward": [[1.0, None]]}, settings={})
+    assert some.ungraded("mine") == "mine: 1 completion could not be graded; what cannot be graded counts as wrong"
+    assert Pool(problem_ids=["a"], columns={"reward": [[1.0, 0.0]]}, settings={}).ungraded("mine") is None

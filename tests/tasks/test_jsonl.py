@@ -325,3 +325,23 @@ def test_task_from_rows(tmp_path: Path) -> None:
     for rows, phrase in [([], "no rows"), ([{"promt": "x"}], "row 1: no column 'prompt'"), (["x"], "not a dictionary")]:
         with pytest.raises(BontuneError, match=phrase):
             task_from_rows(rows, lambda row, completion: True)
+
+
+def test_a_grader_may_change_its_row_and_has_it_again_for_the_next_completion() -> None:
+    def grader(row: dict[str, Any], completion: str) -> bool:
+        return bool(row.pop("answer") == completion) and row["parts"].pop() == 1
+
+    task = task_from_rows({"train": [{"prompt": "1+1=", "answer": "2", "parts": [1]}]}, grader)
+    problems = task.problems("train")
+    rewards = [grade.reward for grade in task.grade(problems, [["2", "2", "3"]])[0]]
+    assert rewards == [1.0, 1.0, 0.0]
+
+
+def test_an_async_grader_is_told_to_be_a_plain_one() -> None:
+    async def grader(row: dict[str, Any], completion: str) -> bool:
+        return True
+
+    task = task_from_rows({"train": [{"prompt": "1+1="}]}, grader)  # type: ignore[arg-type]
+    ((grade,),) = task.grade(task.problems("train"), [["2"]])
+    assert grade.verdict is Verdict.GRADER_ERROR
+    assert "the grader is an async function; write it as a plain one" in grade.reason

@@ -14,6 +14,22 @@ import yaml
 from bontune.base.errors import BontuneError
 
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+_LEADING_ZERO = re.compile(r"[-+]?0[\d_]+")
+_NULLS = ("", "~", "null", "none")
+_WITH_ESCAPES = ("stop", "template")
+"""Keys in which ``\\n`` and ``\\t`` on a command line mean a line break and a tab, which a shell hardly writes."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that occurs twice in one mapping, which YAML's own loader settles silently by the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                line = node.start_mark.line + 1
+                raise yaml.YAMLError(f"the key {key!r} occurs twice in the section that starts in line {line}")
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -23,7 +39,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         BontuneError: it is something else.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BontuneError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if tree is not None and not isinstance(tree, dict):
@@ -32,17 +48,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A copy of the tree with ``a.b=value`` set."""
+    """A copy of the tree with ``a.b=value`` set.
+
+    Values are YAML, except where people mean a text: ``#`` starts no comment, and ``007``, a date and ``{prompt}`` are
+    texts. Quotes around a value are YAML's.
+
+    Raises:
+        BontuneError: an override is not ``key=value``.
+
+    Example:
+        >>> apply_overrides({"steps": 1}, ["steps=2", "lr=3e-4", "run=a #1", "task.template=### {prompt}"])
+        {'steps': 2, 'lr': 0.0003, 'run': 'a #1', 'task': {'template': '### {prompt}'}}
+    """
     tree = copy.deepcopy(tree)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise BontuneError(f"{override!r} is not an override: write key=value, e.g. training.steps=50.")
+        *parents, leaf = key.split(".")
         try:
             value = _plain(yaml.safe_load(text), text)
         except yaml.YAMLError:
             value = text
-        *parents, leaf = key.split(".")
+        if leaf in _WITH_ESCAPES and value is text:
+            value = text.replace("\\n", "\n").replace("\\t", "\t")
         node = tree
         for parent in parents:
             if not isinstance(node.setdefault(parent, {}), dict):
@@ -53,10 +82,16 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
 
 
 def _plain(value: Any, text: str) -> Any:
-    """YAML reads 3e-4 as text, 2024-01-31 as a date and "Q: 1" as a mapping; people mean the number and the texts."""
-    is_block = isinstance(value, (dict, list)) and text.lstrip()[0] not in "{["
-    if isinstance(value, date) or is_block:
-        return text
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
-        return float(value)
-    return value
+    """What people mean by a value on a command line, which YAML reads otherwise here and there."""
+    bare = text.strip()
+    is_text = (
+        (isinstance(value, str) and bare[0] not in "\"'")
+        or (value is None and bare.lower() not in _NULLS)  # YAML saw a comment only
+        or isinstance(value, date)
+        or _LEADING_ZERO.fullmatch(bare) is not None
+        or (isinstance(value, (dict, list)) and bare[0] not in "{[")  # "Q: 1"
+        or (isinstance(value, dict) and bool(value) and all(inner is None for inner in value.values()))  # "{prompt}"
+    )
+    if not is_text:
+        return value
+    return float(text) if _EXPONENT.fullmatch(bare) else text

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from bontune.base.errors import Interrupted
+from bontune.base.errors import Interrupted, RunStopped
 from bontune.base.overrides import apply_overrides
 from bontune.base.signals import StopSignals
 from bontune.engines.contract import SamplingOptions
@@ -57,6 +57,7 @@ def draw_with_progress(request: PoolRequest, out: Path) -> None:
 
     Raises:
         Interrupted: a signal; what was drawn is kept.
+        RunStopped: not one completion could be graded; the pool is kept.
     """
     quiet_libraries()
     with StopSignals() as signals, _bar() as show:
@@ -67,11 +68,14 @@ def draw_with_progress(request: PoolRequest, out: Path) -> None:
             print(f"stopped by a signal; the same command continues with {partial}", file=sys.stderr)
             raise
     print(f"{drawn.path}: {drawn.num_problems} problems × {request.sampling.num_samples} samples")
-    if drawn.num_grader_errors:
-        print(
-            f"warning: {drawn.num_grader_errors} completions could not be graded (verdict grader_error)",
-            file=sys.stderr,
-        )
+    if errors := drawn.grader_errors:
+        num_drawn = drawn.num_problems * request.sampling.num_samples
+        if len(errors) == num_drawn:
+            raise RunStopped(
+                f"Not one of {num_drawn} completions could be graded ({errors[0]}): mend the grader, "
+                f"remove {drawn.path} and draw again."
+            )
+        print(f"warning: {len(errors)} completions could not be graded, the first: {errors[0]}", file=sys.stderr)
     if drawn.warning:
         print(f"warning: {drawn.warning}", file=sys.stderr)
 

@@ -67,11 +67,8 @@ def _evaluate(path: Path, ks: str | None) -> Evaluation:
         )
     except ValueError as error:  # what a pool of other origin may hold, such as answers that cannot be compared
         raise BontuneError(f"{path} cannot be evaluated: {error}") from None
-    if pool.num_grader_errors:
-        print(
-            f"warning: {path}: {pool.num_grader_errors} completions could not be graded; they count as wrong",
-            file=sys.stderr,
-        )
+    if note := pool.ungraded(path):
+        print(f"warning: {note}", file=sys.stderr)
     return evaluation
 
 

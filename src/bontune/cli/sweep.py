@@ -167,11 +167,8 @@ def _swept(path: Path, pool: Pool) -> SweepPool:
             f"{path} was drawn at temperature {temperature:g}; a sweep takes temperatures above 0, because at 0 all "
             "samples of a problem are alike."
         )
-    if pool.num_grader_errors:
-        print(
-            f"warning: {path}: {pool.num_grader_errors} completions could not be graded; they count as wrong",
-            file=sys.stderr,
-        )
+    if note := pool.ungraded(path):
+        print(f"warning: {note}", file=sys.stderr)
     scores = pool.scores()
     tokens = [count for row in pool.columns.get("num_tokens", []) for count in row]
     levels = pool.columns.get("level")

@@ -370,8 +370,8 @@ def _warn(compared: Sequence[Mapping[str, Pool]], warn: Callable[[str], None]) -
     for of_name in compared:
         (first, ours), *others = of_name.items()
         for name, pool in of_name.items():
-            if pool.num_grader_errors:
-                warn(f"{name}: {pool.num_grader_errors} completions could not be graded; they count as wrong")
+            if note := pool.ungraded(name):
+                warn(note)
         for name, pool in others:
             for setting in _ALIKE:
                 values = [p.settings.get(setting) for p in (ours, pool)]

@@ -70,8 +70,8 @@ class DrawnPool:
     """The pool's file."""
     num_problems: int
     """Number of problems."""
-    num_grader_errors: int
-    """Completions that could not be graded."""
+    grader_errors: Sequence[str]
+    """Why each completion that could not be graded was not."""
     warning: str | None
     """A sentence about what looks wrong with the pool; None if nothing does."""
 
@@ -124,12 +124,12 @@ def draw_pool(
                 raise
             kept = f"what was drawn is kept in {writer.partial}: the same command continues"
             raise type(error)(f"{str(error).rstrip('.')}; {kept}.") from error
-        num_errors = writer.finish(problem.id for problem in problems)
+        errors = writer.finish(problem.id for problem in problems)
     is_greedy = isinstance(engine, StreamingEngine) and num_alike == len(problems) and options.temperature > 0
     return DrawnPool(
         path=out,
         num_problems=len(problems),
-        num_grader_errors=num_errors,
+        grader_errors=errors,
         warning=_ALL_ALIKE if is_greedy and options.num_samples >= 4 else None,
     )
 

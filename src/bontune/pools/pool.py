@@ -73,7 +73,36 @@ class Pool:
     @property
     def num_grader_errors(self) -> int:
         """Completions that could not be graded."""
-        return sum(r is None or math.isnan(r) for row in self.columns["reward"] for r in row)
+        return len(self._grader_errors())
+
+    def ungraded(self, name: object) -> str | None:
+        """Say how many completions could not be graded, and why the first of them; None if all could.
+
+        Args:
+            name: what the pool is called in the sentence.
+
+        Raises:
+            BontuneError: none could, so that every number about the pool would be an empty 0.
+        """
+        reasons = self._grader_errors()
+        if not reasons:
+            return None
+        why = f" ({reasons[0]})" if reasons[0] else ""
+        if len(reasons) == sum(map(len, self.columns["reward"])):
+            raise BontuneError(f"{name}: not one of {len(reasons)} completions could be graded{why}; mend the grader.")
+        counted = "1 completion" if len(reasons) == 1 else f"{len(reasons)} completions"
+        return f"{name}: {counted} could not be graded{why}; what cannot be graded counts as wrong"
+
+    def _grader_errors(self) -> list[str]:
+        """Why each completion without a reward has none; empty texts if the pool does not say."""
+        rewards = self.columns["reward"]
+        reasons = self.columns.get("reason") or [[None] * len(row) for row in rewards]
+        return [
+            reason or ""
+            for row, whys in zip(rewards, reasons, strict=True)
+            for reward, reason in zip(row, whys, strict=True)
+            if reward is None or math.isnan(reward)
+        ]
 
 
 Rows = list[dict[str, Any]]
@@ -216,11 +245,11 @@ class PoolWriter:
                 self._journal.append({"rows": list(rows)})
                 self.done.add(rows[0]["problem_id"])
 
-    def finish(self, order: Iterable[str]) -> int:
+    def finish(self, order: Iterable[str]) -> list[str]:
         """Write the whole pool in the given order of problems and remove the partial one.
 
         Returns:
-            How many completions could not be graded.
+            Why each completion that could not be graded was not.
 
         Raises:
             RunStopped: it cannot be written; the partial one stays.
@@ -249,7 +278,7 @@ class PoolWriter:
             self.partial.unlink()
         finally:
             self.close()
-        return sum(row["reward"] is None for row in rows)
+        return [row["reason"] for row in rows if row["reward"] is None]
 
     def close(self) -> None:
         """Leave the partial pool for later."""

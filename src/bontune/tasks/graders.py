@@ -7,6 +7,8 @@ reward NaN.
 
 from __future__ import annotations
 
+import copy
+import inspect
 import math
 import re
 from collections import deque
@@ -76,7 +78,8 @@ def guarded(function: UserGrader) -> Grader:
 
     def grade(problem: Problem, completion: str) -> Grade:
         try:
-            return _to_grade(function(problem.row, completion), completion)
+            # A copy: the function may change its row, and has it again for the next completion.
+            return _to_grade(function(copy.deepcopy(problem.row), completion), completion)
         except (Exception, SystemExit) as error:  # the user's code: it may fail in any way, and sys.exit() is one
             return _grader_error(f"{type(error).__name__}: {error}")
 
@@ -104,6 +107,9 @@ def _to_grade(result: Any, completion: str) -> Grade:
         if result.verdict is not Verdict.GRADER_ERROR and not math.isfinite(result.reward):
             raise ValueError(f"the grader returned a Grade with reward {result.reward}")
         return result
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("the grader is an async function; write it as a plain one")
     plain = result.item() if hasattr(result, "item") else result  # NumPy and torch scalars
     if not isinstance(plain, Real):
         raise TypeError(f"the grader returned {result!r}, not a finite number, a bool or a Grade")

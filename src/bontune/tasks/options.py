@@ -38,9 +38,9 @@ def checked(init: Callable[Concatenate[_Self, _Options], None]) -> Callable[Conc
         for name, value in options.items():
             if name in (types := _types(init)):
                 try:
-                    types[name].validate_python(value)
+                    types[name][1].validate_python(value)
                 except ValidationError as error:
-                    refusal = _refusal(name, value, error, types[name])
+                    refusal = _refusal(name, value, error, types[name][0])
                     raise BontuneError(f"task {type(self).__name__.lower()}: {refusal}") from None
         init(self, *args, **options)
 
@@ -48,21 +48,20 @@ def checked(init: Callable[Concatenate[_Self, _Options], None]) -> Callable[Conc
 
 
 @functools.cache
-def _types(init: Callable[..., None]) -> dict[str, TypeAdapter[Any]]:
+def _types(init: Callable[..., None]) -> dict[str, tuple[Any, TypeAdapter[Any]]]:
     hints = get_type_hints(init, include_extras=True)
     config = ConfigDict(strict=True, allow_inf_nan=False)
-    return {
-        name: TypeAdapter(hints[name], config=config) for name in inspect.signature(init).parameters if name in hints
-    }
+    names = inspect.signature(init).parameters.keys() & hints.keys()
+    return {name: (hints[name], TypeAdapter(hints[name], config=config)) for name in names}
 
 
-def _refusal(name: str, value: Any, error: ValidationError, kind: TypeAdapter[Any]) -> str:
+def _refusal(name: str, value: Any, error: ValidationError, hint: Any) -> str:
     """Say what an option must be; a wrong word is told the nearest one, and what YAML read as no text its remedy."""
     complaints = [complaint for complaint in error.errors() if complaint["type"] != "is_instance_of"]
     rules = dict.fromkeys(rule_of(complaint) for complaint in complaints)
     remedy = ""
-    if isinstance(value, str) and get_origin(kind._type) is Literal:
-        remedy = did_you_mean(value, get_args(kind._type))
+    if isinstance(value, str) and get_origin(hint) is Literal:
+        remedy = did_you_mean(value, get_args(hint))
     elif any(complaint["type"] == "string_type" for complaint in complaints):
         remedy = f'; in YAML put it in quotes: {name}: "…"'
     return f"{name} {', or '.join(rules)}, not {value!r}{remedy}"
