@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import re
+import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -335,6 +336,15 @@ def test_a_grader_may_change_its_row_and_has_it_again_for_the_next_completion() 
     problems = task.problems("train")
     rewards = [grade.reward for grade in task.grade(problems, [["2", "2", "3"]])[0]]
     assert rewards == [1.0, 1.0, 0.0]
+
+
+def test_a_row_may_hold_what_cannot_be_copied() -> None:
+    def grader(row: dict[str, Any], completion: str) -> bool:
+        with row.pop("lock"):
+            return True
+
+    task = task_from_rows({"train": [{"prompt": "1+1=", "lock": threading.Lock()}]}, grader)
+    assert [grade.reward for grade in task.grade(task.problems("train"), [["2", "2"]])[0]] == [1.0, 1.0]
 
 
 def test_an_async_grader_is_told_to_be_a_plain_one() -> None:

@@ -78,12 +78,19 @@ def guarded(function: UserGrader) -> Grader:
 
     def grade(problem: Problem, completion: str) -> Grade:
         try:
-            # A copy: the function may change its row, and has it again for the next completion.
-            return _to_grade(function(copy.deepcopy(problem.row), completion), completion)
+            return _to_grade(function(_copied(problem.row), completion), completion)
         except (Exception, SystemExit) as error:  # the user's code: it may fail in any way, and sys.exit() is one
             return _grader_error(f"{type(error).__name__}: {error}")
 
     return grade
+
+
+def _copied(row: dict[str, Any]) -> dict[str, Any]:
+    """The row for one call of a user's function, which may change it and has it again for the next completion."""
+    try:
+        return copy.deepcopy(row)
+    except Exception:  # a row from Python may hold what cannot be copied, such as a lock or an open file
+        return dict(row)
 
 
 def load_user_grader(spec: str) -> UserGrader:
