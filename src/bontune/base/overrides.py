@@ -15,7 +15,7 @@ from bontune.base.errors import BontuneError
 
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 _LEADING_ZERO = re.compile(r"[-+]?0[\d_]+")
-_NULLS = ("", "~", "null", "none")
+_NULLS = ("", "~", "null")
 _WITH_ESCAPES = ("stop", "template")
 """Keys in which ``\\n`` and ``\\t`` on a command line mean a line break and a tab, which a shell hardly writes."""
 
