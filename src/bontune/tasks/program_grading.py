@@ -36,7 +36,7 @@ class ProgramBenchmark(Benchmark):
         name: written into pools and reports.
         splits: that there are.
         stop: strings that end a continued text.
-        format: of prompts, see :data:`bontune.tasks.options.Format`.
+        format: of prompts, see ``options.Format``.
         timeout_s: that a program has for its tests.
         memory_mb: that it has.
         check_references: whether a split's references are run when it is read.
