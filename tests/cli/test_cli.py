@@ -65,6 +65,10 @@ def rows(tmp_path: Path) -> Path:
     (tmp_path / "mine.py").write_text(
         "def fails(row, completion):\n"
         "    raise RuntimeError('boom')\n"
+        "def fails_on_even(row, completion):\n"
+        "    if int(row['answer']) % 2 == 0:\n"
+        "        raise ValueError('even')\n"
+        "    return True\n"
         "def length(problem, completion):\n"
         "    return float(len(completion))\n"
     )
@@ -252,6 +256,17 @@ def test_a_grader_that_always_raises_is_an_error_and_keeps_what_was_drawn(tmp_pa
     done = run(tmp_path, "train", "countdown", task, "eval.every=0", "run=r", "sampling.samples=17")
     assert_refused(done, "100% of the completions could not be graded (RuntimeError: boom)", "at step 1", status=1)
     assert (tmp_path / "r" / "stopped_at_step_000001.json").is_file()
+
+
+def test_a_grader_that_raises_now_and_then_is_counted_said_and_never_correct(tmp_path: Path, rows: Path) -> None:
+    task = ["jsonl", f"data={rows}", "grader=mine.py:fails_on_even", "--split", "all"]
+    done = ok(run(tmp_path, "sample", "countdown-tiny", *task, "-n", "2", "--max-new-tokens", "24", "-o", "p.jsonl"))
+    assert "warning: 10 completions could not be graded, the first: ValueError: even" in done.stderr
+    assert read_pool(tmp_path / "p.jsonl").columns["reward"] == [[1.0, 1.0], [None, None]] * 5
+    done = ok(run(tmp_path, "eval", "p.jsonl", "--out", "numbers.json"))
+    assert "10 completions could not be graded (ValueError: even); what cannot be graded counts as wrong" in done.stderr
+    metrics = json.loads((tmp_path / "numbers.json").read_text())["pools"]["p.jsonl"]["metrics"]
+    assert {metrics[name]["value"] for name in ("pass@1", "pass@2", "best@2")} == {0.5}
 
 
 # ---- what needs a model to go wrong ----
