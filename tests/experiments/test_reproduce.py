@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -31,8 +32,9 @@ from scipy.stats import t as student
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.experiments.command import run_reproduce
+from bontune.experiments.figure_parts import styles
 from bontune.experiments.run import Runner
-from bontune.experiments.suite import load_suite
+from bontune.experiments.suite import Suite, load_suite
 from commands import run_many
 from training.run_driver import ENVIRONMENT, wait_for
 
@@ -256,6 +258,9 @@ def test_the_summary_is_what_the_pieces_say(undisturbed: Place) -> None:
         a, b = (pieces.values(claim[side], claim["metric"], 1.0) for side in ("a", "b"))
         assert [100 * row[key] for key in ("diff", "low", "high")] == pytest.approx(welch(a, b))
     page = (undisturbed.out / "report.html").read_text()
+    looks = styles(Suite.model_validate(SUITE))
+    shown = [looks[arm].colour for arm in summary["models"]]
+    assert re.findall(r'class="dot" style="background:(#\w+)"', page) == shown, "the table's colours are the figures'"
     assert "data:image/png;base64," in page
     assert f"{100 * summary['models']['bon_rl']['pass@8']:.1f}" in page
 

@@ -88,13 +88,22 @@ def summary_with(low: float, diff: float, high: float) -> dict[str, Any]:
     }
 
 
+COLOURS = {"base": "#111111", "rloo": "#222222", "bon_rl": "#333333"}
+
+
 def suite_page(summary: dict[str, Any], folder: Path, figures: dict[str, Path] | None = None) -> Page:
     pictures = [picture(path, heading=name, caption="") for name, path in (figures or {}).items()]
-    page = Page(write_suite_report("Suite", summary, pictures, folder / "new" / "suite.html"))
+    page = Page(write_suite_report("Suite", summary, pictures, folder / "new" / "suite.html", colours=COLOURS))
     assert_stands_alone(page)
     assert_accessible(page)
     assert not re.search(r"\b(nan|None|inf)\b", page.text)
     return page
+
+
+def test_the_table_has_the_colours_of_the_figures(tmp_path: Path) -> None:
+    suite_page(summary_with(0.03, 0.066, 0.1), tmp_path)
+    dots = re.findall(r'background:(#\w+)"></span>([^<]+)<', (tmp_path / "new" / "suite.html").read_text())
+    assert dots == [("#111111", "Base model"), ("#222222", "Plain RL"), ("#333333", "Best-of-N RL")]
 
 
 def test_the_first_sentence_gives_the_numbers(tmp_path: Path) -> None:

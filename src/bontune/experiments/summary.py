@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bontune.experiments.claims import Judged
+from bontune.experiments.figure_parts import styles
 from bontune.experiments.figures import Figure
 from bontune.experiments.results import Results
-from bontune.experiments.suite import BASE, main_arms
+from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
 from bontune.report.html import write_suite_report
 from bontune.report.page import picture
@@ -30,7 +31,7 @@ def summarise(results: Results, verdicts: Sequence[Judged]) -> dict[str, Any]:
         levels = {k: results.level(arm, f"pass@{k}") for k in ks if arm in results.arms}
         if levels:
             shown[arm] = {k: level.interval for k, level in levels.items() if level is not None}
-    name = {arm: arm if arm in LABELS else suite.arms[arm].label for arm in shown}
+    name = {arm: _name(suite, arm) for arm in shown}
     differences = []
     for verdict in verdicts:
         claim = verdict.claim
@@ -71,4 +72,10 @@ def write_page(results: Results, summary: dict[str, Any], figures: Sequence[Figu
         BontuneError: a picture cannot be read, or the page cannot be written.
     """
     pictures = [picture(figure.png, heading=figure.title, caption=figure.caption) for figure in figures]
-    write_suite_report(results.suite.title, summary, pictures, path)
+    colours = {_name(results.suite, arm): look.colour for arm, look in styles(results.suite).items()}
+    write_suite_report(results.suite.title, summary, pictures, path, colours=colours)
+
+
+def _name(suite: Suite, arm: str) -> str:
+    """What an arm is called in the summary: by the usual name of its objective, or by its label."""
+    return arm if arm in LABELS or arm not in suite.arms else suite.arms[arm].label

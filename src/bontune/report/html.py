@@ -13,7 +13,6 @@ import numpy as np
 from bontune.base.errors import BontuneError
 from bontune.pools.compare import Difference
 from bontune.report import findings
-from bontune.report.canvas import colours
 from bontune.report.page import Cell, Grid, Line, Picture, facts, fraction_cell, number_cell, picture, write_page
 from bontune.report.plots import plot_training_curves
 from bontune.report.read import bounds, finite, mapping, read_json, read_metrics, rows_of_kind, series
@@ -35,7 +34,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def write_suite_report(
-    title: str, summary: Mapping[str, Any], figures: Sequence[Picture], path: str | os.PathLike[str]
+    title: str,
+    summary: Mapping[str, Any],
+    figures: Sequence[Picture],
+    path: str | os.PathLike[str],
+    *,
+    colours: Mapping[str, str],
 ) -> Path:
     """Write the comparison of a suite's models as one HTML file.
 
@@ -45,6 +49,7 @@ def write_suite_report(
             ``settings``; whatever is missing is left out of the page.
         figures: the pictures, in the order of the page.
         path: where to write; missing parent folders are made.
+        colours: each model's colour in the figures, as CSS writes it; the table repeats it.
 
     Returns:
         The path.
@@ -66,7 +71,7 @@ def write_suite_report(
         ],
         "single": findings.headline(summary, "pass@1") if has_single else "",
         "figures": list(figures),
-        "scores": _score_grid(summary),
+        "scores": _score_grid(summary, colours),
         "differences": [_difference_row(entry) for entry in compared],
         "differences_caption": "Percentage points, paired by problem. A difference counts as better or worse only "
         "if its 95 % interval excludes 0.",
@@ -127,13 +132,12 @@ def _difference_row(entry: Difference) -> dict[str, str]:
     }
 
 
-def _score_grid(summary: Mapping[str, Any]) -> Grid:
+def _score_grid(summary: Mapping[str, Any], colours: Mapping[str, str]) -> Grid:
     metrics, names = findings.table_metrics(summary), findings.models(summary)
-    colour = colours(names)
     rows = [
         Line(
             name=heading(name),
-            colour=colour[name],
+            colour=colours.get(name, ""),
             cells=[
                 fraction_cell(findings.value(summary, name, metric), findings.interval(summary, name, metric))
                 for metric in metrics
