@@ -53,6 +53,21 @@ def replace_file(path: str | os.PathLike[str], data: bytes | str, *, is_synced: 
             partial.unlink()
 
 
+def use_umask(folder: Path) -> None:
+    """Let everybody read a folder's files whom the user's umask lets; safetensors writes for the user alone.
+
+    Raises:
+        OSError: the system cannot.
+    """
+    probe = folder / f".tmp-mode-{os.getpid()}"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
+
+
 def sync(path: Path) -> None:
     """Make a file, or the names in a folder, survive a loss of power.
 

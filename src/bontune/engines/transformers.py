@@ -46,8 +46,7 @@ class TransformersEngine:
         self.tokenizer = tokenizer
         self.token_budget = token_budget
         self.uses_chat = has_chat_template(tokenizer)
-        context = getattr(model.config, "max_position_embeddings", None)
-        self.limits = Limits(has_seeds=True, has_tokens=True, can_load=True, context=context)
+        self.limits = Limits(has_seeds=True, has_tokens=True, can_load=True, context=context_of(model))
         self._has_own_parameters = False
 
     def draw(
@@ -142,7 +141,7 @@ class TransformersEngine:
                 yield rows[part], self._decode(prefill, owner[part], torch.from_numpy(draws), options, poll)
 
     def _prefill(self, encoded: list[list[int]]) -> tuple[Any, Tensor, Tensor]:
-        ids, mask = left_pad(encoded, pad_id(self.tokenizer), self.model.device)
+        ids, mask = left_pad(encoded, pad_id(self.tokenizer, self.model), self.model.device)
         out = self.model(
             input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True, logits_to_keep=1
         )
@@ -164,7 +163,7 @@ class TransformersEngine:
         mask, logits = prefill[1][owner], prefill[2][owner]
         draws_BT = draws_BT.to(device)
         ends = torch.tensor(end_ids(self.model, self.tokenizer), device=device)
-        tokens_BT = torch.full((num_rows, width), pad_id(self.tokenizer), device=device)
+        tokens_BT = torch.full((num_rows, width), pad_id(self.tokenizer, self.model), device=device)
         logprobs_BT = torch.zeros(num_rows, width, device=device)
         lengths_B = torch.full((num_rows,), width, device=device)
         reasons_B = torch.full_like(lengths_B, REASONS.index(StopReason.LENGTH))
@@ -262,7 +261,7 @@ def encode_prompts(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_ne
         tokenizer(text, add_special_tokens=isinstance(prompt, str))["input_ids"]  # a template writes its own
         for text, prompt in zip(texts, prompts, strict=True)
     ]
-    context = getattr(model.config, "max_position_embeddings", None) or float("inf")
+    context = context_of(model) or float("inf")
     for text, ids in zip(texts, encoded, strict=True):
         if not ids:
             raise BontuneError(f"The prompt {text[:60]!r} has no tokens; a prompt needs at least one.")
@@ -287,9 +286,19 @@ def positions_of(mask: Tensor) -> Tensor:
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
-def pad_id(tokenizer: Any) -> int:
-    """The padding token, or the end token for tokenizers without one."""
-    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
+def pad_id(tokenizer: Any, model: Any) -> int:
+    """The padding token, or the end token for tokenizers without one; padding is masked, so any token will do.
+
+    A padding token outside the model's vocabulary, such as one that was added to the tokenizer alone, becomes 0.
+    """
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+    return int(pad) if 0 <= pad < model.get_input_embeddings().weight.shape[0] else 0
+
+
+def context_of(model: Any) -> int | None:
+    """The longest text that a model takes, in tokens, also one with pictures beside; None if it names no bound."""
+    bound = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(bound) if bound else None
 
 
 def end_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ _BUILT = {"tiny-gemma2": "bontune.models.tiny_gemma2"}
 _VERIFIERS = {"countdown-verifier": "countdown_verifier", "countdown-verifier-rough": "countdown_verifier_rough"}
 """Shipped sequence classifiers; see :mod:`bontune.models.classifiers`."""
 _MODEL_FILES = ("config.json", "adapter_config.json")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 
 def shipped() -> list[str]:
@@ -35,7 +37,8 @@ def shipped() -> list[str]:
 def resolve(name_or_path: str | Path) -> str:
     """Where a model is read from: a folder for a shipped name or a local path, else the name itself.
 
-    A folder of the user's called like a shipped model loses to it; write ``./countdown-tiny`` for the folder.
+    The folder of a training run stands for the model that it has written. A folder of the user's called like a shipped
+    model loses to it; write ``./countdown-tiny`` for the folder.
 
     Raises:
         BontuneError: a local path that does not exist or holds no model, or a name close to a shipped one.
@@ -47,9 +50,7 @@ def resolve(name_or_path: str | Path) -> str:
         return name
     path = Path(name).expanduser()
     if name and path.is_dir():
-        if not any((path / file).is_file() for file in _MODEL_FILES):
-            raise BontuneError(f"the folder {name} holds no model: it has no config.json")
-        return str(path)
+        return str(_model_folder(path, name))
     if name and path.exists():
         raise BontuneError(f"{name} is a file; give the folder with config.json in it, a hub id, or {_shipped_text()}")
     if isinstance(name_or_path, Path) or not name or name[0] in "./~" or name.count("/") > 1 or "\\" in name:
@@ -60,13 +61,29 @@ def resolve(name_or_path: str | Path) -> str:
     return name
 
 
+def _model_folder(path: Path, name: str) -> Path:
+    if any((path / file).is_file() for file in _MODEL_FILES):
+        return path
+    if any((path / "model" / file).is_file() for file in _MODEL_FILES):
+        return path / "model"
+    if (path / "recipe.yaml").is_file():
+        raise BontuneError(
+            f"the run in {name} has written no model yet: `bontune train {name}` goes on with it to the end"
+        )
+    raise BontuneError(f"the folder {name} holds no model: it has no config.json")
+
+
 def weights_digest(name: str) -> str:
     """Hash of a local model's weights or of a file, so that work of an earlier one is recognised; else of the name."""
+    from bontune.models.adapters import base_of, is_adapter
+
     try:
         path = Path(resolve(name))
     except BontuneError:
         path = Path(name)
     total = hashlib.sha256()
+    if is_adapter(path):
+        total.update(weights_digest(base_of(path)).encode())
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.is_file() else []
     for file in files:
         with file.open("rb") as opened:
@@ -83,8 +100,10 @@ def load_model(
     """Load a causal language model and its tokenizer.
 
     Args:
-        name_or_path: a shipped name, a folder in Hugging Face format, or a hub id.
-        dtype: of the weights, such as ``"bfloat16"``; None: as they were saved.
+        name_or_path: a shipped name, a folder in Hugging Face format (a model, an adapter, or a training run), or a hub
+            id. An adapter is merged into its base model.
+        dtype: of the weights, such as ``"bfloat16"``; None: as they were saved, but float32 on a CPU that has no
+            arithmetic of the saved kind (it is several times slower there).
         device: where to put them; None: the CPU.
 
     Returns:
@@ -94,13 +113,20 @@ def load_model(
     Raises:
         BontuneError: there is no such model, or it cannot be fetched or read.
 
+    Warns:
+        UserWarning: a half-precision model is computed in float32.
+
     Example:
         >>> model, tokenizer = load_model("countdown-tiny")
         >>> tokenizer.decode(tokenizer("3,7,2,9:48=")["input_ids"])
         '3,7,2,9:48='
     """
+    from bontune.models.precision import cpu_dtype
+
     if dtype is not None:
         dtype = _checked_dtype(dtype)
+    elif str(device or "cpu") == "cpu":
+        dtype = cpu_dtype(name_or_path)
     model, tokenizer = _read(name_or_path, "auto" if dtype is None else dtype)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
@@ -118,17 +144,27 @@ def _read(name_or_path: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any]
     """Load model and tokenizer as they are."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+    from bontune.models.adapters import base_of, is_adapter, load_merged
+
     if str(name_or_path) in _BUILT:
         model, tokenizer = import_module(_BUILT[str(name_or_path)]).build()
         return (model if dtype == "auto" else model.to(dtype)), tokenizer
     if str(name_or_path) in _VERIFIERS:
         raise BontuneError(f"{name_or_path} is a verifier, it scores texts and writes none; models: {_shipped_text()}")
     where = resolve(name_or_path)
+    folder = Path(where)
+    model = tokenizer = None
+    if is_adapter(folder):
+        model, tokenizer = _read(base_of(folder), dtype)
     try:
-        # AutoTokenizer goes by the model type and would put Qwen2's splitting rules over a folder's own tokenizer.
-        loader = PreTrainedTokenizerFast if _has_own_tokenizer(Path(where)) else AutoTokenizer
-        tokenizer = loader.from_pretrained(where)
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
+        if tokenizer is None or any((folder / file).is_file() for file in _TOKENIZER_FILES):
+            # AutoTokenizer goes by the model type and would put Qwen2's splitting rules over a folder's own tokenizer.
+            loader = PreTrainedTokenizerFast if _has_own_tokenizer(folder) else AutoTokenizer
+            tokenizer = loader.from_pretrained(where)
+        if model is None:
+            model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
+        else:
+            model = load_merged(model, folder)
     except Exception as error:  # an edge: hub, files and weights fail in many types, tokenizers even in bare Exception
         raise BontuneError(_load_failure(str(name_or_path), where, error)) from error
     return model, tokenizer
@@ -176,6 +212,8 @@ def quiet_libraries() -> None:
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    for library in ("transformers", "peft"):
+        warnings.filterwarnings("ignore", category=FutureWarning, module=library)
 
 
 def best_device() -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import bontune.models as models
 from bontune.base.errors import BontuneError
+from bontune.models.precision import cpu_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ def load_classifier(
 
     Args:
         name_or_path: a shipped name, a folder in Hugging Face format, or a hub id.
-        dtype: of the weights; "auto": as they were saved.
+        dtype: of the weights; "auto": as they were saved, but float32 where the CPU has no arithmetic of that kind.
         new_head: put a fresh head with one label on the model, which may be a causal language model or an encoder; its
             weights come from torch's global generator.
 
@@ -32,6 +33,8 @@ def load_classifier(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
     where = models.resolve(name_or_path)
+    if dtype == "auto":
+        dtype = cpu_dtype(name_or_path) or dtype
     options: dict[str, Any] = {"num_labels": 1, "ignore_mismatched_sizes": True} if new_head else {}
     try:
         loader = PreTrainedTokenizerFast if models._has_own_tokenizer(Path(where)) else AutoTokenizer

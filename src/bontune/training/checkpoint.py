@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.files import replace_file, sync
+from bontune.base.files import replace_file, sync, use_umask
 
 MANIFEST = "MANIFEST.json"
 
@@ -73,6 +73,7 @@ def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
             "versions": versions(),
             "files": {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in files},
         }
+        use_umask(temporary)
         replace_file(temporary / MANIFEST, json.dumps(manifest, indent=1), is_synced=True)
         sync(temporary)
         os.replace(temporary, final)

@@ -10,7 +10,7 @@ from jinja2 import TemplateError
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.engines.prompts import Prompt, as_text, has_chat_template, prompt_of
-from bontune.engines.transformers import encode_prompts, end_ids
+from bontune.engines.transformers import context_of, encode_prompts, end_ids
 from bontune.tasks.base import HasDemonstrations, Task
 
 
@@ -38,7 +38,7 @@ def encode_demonstrations(task: Task, problems: Sequence[Problem], model: Any, t
         )
     prompts = [prompt_of(problem, has_chat_template(tokenizer)) for problem in problems]
     encoded = encode_prompts(model, tokenizer, prompts, max_new_tokens=1)
-    context = getattr(model.config, "max_position_embeddings", None) or float("inf")
+    context = context_of(model) or float("inf")
     ends: dict[bool, int] = {}
     found = {}
     for problem, prompt, prompt_ids in zip(problems, prompts, encoded, strict=True):

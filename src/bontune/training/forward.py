@@ -86,7 +86,8 @@ class Prefix:
     def backward_from(self, leaf: Prefix) -> None:
         """Run the prompts' backward pass, from the gradients that rows have left at the leaf."""
         pairs = list(zip(self._tensors(), leaf._tensors(), strict=True))
-        used = [(whole, part.grad) for whole, part in pairs if part.grad is not None]
+        # Frozen layers leave keys and values without a graph.
+        used = [(whole, part.grad) for whole, part in pairs if part.grad is not None and whole.requires_grad]
         if used:
             torch.autograd.backward([whole for whole, _ in used], [grad for _, grad in used])
 
@@ -113,7 +114,9 @@ class CausalLM:
         self.core = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.body = self.core.get_decoder()
         self.head = self.core.get_output_embeddings()
-        self.soft_cap: float | None = getattr(self.core.config, "final_logit_softcapping", None)
+        self.soft_cap: float | None = getattr(
+            self.core.config.get_text_config(), "final_logit_softcapping", None
+        )
         self.pad = pad
         self.share_prompt = share_prompt
         self._check_head()
@@ -121,7 +124,7 @@ class CausalLM:
     @torch.no_grad()
     def _check_head(self) -> None:
         """Refuse a model whose logits are not head(body): some families scale theirs in ways of their own."""
-        ids = torch.arange(min(4, self.core.config.vocab_size), device=self.core.device).unsqueeze(0)
+        ids = torch.arange(min(4, self.core.config.get_text_config().vocab_size), device=self.core.device).unsqueeze(0)
         ours = self.logits(self.body(input_ids=ids, use_cache=False).last_hidden_state)
         theirs = self.core(input_ids=ids, use_cache=False).logits.float()
         if not bool(theirs.isfinite().all()):

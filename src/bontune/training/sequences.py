@@ -82,7 +82,7 @@ class Sequences:
                 else encode_prompts(self.model, self.tokenizer, prompts, self.options.max_new_tokens)
             )
             parts.append(self._demonstrated(problems, encoded))
-        return join(parts, pad_id(self.tokenizer))
+        return join(parts, pad_id(self.tokenizer, self.model))
 
     def _demonstrated(self, problems: Sequence[Problem], encoded: list[list[int]]) -> Samples:
         """The demonstrations in the form of one sample per prompt, with log-probabilities of 0: they were not drawn.
@@ -92,7 +92,7 @@ class Sequences:
         """
         rows = [torch.tensor(self.demonstrations[problem.id]) for problem in problems]
         lengths_B = torch.tensor([len(row) for row in rows])
-        pad = pad_id(self.tokenizer)
+        pad = pad_id(self.tokenizer, self.model)
         tokens_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
         texts = decode(self.tokenizer, tokens_BT, lengths_B, self.options.stop)
         return Samples(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from bontune.engines.contract import Engine, SamplingOptions
 from bontune.engines.prompts import prompt_of, stop_of
 from bontune.engines.transformers import TransformersEngine, pad_id
 from bontune.models import load_model, weights_digest
+from bontune.models.adapters import add_lora
 from bontune.tasks.base import Task
 from bontune.training.forward import CausalLM, disable_dropout
 
@@ -145,6 +145,9 @@ def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
 
     Returns:
         Model, tokenizer, and the model taken apart for training.
+
+    Raises:
+        BontuneError: there is no such model, it cannot be trained in parts, or adapters fit none of its modules.
     """
     training = recipe.training
     if model is None:
@@ -152,15 +155,13 @@ def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
         is_small = training.lora is not None and accelerator.mixed_precision == "bf16"
         model, tokenizer = load_model(recipe.model, dtype=torch.bfloat16 if is_small else torch.float32)
     if tokenizer is None:
-        raise BontuneError("A model was given without its tokenizer.")
+        raise BontuneError("A model was given without its tokenizer: give tokenizer=…, too.")
     if training.lora is not None:
-        from peft import LoraConfig, get_peft_model
-
         torch.manual_seed(recipe.seed)
         lora = training.lora
-        model = get_peft_model(
-            model, LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=lora.targets, task_type="CAUSAL_LM")
-        )
+        model = add_lora(model, r=lora.r, alpha=lora.alpha, targets=lora.targets)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise BontuneError("No parameter of the model is trained: all of them have requires_grad=False.")
     model = model.to(accelerator.device)
     disable_dropout(model)
     model.eval()
@@ -174,7 +175,7 @@ def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
             model.enable_input_require_grads()
         model.train()  # transformers checkpoints in train mode only; dropout is off for good
     # Checkpointing switches the cache off inside transformers, and with it the sharing of the prompt.
-    return model, tokenizer, CausalLM(model, pad=pad_id(tokenizer), share_prompt=not checkpointing)
+    return model, tokenizer, CausalLM(model, pad=pad_id(tokenizer, model), share_prompt=not checkpointing)
 
 
 def make_optimizer(recipe: Recipe, model: Any) -> torch.optim.Optimizer:
@@ -258,27 +259,3 @@ def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
         ) from None
     except OSError as error:
         raise BontuneError(f"The run folder {folder} cannot be made or written: {error.strerror}.") from None
-
-
-def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a plain Hugging Face folder, whole or not at all; adapters are merged in, and kept beside it too."""
-    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    if hasattr(model, "get_base_model"):
-        model.save_pretrained(folder.with_name("adapter"))
-        model.merge_adapter()
-        try:
-            base = model.get_base_model()
-            state = {
-                name.replace(".base_layer", ""): tensor
-                for name, tensor in base.state_dict().items()
-                if "lora_" not in name
-            }
-            base.save_pretrained(temporary, state_dict=state)
-        finally:
-            model.unmerge_adapter()
-    else:
-        model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)

@@ -26,6 +26,9 @@ from bontune.config import Recipe
 from bontune.engines.contract import Engine, Samples
 from bontune.engines.seeds import order_of
 from bontune.metrics.evaluation import Evaluation
+from bontune.models.adapters import lasting_name
+from bontune.models.precision import saved_dtype
+from bontune.models.saving import save_model
 from bontune.pools.collect import Graded, grade_all, score_all
 from bontune.tasks.base import Task
 from bontune.training import checkpoint, setup
@@ -78,6 +81,9 @@ class Trainer:
         self.accelerator = setup.make_accelerator(recipe)
         self.is_main = bool(self.accelerator.is_main_process)
         self.evaluator = Evaluator(recipe, self.task, self.verifier, self.accelerator)
+        # A model that was given keeps its dtype, and its adapter the name of its base.
+        self.dtype = saved_dtype(recipe.model) if model is None else None
+        self.base = lasting_name(recipe.model) if model is None else None
         self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
         self.engine = setup.make_engine(recipe, self.model, self.tokenizer) if engine is None else engine
         options = setup.sampling_options(recipe, self.task, self.problems, self.engine)
@@ -271,7 +277,8 @@ class Trainer:
                 self.log.evaluation(self.step, measured, intervals)
         if self.is_main:
             for name in self.state.best.note(self.step, measured):
-                setup.save_model(self.model, self.tokenizer, self.folder / "best" / name)
+                folder = self.folder / "best" / name
+                self.write_model(folder, adapter=folder / "adapter")
 
     def evaluate_problems(self, problems: list[Problem]) -> Evaluation:
         """Evaluate the policy as it is now on any problems of the evaluation's task."""
@@ -285,6 +292,10 @@ class Trainer:
             state, keep = self.state.checkpoint(self.step), self.recipe.training.keep_checkpoints
             checkpoint.save(self.folder / "checkpoints", self.step, state, keep=keep)
         self.accelerator.wait_for_everyone()
+
+    def write_model(self, folder: Path, *, adapter: Path) -> None:
+        """Write the policy in the dtype in which the model came; adapters are merged in, and kept apart as well."""
+        save_model(self.model, self.tokenizer, folder, base=self.base, adapter=adapter, dtype=self.dtype)
 
     def resume(self) -> None:
         """Continue from the newest whole checkpoint, if there is one."""
@@ -322,7 +333,7 @@ class Trainer:
         if self.isolation is not None:
             summary["isolation"] = self.isolation
         if self.is_main:
-            setup.save_model(self.model, self.tokenizer, self.folder / "model")
+            self.write_model(self.folder / "model", adapter=self.folder / "adapter")
             replace_file(self.folder / "summary.json", json.dumps(summary, indent=1), is_synced=True)
         self.accelerator.wait_for_everyone()
         return summary

@@ -143,7 +143,8 @@ class Updater:
             kl_coef=kl_coef,
             reference=reference,
         )
-        hidden_NH.backward(grad_NH)
+        if hidden_NH.requires_grad:  # not where the output layer alone is trained
+            hidden_NH.backward(grad_NH)
         return sums
 
     def step(

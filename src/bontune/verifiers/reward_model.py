@@ -18,6 +18,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from bontune.base.errors import BontuneError
+from bontune.base.files import use_umask
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem
 from bontune.models import resolve
@@ -198,6 +199,7 @@ def save_reward_model(verifier: RewardModel, folder: Path, facts: dict[str, Any]
     slope, intercept = verifier.calibration
     verifier.model.save_pretrained(folder)
     verifier.tokenizer.save_pretrained(folder)
+    use_umask(folder)
     settings = {
         "input": asdict(verifier.input_format),
         "calibration": {"slope": slope, "intercept": intercept},
@@ -262,18 +264,21 @@ def batches_by_length(encoded: Sequence[Sequence[int]], token_budget: int) -> It
 def classifier_logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     """Logits (rows, labels) in float32, on the model's device; padding at the right.
 
-    A decoder pools the last token that is not its padding token. One that names none is padded with a token that the
-    rows do not contain, and so pools the last of each text as it would alone.
+    A decoder pools the last token that is not its padding token. One that names none, or one outside its vocabulary, is
+    padded with a token that the rows do not contain, and so pools the last of each text as it would alone.
     """
     config = model.config.get_text_config()
     pad = config.pad_token_id
-    if pad is None and len(rows) > 1:
+    is_usable = pad is not None and 0 <= pad < config.vocab_size
+    if not is_usable and len(rows) > 1:
         used = {token for row in rows for token in row}
         free = next((token for token in range(config.vocab_size) if token not in used), None)
         if free is None:  # all of a small vocabulary occurs: fewer rows at a time, in the end one, which needs none
             half = len(rows) // 2
             return torch.cat([classifier_logits(model, rows[:half]), classifier_logits(model, rows[half:])])
         config.pad_token_id = free
+    elif not is_usable:
+        config.pad_token_id = None  # a row alone is not padded
     try:
         longest = max(map(len, rows))
         ids = torch.tensor([[*row, *[config.pad_token_id] * (longest - len(row))] for row in rows], device=model.device)

@@ -1,0 +1,176 @@
+"""LoRA adapters (peft): put on a model, merged into a copy of it, and read from the folder that a run wrote."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import bontune.models as models
+from bontune.base.errors import BontuneError
+from bontune.base.suggest import did_you_mean
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def is_adapted(model: Any) -> bool:
+    """Whether a model is a peft model around another."""
+    return hasattr(model, "get_base_model")
+
+
+def add_lora(model: Any, *, r: int, alpha: float, targets: str | Sequence[str]) -> Any:
+    """Put low-rank adapters on a model (Hu et al., arXiv 2106.09685); everything else of it is frozen.
+
+    Args:
+        model: a causal LM.
+        r: rank.
+        alpha: the adapters' update is multiplied by alpha / r.
+        targets: names of the modules to adapt, or ``all-linear``.
+
+    Returns:
+        The peft model; the adapters' weights come from torch's global generator.
+
+    Raises:
+        BontuneError: a name is that of no module, or of a module that takes no adapter.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    if targets != "all-linear":
+        targets = [targets] if isinstance(targets, str) else list(targets)
+        _check_targets(model, targets)
+    config = LoraConfig(r=r, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM")
+    with _of_tied_layers_at_ease():
+        return get_peft_model(model, config)
+
+
+@contextmanager
+def _of_tied_layers_at_ease() -> Iterator[None]:
+    """Silence peft about an adapter on one of two tied layers, which is no problem here: merging parts them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(tie_word_embeddings|save_embedding_layers|Could not find a config).*")
+        yield
+
+
+def _check_targets(model: Any, targets: Sequence[str]) -> None:
+    from transformers.pytorch_utils import Conv1D
+
+    if not targets:
+        raise BontuneError("training.lora.targets: name at least one module, or all-linear.")
+    modules = {name: module for name, module in model.named_modules() if name}
+    able = (nn.Linear, nn.Embedding, nn.Conv1d, Conv1D)
+    known = sorted({name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, able)})
+    for target in targets:
+        found = [module for name, module in modules.items() if name == target or name.endswith(f".{target}")]
+        there_are = f"there are {', '.join(known)}, and all-linear"
+        if not found:
+            hint = did_you_mean(target, known)
+            raise BontuneError(f"training.lora.targets: the model has no module {target!r}{hint}; {there_are}.")
+        wrong = next((module for module in found if not isinstance(module, able)), None)
+        if wrong is not None:
+            raise BontuneError(
+                f"training.lora.targets: {target!r} is a {type(wrong).__name__}, which takes no adapter; {there_are}."
+            )
+
+
+def merged_copy(model: Any) -> Any:
+    """A plain model that computes what a peft model computes; the given one is not touched.
+
+    Only weights that an adapter changes are copied, others are shared. Where an adapter sits on one of two tied
+    layers, they are parted: the other one keeps the weights that it has in the peft model.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    changed = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, BaseTunerLayer)
+        for parameter in module.parameters()
+    }
+    shared = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in changed}
+    merged = copy.deepcopy(model, shared)
+    _part_tied_layers(merged)
+    with _of_tied_layers_at_ease():
+        return merged.merge_and_unload()
+
+
+def _part_tied_layers(model: Any) -> None:
+    """Give an adapted layer whose weight is another module's, too, a weight of its own."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    owners: dict[int, list[nn.Module]] = {}
+    for module in model.modules():
+        weight = module._parameters.get("weight")
+        if weight is not None:
+            owners.setdefault(id(weight), []).append(module)
+    is_parted = False
+    for module in model.modules():
+        base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else None
+        weight = None if base is None else base._parameters.get("weight")
+        if base is not None and weight is not None and len(owners[id(weight)]) > 1:
+            owners[id(weight)].remove(base)
+            base.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+            is_parted = True
+    if is_parted:
+        config = model.get_base_model().config
+        for part in {id(c): c for c in (config, config.get_text_config())}.values():
+            part.tie_word_embeddings = False
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter and no model of its own."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def base_of(folder: Path) -> str:
+    """The model that an adapter belongs to; a relative folder counts from here, or else from the adapter's folder.
+
+    Raises:
+        BontuneError: the adapter does not say.
+    """
+    try:
+        named = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BontuneError(f"{folder / ADAPTER_CONFIG} does not say which model it adapts.") from error
+    if not isinstance(named, str) or not named:
+        raise BontuneError(
+            f"{folder / ADAPTER_CONFIG} does not say which model it adapts: write its folder or hub id there as "
+            "base_model_name_or_path."
+        )
+    beside = folder / named
+    return str(beside) if not Path(named).is_dir() and beside.is_dir() else named
+
+
+def load_merged(model: Any, folder: Path) -> Any:
+    """The plain model that an adapter's folder makes of its base model."""
+    from peft import PeftModel
+
+    with _of_tied_layers_at_ease():
+        adapted = PeftModel.from_pretrained(model, str(folder))
+    return merged_copy(adapted)
+
+
+def lasting_name(name: str) -> str:
+    """The name of a model that still means it when it is read in another folder."""
+    if name in models.shipped():
+        return name
+    where = models.resolve(name)
+    return str(Path(where).resolve()) if Path(where).is_dir() else name
+
+
+def save_adapter(model: Any, folder: Path, base: str | None) -> None:
+    """Write an adapter's folder; ``base`` names the model that it belongs to, None: as it is called already."""
+    named = {key: config.base_model_name_or_path for key, config in model.peft_config.items()}
+    try:
+        for config in model.peft_config.values():
+            config.base_model_name_or_path = base or config.base_model_name_or_path
+        with _of_tied_layers_at_ease():
+            model.save_pretrained(folder)
+    finally:
+        for key, config in model.peft_config.items():
+            config.base_model_name_or_path = named[key]

@@ -1,0 +1,86 @@
+"""Writing a model's folder: whole or not at all, and read back before anybody is told that it is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bontune.base.errors import RunStopped
+from bontune.base.files import use_umask
+from bontune.models.adapters import is_adapted, merged_copy, save_adapter
+
+
+def save_model(
+    model: Any, tokenizer: Any, folder: Path, *, base: str | None = None, adapter: Path | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """Write a plain Hugging Face folder; adapters are merged in, in a copy, and kept in a folder of their own, too.
+
+    Args:
+        model: a causal LM, or a peft model around one; it is not changed.
+        tokenizer: written into each folder.
+        folder: where; what is there is replaced.
+        base: of a peft model, the name under which the adapter finds its model again; None: as the adapter says.
+        adapter: the adapter's folder, inside ``folder`` or elsewhere; None: none is written.
+        dtype: of the written weights; None: as they are.
+
+    Raises:
+        RunStopped: what can be read from the written folder is not what should be in it.
+        OSError: it cannot be written.
+    """
+    plain = merged_copy(model) if is_adapted(model) else model
+    temporary = _temporary(folder)
+    state = {name: _as_written(tensor, dtype) for name, tensor in plain.state_dict().items()}
+    plain.save_pretrained(temporary, state_dict=state)
+    if dtype is not None:
+        _name_dtype(temporary / "config.json", dtype)
+    tokenizer.save_pretrained(temporary)
+    _check_written(plain, state, temporary)
+    if is_adapted(model) and adapter is not None:
+        is_inside = adapter.parent == folder
+        part = temporary / adapter.name if is_inside else _temporary(adapter)
+        save_adapter(model, part, base)
+        tokenizer.save_pretrained(part)
+        if not is_inside:
+            _put_in_place(part, adapter)
+    _put_in_place(temporary, folder)
+
+
+def _as_written(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+
+
+def _temporary(folder: Path) -> Path:
+    path = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
+    shutil.rmtree(path, ignore_errors=True)
+    return path
+
+
+def _name_dtype(path: Path, dtype: torch.dtype) -> None:
+    """Say in a config, and in the parts of a composite one, in which dtype the weights are."""
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    for part in (tree, *(value for value in tree.values() if isinstance(value, dict))):
+        if "dtype" in part:
+            part["dtype"] = str(dtype).removeprefix("torch.")
+    path.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    use_umask(temporary)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+
+
+def _check_written(model: Any, state: dict[str, torch.Tensor], folder: Path) -> None:
+    """Load the folder as anybody would, and compare each weight."""
+    found = type(model).from_pretrained(folder, dtype="auto").state_dict()
+    for name, tensor in state.items():
+        if name not in found or not torch.equal(found[name].to(tensor.dtype), tensor.cpu()):
+            raise RunStopped(
+                f"The model that was written to {folder} does not hold the weights {name} as they were trained; it is "
+                "left there, and the checkpoints hold the run."
+            )

@@ -1,0 +1,158 @@
+"""Adapters: what is written is what was trained, and whatever a run writes can be read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from bontune.base.errors import BontuneError
+from bontune.models import load_model, resolve, weights_digest
+from bontune.models.adapters import add_lora, merged_copy
+from bontune.models.saving import save_model
+
+IDS = torch.arange(3, 40).unsqueeze(0)
+TARGETS = (["lm_head"], ["embed_tokens"], ["embed_tokens", "lm_head"], ["q_proj", "lm_head"], "all-linear", "q_proj")
+
+
+def adapted(family: str, targets: Any, **overrides: object) -> Any:
+    """A model with adapters that do something."""
+    model = add_lora(tiny.model(family, **overrides), r=4, alpha=8, targets=targets).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+    return model
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=IDS).logits.float()
+        return found
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    tiny.model().save_pretrained(tmp_path / "base")
+    tiny.tokenizer().save_pretrained(tmp_path / "base")
+    return tmp_path
+
+
+@pytest.mark.parametrize("targets", TARGETS, ids=str)
+@pytest.mark.parametrize("is_tied", [True, False])
+@pytest.mark.parametrize("family", ["qwen2", "gemma2"])
+def test_the_written_model_is_what_was_trained(family: str, is_tied: bool, targets: Any, tmp_path: Path) -> None:
+    model = adapted(family, targets, tie_word_embeddings=is_tied)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    wanted = logits(model)
+    assert (wanted - logits(tiny.model(family, tie_word_embeddings=is_tied))).abs().max() > 0.005
+    save_model(model, tiny.tokenizer(), tmp_path / "model", adapter=tmp_path / "adapter")
+    found, _ = load_model(tmp_path / "model")
+    assert torch.allclose(logits(found), wanted, atol=1e-4, rtol=1e-4)
+    # The adapter beside it, on the model that it was made for.
+    tiny.model(family, tie_word_embeddings=is_tied).save_pretrained(tmp_path / "base")
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": str(tmp_path / "base")}))
+    again, tokenizer = load_model(tmp_path / "adapter")
+    assert torch.allclose(logits(again), wanted, atol=1e-4, rtol=1e-4)
+    assert not any("lora" in name for name in again.state_dict())
+    assert all(p.requires_grad for p in load_model(tmp_path / "model")[0].parameters())
+    assert tokenizer("1+2")["input_ids"] == tiny.tokenizer()("1+2")["input_ids"]
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), "saving does not touch the live weights"
+
+
+def test_merging_copies_only_what_adapters_change() -> None:
+    model = adapted("qwen2", ["q_proj"])
+    plain = merged_copy(model)
+    ours = {p.data_ptr() for p in model.parameters()}
+    new = [name for name, p in plain.named_parameters() if p.data_ptr() not in ours]
+    assert new
+    assert all("q_proj" in name for name in new)
+
+
+def test_bfloat16_weights_are_not_moved_by_saving(tmp_path: Path) -> None:
+    model = adapted("qwen2", "all-linear").to(torch.bfloat16)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for _ in range(3):
+        save_model(model, tiny.tokenizer(), tmp_path / "model")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_files_can_be_read_by_whom_the_umask_lets_and_keep_their_dtype(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        save_model(tiny.model(), tiny.tokenizer(), tmp_path / "model", dtype=torch.bfloat16)
+    finally:
+        os.umask(old)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {0o640}
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "bfloat16"
+    found, _ = load_model(tmp_path / "model", dtype="auto")
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found.lm_head.weight, tiny.model().lm_head.weight.to(torch.bfloat16))
+
+
+def test_half_precision_is_computed_in_float32_where_the_cpu_has_no_units(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(tiny.model(), tiny.tokenizer(), saved / "half", dtype=torch.bfloat16)
+    monkeypatch.setattr("bontune.models.precision._capabilities", dict)
+    with pytest.warns(UserWarning, match="stored in bfloat16.*computed in float32"):
+        model, _ = load_model(saved / "half")
+    assert model.dtype == torch.float32
+    monkeypatch.setattr("bontune.models.precision._capabilities", lambda: {"avx512_bf16": True})
+    assert load_model(saved / "half")[0].dtype == torch.bfloat16
+    assert load_model(saved / "base")[0].dtype == torch.float32
+
+
+def test_an_adapter_finds_its_base_from_any_folder(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = adapted("qwen2", "all-linear")
+    save_model(model, tiny.tokenizer(), saved / "run" / "model", adapter=saved / "run" / "adapter", base="../../base")
+    (saved / "elsewhere").mkdir()
+    monkeypatch.chdir(saved / "elsewhere")
+    found, _ = load_model("../run/adapter")
+    assert torch.allclose(logits(found), logits(model), atol=1e-4, rtol=1e-4)
+    first = weights_digest("../run/adapter")
+    tiny.model(seed=5).save_pretrained(saved / "base")
+    assert weights_digest("../run/adapter") != first, "another base is another model"
+
+
+def test_a_runs_folder_stands_for_its_model(saved: Path) -> None:
+    (saved / "run").mkdir()
+    (saved / "run" / "recipe.yaml").write_text("model: countdown-tiny\n")
+    with pytest.raises(BontuneError, match="has written no model yet: `bontune train .*run` goes on"):
+        resolve(saved / "run")
+    save_model(tiny.model(), tiny.tokenizer(), saved / "run" / "model")
+    assert resolve(saved / "run") == str(saved / "run" / "model")
+    (saved / "nothing").mkdir()
+    with pytest.raises(BontuneError, match="nothing holds no model"):
+        resolve(saved / "nothing")
+
+
+def test_an_adapter_without_a_base_is_refused_in_a_sentence(saved: Path) -> None:
+    save_model(adapted("qwen2", "q_proj"), tiny.tokenizer(), saved / "model", adapter=saved / "adapter")
+    config = saved / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": None}))
+    with pytest.raises(BontuneError, match="does not say which model it adapts: write its folder"):
+        load_model(saved / "adapter")
+
+
+@pytest.mark.parametrize(
+    ("targets", "phrase"),
+    [
+        (["q_prj"], "no module 'q_prj', did you mean 'q_proj'.*down_proj.*and all-linear"),
+        ("qproj", "no module 'qproj', did you mean 'q_proj'"),
+        (["q_proj", "self_attn"], "'self_attn' is a Qwen2Attention, which takes no adapter"),
+        (["input_layernorm"], "'input_layernorm' is a Qwen2RMSNorm"),
+        ([], "name at least one module"),
+    ],
+)
+def test_targets_that_are_no_modules(targets: Any, phrase: str) -> None:
+    with pytest.raises(BontuneError, match=phrase):
+        add_lora(tiny.model(), r=4, alpha=8, targets=targets)
