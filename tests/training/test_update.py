@@ -237,5 +237,5 @@ def test_a_model_with_a_head_of_its_own_is_refused():
         return out
 
     model.forward = scaled
-    with pytest.raises(BontuneError, match="changes its logits"):
+    with pytest.raises(BontuneError, match="computes its logits in a way of its own"):
         CausalLM(model, pad=0)

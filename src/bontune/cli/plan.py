@@ -14,6 +14,7 @@ from bontune.base.errors import BontuneError
 from bontune.config import Recipe, load_recipe
 from bontune.engines.prompts import as_text, has_chat_template, prompt_of
 from bontune.models import load_model, quiet_libraries, resolve, shipped
+from bontune.models.adapters import base_of, is_adapter
 from bontune.training import setup
 from bontune.training.cost import Plan, Shape, estimate
 
@@ -97,6 +98,8 @@ def _config_of(model: str) -> Any:
     from transformers import AutoConfig
 
     where = resolve(model)
+    if is_adapter(Path(where)):
+        return _config_of(base_of(Path(where)))
     if model in shipped():
         return load_model(model)[0].config
     try:

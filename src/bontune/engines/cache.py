@@ -7,7 +7,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+
+@torch.no_grad()
+def shares_prompts(model: Any) -> bool:
+    """Whether what a model keeps of a prompt is keys and values alone, which each of its samples can take over.
+
+    Recurrent and hybrid layers (Mamba, RWKV, linear attention) keep a state of another kind.
+    """
+    try:
+        out = model(input_ids=torch.zeros(1, 2, dtype=torch.int64, device=model.device), use_cache=True)
+    except (ValueError, RuntimeError, AttributeError):  # an edge: some families fail to make their cache by themselves
+        return False
+    cache = getattr(out, "past_key_values", None)
+    kinds = (DynamicLayer, DynamicSlidingWindowLayer)
+    return type(cache) is DynamicCache and all(type(layer) in kinds for layer in cache.layers)
 
 
 def select_cache(cache: Any, indices: Tensor) -> Any:

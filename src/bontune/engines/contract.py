@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from bontune.base.errors import BontuneError
+from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
 from bontune.engines.prompts import Prompt
 
@@ -94,6 +94,17 @@ class Samples:
     def num_samples(self) -> int:
         """M, the number of completions of each prompt."""
         return len(self.texts[0])
+
+    def check_finite(self) -> None:
+        """
+        Raises:
+            RunStopped: a log-probability is not a finite number, so that what was drawn means nothing.
+        """
+        if not bool(self.logprobs_BT.isfinite().all()):
+            raise RunStopped(
+                "The model's probabilities are not finite numbers: its weights are broken, or beyond their dtype (try "
+                "another than float16)."
+            )
 
     def completions(self) -> list[list[Completion]]:
         """The completions without tensors, P × M."""

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from torch import Tensor, nn
 
 from bontune.base.errors import BontuneError
-from bontune.engines.cache import select_cache_with_room
-from bontune.engines.contract import Limits, Poll, Samples, SamplingOptions, StopReason, cut_before
-from bontune.engines.prompts import Prompt, as_text, has_chat_template
+from bontune.engines.cache import select_cache_with_room, shares_prompts
+from bontune.engines.contract import Limits, Poll, Samples, SamplingOptions, StopReason
+from bontune.engines.generate import can_keep_state, generate
+from bontune.engines.prompts import Prompt, has_chat_template
 from bontune.engines.seeds import stream
+from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
 
 COMPACT_AT = 0.125
 """Share of ended rows at which they are removed; with fewer, copying the cache costs more than computing them."""
@@ -71,7 +73,7 @@ class TransformersEngine:
         finally:
             self.model.train(was_training)
         longest = int(lengths_B.max())
-        texts = decode(self.tokenizer, tokens_BT, lengths_B, options.stop)
+        texts = Completions(self.tokenizer, options.stop).texts(encoded, tokens_BT, lengths_B)
         return Samples(
             prompts=encoded,
             tokens_BT=tokens_BT[:, :longest].contiguous(),
@@ -124,13 +126,15 @@ class TransformersEngine:
             take = 1
             while take < len(by_length):
                 row_tokens = len(encoded[by_length[take]]) + options.max_new_tokens
+                if not self._shares_prompts and len(encoded[by_length[take]]) > len(encoded[by_length[0]]):
+                    break
                 if (take + 1) * m * row_tokens > self.token_budget:
                     break
                 take += 1
             batch, by_length = by_length[:take], by_length[take:]
             longest = max(len(encoded[p]) for p in batch) + options.max_new_tokens
             rows_at_once = max(1, self.token_budget // longest)
-            prefill = self._prefill([encoded[p] for p in batch])
+            prefill = self._prefill([encoded[p] for p in batch]) if self._shares_prompts else None
             owner = torch.arange(take).repeat_interleave(m)
             rows = (torch.tensor(batch).unsqueeze(1) * m + torch.arange(m)).flatten()
             for start in range(0, len(rows), rows_at_once):
@@ -138,7 +142,29 @@ class TransformersEngine:
                 draws = np.stack(
                     [stream(*keys[int(row) // m], int(row) % m).random(options.max_new_tokens) for row in rows[part]]
                 )
-                yield rows[part], self._decode(prefill, owner[part], torch.from_numpy(draws), options, poll)
+                drawing = _Drawing(
+                    torch.from_numpy(draws).to(self.model.device),
+                    options,
+                    ends=end_ids(self.model, self.tokenizer),
+                    pad=pad_id(self.tokenizer, self.model),
+                    completions=Completions(self.tokenizer, options.stop),
+                    last=[encoded[batch[p]][-1] for p in owner[part].tolist()],
+                    poll=poll,
+                )
+                if prefill is None:
+                    prompt_ids = [encoded[batch[p]] for p in owner[part].tolist()]
+                    generate(self.model, prompt_ids, drawing, keeps_state=self._keeps_state)
+                else:
+                    self._decode(prefill, owner[part], drawing)
+                yield rows[part], drawing.result()
+
+    @cached_property
+    def _shares_prompts(self) -> bool:
+        return shares_prompts(self.model)
+
+    @cached_property
+    def _keeps_state(self) -> bool:
+        return can_keep_state(self.model)
 
     def _prefill(self, encoded: list[list[int]]) -> tuple[Any, Tensor, Tensor]:
         ids, mask = left_pad(encoded, pad_id(self.tokenizer, self.model), self.model.device)
@@ -147,51 +173,23 @@ class TransformersEngine:
         )
         return out.past_key_values, mask, out.logits[:, -1]
 
-    def _decode(
-        self,
-        prefill: tuple[Any, Tensor, Tensor],
-        owner: Tensor,
-        draws_BT: Tensor,
-        options: SamplingOptions,
-        poll: Poll | None,
-    ) -> RowTensors:
-        """Draw the tokens of some rows: row b continues prompt ``owner[b]`` of the prefill, with the draws of row b."""
-        device = self.model.device
-        owner = owner.to(device)
-        num_rows, width = draws_BT.shape
-        cache = select_cache_with_room(prefill[0], owner, width)
+    def _decode(self, prefill: tuple[Any, Tensor, Tensor], owner: Tensor, drawing: _Drawing) -> None:
+        """Draw the tokens of some rows; row b continues prompt ``owner[b]`` of the prefill."""
+        owner = owner.to(self.model.device)
+        cache = select_cache_with_room(prefill[0], owner, drawing.width)
         mask, logits = prefill[1][owner], prefill[2][owner]
-        draws_BT = draws_BT.to(device)
-        ends = torch.tensor(end_ids(self.model, self.tokenizer), device=device)
-        tokens_BT = torch.full((num_rows, width), pad_id(self.tokenizer, self.model), device=device)
-        logprobs_BT = torch.zeros(num_rows, width, device=device)
-        lengths_B = torch.full((num_rows,), width, device=device)
-        reasons_B = torch.full_like(lengths_B, REASONS.index(StopReason.LENGTH))
-        rows = torch.arange(num_rows, device=device)  # the batch's rows that still run, and idle ones not yet removed
-        is_idle = torch.zeros(num_rows, dtype=torch.bool, device=device)
+        rows = torch.arange(len(owner), device=owner.device)  # that still run, and idle ones not yet removed
         position = mask.sum(-1)
-        for t in range(width):
-            if poll is not None:
-                poll()
-            token, logprob = draw_token(logits, draws_BT[rows, t], options.temperature, options.top_p)
-            running = rows[~is_idle]
-            tokens_BT[running, t] = token[~is_idle]
-            logprobs_BT[running, t] = logprob[~is_idle]
-            has_ended = torch.isin(token, ends) & ~is_idle
-            reasons_B[rows[has_ended]] = REASONS.index(StopReason.END)
-            if options.stop:
-                hit = self._hits_stop(tokens_BT[rows, : t + 1], options.stop, ~is_idle & ~has_ended)
-                reasons_B[rows[hit]] = REASONS.index(StopReason.STOP)
-                has_ended |= hit
-            lengths_B[rows[has_ended]] = t + 1
-            is_idle |= has_ended
+        for t in range(drawing.width):
+            token = drawing.draw(rows, t, logits)
+            is_idle = drawing.has_ended_B[rows]
             num_idle = int(is_idle.sum())
-            if num_idle == len(rows) or t + 1 == width:
+            if num_idle == len(rows) or t + 1 == drawing.width:
                 break
             if num_idle >= COMPACT_AT * len(rows):
                 keep = (~is_idle).nonzero().squeeze(-1)
                 cache.batch_select_indices(keep)
-                rows, token, mask, position, is_idle = (x[keep] for x in (rows, token, mask, position, is_idle))
+                rows, token, mask, position = (x[keep] for x in (rows, token, mask, position))
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1)
             out = self.model(
                 input_ids=token.unsqueeze(-1),
@@ -202,17 +200,67 @@ class TransformersEngine:
                 logits_to_keep=1,
             )
             logits, position = out.logits[:, -1], position + 1
-        return tokens_BT, logprobs_BT, lengths_B, reasons_B
 
-    def _hits_stop(self, tokens_RT: Tensor, stop: tuple[str, ...], is_running: Tensor) -> Tensor:
-        """Whether each row holds a stop string; only its tail is looked at, because earlier tokens have been."""
-        # A character has at most four bytes, a token at least one; four more for a token that straddles the start.
-        reach = 4 * max(len(text) for text in stop) + 4
-        tails = self.tokenizer.batch_decode(tokens_RT[is_running, -reach:].cpu(), skip_special_tokens=True)
-        hit = torch.zeros_like(is_running)
-        found = [any(text in tail for text in stop) for tail in tails]
-        hit[is_running] = torch.tensor(found, dtype=torch.bool, device=hit.device)
-        return hit
+
+class _Drawing:
+    """The tokens of a batch of rows as they are drawn, and why each row ended."""
+
+    def __init__(
+        self,
+        draws_BT: Tensor,
+        options: SamplingOptions,
+        *,
+        ends: list[int],
+        pad: int,
+        completions: Completions,
+        last: list[int],
+        poll: Poll | None,
+    ) -> None:
+        """
+        Args:
+            draws_BT: a uniform number for each token, on the model's device; the width is the longest completion.
+            options: how to draw.
+            ends: tokens that end a completion.
+            pad: fills what follows a row's end.
+            completions: finds stop strings.
+            last: the last token of each row's prompt.
+            poll: called before each token.
+        """
+        self.draws_BT, self.options, self.completions, self.poll = draws_BT, options, completions, poll
+        (num_rows, self.width), device = draws_BT.shape, draws_BT.device
+        self.ends = torch.tensor(ends, device=device)
+        self.last_B = torch.tensor(last, device=device)
+        self.tokens_BT = torch.full((num_rows, self.width), pad, device=device)
+        self.logprobs_BT = torch.zeros(num_rows, self.width, device=device)
+        self.lengths_B = torch.full((num_rows,), self.width, device=device)
+        self.reasons_B = torch.full_like(self.lengths_B, REASONS.index(StopReason.LENGTH))
+        self.has_ended_B = torch.zeros(num_rows, dtype=torch.bool, device=device)
+
+    def draw(self, rows: Tensor, t: int, logits: Tensor) -> Tensor:
+        """Draw token t of these rows from their logits (rows, vocabulary); what has ended stays as it is."""
+        if self.poll is not None:
+            self.poll()
+        token, logprob = draw_token(logits, self.draws_BT[rows, t], self.options.temperature, self.options.top_p)
+        is_running = ~self.has_ended_B[rows]
+        running = rows[is_running]
+        self.tokens_BT[running, t] = token[is_running]
+        self.logprobs_BT[running, t] = logprob[is_running]
+        is_end = torch.isin(token[is_running], self.ends)
+        self._end(running[is_end], t, StopReason.END)
+        if self.options.stop:
+            running = running[~is_end]
+            hits = self.completions.hits_stop(self.last_B[running], self.tokens_BT[running, : t + 1])
+            self._end(running[torch.tensor(hits, dtype=torch.bool, device=rows.device)], t, StopReason.STOP)
+        return token
+
+    def result(self) -> RowTensors:
+        """What was drawn."""
+        return self.tokens_BT, self.logprobs_BT, self.lengths_B, self.reasons_B
+
+    def _end(self, rows: Tensor, t: int, reason: StopReason) -> None:
+        self.reasons_B[rows] = REASONS.index(reason)
+        self.lengths_B[rows] = t + 1
+        self.has_ended_B[rows] = True
 
 
 def draw_token(logits: Tensor, uniform: Tensor, temperature: float, top_p: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -246,33 +294,6 @@ def draw_token(logits: Tensor, uniform: Tensor, temperature: float, top_p: float
     return token.squeeze(-1), logprobs.gather(-1, token).squeeze(-1)
 
 
-def encode_prompts(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
-    """Token ids of each prompt.
-
-    Raises:
-        BontuneError: a prompt has no token, does not leave room for ``max_new_tokens`` in the model's context, or is a
-            conversation that the chat template refuses.
-    """
-    try:
-        texts = [as_text(prompt, tokenizer) for prompt in prompts]
-    except TemplateError as error:
-        raise BontuneError(f"The model's chat template refuses the conversation: {error}; try format=base.") from None
-    encoded = [
-        tokenizer(text, add_special_tokens=isinstance(prompt, str))["input_ids"]  # a template writes its own
-        for text, prompt in zip(texts, prompts, strict=True)
-    ]
-    context = context_of(model) or float("inf")
-    for text, ids in zip(texts, encoded, strict=True):
-        if not ids:
-            raise BontuneError(f"The prompt {text[:60]!r} has no tokens; a prompt needs at least one.")
-        if len(ids) + max_new_tokens > context:
-            raise BontuneError(
-                f"The prompt {text[:60]!r}… has {len(ids)} tokens; with {max_new_tokens} new ones that is more than "
-                f"the model's context of {context}: shorten the prompt or lower max_new_tokens."
-            )
-    return encoded
-
-
 def left_pad(encoded: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
     """Ids and attention mask (rows, longest), padded at the left so that all prompts end at the same place."""
     longest = max(len(ids) for ids in encoded)
@@ -293,24 +314,3 @@ def pad_id(tokenizer: Any, model: Any) -> int:
     """
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
     return int(pad) if 0 <= pad < model.get_input_embeddings().weight.shape[0] else 0
-
-
-def context_of(model: Any) -> int | None:
-    """The longest text that a model takes, in tokens, also one with pictures beside; None if it names no bound."""
-    bound = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(bound) if bound else None
-
-
-def end_ids(model: Any, tokenizer: Any) -> list[int]:
-    """All tokens that end a completion: a model's generation config may name more than the tokenizer."""
-    named = getattr(model, "generation_config", None)
-    ends = named.eos_token_id if named is not None else None
-    ends = list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
-    return sorted({*ends, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
-
-
-def decode(tokenizer: Any, tokens_BT: Tensor, lengths_B: Tensor, stop: tuple[str, ...]) -> list[str]:
-    """Texts of the completions, cut before the first stop string."""
-    rows = [row[:length] for row, length in zip(tokens_BT.tolist(), lengths_B.tolist(), strict=True)]
-    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return [cut_before(text, stop) for text in texts]

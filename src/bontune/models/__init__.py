@@ -135,6 +135,8 @@ def load_model(
                 f"the tokenizer of {name_or_path} has neither a padding nor an end token; set one of them"
             )
         tokenizer.pad_token = tokenizer.eos_token
+    if getattr(model.config, "rescale_every", 0):
+        model.config.rescale_every = 0  # RWKV would divide its weights in place, which training and saving must not see
     if device is not None:
         model = model.to(device)
     return model.eval(), tokenizer

@@ -142,6 +142,7 @@ def collect(
         prompts = [prompt_of(p, engine.uses_chat) for p in batch]
         samples = engine.draw(prompts, options, [(*key, p.id) for p in batch], poll)
         assert isinstance(samples, Samples), "a streaming engine is collected by collect_streamed"
+        samples.check_finite()
         grades = grade_all(task, batch, samples.texts, poll)
         yield Graded(
             problems=batch, samples=samples, grades=grades, scores=score_all(verifier, batch, samples.texts, grades)

@@ -11,7 +11,7 @@ from bontune.answers.math_answer import extract_answer, normal_form
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
-from bontune.engines.contract import SamplingOptions
+from bontune.engines.contract import Samples, SamplingOptions
 from bontune.engines.opening import open_engine
 from bontune.engines.prompts import Prompt, as_message
 from bontune.engines.seeds import stream
@@ -108,7 +108,7 @@ class BestOfN:
 
         Raises:
             BontuneError: an empty prompt, or one that does not fit the model.
-            RunStopped: the verifier failed, or the server did.
+            RunStopped: the verifier or the server failed, or the model's probabilities are no finite numbers.
         """
         if isinstance(prompts, (str, tuple)):
             return self._generate([prompts])[0]
@@ -117,7 +117,10 @@ class BestOfN:
     def _generate(self, prompts: list[Prompt]) -> list[Answer]:
         asked = [self._as_asked(prompt) for prompt in prompts]
         keys = [(self.seed, "answer", repr(prompt)) for prompt in asked]
-        texts = self.engine.draw(asked, self.options, keys).texts
+        drawn = self.engine.draw(asked, self.options, keys)
+        if isinstance(drawn, Samples):
+            drawn.check_finite()
+        texts = drawn.texts
         scores = self._scores([_problem(prompt) for prompt in prompts], texts)
         return [
             self._choose(prompt, key, row_texts, row_scores)

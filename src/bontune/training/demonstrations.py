@@ -10,7 +10,7 @@ from jinja2 import TemplateError
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.engines.prompts import Prompt, as_text, has_chat_template, prompt_of
-from bontune.engines.transformers import context_of, encode_prompts, end_ids
+from bontune.engines.texts import context_of, encode_prompts, encode_text, end_ids
 from bontune.tasks.base import HasDemonstrations, Task
 
 
@@ -62,7 +62,7 @@ def encode_demonstrations(task: Task, problems: Sequence[Problem], model: Any, t
 
 def _continuation(prompt: Prompt, prompt_ids: list[int], answer: str, tokenizer: Any) -> list[int]:
     """Tokens of the answer behind the prompt's tokens, which must stay as they are in sampling."""
-    whole = tokenizer(as_text(prompt, tokenizer) + answer, add_special_tokens=isinstance(prompt, str))["input_ids"]
+    whole = encode_text(tokenizer, as_text(prompt, tokenizer) + answer, prompt)
     if whole[: len(prompt_ids)] == prompt_ids and len(whole) > len(prompt_ids):
         return list(whole[len(prompt_ids) :])
     # The last token of the prompt and the first of the answer have become one.

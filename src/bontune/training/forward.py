@@ -2,7 +2,8 @@
 
 The prompt is computed once and its cache shared by all samples that continue it, under autograd: the samples' backward
 passes leave their gradients at the cache, and one backward pass through the prompts takes them further. Where that
-cannot be (gradient checkpointing switches the cache off), prompt and completion are run together.
+cannot be (gradient checkpointing switches the cache off, recurrent layers keep states of other kinds), prompt and
+completion are run together.
 
 Shapes: ``_P`` distinct prompts, ``_R`` rows (samples), ``_T`` tokens, ``H`` hidden, ``V`` vocabulary.
 """
@@ -18,9 +19,10 @@ import torch
 from torch import Tensor
 
 from bontune.base.errors import BontuneError
-from bontune.engines.cache import select_cache
+from bontune.engines.cache import select_cache, shares_prompts
 from bontune.engines.contract import Samples
 from bontune.engines.transformers import left_pad, positions_of
+from bontune.models.adapters import is_adapted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,34 +107,42 @@ class CausalLM:
         Args:
             model: a causal LM, or a peft model around one.
             pad: padding token.
-            share_prompt: compute each prompt once; False runs prompt + completion together.
+            share_prompt: compute each prompt once; False runs prompt + completion together, as a model whose layers keep
+                more than keys and values always does.
 
         Raises:
             BontuneError: the model's logits are not finite, or not head(body): it cannot be trained in chunks.
         """
         self.model = model
-        self.core = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.body = self.core.get_decoder()
+        self.core = model.get_base_model() if is_adapted(model) else model
+        decoder = self.core.get_decoder()
+        self.body = self.core.model if decoder is self.core and hasattr(self.core, "model") else decoder
         self.head = self.core.get_output_embeddings()
-        self.soft_cap: float | None = getattr(
-            self.core.config.get_text_config(), "final_logit_softcapping", None
-        )
+        config = self.core.config.get_text_config()
+        caps = [getattr(config, name, None) for name in ("final_logit_softcapping", "logits_soft_cap")]
+        self.soft_cap: float | None = caps[0] or caps[1]
+        self.scale = 1.0
+        for name, power in (("logit_scale", 1), ("lm_head_multiplier", 1), ("logits_scaling", -1)):  # Cohere, Granite …
+            self.scale *= (getattr(config, name, None) or 1.0) ** power
         self.pad = pad
-        self.share_prompt = share_prompt
         self._check_head()
+        self.share_prompt = share_prompt and shares_prompts(self.core)
 
     @torch.no_grad()
     def _check_head(self) -> None:
-        """Refuse a model whose logits are not head(body): some families scale theirs in ways of their own."""
-        ids = torch.arange(min(4, self.core.config.get_text_config().vocab_size), device=self.core.device).unsqueeze(0)
-        ours = self.logits(self.body(input_ids=ids, use_cache=False).last_hidden_state)
+        """Refuse a model whose logits are not head(body): some families change theirs in ways of their own."""
+        ids = torch.arange(min(4, self.head.weight.shape[0]), device=self.core.device).unsqueeze(0)
         theirs = self.core(input_ids=ids, use_cache=False).logits.float()
         if not bool(theirs.isfinite().all()):
             raise BontuneError("The model's logits are not finite: its weights are broken, or beyond their dtype.")
-        if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())):
+        tolerance = 1e-4 if self.core.dtype == torch.float32 and not torch.is_autocast_enabled() else 1e-2
+        hidden = getattr(self.body(input_ids=ids, use_cache=False), "last_hidden_state", None)
+        if hidden is None or not torch.allclose(
+            self.logits(hidden), theirs, rtol=tolerance, atol=tolerance * float(theirs.abs().max())
+        ):
             raise BontuneError(
-                f"{type(self.core).__name__} changes its logits after the output layer in a way that is not supported; "
-                "Llama, Qwen, Gemma, Mistral and their like are."
+                f"{type(self.core).__name__} computes its logits in a way of its own, which is not supported in "
+                "training; docs/models.md lists the families that are."
             )
 
     def logits(self, hidden: Tensor, head_parameters: dict[str, Tensor] | None = None) -> Tensor:
@@ -142,6 +152,8 @@ class CausalLM:
         else:
             logits = torch.func.functional_call(self.head, head_parameters, (hidden,))
         logits = logits.float()
+        if self.scale != 1.0:
+            logits = logits * self.scale
         return logits if self.soft_cap is None else torch.tanh(logits / self.soft_cap) * self.soft_cap
 
     def encode(self, prompts: Sequence[Sequence[int]]) -> Prefix:
@@ -154,14 +166,11 @@ class CausalLM:
 
     def hidden(self, prefix: Prefix, rows: Rows) -> Tensor:
         """Hidden states (R, T, H) that predict each completion token."""
+        if prefix.cache is None or prefix.last_hidden_PH is None:
+            return self._hidden_of_whole(prefix, rows)
         mask_R = prefix.mask[rows.owner_R]
         mask = torch.cat([mask_R, rows.is_token_RT[:, :-1].to(mask_R.dtype)], dim=-1)
         num_prompt = mask_R.shape[1]
-        if prefix.cache is None or prefix.last_hidden_PH is None:
-            ids = torch.cat([prefix.ids[rows.owner_R], rows.tokens_RT[:, :-1]], dim=-1)
-            out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=False)
-            whole: Tensor = out.last_hidden_state[:, num_prompt - 1 :]
-            return whole
         first = prefix.last_hidden_PH[rows.owner_R].unsqueeze(1)
         if rows.tokens_RT.shape[1] == 1:
             return first
@@ -174,12 +183,29 @@ class CausalLM:
         )
         return torch.cat([first, out.last_hidden_state], dim=1)
 
+    def _hidden_of_whole(self, prefix: Prefix, rows: Rows) -> Tensor:
+        """The same with prompt and completion run together.
+
+        Padding comes after all tokens, so that nothing needs to be masked; recurrent layers could not mask it.
+        """
+        num_prompt_R = prefix.mask.sum(-1)[rows.owner_R].unsqueeze(-1)
+        ids = torch.cat([prefix.ids[rows.owner_R], rows.tokens_RT[:, :-1]], dim=-1)
+        place = torch.arange(ids.shape[1], device=ids.device) + (prefix.ids.shape[1] - num_prompt_R)
+        ids = ids.gather(-1, place.clamp(max=ids.shape[1] - 1))
+        hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
+        wanted_RT = num_prompt_R - 1 + torch.arange(rows.tokens_RT.shape[1], device=ids.device)
+        whole: Tensor = hidden.gather(1, wanted_RT.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+        return whole
+
     @torch.no_grad()
     def prompt_features(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Hidden states (P, H) in float32 at the prompts' ends, where a value head reads."""
-        ids, mask = left_pad(prompts, self.pad, self.core.device)
-        out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=False)
-        return out.last_hidden_state[:, -1].float()
+        prefix = self.encode(prompts)
+        if prefix.last_hidden_PH is not None:
+            return prefix.last_hidden_PH.float()
+        end = torch.zeros(len(prompts), 1, dtype=torch.int64, device=prefix.ids.device)
+        rows = Rows(owner_R=torch.arange(len(prompts), device=end.device), tokens_RT=end, lengths_R=end[:, 0] + 1)
+        return self._hidden_of_whole(prefix, rows)[:, 0].float()
 
 
 def disable_dropout(model: torch.nn.Module) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 from bontune.base.problems import Problem
 from bontune.engines.contract import Engine, Poll, Samples, SamplingOptions, StopReason
 from bontune.engines.prompts import prompt_of
-from bontune.engines.transformers import decode, encode_prompts, pad_id
+from bontune.engines.texts import Completions, encode_prompts
+from bontune.engines.transformers import pad_id
 from bontune.objectives.batch import Columns
 from bontune.training.anchor import Anchor
 
@@ -94,7 +95,7 @@ class Sequences:
         lengths_B = torch.tensor([len(row) for row in rows])
         pad = pad_id(self.tokenizer, self.model)
         tokens_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
-        texts = decode(self.tokenizer, tokens_BT, lengths_B, self.options.stop)
+        texts = Completions(self.tokenizer, self.options.stop).texts(encoded, tokens_BT, lengths_B)
         return Samples(
             prompts=encoded,
             tokens_BT=tokens_BT,

@@ -1,0 +1,137 @@
+"""From prompts to tokens and from tokens to texts, with tokenizers as their makers left them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+from torch import Tensor
+
+from bontune.base.errors import BontuneError
+from bontune.engines.contract import cut_before
+from bontune.engines.prompts import Prompt, as_text
+
+
+def encode_prompts(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
+    """Token ids of each prompt.
+
+    Raises:
+        BontuneError: a prompt has no token, does not leave room for ``max_new_tokens`` in the model's context, or is a
+            conversation that the chat template refuses.
+    """
+    try:
+        texts = [as_text(prompt, tokenizer) for prompt in prompts]
+    except TemplateError as error:
+        raise BontuneError(f"The model's chat template refuses the conversation: {error}; try format=base.") from None
+    encoded = [encode_text(tokenizer, text, prompt) for text, prompt in zip(texts, prompts, strict=True)]
+    context = context_of(model) or float("inf")
+    for text, ids in zip(texts, encoded, strict=True):
+        if not ids:
+            raise BontuneError(f"The prompt {text[:60]!r} has no tokens; a prompt needs at least one.")
+        if len(ids) + max_new_tokens > context:
+            raise BontuneError(
+                f"The prompt {text[:60]!r}… has {len(ids)} tokens; with {max_new_tokens} new ones that is more than "
+                f"the model's context of {context}: shorten the prompt or lower max_new_tokens."
+            )
+    return encoded
+
+
+def encode_text(tokenizer: Any, text: str, prompt: Prompt) -> list[int]:
+    """Token ids of a text that begins with this prompt, without an end token that the tokenizer puts after texts."""
+    is_text = isinstance(prompt, str)  # a chat template writes its own special tokens
+    ids: list[int] = tokenizer(text, add_special_tokens=is_text)["input_ids"]
+    if is_text and ids and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
+        bare = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if ids[: len(ids) - 1][-len(bare) :] == bare:
+            return ids[:-1]
+    return ids
+
+
+def context_of(model: Any) -> int | None:
+    """The longest text that a model takes, in tokens; None if it names no bound."""
+    bound = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(bound) if bound else None
+
+
+def end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """All tokens that end a completion: a model's generation config may name more than the tokenizer."""
+    named = getattr(model, "generation_config", None)
+    ends = named.eos_token_id if named is not None else None
+    ends = list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
+    return sorted({*ends, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
+
+
+class Completions:
+    """The texts of completions, as they stand behind their prompts.
+
+    Tokenizers whose word pieces carry the space before a word (Llama, Gemma) drop it where a text begins. A completion
+    is therefore decoded with the prompt's last token in front, whose text is then taken off.
+    """
+
+    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
+        """
+        Args:
+            tokenizer: of the model.
+            stop: strings that end a completion; they may be special tokens or contain such.
+        """
+        self.tokenizer = tokenizer
+        special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        special |= set(tokenizer.all_special_tokens)
+        has_special_stop = any(token in text for token in special for text in stop)
+        self._shown_special = sorted(special, key=len, reverse=True) if has_special_stop else []
+        self.stop = stop
+        # A character has at most four bytes, a token at least one; four more for a token that straddles the start.
+        self._reach = 4 * max(map(len, stop), default=0) + 4
+        self._in_front: dict[int, str] = {}
+
+    def texts(self, prompts: Sequence[Sequence[int]], tokens_BT: Tensor, lengths_B: Tensor) -> list[str]:
+        """Texts of the completions, cut before the first stop string.
+
+        Args:
+            prompts: token ids of the P prompts; each has B / P completions, one after the other.
+            tokens_BT: the completions.
+            lengths_B: their numbers of tokens.
+        """
+        rows = [row[:length] for row, length in zip(tokens_BT.tolist(), lengths_B.tolist(), strict=True)]
+        each = len(rows) // max(len(prompts), 1)
+        texts = self._behind([prompts[b // each][-1] for b in range(len(rows))], rows)
+        texts = [cut_before(text, self.stop) for text in texts]
+        for token in self._shown_special:
+            texts = [text.replace(token, "") for text in texts]
+        return texts
+
+    def hits_stop(self, last_R: Tensor, tokens_RT: Tensor) -> list[bool]:
+        """Whether each row holds a stop string; only its tail is looked at, because earlier tokens have been.
+
+        Args:
+            last_R: the last token of each row's prompt.
+            tokens_RT: its tokens so far, without padding.
+        """
+        if tokens_RT.shape[1] <= self._reach:
+            tails = self._behind(last_R.tolist(), tokens_RT.tolist())
+        else:
+            tails = self._decode(tokens_RT[:, -self._reach :].tolist())
+        return [any(text in tail for text in self.stop) for tail in tails]
+
+    def _behind(self, last: list[int], rows: list[list[int]]) -> list[str]:
+        """Texts of rows that follow a prompt's last token."""
+        new = sorted(set(last) - self._in_front.keys())
+        self._in_front |= zip(new, self._decode([[token] for token in new]), strict=True)
+        wholes = self._decode([[token, *row] for token, row in zip(last, rows, strict=True)])
+        fronts = [self._in_front[token] for token in last]
+        is_behind = [whole.startswith(front) for whole, front in zip(wholes, fronts, strict=True)]
+        # A character may begin in the prompt and end in the completion; then what the completion adds is read alone.
+        alone = iter(self._decode([row for row, is_in in zip(rows, is_behind, strict=True) if not is_in]))
+        return [
+            whole.removeprefix(front) if is_in else next(alone)
+            for whole, front, is_in in zip(wholes, fronts, is_behind, strict=True)
+        ]
+
+    def _decode(self, rows: list[list[int]]) -> list[str]:
+        if not rows:
+            return []
+        texts: list[str] = self.tokenizer.batch_decode(
+            rows, skip_special_tokens=not self._shown_special, clean_up_tokenization_spaces=False
+        )
+        return texts
