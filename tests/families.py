@@ -106,7 +106,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "nemotron_h": {},
     "qwen3_5": {
         "text_config": SHAPE | _DELTA,
-        "vision_config": {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16, "out_hidden_size": 32},
+        "vision_config": _EYE | {"depth": 1, "num_heads": 2, "out_hidden_size": 32},
     },
     "qwen3_next": _EXPERTS | _DELTA,
     "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 16},

@@ -126,7 +126,7 @@ def test_an_adapter_finds_its_base_from_any_folder(saved: Path, monkeypatch: pyt
 def test_a_runs_folder_stands_for_its_model(saved: Path) -> None:
     (saved / "run").mkdir()
     (saved / "run" / "recipe.yaml").write_text("model: countdown-tiny\n")
-    with pytest.raises(BontuneError, match="has written no model yet: `bontune train .*run` goes on"):
+    with pytest.raises(BontuneError, match=r"has written no model yet: `bontune train .*run` goes on"):
         resolve(saved / "run")
     save_model(tiny.model(), tiny.tokenizer(), saved / "run" / "model")
     assert resolve(saved / "run") == str(saved / "run" / "model")

@@ -23,11 +23,11 @@ PROMPTS = ["3,7,2,9:45=", "a", "what is 12+30?"]
 M = 6
 
 
-def with_lora(model):
+def with_lora(model, targets="all-linear"):
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(3)
-    adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False))
+    adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False))
     return adapted.eval()
 
 
@@ -40,9 +40,12 @@ def perturb(model, scale=0.02, seed=5):
                 p.add_(torch.randn(p.shape, generator=generator) * scale)
 
 
-def set_up(family, *, lora=False, share_prompt=True, token_budget=10_000, temperature=0.9, kl_share=0.5):
+def set_up(family, *, lora=False, share_prompt=True, token_budget=10_000, temperature=0.9, kl_share=0.5, trained=None):
     model, tokenizer = tiny.model(family, sharp=4.0), tiny.tokenizer()
-    model = with_lora(model) if lora else model
+    model = with_lora(model, "all-linear" if lora is True else lora) if lora else model
+    if trained is not None:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = trained in name
     samples = TransformersEngine(model, tokenizer).draw(
         PROMPTS, SamplingOptions(num_samples=M, max_new_tokens=10, temperature=temperature), [(i,) for i in range(3)]
     )
@@ -115,6 +118,33 @@ def test_gradient_is_the_plain_one(family, share_prompt, lora, monkeypatch):
     sums = updater.accumulate(samples, advantages(), kl_coef=0.3, num_prompts=3)
     assert sums.policy + 0.3 * sums.kl == pytest.approx(loss, rel=1e-5)
     assert sums.kl > 0.01
+    assert_same_gradient(model, expected)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"lora": ["q_proj", "v_proj"]},
+        {"lora": ["q_proj"]},
+        {"lora": ["k_proj"]},
+        {"lora": ["o_proj", "down_proj"]},
+        {"lora": ["lm_head"]},
+        {"lora": ["embed_tokens"]},
+        {"trained": "layers.1"},
+        {"trained": "layers.0.self_attn.q_proj"},
+        {"trained": "layers.0.mlp"},
+        {"trained": "norm"},
+        {"trained": "embed_tokens"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("family", ["qwen2", "gemma2"])
+def test_gradient_of_a_partly_frozen_model_is_the_plain_one(family, part):
+    model, samples, updater, anchor = set_up(family, **part)
+    perturb(model)
+    _, expected = plain_gradient(model, samples, anchor, advantages(), 0.3, 0.9, num_kl=3)
+    model.zero_grad(set_to_none=True)
+    updater.accumulate(samples, advantages(), kl_coef=0.3, num_prompts=3)
     assert_same_gradient(model, expected)
 
 

@@ -53,7 +53,9 @@ def add_lora(model: Any, *, r: int, alpha: float, targets: str | Sequence[str]) 
 def _of_tied_layers_at_ease() -> Iterator[None]:
     """Silence peft about an adapter on one of two tied layers, which is no problem here: merging parts them."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*(tie_word_embeddings|save_embedding_layers|Could not find a config).*")
+        warnings.filterwarnings(
+            "ignore", message=".*(tie_word_embeddings|save_embedding_layers|Could not find a config).*"
+        )
         yield
 
 
@@ -152,7 +154,7 @@ def load_merged(model: Any, folder: Path) -> Any:
 
     with _of_tied_layers_at_ease():
         adapted = PeftModel.from_pretrained(model, str(folder))
-    return merged_copy(adapted)
+    return merged_copy(adapted).requires_grad_(True)
 
 
 def lasting_name(name: str) -> str:
@@ -169,8 +171,9 @@ def save_adapter(model: Any, folder: Path, base: str | None) -> None:
     try:
         for config in model.peft_config.values():
             config.base_model_name_or_path = base or config.base_model_name_or_path
+        # Of our own adapters the base's embedding is as it was; peft would look for its size on the hub.
         with _of_tied_layers_at_ease():
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, save_embedding_layers="auto" if base is None else False)
     finally:
         for key, config in model.peft_config.items():
             config.base_model_name_or_path = named[key]

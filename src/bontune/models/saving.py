@@ -16,7 +16,13 @@ from bontune.models.adapters import is_adapted, merged_copy, save_adapter
 
 
 def save_model(
-    model: Any, tokenizer: Any, folder: Path, *, base: str | None = None, adapter: Path | None = None, dtype: torch.dtype | None = None
+    model: Any,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    base: str | None = None,
+    adapter: Path | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a plain Hugging Face folder; adapters are merged in, in a copy, and kept in a folder of their own, too.
 

@@ -107,8 +107,8 @@ class CausalLM:
         Args:
             model: a causal LM, or a peft model around one.
             pad: padding token.
-            share_prompt: compute each prompt once; False runs prompt + completion together, as a model whose layers keep
-                more than keys and values always does.
+            share_prompt: compute each prompt once; False runs prompt + completion together, which a model whose layers
+                keep more than keys and values does in any case.
 
         Raises:
             BontuneError: the model's logits are not finite, or not head(body): it cannot be trained in chunks.
