@@ -312,12 +312,19 @@ class Recipe(Section):
         """The whole tree as YAML."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
-    def fingerprint(self) -> str:
-        """Hash of everything that changes results; a checkpoint of one recipe is not resumed under another.
+    def deciding(self) -> dict[str, Any]:
+        """The settings that change results, by their dotted names; a run is not resumed under others.
 
         ``run``, how often to save, tracking, and budgets that bound memory do not change results; more ``steps`` do
         (the schedules stretch).
         """
+        return _flat(self._deciding_tree())
+
+    def fingerprint(self) -> str:
+        """Hash of :meth:`deciding`."""
+        return hashlib.sha256(json.dumps(self._deciding_tree(), sort_keys=True).encode()).hexdigest()
+
+    def _deciding_tree(self) -> dict[str, Any]:
         tree = self.model_dump(mode="json")
         tree.pop("run")
         for section, key in (
@@ -330,7 +337,14 @@ class Recipe(Section):
             tree[section].pop(key)
         if not tree["eval"]["keep"]:  # as before there was such a key
             tree["eval"].pop("keep")
-        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+        return tree
+
+
+def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return found
 
 
 def shipped_recipes() -> list[str]:

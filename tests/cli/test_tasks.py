@@ -52,7 +52,7 @@ def test_references_are_graded(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "own.py").write_text("def grade(row, completion):\n    return completion == 'yes'\n")
     with pytest.raises(RunStopped, match="1 of 2 references of task jsonl do not pass"):
         show_problem("jsonl", [f"data={rows}", f"grader={tmp_path}/own.py:grade"], "all", is_checked=True)
-    assert "row-2: failed: reward 0\n1 of 2 pass\n" in capsys.readouterr().out
+    assert ": failed: reward 0\n1 of 2 pass\n" in capsys.readouterr().out
 
 
 def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,7 +128,7 @@ def task_of(tmp_path: Path, *rows: dict[str, Any], **options: Any) -> Gsm8k:
 def test_prompts(tmp_path: Path) -> None:
     row = {"question": "Two and two?", "answer": "2+2=<<2+2=4>>4\n#### 4"}
     (problem,) = task_of(tmp_path, row).problems("test")
-    assert (problem.id, problem.reference) == ("test-1", "4")
+    assert problem.reference == "4"
     assert problem.prompt.endswith("\n\nQuestion: Two and two?\nAnswer:")
     assert "####" in problem.prompt
     assert "\\boxed{}" in problem.messages[0]["content"]

@@ -121,7 +121,7 @@ def test_the_state_beside_the_weights(whole):
 def test_an_existing_checkpoint_is_never_overwritten(whole, tmp_path):
     folder = shutil.copytree(whole("plain") / "checkpoints", tmp_path / "checkpoints")
     before = contents(folder)
-    other = checkpoint.Checkpoint(tensors={}, state={"step": 6}, recipe_hash="other")
+    other = checkpoint.Checkpoint(tensors={}, state={"step": 6}, identity={"seed": 7})
     assert checkpoint.save(folder, 6, other, keep=2) == folder / "step_000006"
     assert contents(folder) == before
 
@@ -316,7 +316,7 @@ def test_another_recipe_is_refused(driver, stopped, tmp_path):
         assert "other settings" in refused.message
         assert contents(run) == before
     with pytest.raises(BontuneError, match="other settings"):
-        checkpoint.load_latest(run / "checkpoints", "another hash")
+        checkpoint.load_latest(run / "checkpoints", {"seed": 7})
     assert driver.train(run, *overrides, "training.checkpoint_every=3", "sampling.token_budget=60000").code == 0
     assert outcome(run) == wanted
 
@@ -347,7 +347,7 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path):
     weights = load_file(model / "model.safetensors")
     save_file({name: 1.01 * tensor for name, tensor in weights.items()}, model / "model.safetensors", {"format": "pt"})
     before = contents(tmp_path / "run" / "checkpoints")
-    with pytest.raises(BontuneError, match="other weights under the same name"):
+    with pytest.raises(BontuneError, match="the weights of the model changed"):
         Trainer(settings, is_quiet=True).train()
     assert contents(tmp_path / "run" / "checkpoints") == before
     shutil.copytree(resolve("countdown-tiny"), model, dirs_exist_ok=True)

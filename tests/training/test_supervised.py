@@ -93,7 +93,8 @@ def test_every_supervised_objective_trains(tmp_path: Path, name: str, options: d
         assert 0 <= row["reward"] <= row["best_of_n"] == row["pass_at_n"] <= 1
     assert any(row["weighted"] > 0 for row in rows)
     assert rows[-1]["kl"] > 0, "the policy has moved off its anchor"
-    assert after > before + (0.07 if is_pulled else 0.15)
+    # Best-of-N SFT leaves what Best-of-4 would find anyway.
+    assert after > before + (0.07 if is_pulled or name == "bon_sft" else 0.15)
     drawn = {"sft": 0, "dco": 0, "vbon": 32, "bond": 32}.get(name, 16) if options.get("reference_samples") != 0 else 16
     assert summary["generations"] == 12 * 8 * drawn
     if drawn == 0:
@@ -435,8 +436,8 @@ def rows_with(**row: Any) -> RowsTask:
     ("task", "phrase"),
     [
         (Bare(), r"Task bare has no demonstrations.*give the task a method demonstration\(problem\)"),
-        (rows_with(), "problem row-1 has no demonstration; give its row a column solution"),
-        (rows_with(solution=" "), "demonstration of problem row-1 is empty"),
+        (rows_with(), "problem [0-9a-f]{12} has no demonstration; give its row a column solution"),
+        (rows_with(solution=" "), "demonstration of problem [0-9a-f]{12} is empty"),
         (rows_with(solution="b" * 510), r"2 \+ 511 tokens, more than the model's context of 512"),
     ],
     ids=["no method", "no column", "empty", "too long"],

@@ -82,8 +82,10 @@ def flat(row: dict[str, Any]) -> dict[str, float]:
         {"objective": {"name": "bon_rlbp", "p_fail": "running"}},
         {"objective": {"name": "bon_rlb", "p_fail": "value_head"}, "training": {"value_lr": 0.01}},
         {"training": {"lora": {"r": 4}}},
+        {"objective": {"name": "bon_rl", "draw": "winner"}},
+        {"training": {"device": "auto"}},
     ],
-    ids=["bon_rl", "running p_fail", "value head", "lora"],
+    ids=["bon_rl", "running p_fail", "value head", "lora", "winners", "auto"],
 )
 def test_two_processes_are_one(folder: Path, sections: dict[str, Any], request: pytest.FixtureRequest) -> None:
     name = request.node.callspec.id.replace(" ", "-")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -38,6 +40,44 @@ def load_function(spec: str, *, what: str) -> Callable[..., Any]:
     return loaded
 
 
+def code_digest(spec: str) -> str:
+    """Hash of the code of a user's function, by which a restart notices that it has changed.
+
+    Args:
+        spec: as :func:`load_function` takes it. Of a file the hash covers the file and the neighbours that it imports,
+            of a module its file.
+    """
+    total = sha256()
+    source = spec.rpartition(":")[0]
+    if source.endswith(".py"):
+        path: Path | None = Path(source).expanduser()
+    else:
+        found = importlib.util.find_spec(source)
+        path = Path(found.origin) if found is not None and found.origin is not None else None
+    for file in [] if path is None else _with_neighbours(path):
+        total.update(file.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def _with_neighbours(path: Path) -> list[Path]:
+    """A file, and the files beside it that it imports, directly or through each other."""
+    found, todo = [], [path]
+    while todo:
+        file = todo.pop(0)
+        if file in found or not file.is_file():
+            continue
+        found.append(file)
+        try:
+            tree = ast.parse(file.read_bytes())
+        except (SyntaxError, ValueError):
+            continue
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            todo += [path.parent / f"{name.replace('.', '/')}.py" for name in names]
+    return found
+
+
 def _import_source(source: str, who: str) -> ModuleType:
     try:
         if not source.endswith(".py"):
@@ -51,9 +91,22 @@ def _import_source(source: str, who: str) -> ModuleType:
         assert module_spec.loader is not None
         module = importlib.util.module_from_spec(module_spec)
         sys.modules[name] = module  # dataclasses and pickle look a function's module up here
-        module_spec.loader.exec_module(module)
+        with _neighbours_of(path):
+            module_spec.loader.exec_module(module)
         return module
     except BontuneError:
         raise
     except (Exception, SystemExit) as error:  # the user's module: it may fail in any way
         raise BontuneError(f"{who} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _neighbours_of(path: Path) -> Iterator[None]:
+    """Let a file import those beside it, as if it were run: first while it is loaded, and later after all others."""
+    folder = str(path.parent)
+    before = list(sys.path)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path[:] = before if folder in before else [*before, folder]

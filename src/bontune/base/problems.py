@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, TypeAlias
 
 Message: TypeAlias = Mapping[str, str]
@@ -26,3 +29,44 @@ class Problem:
     """Difficulty, 1 the easiest; None if the task has none."""
     row: dict[str, Any] = field(default_factory=dict)
     """The original row, for graders that need more than the reference."""
+
+
+def content_ids(rows: Iterable[Any]) -> list[str]:
+    """An id for each row that follows from what the row holds, so that it stays when other rows come or go.
+
+    Rows that are equal are told apart by a number, in order.
+
+    Example:
+        >>> content_ids([{"a": 1}, {"a": 2}, {"a": 1}])
+        ['f9d86028c6e0', 'e5a9d5b0300e', 'f9d86028c6e0-2']
+    """
+    seen: Counter[str] = Counter()
+    ids = []
+    for row in rows:
+        name = _digest(row)[:12]
+        seen[name] += 1
+        ids.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return ids
+
+
+def contents_digest(problems: Sequence[Problem]) -> str:
+    """Hash of all that problems hold, by which a restart notices that its data have changed."""
+    return _digest([[p.id, p.prompt, p.reference, p.messages, p.level, p.row] for p in problems])[:16]
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(_plain(value), sort_keys=True)
+    return sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON; of what JSON does not know, the name of its type."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return type(value).__name__

@@ -67,10 +67,8 @@ class Batch:
     """log of the anchor's probability of the same sequences."""
     same_as_PS: Tensor | None = None
     """int64, for each sequence the first one of its prompt with an equal text."""
-    generator: Callable[[], torch.Generator] = torch.Generator
-    """Makes the generator for random choices over the whole batch."""
     generator_of: Callable[[int], torch.Generator] = field(default=lambda p: torch.Generator())
-    """Makes the generator for random choices within prompt p."""
+    """Makes the generator for random choices within prompt p; which process holds the prompt makes no difference."""
 
     def own(self, values_PS: Tensor) -> Tensor:
         """The columns of the policy's own samples."""

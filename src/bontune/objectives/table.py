@@ -43,7 +43,7 @@ from bontune.objectives.winners import draw_winners, winner_advantages
 
 
 def _winners(name: str, batch: Batch, n: int, sign: Literal["exact", "published"] = "exact") -> Tensor:
-    winners = draw_winners(batch.scores_PS, n, batch.generator())
+    winners = torch.stack([draw_winners(scores, n, batch.generator_of(p)) for p, scores in enumerate(batch.scores_PS)])
     return winner_advantages(name, batch.rewards_PS, batch.scores_PS, n, winners, batch.p_fail_P, sign)
 
 

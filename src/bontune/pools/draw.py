@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.problems import Problem
+from bontune.base.problems import Problem, contents_digest
 from bontune.engines.contract import Engine, Poll, SamplingOptions, StreamingEngine
 from bontune.engines.openai import Serving
 from bontune.engines.opening import is_address, open_engine
 from bontune.engines.prompts import prompt_of, stop_of
+from bontune.models import weights_digest
 from bontune.pools.collect import collect, collect_streamed
 from bontune.pools.pool import PoolWriter, Rows, problem_rows, read_pool, rows_of
 from bontune.tasks import Task, load_task
 from bontune.verifiers import Verifier, verifier_from_text
+from bontune.verifiers.load import contents_digest as verifier_contents
+from bontune.verifiers.load import options_from_text
 
 ROWS_AT_A_TIME = 4096
 """Completions of a batch in this process; a batch is drawn again as a whole if one of its problems is missing."""
@@ -103,7 +106,7 @@ def draw_pool(
     PoolWriter.check_free(out)
     engine = open_engine(request.model, serving=request.serving)
     options = dataclasses.replace(request.sampling, stop=stop_of(task.stop, problems, engine.uses_chat))
-    settings, notes = _settings(request, task, verifier, engine, options)
+    settings, notes = _settings(request, task, problems, verifier, engine, options)
     num_alike = 0
     with PoolWriter(out, settings, notes) as writer:
 
@@ -135,7 +138,12 @@ def draw_pool(
 
 
 def _settings(
-    request: PoolRequest, task: Task, verifier: Verifier, engine: Engine, options: SamplingOptions
+    request: PoolRequest,
+    task: Task,
+    problems: Sequence[Problem],
+    verifier: Verifier,
+    engine: Engine,
+    options: SamplingOptions,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What decides the pool, as it is really used; and what is only noted beside it."""
     settings: dict[str, Any] = {
@@ -148,10 +156,22 @@ def _settings(
         "seed": request.seed,
         **dataclasses.asdict(options),
         **engine.origin(),
+        "contents": _contents(request, task, problems),
     }
     # A task that runs programs: what they ran in belongs to the result.
     notes = {"isolation": task.isolation} if hasattr(task, "isolation") else {}
     return settings, notes | (engine.notes() if isinstance(engine, StreamingEngine) else {})
+
+
+def _contents(request: PoolRequest, task: Task, problems: Sequence[Problem]) -> dict[str, str]:
+    """Hashes of what the names in a request stand for: a file or a folder may change and keep its name."""
+    found = {
+        "the problems": contents_digest(problems),
+        "the grader's code": getattr(task, "code", ""),
+        "the model's weights": "" if is_address(request.model) else weights_digest(request.model),
+    }
+    name, options = options_from_text(request.verifier)
+    return found | {"what the verifier names": verifier_contents(name, **options)}
 
 
 def _progress(num_problems: int, engine: Engine, writer: PoolWriter) -> DrawProgress:
@@ -258,4 +278,12 @@ def _check_kept(path: Path, request: PoolRequest) -> None:
         if settings.get(name) != value:
             raise BontuneError(
                 f"{path} was drawn with {name} {settings.get(name)!r}, not {value!r}: delete it or give another --out."
+            )
+    if "contents" in settings:  # not in pools of earlier versions
+        task = load_task(request.task, **request.task_options)
+        now = _contents(request, task, task.problems(request.split)[: request.limit])
+        changed = [name for name, value in now.items() if settings["contents"].get(name) != value]
+        if changed:
+            raise BontuneError(
+                f"{path} was drawn before {' and '.join(changed)} changed: delete it or give another --out."
             )

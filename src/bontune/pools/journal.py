@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,15 @@ class Journal:
 
     def _check_head(self) -> None:
         first = next(self._lines(), None)
-        if first is not None and first.get("settings") != json.loads(json.dumps(self._head["settings"])):
-            raise BontuneError(f"{self.path} was begun with other settings: finish it with those, or delete it.")
+        if first is None:
+            return
+        begun, now = first.get("settings") or {}, json.loads(json.dumps(self._head["settings"]))
+        changed = [name for name in begun.keys() | now.keys() if begun.get(name) != now.get(name)]
+        if changed:
+            raise BontuneError(
+                f"{self.path} was begun with other settings: {_told(begun, now, sorted(changed))}. Put that back, or "
+                "delete it to start anew."
+            )
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
@@ -150,3 +157,15 @@ class Journal:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, length)
             raise
+
+
+def _told(begun: Mapping[str, Any], now: Mapping[str, Any], changed: Sequence[str]) -> str:
+    """Say what is not as it was."""
+    told = []
+    for name in changed:
+        if name == "contents":
+            old, new = begun.get(name) or {}, now.get(name) or {}
+            told += [f"{what} changed" for what in sorted(old.keys() | new.keys()) if old.get(what) != new.get(what)]
+        else:
+            told.append(f"{name} {now.get(name)!r}, was {begun.get(name)!r}")
+    return "; ".join(told)

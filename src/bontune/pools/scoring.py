@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from bontune.pools.contents import grades_of, problems_of
 from bontune.pools.journal import Journal
 from bontune.pools.pool import SUFFIXES, Pool, read_pool, read_rows, storable_score
 from bontune.verifiers import Verifier, verifier_from_text
+from bontune.verifiers.load import contents_digest, options_from_text
 
 BATCH_COMPLETIONS = 1024
 """Completions that are scored between two looks at signals, in whole problems: what a kill can cost."""
@@ -96,8 +96,9 @@ def _journal(path: Path, spec: str, out: Path) -> Iterator[Journal]:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BontuneError(f"The folder {out.parent} cannot be made: {error.strerror}.") from None
-    source = re.sub(r"(?<=\.py):\w+$", "", spec)  # of file.py:function the file
-    settings = {"pool": weights_digest(str(path)), "verifier": spec, "weights": weights_digest(source)}
+    name, options = options_from_text(spec)
+    contents = {"the pool": weights_digest(str(path)), "what the verifier names": contents_digest(name, **options)}
+    settings = {"verifier": spec, "contents": contents}
     journal = Journal(out.with_name(out.name + ".partial.jsonl"), settings, {})
     try:
         yield journal

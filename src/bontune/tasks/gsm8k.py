@@ -13,7 +13,7 @@ import bontune.tasks.partition as partition
 from bontune.answers.math_answer import extract_answer
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
-from bontune.base.problems import Problem
+from bontune.base.problems import Problem, content_ids
 from bontune.tasks.base import Poll, grade_each
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.datafiles import Data, Source, Table
@@ -78,7 +78,7 @@ class Gsm8k(Benchmark):
             only; ``chat``: the conversation, also as text where a model has no template.
 
     Example:
-        >>> from bontune.base.problems import Problem
+        >>> from bontune.base.problems import Problem, content_ids
         >>> problem = Problem(id="1", prompt="What is 6 times 7?", reference="42")
         >>> Gsm8k.grade_one(problem, "6 * 7 = 42.\\n#### 42").verdict.value
         'passed'
@@ -108,7 +108,8 @@ class Gsm8k(Benchmark):
         table = "test" if split == "test" else "train"
         rows = self._source.rows(table)
         chosen = partition.choose(split, [str(row["question"]) for _, row in rows], NUM_VALIDATION)
-        return [self._problem(*rows[index], f"{table}-{index + 1}") for index in chosen]
+        ids = content_ids(row for _, row in rows)
+        return [self._problem(*rows[index], ids[index]) for index in chosen]
 
     def grade(
         self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None

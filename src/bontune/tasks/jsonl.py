@@ -13,7 +13,8 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Field
 
 from bontune.base.errors import BontuneError
-from bontune.base.problems import Problem
+from bontune.base.functions import code_digest
+from bontune.base.problems import Problem, content_ids
 from bontune.base.suggest import did_you_mean, nearest
 from bontune.tasks.graders import (
     Grader,
@@ -25,7 +26,16 @@ from bontune.tasks.graders import (
     load_user_grader,
 )
 from bontune.tasks.options import checked
-from bontune.tasks.rows import Row, RowsTask, column, level_of, require_distinct_ids, split_problems, task_from_rows
+from bontune.tasks.rows import (
+    Row,
+    RowsTask,
+    column,
+    level_of,
+    readable,
+    require_distinct_ids,
+    split_problems,
+    task_from_rows,
+)
 
 __all__ = ["Jsonl", "RowsTask", "read_rows", "task_from_rows"]
 
@@ -87,16 +97,17 @@ class Jsonl(RowsTask):
         if isinstance(data, Mapping):
             if test_data is not None:
                 raise BontuneError("test_data is for a single file; name the test file in data instead")
-            splits = {split: columns.problems(file, split) for split, file in data.items()}
+            splits = {split: columns.problems(file) for split, file in data.items()}
         elif test_data is not None:
-            splits = {"train": columns.problems(data, "train"), "test": columns.problems(test_data, "test")}
+            splits = {"train": columns.problems(data), "test": columns.problems(test_data)}
         else:
-            splits = split_problems(columns.problems(data, "row"), hold_out=hold_out, seed=seed)
+            splits = split_problems(columns.problems(data), hold_out=hold_out, seed=seed)
         super().__init__(
             {split: problems[:limit] for split, problems in splits.items()},
             _resolve_grader(grader),
             name="jsonl",
             stop=stop,
+            code=code_digest(grader) if isinstance(grader, str) and not is_built_in else "",
         )
 
 
@@ -118,7 +129,7 @@ def read_rows(path: FilePath) -> Iterator[tuple[str, dict[str, Any]]]:
             for place, row in parts:
                 if not isinstance(row, dict):
                     raise BontuneError(f"{place}: a JSON {type(row).__name__}, not an object with columns")
-                yield place, row
+                yield place, _readable(row)
     except (OSError, EOFError, zlib.error) as error:
         raise BontuneError(f"{path} cannot be read: {error}") from error
 
@@ -144,11 +155,12 @@ class _Columns:
         if not any(match[2] for match in _PLACEHOLDER.finditer(template)):
             raise BontuneError(f"the template {template!r} names no column; write {{prompt}} where the question goes")
 
-    def problems(self, path: FilePath, prefix: str) -> list[Problem]:
-        """The problems of one file; ``prefix`` starts the ids of rows that have none."""
+    def problems(self, path: FilePath) -> list[Problem]:
+        """The problems of one file."""
+        placed = list(read_rows(path))
+        usual_ids = content_ids(row for _, row in placed)
         problems = [
-            self._problem(row, place, f"{prefix}-{number}")
-            for number, (place, row) in enumerate(read_rows(path), start=1)
+            self._problem(row, place, usual_id) for (place, row), usual_id in zip(placed, usual_ids, strict=True)
         ]
         if not problems:
             raise BontuneError(f"{path} holds no rows")
@@ -233,6 +245,15 @@ def _list_items(path: Path, content: bytes) -> Iterator[tuple[str, Any]]:
         raise BontuneError(f"{path} holds a JSON {type(items).__name__}, not a list of objects")
     for number, item in enumerate(items, start=1):
         yield f"{path}, item {number}", item
+
+
+def _readable(value: Any) -> Any:
+    """The same JSON without halves of characters."""
+    if isinstance(value, str):
+        return readable(value)
+    if isinstance(value, dict):
+        return {readable(key): _readable(item) for key, item in value.items()}
+    return [_readable(item) for item in value] if isinstance(value, list) else value
 
 
 def _parse_json(content: bytes, place: str) -> Any:

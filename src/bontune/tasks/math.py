@@ -15,7 +15,7 @@ import bontune.tasks.partition as partition
 from bontune.answers.math_answer import Comparison, compare_pairs, extract_answer, math_equal, normal_form
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
-from bontune.base.problems import Problem
+from bontune.base.problems import Problem, content_ids
 from bontune.tasks.base import Poll
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.datafiles import Data, Source, Table
@@ -87,9 +87,10 @@ class Math(Benchmark):
     def load(self, split: str) -> list[Problem]:
         """Read a split; every answer is compared with itself, so that none is beyond the grader."""
         table = "test" if split == "test" else "train"
+        placed = self._source.rows(table)
         rows = [
-            (place, row, f"{table}-{number}")
-            for number, (place, row) in enumerate(self._source.rows(table), start=1)
+            (place, row, usual_id)
+            for (place, row), usual_id in zip(placed, content_ids(row for _, row in placed), strict=True)
             if row.get("answer") or row.get("unique_id") not in WITHOUT_ANSWER
         ]
         chosen = partition.choose(split, [str(row["problem"]) for _, row, _ in rows], NUM_VALIDATION)

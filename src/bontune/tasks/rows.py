@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade
-from bontune.base.problems import Problem
+from bontune.base.problems import Problem, content_ids
 from bontune.base.suggest import did_you_mean
 from bontune.tasks.base import Poll, grade_each
 from bontune.tasks.graders import Grader, UserGrader, guarded
@@ -27,12 +27,20 @@ class RowsTask:
         grader: must not raise; see :func:`bontune.tasks.graders.guarded`.
         name: written into pools and reports.
         stop: strings that end a completion.
+        code: hash of the grader's file; empty if it has none.
     """
 
     def __init__(
-        self, splits: Mapping[str, Sequence[Problem]], grader: Grader, *, name: str, stop: str | Iterable[str] = ()
+        self,
+        splits: Mapping[str, Sequence[Problem]],
+        grader: Grader,
+        *,
+        name: str,
+        stop: str | Iterable[str] = (),
+        code: str = "",
     ) -> None:
         self.name = name
+        self.code = code
         try:
             self.stop: tuple[str, ...] = (stop,) if isinstance(stop, str) else tuple(stop)
         except TypeError:  # recipes can hold anything
@@ -106,9 +114,9 @@ def task_from_rows(
         1.0
     """
     if isinstance(rows, Mapping):
-        splits = {split: _problems(part, f"{name}, split {split}", split) for split, part in rows.items()}
+        splits = {split: _problems(part, f"{name}, split {split}") for split, part in rows.items()}
     else:
-        splits = split_problems(_problems(rows, name, "row"), hold_out=hold_out, seed=seed)
+        splits = split_problems(_problems(rows, name), hold_out=hold_out, seed=seed)
     return RowsTask(splits, guarded(grade), name=name, stop=stop)
 
 
@@ -142,7 +150,17 @@ def column(row: Row, name: str, where: str) -> str:
     value = row[name]
     if not isinstance(value, (str, int, float)):
         raise BontuneError(f"{where}: column {name!r} holds {type(value).__name__}, not text or a number")
-    return str(value)
+    return readable(str(value))
+
+
+def readable(text: str) -> str:
+    """The text with halves of characters (lone surrogates), which no file can hold, replaced by U+FFFD.
+
+    Example:
+        >>> readable("a" + chr(0xD83D))
+        'a\N{REPLACEMENT CHARACTER}'
+    """
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def level_of(row: Row) -> int | None:
@@ -160,17 +178,17 @@ def require_distinct_ids(problems: Sequence[Problem], where: str) -> None:
         seen.add(problem.id)
 
 
-def _problems(rows: Sequence[Row], where: str, prefix: str) -> list[Problem]:
+def _problems(rows: Sequence[Row], where: str) -> list[Problem]:
     if not rows:
         raise BontuneError(f"{where}: there are no rows")
     problems = []
-    for number, row in enumerate(rows, start=1):
+    for number, (row, usual_id) in enumerate(zip(rows, content_ids(rows), strict=True), start=1):
         place = f"{where}, row {number}"
         if not isinstance(row, Mapping):
             raise BontuneError(f"{place}: a {type(row).__name__}, not a dictionary")
         problems.append(
             Problem(
-                id=column(row, "id", place) if "id" in row else f"{prefix}-{number}",
+                id=column(row, "id", place) if "id" in row else usual_id,
                 prompt=column(row, "prompt", place),
                 reference=column(row, "answer", place) if isinstance(row.get("answer"), (str, int, float)) else "",
                 level=level_of(row),

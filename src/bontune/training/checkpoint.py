@@ -26,6 +26,7 @@ from torch import Tensor
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.files import replace_file, sync, use_umask
+from bontune.training.identity import STEPS, Identity, differences, grown_from
 
 MANIFEST = "MANIFEST.json"
 
@@ -42,8 +43,8 @@ class Checkpoint:
     """Groups of tensors by the name of their file, such as ``policy``, ``anchor`` and ``optimizer``."""
     state: dict[str, Any]
     """Plain values, such as the step, the running P_fail and the best evaluations."""
-    recipe_hash: str
-    """:func:`bontune.training.setup.identity` of the run."""
+    identity: Identity
+    """What decides the run; see :mod:`bontune.training.identity`."""
 
 
 def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -69,7 +70,7 @@ def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
         files = sorted(path for path in temporary.iterdir())
         manifest = {
             "step": step,
-            "recipe_hash": checkpoint.recipe_hash,
+            "identity": checkpoint.identity,
             "versions": versions(),
             "files": {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in files},
         }
@@ -96,14 +97,16 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(name) for name in found if name.isdigit())
 
 
-def load_latest(folder: Path, recipe_hash: str) -> Checkpoint | None:
+def load_latest(folder: Path, identity: Identity) -> Checkpoint | None:
     """The newest undamaged checkpoint, or None if there is none.
+
+    A finished run may go on to more steps; what is returned then has the identity of the run that it was.
 
     Warns:
         DamagedCheckpoint: for each newer one that does not match its manifest.
 
     Raises:
-        BontuneError: the checkpoint belongs to another recipe.
+        BontuneError: the checkpoint belongs to a run with other settings, data, code or weights.
         RunStopped: checkpoints exist, but all are damaged.
     """
     damaged = []
@@ -117,19 +120,31 @@ def load_latest(folder: Path, recipe_hash: str) -> Checkpoint | None:
                 f"Checkpoint {path} is damaged ({error}); using the one before.", DamagedCheckpoint, stacklevel=2
             )
             continue
-        if manifest["recipe_hash"] != recipe_hash:
-            raise BontuneError(
-                f"{path} was made with other settings, or from other weights under the same name: use that run's "
-                "recipe.yaml, or choose another run folder."
-            )
+        _check_identity(path, step, manifest.get("identity"), identity)
         tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        return Checkpoint(tensors=tensors, state=state, recipe_hash=recipe_hash)
+        return Checkpoint(tensors=tensors, state=state, identity=manifest["identity"])
     if damaged:
         raise RunStopped(
             f"All checkpoints in {folder} are damaged ({', '.join(damaged)}): move them away to start anew."
         )
     return None
+
+
+def _check_identity(path: Path, step: int, saved: Identity | None, now: Identity) -> None:
+    if saved is None:
+        raise BontuneError(
+            f"{path} was made by an earlier version, which this one cannot go on from: choose another run=…."
+        )
+    now = json.loads(json.dumps(now))  # as it was written
+    changed = differences(saved, now)
+    if changed and grown_from(saved, now, step) is None:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        hint = "" if STEPS not in saved or saved[STEPS] == now.get(STEPS) else " (a finished run may get more steps)"
+        raise BontuneError(
+            f"{path} was made with other settings: {'; '.join(changed[:3])}{more}{hint}. Put that back, or choose "
+            "another run=…."
+        )
 
 
 def set_aside_after(folder: Path, step: int) -> None:

@@ -13,6 +13,7 @@ from bontune.training.best import BestSteps
 from bontune.training.checkpoint import Checkpoint, load_optimizer, optimizer_tensors
 from bontune.training.failure_rate import FailureRates
 from bontune.training.forward import CausalLM
+from bontune.training.identity import Identity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,11 +30,11 @@ class RunState:
     """What is known of P_fail."""
     best: BestSteps
     """The best evaluations so far."""
-    identity: str
-    """:func:`bontune.training.setup.identity` of the run."""
+    identity: Identity
+    """What decides the run."""
 
     @classmethod
-    def at_start(cls, recipe: Recipe, model: torch.nn.Module, lm: CausalLM) -> RunState:
+    def at_start(cls, recipe: Recipe, model: torch.nn.Module, lm: CausalLM, identity: Identity) -> RunState:
         """The state before the first step, for a model and its parts as they are now."""
         p_fail = getattr(recipe.objective.options(), "p_fail", "plugin")
         return cls(
@@ -42,7 +43,7 @@ class RunState:
             anchor=Anchor(model, recipe.kl.anchor_ema),
             failure_rates=FailureRates(p_fail, lm, value_lr=recipe.training.value_lr),
             best=BestSteps(recipe),
-            identity=setup.identity(recipe),
+            identity=identity,
         )
 
     def checkpoint(self, step: int) -> Checkpoint:
@@ -55,7 +56,7 @@ class RunState:
             **value_tensors,
         }
         state = {"step": step} | value_state | self.best.state()
-        return Checkpoint(tensors=tensors, state=state, recipe_hash=self.identity)
+        return Checkpoint(tensors=tensors, state=state, identity=self.identity)
 
     @torch.no_grad()
     def restore(self, saved: Checkpoint) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from bontune.config import Recipe, TaskSection
 from bontune.engines.contract import Engine, SamplingOptions
 from bontune.engines.prompts import prompt_of, stop_of
 from bontune.engines.transformers import TransformersEngine, pad_id
-from bontune.models import load_model, weights_digest
+from bontune.models import load_model
 from bontune.models.adapters import add_lora
 from bontune.tasks.base import Task
 from bontune.training.forward import CausalLM, disable_dropout
@@ -60,13 +60,6 @@ def load_verifier(recipe: Recipe) -> verifiers.Verifier:
     return verifiers.load_verifier(recipe.verifier.name, **recipe.verifier.options(), device=device)
 
 
-def identity(recipe: Recipe) -> str:
-    """Hash of everything that decides a run: the recipe, and the weights that local names in it stand for."""
-    names = (recipe.model, recipe.verifier.path)
-    weights = [weights_digest(name) for name in names if name]
-    return hashlib.sha256(json.dumps([recipe.fingerprint(), *weights]).encode()).hexdigest()
-
-
 def problems_of(task: Task, split: str) -> list[Problem]:
     """The problems of a split.
 
@@ -100,8 +93,10 @@ def make_accelerator(recipe: Recipe) -> Any:
     for name in recipe.training.track:
         if find_spec(name) is None:
             raise BontuneError(f"training.track names {name}, which is not installed: pip install 'bontune[tracking]'.")
-    # Apple's GPUs have no float64, in which tokens are drawn.
-    on_cpu = recipe.training.device == "cpu" or torch.backends.mps.is_available()
+    # Apple's GPUs have no float64, in which tokens are drawn. Without this word accelerate joins no processes on a CPU.
+    on_cpu = (
+        recipe.training.device == "cpu" or torch.backends.mps.is_available() or not torch.accelerator.is_available()
+    )
     precision = recipe.training.precision
     if precision == "auto":
         has_bf16 = not on_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -112,6 +107,12 @@ def make_accelerator(recipe: Recipe) -> Any:
         log_with=list(recipe.training.track) or None,
         project_dir=recipe.run,
     )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != started:
+        raise BontuneError(
+            f"{started} processes were started, but they do not find each other; start them with torchrun or "
+            "`accelerate launch`."
+        )
     if recipe.training.prompts_per_step % accelerator.num_processes:
         raise BontuneError(
             f"training.prompts_per_step = {recipe.training.prompts_per_step} must be a multiple of the "
@@ -242,6 +243,11 @@ def run_folder(recipe: Recipe, is_main: bool) -> Iterator[Path]:
         lock.release()
 
 
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """Write a run's ``recipe.yaml``."""
+    replace_file(folder / "recipe.yaml", recipe.to_yaml(), is_synced=True)
+
+
 def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -252,7 +258,7 @@ def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
         ):  # of a process that was killed; the lock says it is no other's
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         if not any((folder / "checkpoints").glob("step_*")):
-            replace_file(folder / "recipe.yaml", recipe.to_yaml(), is_synced=True)
+            write_recipe(folder, recipe)
     except Timeout:
         raise BontuneError(
             f"Another process is training in {folder}: wait for it, stop it, or choose another run=…"

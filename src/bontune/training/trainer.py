@@ -34,6 +34,7 @@ from bontune.tasks.base import Task
 from bontune.training import checkpoint, setup
 from bontune.training.demonstrations import encode_demonstrations
 from bontune.training.evaluator import Evaluator
+from bontune.training.identity import identity_of
 from bontune.training.run_state import RunState
 from bontune.training.runlog import RunLog, Stages
 from bontune.training.schedules import kl_coefficient, learning_rate
@@ -88,7 +89,9 @@ class Trainer:
         self.engine = setup.make_engine(recipe, self.model, self.tokenizer) if engine is None else engine
         options = setup.sampling_options(recipe, self.task, self.problems, self.engine)
         setup.check_engine(self.engine, [*self.problems, *self.evaluator.problems], options.max_new_tokens)
-        self.state = RunState.at_start(recipe, self.model, self.lm)
+        problems = {"training": self.problems, "evaluation": self.evaluator.problems}
+        identity = identity_of(recipe, [self.task, self.evaluator.task], problems)
+        self.state = RunState.at_start(recipe, self.model, self.lm, identity)
         self.anchor, self.optimizer = self.state.anchor, self.state.optimizer
         self.weighing = Weighing(recipe, self.lm, self.anchor, self.accelerator.autocast)
         self.columns = self.weighing.columns
@@ -224,7 +227,6 @@ class Trainer:
                 rewards_PM,
                 graded.scores_PM,
                 p_fail,
-                generator=lambda: torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step),
                 keys_P=[(self.recipe.seed, "ties", i) for i in self.draws(step)],
             )
         except ValueError as error:  # such as a reward of ½ where the objective is derived for 0 and 1
@@ -303,12 +305,27 @@ class Trainer:
         if found is not None:
             self.step = self.state.restore(found)
             self.engine.load(self.anchor.policy_weights())
-            self.log.say(f"continuing after step {self.step}")
+            self.log.say(self._continuing(found.identity["training.steps"]))
         self.accelerator.wait_for_everyone()  # all have read what the main process now tidies
         if self.is_main:
             checkpoint.set_aside_after(self.folder / "checkpoints", self.step)
             self.log.cut_after(self.step if found is not None else -1)
+            if found is not None:
+                setup.write_recipe(self.folder, self.recipe)  # a finished run may have got more steps
         self.accelerator.wait_for_everyone()
+
+    def _continuing(self, planned: int) -> str:
+        """Say how a run goes on that was to have ``planned`` steps."""
+        training = self.recipe.training
+        if planned < training.steps:
+            rate = learning_rate(self.step + 1, training)
+            return (
+                f"finished with {planned} steps, going on to {training.steps}; schedules are those of {training.steps} "
+                f"steps, so that the learning rate goes on at {rate:.2g}"
+            )
+        if self.step == training.steps:
+            return f"already finished: all {self.step} steps are done; training.steps=… gives it more"
+        return f"continuing after step {self.step}"
 
     def stop(self, step: int, reason: str, samples: Samples, advantages_PM: Tensor | None) -> NoReturn:
         """Keep the offending batch for inspection and stop; the model has not been changed by it.

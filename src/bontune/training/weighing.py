@@ -51,7 +51,6 @@ class Weighing:
         scores_PS: Tensor,
         p_fail_P: Tensor | None,
         *,
-        generator: Callable[[], torch.Generator],
         keys_P: Sequence[tuple[object, ...]],
     ) -> Tensor:
         """Advantages (P, S) in mean form.
@@ -60,7 +59,6 @@ class Weighing:
             samples: the sequences.
             rewards_PS, scores_PS: float64.
             p_fail_P: estimate of P_fail from before this batch, or None.
-            generator: makes the generator for winners that are drawn over the whole batch.
             keys_P: a seed key for each prompt, for ties that are broken at random.
 
         Raises:
@@ -80,7 +78,6 @@ class Weighing:
             logprobs_PX=logprobs_PX,
             ref_logprobs_PX=ref_logprobs_PX,
             same_as_PS=torch.tensor([[row.index(text) for text in row] for row in samples.texts]),
-            generator=generator,
             generator_of=lambda p: torch.Generator().manual_seed(int(stream(*keys_P[p]).integers(2**62))),
         )
         return self.objective.advantages(batch, self.n, self.options)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bontune.base.errors import BontuneError
-from bontune.base.functions import load_function
+from bontune.base.functions import code_digest, load_function
 from bontune.base.suggest import did_you_mean, nearest
+from bontune.models import weights_digest
 from bontune.verifiers.base import Verifier
 from bontune.verifiers.simple import FunctionVerifier, Majority, Oracle
 
@@ -116,6 +117,40 @@ def check_options(name: str, given: dict[str, str | None]) -> None:
             raise BontuneError(f"verifier.{option} is for verifier.name={owners[0]}; {name} has no use for it.")
 
 
+def contents_digest(name: str, **options: str | None) -> str:
+    """Hash of what stands behind a verifier's names: a model's weights, a function's code, a prompt's file.
+
+    Args:
+        name, options: as for :func:`load_verifier`.
+    """
+    parts = [weights_digest(options["path"])] if options.get("path") else []
+    parts += [code_digest(options["function"])] if options.get("function") else []
+    prompt = options.get("prompt")
+    if prompt and Path(prompt).is_file():
+        parts.append(weights_digest(prompt))
+    return "-".join(parts)
+
+
+def options_from_text(spec: str) -> tuple[str, dict[str, str | None]]:
+    """A verifier's name and options from the one word on a command line; see :func:`verifier_from_text`.
+
+    Raises:
+        BontuneError: the word is nearly the name of a verifier.
+    """
+    plain = [row.name for row in ROWS if not row.needs + row.takes]
+    if spec in plain:
+        return spec, {}
+    if spec.startswith(("http://", "https://")):
+        url, _, model = spec.partition("#")
+        return "endpoint", {"url": url, "model": model or None}
+    if ":" in spec:
+        return "python", {"function": spec}
+    near = nearest(spec, plain, cutoff=0.7)
+    if near and not Path(spec).is_dir():
+        raise BontuneError(f"No verifier {spec!r}, did you mean {near!r}?")
+    return "reward_model", {"path": spec}
+
+
 def verifier_from_text(spec: str, *, device: str | None = None) -> Verifier:
     """Make the verifier that one word on a command line means.
 
@@ -132,15 +167,5 @@ def verifier_from_text(spec: str, *, device: str | None = None) -> Verifier:
         >>> verifier_from_text("oracle").name
         'oracle'
     """
-    plain = [row.name for row in ROWS if not row.needs + row.takes]
-    if spec in plain:
-        return load_verifier(spec)
-    if spec.startswith(("http://", "https://")):
-        url, _, model = spec.partition("#")
-        return load_verifier("endpoint", url=url, model=model or None)
-    if ":" in spec:
-        return load_verifier("python", function=spec)
-    near = nearest(spec, plain, cutoff=0.7)
-    if near and not Path(spec).is_dir():
-        raise BontuneError(f"No verifier {spec!r}, did you mean {near!r}?")
-    return load_verifier("reward_model", path=spec, device=device)
+    name, options = options_from_text(spec)
+    return load_verifier(name, device=device, **options)
