@@ -69,5 +69,5 @@ def test_an_unfinished_run_cannot_grow(tmp_path: Path, capsys: pytest.CaptureFix
     run = tmp_path / "run"
     train(recipe(run, 3, checkpoint_every=1), capsys)
     shutil.rmtree(run / "checkpoints" / "step_000003")
-    with pytest.raises(BontuneError, match="training.steps 6, was 3"):
+    with pytest.raises(BontuneError, match=r"training.steps 6, was 3"):
         train(recipe(run, 6), capsys)

@@ -34,6 +34,15 @@ LONGEST_REPLY_BYTES = 256 * 2**20
 CONNECT_TIMEOUT_S = 10.0
 
 
+class Refused(BontuneError):
+    """A server understood a request and will not do it."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+        """The reply's HTTP status."""
+
+
 class BadReply(Exception):
     """A reply that is not what was asked for; asking again may help."""
 
@@ -157,8 +166,8 @@ class Endpoint:
                     f"No server answers at {self.url} ({retry}): start it, or correct the address."
                 ) from None
             return None
-        except BontuneError as refusal:
-            if "status 401" in str(refusal) or "status 403" in str(refusal):
+        except Refused as refusal:
+            if refusal.status in (401, 403):
                 raise
             return None
 
@@ -198,7 +207,7 @@ class Endpoint:
             what: for messages, such as "problem 17".
 
         Raises:
-            BontuneError: the server refuses the request.
+            Refused: the server refuses the request.
             RunStopped: all tries failed.
         """
         if self._slots is None:
@@ -253,7 +262,7 @@ class Endpoint:
 
         Raises:
             _Retry: it failed, another may not.
-            BontuneError: the server refuses.
+            Refused: the server refuses.
         """
         import httpx2
 
@@ -268,8 +277,9 @@ class Endpoint:
             raise _Retry(f"status {status}{self._message(content)}", _retry_after_s(headers.get("retry-after")))
         if status >= 300:
             about = f" {what}" if what else ""
-            raise BontuneError(
-                f"The server refuses{about}: {method} {self.url}{path} → status {status}{self._message(content)}"
+            raise Refused(
+                f"The server refuses{about}: {method} {self.url}{path} → status {status}{self._message(content)}",
+                status,
             )
         try:
             return read(json.loads(content))

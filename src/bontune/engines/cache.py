@@ -20,7 +20,7 @@ def shares_prompts(model: Any) -> bool:
         out = model(input_ids=torch.zeros(1, 2, dtype=torch.int64, device=model.device), use_cache=True)
     except (ValueError, RuntimeError, AttributeError):  # an edge: some families fail to make their cache by themselves
         return False
-    cache = getattr(out, "past_key_values", None)
+    cache: Any = getattr(out, "past_key_values", None)
     kinds = (DynamicLayer, DynamicSlidingWindowLayer)
     return type(cache) is DynamicCache and all(type(layer) in kinds for layer in cache.layers)
 

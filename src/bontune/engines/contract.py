@@ -28,6 +28,8 @@ class StopReason(str, Enum):
     """The completion has as many tokens as it may."""
     OTHER = "other"
     """A server gave another reason, such as a content filter, or none."""
+    REFUSED = "refused"
+    """A server refused to answer this prompt (too long, moderated), and others it answered: there is no text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

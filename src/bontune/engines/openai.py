@@ -13,12 +13,13 @@ import queue
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
-from bontune.base.client import Address, BadReply, Endpoint
-from bontune.base.errors import BontuneError
+from bontune.base.client import Address, BadReply, Endpoint, Refused
+from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, Completions, Limits, Poll, SamplingOptions, StopReason, cut_before
 from bontune.engines.prompts import Prompt, as_message
@@ -27,6 +28,10 @@ from bontune.engines.seeds import stream
 APIS = ("auto", "chat", "completions")
 OWN_FIELDS = ("model", "prompt", "messages", "n", "stream", "stop")
 POLL_S = 0.1
+OF_ONE_PROMPT = (400, 403, 413, 422, 451)
+"""Statuses by which a server may refuse one prompt, as too long or as moderated, and answer others."""
+NO_ANSWERS = 4
+"""Prompts that are refused, none having been answered, after which the server is taken to refuse everything."""
 
 Keep = Callable[[int, dict[int, Completion]], None]
 """Takes a prompt's number and its new completions by sample, in another thread, as soon as they have arrived."""
@@ -112,7 +117,23 @@ class OpenAIEngine:
         self.progress = Progress()
         self._started = time.monotonic()
         self.limits = Limits(has_seeds=False, has_tokens=False, can_load=False, context=None)
-        self.uses_chat = serving.api != "completions"
+
+    @cached_property
+    def uses_chat(self) -> bool:
+        """Whether conversations are asked as such; with ``api="auto"`` the server is asked once whether it can chat.
+
+        A base model has no chat template, and its server refuses every conversation.
+        """
+        if self.serving.api != "auto":
+            return self.serving.api == "chat"
+        path, body = "/chat/completions", {"model": self.model, "max_tokens": 1, "messages": list(as_message("Hi"))}
+        try:
+            self.endpoint.submit(self.endpoint.post(path, body, lambda reply: reply, "a first word")).result()
+        except Refused as refusal:
+            return refusal.status not in (400, 404, 405, 422)
+        except RunStopped:
+            pass  # the first problem will say it better
+        return True
 
     def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
         """Ask the server for its models: a server that is not there is found at once, and not after all tries."""
@@ -189,7 +210,9 @@ class OpenAIEngine:
         known = known or [{} for _ in prompts]
         rows = [dict(row) for row in known]
         complete = [p for p, row in enumerate(rows) if len(row) == options.num_samples]
-        work = _Work(self, prompts, options, keys, names or [f"prompt {p + 1}" for p in range(len(prompts))], keep)
+        has_answers = any(c.stop is not StopReason.REFUSED for row in rows for c in row.values())
+        names = names or [f"prompt {p + 1}" for p in range(len(prompts))]
+        work = _Work(self, prompts, options, keys, names, keep, has_answers=has_answers)
         groups = [
             (p, samples)
             for p, row in enumerate(rows)
@@ -264,9 +287,13 @@ class _Work:
         keys: Sequence[tuple[object, ...]],
         names: Sequence[str],
         keep: Keep | None,
+        *,
+        has_answers: bool,
     ) -> None:
         self.engine, self.prompts, self.options, self.keys, self.names = engine, prompts, options, keys, names
         self.keep = keep
+        self.has_answers = has_answers
+        self.refused: list[tuple[int, list[int], Refused]] = []
         self.arrived: queue.SimpleQueue[tuple[int, dict[int, Completion]]] = queue.SimpleQueue()
         self.workers: list[asyncio.Future[None]] = []
 
@@ -275,6 +302,11 @@ class _Work:
         self.workers = [asyncio.ensure_future(self._worker(groups)) for _ in range(self.engine.endpoint.concurrency)]
         try:
             await asyncio.gather(*self.workers)
+            if self.refused and not self.has_answers:
+                raise self.refused[0][2]
+            for p, samples, _ in self.refused:
+                nothing = Completion(text="", stop=StopReason.REFUSED, num_tokens=None, logprob=None)
+                await self._take(p, dict.fromkeys(samples, nothing))
         finally:
             await self.stop()
 
@@ -287,15 +319,27 @@ class _Work:
     async def _worker(self, groups: Iterator[tuple[int, list[int]]]) -> None:
         for p, samples in groups:
             while samples:  # a server may give fewer than it was asked for, one at least
-                drawn = await self._ask(p, samples)
+                try:
+                    drawn = await self._ask(p, samples)
+                except Refused as refusal:
+                    if refusal.status not in OF_ONE_PROMPT:
+                        raise
+                    self.refused.append((p, samples, refusal))
+                    if not self.has_answers and len({other for other, _, _ in self.refused}) >= NO_ANSWERS:
+                        raise
+                    break
+                self.has_answers = True
                 new = dict(zip(samples, drawn, strict=False))
                 samples = samples[len(new) :]
-                if self.keep is not None:
-                    # Not in the loop: a disk's fsync would hold up the other requests.
-                    await asyncio.get_running_loop().run_in_executor(None, self.keep, p, new)
-                self.engine.progress.num_samples += len(new)
-                self.engine.progress.num_tokens += sum(c.num_tokens or 0 for c in new.values())
-                self.arrived.put((p, new))
+                await self._take(p, new)
+
+    async def _take(self, p: int, new: dict[int, Completion]) -> None:
+        if self.keep is not None:
+            # Not in the loop: a disk's fsync would hold up the other requests.
+            await asyncio.get_running_loop().run_in_executor(None, self.keep, p, new)
+        self.engine.progress.num_samples += len(new)
+        self.engine.progress.num_tokens += sum(c.num_tokens or 0 for c in new.values())
+        self.arrived.put((p, new))
 
     async def _ask(self, p: int, samples: list[int]) -> list[Completion]:
         path, body = self.engine.request(self.prompts[p], self.options, self.keys[p], samples)
@@ -305,9 +349,9 @@ class _Work:
 
         try:
             return await self.engine.endpoint.post(path, body, read, self.names[p])
-        except BontuneError as refusal:
+        except Refused as refusal:
             other = "chat" if path == "/completions" else "completions"
-            if "status 404" in str(refusal) or "status 405" in str(refusal):
+            if refusal.status in (404, 405):
                 raise BontuneError(f"{refusal}; if the server does not offer {path}, try api {other}.") from None
             raise
 
@@ -357,10 +401,12 @@ def _completion(choice: Any, stop: Sequence[str], num_tokens: Any) -> Completion
 def _text(choice: Mapping[str, Any], finish: Any) -> str:
     if "message" in choice:
         message = choice["message"]
-        text = message.get("content")
+        text = _joined(message.get("content"))
         # The model may have used all its tokens to reason, called a tool or been silenced: an empty answer, but one.
+        # And where a stop string is its first word, some servers give null for the text before it.
         has_other = any(message.get(name) for name in ("refusal", "reasoning_content", "reasoning", "tool_calls"))
-        if text is None and (has_other or finish in ("length", "content_filter", "tool_calls", "function_call")):
+        empty = ("stop", "length", "content_filter", "tool_calls", "function_call")
+        if text is None and (has_other or (finish in empty and "content" in message)):
             text = ""
     else:
         text = choice["text"]
@@ -368,6 +414,13 @@ def _text(choice: Mapping[str, Any], finish: Any) -> str:
         raise BadReply(f"a completion whose text is {'null' if text is None else f'a {type(text).__name__}'}")
     # Half a surrogate pair can stand in JSON, but in no file.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _joined(content: Any) -> Any:
+    """The text of a content that comes in parts."""
+    if not isinstance(content, list):
+        return content
+    return "".join(part["text"] for part in content if part.get("type") in ("text", "output_text"))
 
 
 def _stop_reason(choice: Mapping[str, Any], finish: Any, stop: Sequence[str], *, is_cut: bool) -> StopReason:

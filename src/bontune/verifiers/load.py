@@ -123,11 +123,10 @@ def contents_digest(name: str, **options: str | None) -> str:
     Args:
         name, options: as for :func:`load_verifier`.
     """
-    parts = [weights_digest(options["path"])] if options.get("path") else []
-    parts += [code_digest(options["function"])] if options.get("function") else []
-    prompt = options.get("prompt")
-    if prompt and Path(prompt).is_file():
-        parts.append(weights_digest(prompt))
+    path, function, prompt = (options.get(option) for option in ("path", "function", "prompt"))
+    parts = [weights_digest(path)] if path else []
+    parts += [code_digest(function)] if function else []
+    parts += [weights_digest(prompt)] if prompt and Path(prompt).is_file() else []
     return "-".join(parts)
 
 
