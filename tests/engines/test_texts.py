@@ -80,8 +80,9 @@ def test_a_stop_string_that_begins_with_a_space_is_found_where_the_completion_be
     tokenizer = llama_tokenizer()
     prompt = tokenizer("a:")["input_ids"]
     drawn = tokenizer("a: ret")["input_ids"][len(prompt) :]
-    assert Completions(tokenizer, (" ret",)).hits_stop(torch.tensor([prompt[-1]]), torch.tensor([drawn])) == [True]
-    assert Completions(tokenizer, (":",)).hits_stop(torch.tensor([prompt[-1]]), torch.tensor([drawn])) == [False]
+    for stop, is_hit in ((" ret", True), (":", False)):
+        completions = Completions(tokenizer, (stop,))
+        assert completions.hits_stop([completions.front_of(prompt)], torch.tensor([drawn])) == [is_hit]
     assert texts_of(tokenizer, prompt, drawn, stop=(" ret",)) == [""]
 
 
@@ -104,8 +105,8 @@ def test_a_special_token_stops_and_is_cut_off(stop: tuple[str, ...]) -> None:
     end, other = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|end|>"])
     one, two = tokenizer("12")["input_ids"]
     drawn = [other, one, end, two]
-    hits = Completions(tokenizer, stop).hits_stop(torch.tensor([two]), torch.tensor([drawn]))
-    assert hits == [True]
+    completions = Completions(tokenizer, stop)
+    assert completions.hits_stop([completions.front_of([two])], torch.tensor([drawn])) == [True]
     (text,) = texts_of(tokenizer, [two], [*drawn, tokenizer.eos_token_id], stop=stop)
     assert text == ("" if stop[0].startswith("1") else "1")
     assert texts_of(tokenizer, [two], drawn) == ["12"], "without such a stop string special tokens are left out"

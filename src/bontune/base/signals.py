@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 from bontune.base.errors import Interrupted
@@ -18,7 +19,12 @@ class StopSignals:
     Outside the main thread, where Python allows no handlers, it only ever polls false.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_poll: Callable[[], object] | None = None) -> None:
+        """
+        Args:
+            on_poll: called whenever is asked whether a signal has arrived.
+        """
+        self.on_poll = on_poll
         self.received: signal.Signals | None = None
         self._previous: dict[signal.Signals, object] = {}
 
@@ -47,5 +53,7 @@ class StopSignals:
         Raises:
             Interrupted: it has.
         """
+        if self.on_poll is not None:
+            self.on_poll()
         if self.received is not None:
             raise Interrupted(self.received.name)

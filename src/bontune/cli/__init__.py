@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
+from bontune.base.texts import never_fail_to_print
 from bontune.cli import options as given
 from bontune.cli.groups import objectives_app, recipes_app, tasks_app, verify_app
 
@@ -378,6 +379,7 @@ def doctor() -> None:
 
 def main() -> None:
     """Run the command line; an error becomes one sentence and an exit status that tells its kind."""
+    never_fail_to_print()
     try:
         app()
     except BontuneError as error:

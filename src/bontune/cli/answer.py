@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bontune.base.errors import BontuneError
+from bontune.base.texts import is_unicode_output
 from bontune.models import quiet_libraries
 from bontune.serving.generator import BestOfN
 
@@ -50,7 +51,7 @@ def run_answer(
     )
     answer = best.generate(prompt)
     if is_json:
-        print(json.dumps(_as_json(answer, best.verifier.name), ensure_ascii=False, indent=1))
+        print(json.dumps(_as_json(answer, best.verifier.name), ensure_ascii=not is_unicode_output(), indent=1))
         return
     print(answer.winner)
     Console(stderr=True).print(_table(answer, best.verifier.name, SHOWN if not shows_all else n))

@@ -8,12 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
-
 from bontune.base.errors import Interrupted, RunStopped
 from bontune.base.overrides import apply_overrides
+from bontune.base.progress import Bar
 from bontune.base.signals import StopSignals
 from bontune.engines.contract import SamplingOptions
 from bontune.models import quiet_libraries
@@ -60,7 +57,7 @@ def draw_with_progress(request: PoolRequest, out: Path) -> None:
         RunStopped: not one completion could be graded; the pool is kept.
     """
     quiet_libraries()
-    with StopSignals() as signals, _bar() as show:
+    with _bar() as (bar, show), StopSignals(bar.tick) as signals:
         try:
             drawn = draw_pool(request, out, poll=signals.poll, on_progress=show)
         except Interrupted:
@@ -76,8 +73,8 @@ def draw_with_progress(request: PoolRequest, out: Path) -> None:
                 f"remove {drawn.path} and draw again."
             )
         print(f"warning: {len(errors)} completions could not be graded, the first: {errors[0]}", file=sys.stderr)
-    if drawn.warning:
-        print(f"warning: {drawn.warning}", file=sys.stderr)
+    for warning in drawn.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def draw_all_with_progress(wanted: Mapping[Path, PoolRequest]) -> None:
@@ -94,42 +91,18 @@ def draw_all_with_progress(wanted: Mapping[Path, PoolRequest]) -> None:
     draw_missing(wanted, draw, lambda path: print(f"{path} is already there", file=sys.stderr))
 
 
-class _Status(ProgressColumn):
-    """What happens now; read anew at each refresh, because requests go on while a problem is graded."""
-
-    status: Callable[[], str] = str
-
-    def render(self, task: Task) -> Text:
-        return Text(self.status())
-
-
 @contextmanager
-def _bar() -> Iterator[Callable[[DrawProgress], None]]:
-    """A bar on stderr, moved by the number of problems that are there."""
-    status = _Status()
-    columns = (
-        TextColumn("sampling"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    progress = Progress(*columns, status, console=Console(stderr=True), refresh_per_second=4)
-    bar = progress.add_task("sampling", total=None)
-    is_shown = False
+def _bar() -> Iterator[tuple[Bar, Callable[[DrawProgress], None]]]:
+    """A bar that is moved by the number of problems that are there."""
+    is_begun = False
 
     def show(now: DrawProgress) -> None:
-        nonlocal is_shown
-        if not is_shown:
-            is_shown = True
-            if now.num_done or now.num_completions:
-                more = f", and {now.num_completions} completions of others" if now.num_completions else ""
-                print(f"{now.num_done} of {now.num_problems} problems are already there{more}", file=sys.stderr)
-            status.status = now.status
-            progress.start()
-        progress.update(bar, total=now.num_problems, completed=now.num_done)
+        nonlocal is_begun
+        if not is_begun and (now.num_done or now.num_completions):
+            more = f", and {now.num_completions} completions of others" if now.num_completions else ""
+            print(f"{now.num_done} of {now.num_problems} problems are already there{more}", file=sys.stderr)
+        is_begun = True
+        bar.show(now.num_done, now.num_problems, now.status)
 
-    try:
-        yield show
-    finally:
-        if is_shown:
-            progress.stop()
+    with Bar("sampling") as bar:
+        yield bar, show

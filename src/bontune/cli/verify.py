@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import bontune.metrics as metrics
 from bontune.base.errors import BontuneError, Interrupted
 from bontune.base.problems import Problem
+from bontune.base.progress import Bar
 from bontune.base.signals import StopSignals
 from bontune.metrics import Calibration, calibration, platt_scaling, sigmoid
 from bontune.metrics.evaluation import Evaluation, as_json, as_points, evaluate_pool
@@ -57,8 +57,7 @@ def run_fit(
         model, tokenizer = load_classifier(base, dtype="float32", new_head=True)
         model.to(best_device())
         input_format = InputFormat(separator=separator, use_messages=any(problem.messages for problem in problems))
-        with StopSignals() as signals, _progress() as progress:
-            bar = progress.add_task("training", total=None, loss="")
+        with Bar("training") as bar, StopSignals(bar.tick) as signals:
             fitted = fit(
                 model,
                 tokenizer,
@@ -66,9 +65,7 @@ def run_fit(
                 options,
                 input_format=input_format,
                 poll=signals.poll,
-                show=lambda p: progress.update(
-                    bar, completed=p.step, total=p.total, loss=f"held-out loss {p.held_out_loss:.4f}"
-                ),
+                show=lambda p: bar.show(p.step, p.total, f"held-out loss {p.held_out_loss:.4f}"),
             )
         verifier = RewardModel(model, tokenizer, name=str(out), input_format=input_format)
         facts: dict[str, Any] = {"base": base, "pools": [path.name for path in paths], "counts": _counts(examples)}
@@ -97,22 +94,12 @@ def run_score(path: Path, spec: str, out: Path) -> None:
         Interrupted: a signal arrived; the same.
     """
     quiet_libraries()
-    progress = _progress()
-    bar = progress.add_task("scoring", total=None, loss="")
-
-    def show(done: int, total: int) -> None:
-        progress.start()  # not before there is something to score: a refusal stands alone
-        progress.update(bar, completed=done, total=total)
 
     def tell_kept(done: int, total: int) -> None:
         print(f"{done} of {total} problems are scored; the same command goes on", file=sys.stderr)
 
-    with StopSignals() as signals:
-        try:
-            found = score_pool(path, spec, out, poll=signals.poll, on_progress=show, on_interrupt=tell_kept)
-        finally:
-            if progress.live.is_started:
-                progress.stop()
+    with Bar("scoring") as bar, StopSignals(bar.tick) as signals:
+        found = score_pool(path, spec, out, poll=signals.poll, on_progress=bar.show, on_interrupt=tell_kept)
     pool, scores, verifier = found.pool, found.scores, found.verifier
     evaluation = _evaluate(pool.problem_ids, pool.rewards(), scores)
     flat = np.asarray(scores)
@@ -235,8 +222,3 @@ def _described(examples: Examples) -> str:
 def _conclusion(fitted: Fitted, out: Path) -> str:
     stopped = "stopped by a signal; the best so far, " if fitted.was_stopped else ""
     return f"{out}: {stopped}epoch {fitted.best['epoch']:.2f}, held-out loss {fitted.best['held_out_loss']:.4f}"
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.fields[loss]}"), console=Console(stderr=True))

@@ -174,8 +174,10 @@ class Engine(Protocol):
 
     limits: Limits
     """Promises that this engine makes."""
-    uses_chat: bool
-    """Whether the engine takes conversations; see :func:`bontune.engines.prompts.prompt_of`."""
+
+    def takes_chat(self) -> bool:
+        """Whether the engine takes conversations; see :func:`bontune.engines.prompts.prompt_of`."""
+        ...
 
     def draw(
         self,
@@ -226,6 +228,9 @@ class Engine(Protocol):
 @runtime_checkable
 class StreamingEngine(Engine, Protocol):
     """An engine whose completions arrive one by one, such as a server's: each is kept as soon as it is there."""
+
+    refusal: str | None
+    """What was said of the first prompt that was refused while others were answered; None if none was."""
 
     def as_completed(
         self,

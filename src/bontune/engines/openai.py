@@ -21,6 +21,7 @@ from torch import Tensor
 from bontune.base.client import Address, BadReply, Endpoint, Refused
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
+from bontune.base.texts import readable
 from bontune.engines.contract import Completion, Completions, Limits, Poll, SamplingOptions, StopReason, cut_before
 from bontune.engines.prompts import Prompt, as_message
 from bontune.engines.seeds import stream
@@ -90,7 +91,7 @@ class OpenAIEngine:
 
     Example:
         >>> engine = OpenAIEngine("http://127.0.0.1:8000/v1#my-model", Serving(api="chat"))
-        >>> engine.model, engine.uses_chat
+        >>> engine.model, engine.takes_chat()
         ('my-model', True)
     """
 
@@ -115,18 +116,21 @@ class OpenAIEngine:
         )
         self.model = address.model or self.endpoint.only_model()
         self.progress = Progress()
+        self.refusal: str | None = None
         self._started = time.monotonic()
         self.limits = Limits(has_seeds=False, has_tokens=False, can_load=False, context=None)
 
-    @cached_property
-    def uses_chat(self) -> bool:
+    def takes_chat(self) -> bool:
         """Whether conversations are asked as such; with ``api="auto"`` the server is asked once whether it can chat.
 
         A base model has no chat template, and its server refuses every conversation.
         """
-        if self.serving.api != "auto":
-            return self.serving.api == "chat"
-        path, body = "/chat/completions", {"model": self.model, "max_tokens": 1, "messages": list(as_message("Hi"))}
+        return self._can_chat if self.serving.api == "auto" else self.serving.api == "chat"
+
+    @cached_property
+    def _can_chat(self) -> bool:
+        options = SamplingOptions(num_samples=1, max_new_tokens=1)
+        path, body = self.request(as_message("Hi"), options, ("first word",), [0])
         try:
             self.endpoint.submit(self.endpoint.post(path, body, lambda reply: reply, "a first word")).result()
         except Refused as refusal:
@@ -304,7 +308,8 @@ class _Work:
             await asyncio.gather(*self.workers)
             if self.refused and not self.has_answers:
                 raise self.refused[0][2]
-            for p, samples, _ in self.refused:
+            for p, samples, refusal in self.refused:
+                self.engine.refusal = self.engine.refusal or str(refusal)
                 nothing = Completion(text="", stop=StopReason.REFUSED, num_tokens=None, logprob=None)
                 await self._take(p, dict.fromkeys(samples, nothing))
         finally:
@@ -412,8 +417,7 @@ def _text(choice: Mapping[str, Any], finish: Any) -> str:
         text = choice["text"]
     if not isinstance(text, str):
         raise BadReply(f"a completion whose text is {'null' if text is None else f'a {type(text).__name__}'}")
-    # Half a surrogate pair can stand in JSON, but in no file.
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return readable(text)
 
 
 def _joined(content: Any) -> Any:

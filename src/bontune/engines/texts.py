@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from jinja2 import TemplateError
 from torch import Tensor
@@ -62,11 +62,17 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:
     return sorted({*ends, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
 
 
+Front: TypeAlias = tuple[int, ...]
+"""The last tokens of a prompt, as far as they are needed to read what follows."""
+LONGEST_FRONT = 8
+
+
 class Completions:
     """The texts of completions, as they stand behind their prompts.
 
     Tokenizers whose word pieces carry the space before a word (Llama, Gemma) drop it where a text begins. A completion
-    is therefore decoded with the prompt's last token in front, whose text is then taken off.
+    is therefore decoded with the prompt's last token in front, whose text is then taken off; with more of them where
+    the last one is only a part of a character.
     """
 
     def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
@@ -83,7 +89,7 @@ class Completions:
         self.stop = stop
         # A character has at most four bytes, a token at least one; four more for a token that straddles the start.
         self._reach = 4 * max(map(len, stop), default=0) + 4
-        self._in_front: dict[int, str] = {}
+        self._text_of: dict[Front, str] = {(): ""}
 
     def texts(self, prompts: Sequence[Sequence[int]], tokens_BT: Tensor, lengths_B: Tensor) -> list[str]:
         """Texts of the completions, cut before the first stop string.
@@ -95,37 +101,45 @@ class Completions:
         """
         rows = [row[:length] for row, length in zip(tokens_BT.tolist(), lengths_B.tolist(), strict=True)]
         each = len(rows) // max(len(prompts), 1)
-        texts = self._behind([prompts[b // each][-1] for b in range(len(rows))], rows)
+        fronts = [self.front_of(prompt) for prompt in prompts]
+        texts = self._behind([fronts[b // each] for b in range(len(rows))], rows)
         texts = [cut_before(text, self.stop) for text in texts]
         for token in self._shown_special:
             texts = [text.replace(token, "") for text in texts]
         return texts
 
-    def hits_stop(self, last_R: Tensor, tokens_RT: Tensor) -> list[bool]:
+    def front_of(self, prompt: Sequence[int]) -> Front:
+        """The end of a prompt that its completions are decoded with; empty if it ends within a character."""
+        for length in range(1, min(LONGEST_FRONT, len(prompt)) + 1):
+            front = tuple(prompt[-length:])
+            if front not in self._text_of:
+                (self._text_of[front],) = self._decode([list(front)])
+            if "\ufffd" not in self._text_of[front]:
+                return front
+        return ()
+
+    def hits_stop(self, fronts: Sequence[Front], tokens_RT: Tensor) -> list[bool]:
         """Whether each row holds a stop string; only its tail is looked at, because earlier tokens have been.
 
         Args:
-            last_R: the last token of each row's prompt.
+            fronts: of each row's prompt.
             tokens_RT: its tokens so far, without padding.
         """
         if tokens_RT.shape[1] <= self._reach:
-            tails = self._behind(last_R.tolist(), tokens_RT.tolist())
+            tails = self._behind(fronts, tokens_RT.tolist())
         else:
             tails = self._decode(tokens_RT[:, -self._reach :].tolist())
         return [any(text in tail for text in self.stop) for tail in tails]
 
-    def _behind(self, last: list[int], rows: list[list[int]]) -> list[str]:
-        """Texts of rows that follow a prompt's last token."""
-        new = sorted(set(last) - self._in_front.keys())
-        self._in_front |= zip(new, self._decode([[token] for token in new]), strict=True)
-        wholes = self._decode([[token, *row] for token, row in zip(last, rows, strict=True)])
-        fronts = [self._in_front[token] for token in last]
-        is_behind = [whole.startswith(front) for whole, front in zip(wholes, fronts, strict=True)]
-        # A character may begin in the prompt and end in the completion; then what the completion adds is read alone.
+    def _behind(self, fronts: Sequence[Front], rows: list[list[int]]) -> list[str]:
+        """Texts of rows that follow these ends of prompts."""
+        wholes = self._decode([[*front, *row] for front, row in zip(fronts, rows, strict=True)])
+        befores = [self._text_of[front] for front in fronts]
+        is_behind = [whole.startswith(before) for whole, before in zip(wholes, befores, strict=True)]
         alone = iter(self._decode([row for row, is_in in zip(rows, is_behind, strict=True) if not is_in]))
         return [
-            whole.removeprefix(front) if is_in else next(alone)
-            for whole, front, is_in in zip(wholes, fronts, is_behind, strict=True)
+            whole.removeprefix(before) if is_in else next(alone)
+            for whole, before, is_in in zip(wholes, befores, is_behind, strict=True)
         ]
 
     def _decode(self, rows: list[list[int]]) -> list[str]:

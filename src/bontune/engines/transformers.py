@@ -47,7 +47,6 @@ class TransformersEngine:
         self.model = model
         self.tokenizer = tokenizer
         self.token_budget = token_budget
-        self.uses_chat = has_chat_template(tokenizer)
         self.limits = Limits(has_seeds=True, has_tokens=True, can_load=True, context=context_of(model))
         self._has_own_parameters = False
 
@@ -82,6 +81,10 @@ class TransformersEngine:
             stops=[REASONS[reason] for reason in reasons_B.tolist()],
             texts=[texts[i : i + options.num_samples] for i in range(0, len(texts), options.num_samples)],
         )
+
+    def takes_chat(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        return has_chat_template(self.tokenizer)
 
     def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
         """Refuse a prompt that is empty or does not fit the context; see :func:`encode_prompts`."""
@@ -142,17 +145,17 @@ class TransformersEngine:
                 draws = np.stack(
                     [stream(*keys[int(row) // m], int(row) % m).random(options.max_new_tokens) for row in rows[part]]
                 )
+                prompt_ids = [encoded[batch[p]] for p in owner[part].tolist()]
                 drawing = _Drawing(
                     torch.from_numpy(draws).to(self.model.device),
                     options,
                     ends=end_ids(self.model, self.tokenizer),
                     pad=pad_id(self.tokenizer, self.model),
                     completions=Completions(self.tokenizer, options.stop),
-                    last=[encoded[batch[p]][-1] for p in owner[part].tolist()],
+                    prompt_ids=prompt_ids,
                     poll=poll,
                 )
                 if prefill is None:
-                    prompt_ids = [encoded[batch[p]] for p in owner[part].tolist()]
                     generate(self.model, prompt_ids, drawing, keeps_state=self._keeps_state)
                 else:
                     self._decode(prefill, owner[part], drawing)
@@ -213,7 +216,7 @@ class _Drawing:
         ends: list[int],
         pad: int,
         completions: Completions,
-        last: list[int],
+        prompt_ids: list[list[int]],
         poll: Poll | None,
     ) -> None:
         """
@@ -223,13 +226,13 @@ class _Drawing:
             ends: tokens that end a completion.
             pad: fills what follows a row's end.
             completions: finds stop strings.
-            last: the last token of each row's prompt.
+            prompt_ids: each row's prompt.
             poll: called before each token.
         """
         self.draws_BT, self.options, self.completions, self.poll = draws_BT, options, completions, poll
         (num_rows, self.width), device = draws_BT.shape, draws_BT.device
         self.ends = torch.tensor(ends, device=device)
-        self.last_B = torch.tensor(last, device=device)
+        self.fronts = [completions.front_of(prompt) for prompt in prompt_ids] if options.stop else []
         self.tokens_BT = torch.full((num_rows, self.width), pad, device=device)
         self.logprobs_BT = torch.zeros(num_rows, self.width, device=device)
         self.lengths_B = torch.full((num_rows,), self.width, device=device)
@@ -249,7 +252,8 @@ class _Drawing:
         self._end(running[is_end], t, StopReason.END)
         if self.options.stop:
             running = running[~is_end]
-            hits = self.completions.hits_stop(self.last_B[running], self.tokens_BT[running, : t + 1])
+            fronts = [self.fronts[row] for row in running.tolist()]
+            hits = self.completions.hits_stop(fronts, self.tokens_BT[running, : t + 1])
             self._end(running[torch.tensor(hits, dtype=torch.bool, device=rows.device)], t, StopReason.STOP)
         return token
 

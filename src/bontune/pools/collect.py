@@ -15,7 +15,7 @@ from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, Engine, Poll, Samples, SamplingOptions, StreamingEngine
-from bontune.engines.prompts import prompt_of
+from bontune.engines.prompts import prompts_of
 from bontune.tasks.base import Task
 from bontune.verifiers import Verifier
 
@@ -139,7 +139,7 @@ def collect(
     """
     for start in range(0, len(problems), batch_size):
         batch = list(problems[start : start + batch_size])
-        prompts = [prompt_of(p, engine.uses_chat) for p in batch]
+        prompts = prompts_of(engine, batch)
         samples = engine.draw(prompts, options, [(*key, p.id) for p in batch], poll)
         assert isinstance(samples, Samples), "a streaming engine is collected by collect_streamed"
         samples.check_finite()
@@ -175,7 +175,7 @@ def collect_streamed(
         poll: called between pieces of work.
     """
     drawn = engine.as_completed(
-        [prompt_of(p, engine.uses_chat) for p in problems],
+        prompts_of(engine, problems),
         options,
         [(*key, p.id) for p in problems],
         names=[f"problem {p.id}" for p in problems],

@@ -11,10 +11,10 @@ from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem, contents_digest
-from bontune.engines.contract import Engine, Poll, SamplingOptions, StreamingEngine
+from bontune.engines.contract import Engine, Poll, SamplingOptions, StopReason, StreamingEngine
 from bontune.engines.openai import Serving
 from bontune.engines.opening import is_address, open_engine
-from bontune.engines.prompts import prompt_of, stop_of
+from bontune.engines.prompts import asks_chat, prompts_of, stop_of
 from bontune.models import weights_digest
 from bontune.pools.collect import collect, collect_streamed
 from bontune.pools.pool import PoolWriter, Rows, problem_rows, read_pool, rows_of
@@ -75,8 +75,8 @@ class DrawnPool:
     """Number of problems."""
     grader_errors: Sequence[str]
     """Why each completion that could not be graded was not."""
-    warning: str | None
-    """A sentence about what looks wrong with the pool; None if nothing does."""
+    warnings: Sequence[str]
+    """Sentences about what looks wrong with the pool."""
 
 
 def draw_pool(
@@ -105,7 +105,7 @@ def draw_pool(
         raise BontuneError(f"Split {request.split!r} of task {request.task} has no problems.")
     PoolWriter.check_free(out)
     engine = open_engine(request.model, serving=request.serving)
-    options = dataclasses.replace(request.sampling, stop=stop_of(task.stop, problems, engine.uses_chat))
+    options = dataclasses.replace(request.sampling, stop=stop_of(task.stop, problems, asks_chat(engine, problems)))
     settings, notes = _settings(request, task, problems, verifier, engine, options)
     num_alike = 0
     with PoolWriter(out, settings, notes) as writer:
@@ -128,12 +128,14 @@ def draw_pool(
             kept = f"what was drawn is kept in {writer.partial}: the same command continues"
             raise type(error)(f"{str(error).rstrip('.')}; {kept}.") from error
         errors = writer.finish(problem.id for problem in problems)
-    is_greedy = isinstance(engine, StreamingEngine) and num_alike == len(problems) and options.temperature > 0
+    is_streaming = isinstance(engine, StreamingEngine)
+    is_greedy = is_streaming and num_alike == len(problems) and options.temperature > 0 and options.num_samples >= 4
+    refused = _refused(engine, out) if isinstance(engine, StreamingEngine) else ()
     return DrawnPool(
         path=out,
         num_problems=len(problems),
         grader_errors=errors,
-        warning=_ALL_ALIKE if is_greedy and options.num_samples >= 4 else None,
+        warnings=[*((_ALL_ALIKE,) if is_greedy else ()), *refused],
     )
 
 
@@ -183,6 +185,20 @@ def _progress(num_problems: int, engine: Engine, writer: PoolWriter) -> DrawProg
     )
 
 
+def _refused(engine: StreamingEngine, out: Path) -> Sequence[str]:
+    """Say how many problems the server would not answer."""
+    pool = read_pool(out)
+    rows = zip(pool.problem_ids, pool.columns["stop_reason"], strict=True)
+    names = [name for name, stops in rows if StopReason.REFUSED.value in stops]
+    if not names:
+        return ()
+    told = f" ({engine.refusal})" if engine.refusal else ""
+    return (
+        f"the server refused {len(names)} of {len(pool.problem_ids)} problems, {', '.join(names[:3])}"
+        f"{' …' if len(names) > 3 else ''}{told}; their completions are empty and count as the grader grades them",
+    )
+
+
 _ALL_ALIKE = (
     "all samples of a problem are the same, for every problem: the server may decode greedily whatever the "
     "temperature, or draw all choices of a request with one seed"
@@ -203,7 +219,7 @@ def _rows(
     key = (seed, "pool")
     if isinstance(engine, StreamingEngine):
         return _streamed(engine, task, verifier, problems, options, key, writer, poll)
-    engine.check([prompt_of(problem, engine.uses_chat) for problem in problems], options.max_new_tokens)
+    engine.check(prompts_of(engine, problems), options.max_new_tokens)
     size = max(1, min(64, ROWS_AT_A_TIME // options.num_samples))
     # A batch is drawn again as a whole if a problem of it is missing: in other company the last bits would differ.
     groups = [problems[start : start + size] for start in range(0, len(problems), size)]
@@ -222,7 +238,7 @@ def _streamed(
     writer: PoolWriter,
     poll: Poll | None,
 ) -> Generator[Rows, None, None]:
-    engine.check([prompt_of(problem, engine.uses_chat) for problem in problems], options.max_new_tokens)
+    engine.check(prompts_of(engine, problems), options.max_new_tokens)
     problems = [engine.as_asked(problem) for problem in problems if problem.id not in writer.done]
     finished = collect_streamed(
         engine, task, verifier, problems, options, key=key, known=writer.drawn, keep=writer.keep, poll=poll

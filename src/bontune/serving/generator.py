@@ -11,6 +11,7 @@ from bontune.answers.math_answer import extract_answer, normal_form
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.base.texts import readable
 from bontune.engines.contract import Samples, SamplingOptions
 from bontune.engines.opening import open_engine
 from bontune.engines.prompts import Prompt, as_message
@@ -115,6 +116,7 @@ class BestOfN:
         return self._generate(list(prompts))
 
     def _generate(self, prompts: list[Prompt]) -> list[Answer]:
+        prompts = [_readable(prompt) for prompt in prompts]
         asked = [self._as_asked(prompt) for prompt in prompts]
         keys = [(self.seed, "answer", repr(prompt)) for prompt in asked]
         drawn = self.engine.draw(asked, self.options, keys)
@@ -128,7 +130,7 @@ class BestOfN:
         ]
 
     def _as_asked(self, prompt: Prompt) -> Prompt:
-        return as_message(prompt) if isinstance(prompt, str) and self.engine.uses_chat else prompt
+        return as_message(prompt) if isinstance(prompt, str) and self.engine.takes_chat() else prompt
 
     def _scores(self, problems: list[Problem], texts: list[list[str]]) -> list[list[float]]:
         grades = [
@@ -148,6 +150,12 @@ class BestOfN:
         winner = tied[int(stream(*key, "tie").integers(len(tied)))]
         candidates = [Candidate(text=text, score=score) for text, score in zip(texts, scores, strict=True)]
         return Answer(winner=texts[winner], score=best, candidates=candidates, prompt=prompt)
+
+
+def _readable(prompt: Prompt) -> Prompt:
+    if isinstance(prompt, str):
+        return readable(prompt)
+    return tuple({**turn, "content": readable(turn["content"])} for turn in prompt)
 
 
 def _problem(prompt: Prompt) -> Problem:

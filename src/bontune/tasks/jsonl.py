@@ -16,6 +16,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.functions import code_digest
 from bontune.base.problems import Problem, content_ids
 from bontune.base.suggest import did_you_mean, nearest
+from bontune.base.texts import readable
 from bontune.tasks.graders import (
     Grader,
     UserGrader,
@@ -26,16 +27,7 @@ from bontune.tasks.graders import (
     load_user_grader,
 )
 from bontune.tasks.options import checked
-from bontune.tasks.rows import (
-    Row,
-    RowsTask,
-    column,
-    level_of,
-    readable,
-    require_distinct_ids,
-    split_problems,
-    task_from_rows,
-)
+from bontune.tasks.rows import Row, RowsTask, column, level_of, require_distinct_ids, split_problems, task_from_rows
 
 __all__ = ["Jsonl", "RowsTask", "read_rows", "task_from_rows"]
 

@@ -11,6 +11,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem, content_ids
 from bontune.base.suggest import did_you_mean
+from bontune.base.texts import readable
 from bontune.tasks.base import Poll, grade_each
 from bontune.tasks.graders import Grader, UserGrader, guarded
 
@@ -151,16 +152,6 @@ def column(row: Row, name: str, where: str) -> str:
     if not isinstance(value, (str, int, float)):
         raise BontuneError(f"{where}: column {name!r} holds {type(value).__name__}, not text or a number")
     return readable(str(value))
-
-
-def readable(text: str) -> str:
-    """The text with halves of characters (lone surrogates), which no file can hold, replaced by U+FFFD.
-
-    Example:
-        >>> readable("a" + chr(0xD83D))
-        'a\N{REPLACEMENT CHARACTER}'
-    """
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def level_of(row: Row) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from bontune.base.files import replace_file
+from bontune.base.progress import Bar
 from bontune.engines.contract import Samples
 
 METRICS = "metrics.jsonl"
@@ -40,31 +38,19 @@ class RunLog:
         self.label = label
         self.is_quiet = is_quiet
         self.trackers = trackers
-        self.console = Console(file=sys.stderr)
-        self._started = time.monotonic()
-        self._first_step: int | None = None
-        self._progress: Progress | None = None
+        self.bar = Bar(label, is_quiet=is_quiet)
 
     def __enter__(self) -> RunLog:
-        if not self.is_quiet and self.console.is_terminal:
-            self._progress = Progress(
-                TextColumn("[bold]{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(elapsed_when_finished=True),
-                TextColumn("{task.fields[numbers]}"),
-                console=self.console,
-                refresh_per_second=4,
-            )
-            self._task = self._progress.add_task(self.label, total=self.total_steps, numbers="")
-            self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        self.bar.__exit__(kind, error, trace)
+
+    def begin(self, step: int) -> None:
+        """Show that the run goes on after this step."""
+        self.bar.show(step, self.total_steps)
 
     def cut_after(self, step: int) -> None:
         """Drop rows beyond ``step`` and a torn last line, so that a resumed run writes no step twice."""
@@ -91,17 +77,9 @@ class RunLog:
         """Write the row of an update and show its numbers."""
         self._append({"kind": "step", **row})
         step = int(row["step"])
-        if self._first_step is None:
-            self._first_step = step - 1
         numbers = f"reward {row['reward']:.3f}  pass@{row['n']} {row['pass_at_n']:.3f}  KL {row['kl']:.3f}"
-        if self._progress is not None:
-            self._progress.update(self._task, completed=step, numbers=numbers)
-        elif not self.is_quiet and (step % max(self.total_steps // 20, 1) == 0 or step == self.total_steps):
-            rate = (time.monotonic() - self._started) / (step - self._first_step)
-            left = int(rate * (self.total_steps - step))
-            print(
-                f"{self.label} {step}/{self.total_steps}  {numbers}  {left // 60}:{left % 60:02d} left", file=sys.stderr
-            )
+        is_due = step % max(self.total_steps // 20, 1) == 0 or step == self.total_steps
+        self.bar.show(step, self.total_steps, numbers, is_due=is_due)
         if self.trackers is not None:
             flat = {key: value for key, value in row.items() if isinstance(value, (int, float))}
             flat |= {f"seconds/{name}": value for name, value in row["seconds"].items()}
@@ -130,7 +108,7 @@ class RunLog:
     def say(self, text: str) -> None:
         """Show one line to the person who watches."""
         if not self.is_quiet:
-            self.console.print(f"{self.label}: {text}", highlight=False, soft_wrap=True)
+            self.bar.console.print(f"{self.label}: {text}", highlight=False, soft_wrap=True, markup=False)
 
     def _append(self, row: Mapping[str, Any]) -> None:
         with open(self.path, "a", encoding="utf-8") as file:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bontune.base.problems import Problem
 from bontune.engines.contract import Engine, Poll, Samples, SamplingOptions, StopReason
-from bontune.engines.prompts import prompt_of
+from bontune.engines.prompts import prompts_of
 from bontune.engines.texts import Completions, encode_prompts
 from bontune.engines.transformers import pad_id
 from bontune.objectives.batch import Columns
@@ -61,7 +61,7 @@ class Sequences:
                 occurs twice in a step, so that no samples are drawn twice.
             poll: called between pieces of work.
         """
-        prompts = [prompt_of(problem, self.engine.uses_chat) for problem in problems]
+        prompts = prompts_of(self.engine, problems)
 
         def draw(purpose: str, number: int) -> Samples:
             keys = [(seed, purpose, i, problem.id) for i, problem in zip(draws, problems, strict=True)]

@@ -22,7 +22,7 @@ from bontune.base.files import replace_file
 from bontune.base.problems import Problem
 from bontune.config import Recipe, TaskSection
 from bontune.engines.contract import Engine, SamplingOptions
-from bontune.engines.prompts import prompt_of, stop_of
+from bontune.engines.prompts import asks_chat, prompts_of, stop_of
 from bontune.engines.transformers import TransformersEngine, pad_id
 from bontune.models import load_model
 from bontune.models.adapters import add_lora
@@ -199,7 +199,7 @@ def check_engine(engine: Engine, problems: Sequence[Problem], max_new_tokens: in
     for is_able, what in ((engine.limits.has_tokens, "return tokens"), (engine.limits.can_load, "load weights")):
         if not is_able:
             raise BontuneError(f"The engine {type(engine).__name__} cannot {what}, which training needs of an engine.")
-    engine.check([prompt_of(problem, engine.uses_chat) for problem in problems], max_new_tokens)
+    engine.check(prompts_of(engine, problems), max_new_tokens)
 
 
 def sampling_options(recipe: Recipe, task: Task, problems: Sequence[Problem], engine: Engine) -> SamplingOptions:
@@ -210,7 +210,7 @@ def sampling_options(recipe: Recipe, task: Task, problems: Sequence[Problem], en
         max_new_tokens=sampling.max_new_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        stop=stop_of(task.stop, problems, engine.uses_chat),
+        stop=stop_of(task.stop, problems, asks_chat(engine, problems)),
     )
 
 
@@ -220,7 +220,7 @@ def eval_options(recipe: Recipe, task: Task, problems: Sequence[Problem], engine
         num_samples=recipe.eval.samples,
         max_new_tokens=recipe.sampling.max_new_tokens,
         temperature=recipe.eval.temperature,
-        stop=stop_of(task.stop, problems, engine.uses_chat),
+        stop=stop_of(task.stop, problems, asks_chat(engine, problems)),
     )
 
 

@@ -154,7 +154,7 @@ class Trainer:
         with (
             setup.run_folder(self.recipe, self.is_main),
             setup.tracking(self.recipe, self.accelerator) as self.log.trackers,
-            StopSignals() as signals,
+            StopSignals(self.log.bar.tick) as signals,
             self.log,
         ):
             try:
@@ -312,6 +312,7 @@ class Trainer:
             self.log.cut_after(self.step if found is not None else -1)
             if found is not None:
                 setup.write_recipe(self.folder, self.recipe)  # a finished run may have got more steps
+        self.log.begin(self.step)
         self.accelerator.wait_for_everyone()
 
     def _continuing(self, planned: int) -> str:
