@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from typing import Any
@@ -20,8 +21,10 @@ import torch
 from bontune.base.client import BadReply
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.base.grades import Grade, Verdict
+from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, SamplingOptions, StopReason
 from bontune.engines.openai import OpenAIEngine, Serving, read_completions
+from bontune.engines.prompts import as_message, prompts_of
 from bontune.engines.seeds import stream
 from bontune.engines.transformers import TransformersEngine
 from bontune.models import load_model
@@ -165,7 +168,8 @@ def test_faults_change_nothing(served: Server, local: TransformersEngine, fault:
     [
         ({"text": None}, "text is null"),
         ({"text": ["1"]}, "text is a list"),
-        ({"message": {"content": None}, "finish_reason": "stop"}, "text is null"),
+        ({"message": {"content": None}}, "text is null"),
+        ({"message": {}, "finish_reason": "stop"}, "text is null"),
         ({"message": {"content": 4}}, "text is a int"),
         ({"message": None}, "not of this API"),
         ({"text": "1", "finish_reason": "abort"}, "gave a completion up (finish_reason abort)"),
@@ -181,6 +185,47 @@ def test_what_is_no_completion_ends_the_drawing(served: Server, choice: Any, phr
     assert phrase in str(stopped.value)
     assert "no usable answer to problem 17 in 2 tries" in str(stopped.value)
     engine.close()
+
+
+def test_one_refused_prompt_does_not_end_the_others(served: Server) -> None:
+    served.behave(refuses=[PROMPTS[1]])
+    engine = OpenAIEngine(served.url, Serving(concurrency=2))
+    kept: dict[int, dict[int, Completion]] = {}
+    rows = dict(engine.as_completed(PROMPTS, OPTIONS, KEYS, keep=lambda p, new: kept.setdefault(p, {}).update(new)))
+    assert sorted(rows) == list(range(len(PROMPTS)))
+    assert {c.stop for c in rows[1]} == {StopReason.REFUSED}
+    assert {c.text for c in rows[1]} == {""}
+    assert all(c.stop is not StopReason.REFUSED for p, row in rows.items() if p != 1 for c in row)
+    assert [kept[p][i] for p in rows for i in range(OPTIONS.num_samples)] == [c for row in rows.values() for c in row]
+    assert engine.refusal is not None
+    assert "status 400: this prompt is too long" in engine.refusal
+    num_asked = len(served.told()["requests"])
+    again = dict(engine.as_completed(PROMPTS, OPTIONS, KEYS, known=[kept[p] for p in range(len(PROMPTS))]))
+    assert again == rows
+    assert len(served.told()["requests"]) == num_asked, "what was refused is not asked again"
+    engine.close()
+
+
+def test_a_server_that_refuses_everything_is_no_matter_of_prompts(served: Server) -> None:
+    served.behave(refuses=[""])
+    engine = OpenAIEngine(served.url, Serving(concurrency=2))
+    with pytest.raises(BontuneError, match="refuses prompt 1"):
+        list(engine.as_completed(PROMPTS, OPTIONS, KEYS))
+    assert len({json.dumps(request["prompt"]) for request in served.told()["requests"]}) <= 6
+    engine.close()
+
+
+def test_a_base_model_is_asked_to_continue_texts(served: Server) -> None:
+    problem = Problem(id="a", prompt=PROMPTS[0], messages=as_message(PROMPTS[0]), reference="")
+    for has_template, path in ((True, "/v1/chat/completions"), (False, "/v1/completions")):
+        served.behave(has_template=has_template)
+        engine = OpenAIEngine(served.url)
+        assert engine.takes_chat() == has_template
+        engine.draw(prompts_of(engine, [problem]), OPTIONS, KEYS[:1])
+        requests = served.told()["requests"]
+        assert requests[-1]["path"] == path
+        assert len(requests) == 1 + OPTIONS.num_samples, "the server was asked once whether it can chat"
+        engine.close()
 
 
 def test_a_refusal_names_the_problem_and_the_other_api(served: Server) -> None:
@@ -279,6 +324,10 @@ def test_stop_reasons(choice: dict[str, Any], expected: StopReason) -> None:
         ({"content": None, "tool_calls": [{}]}, "tool_calls", ""),
         ({"content": None, "refusal": "no"}, "stop", ""),
         ({"content": ""}, "stop", ""),
+        ({"content": None}, "stop", ""),
+        ({"content": [{"type": "text", "text": "4"}, {"type": "text", "text": "2"}]}, "stop", "42"),
+        ({"content": [{"type": "output_text", "text": "4"}, {"type": "image"}]}, "stop", "4"),
+        ({"content": []}, "stop", ""),
         ({"content": "4", "reasoning_content": "2+2"}, "stop", "4"),
     ],
 )

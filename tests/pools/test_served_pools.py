@@ -25,6 +25,7 @@ import pytest
 
 from bontune.engines.seeds import stream
 from bontune.pools.pool import read_pool
+from bontune.tasks import load_task
 from servers.openai_server import Server, server
 from training import run_driver
 from training.run_driver import Child, Driver, wait_for
@@ -307,3 +308,19 @@ def test_a_server_that_decodes_greedily_is_noticed(driver: Driver, served: Serve
         assert read_pool(out).scores() == [[6.0] * M] * P
     judged = [request for request in served.told()["requests"] if request["model"] == "grader"]
     assert len(judged) == 2 * P, "the same completion of a problem is judged once"
+
+
+def test_a_prompt_that_is_refused_is_counted_and_the_rest_is_there(
+    driver: Driver, served: Server, tmp_path: Path
+) -> None:
+    collection = Collection(driver, served, tmp_path)
+    refused = load_task("countdown").problems("test")[1]
+    served.behave(refuses=[refused.prompt])
+    done = driver.run(*collection.command)
+    assert done.code == 0, done.output
+    assert f"the server refused 1 of {P} problems, {refused.id} (The server refuses problem {refused.id}" in done.output
+    assert "too long); their completions are empty and count as the grader grades them" in done.output
+    pool = read_pool(collection.pool)
+    assert set(pool.columns["stop_reason"][1]) == {"refused"}
+    assert pool.rewards()[1] == [0.0] * len(pool.rewards()[1])
+    served.behave()

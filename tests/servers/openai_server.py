@@ -56,6 +56,10 @@ class Behaviour:
     """Scripted chat replies: for the first key that the conversation holds, one after the other, the last for ever."""
     top_logprobs: dict[str, list[list[Any]]] = field(default_factory=dict)
     """For a scripted reply: [token, log-probability] of its first token."""
+    refuses: list[str] = field(default_factory=list)
+    """Prompts with such a text are refused with status 400."""
+    has_template: bool = True
+    """Whether conversations are understood; a base model has no chat template."""
     models: list[str] = field(default_factory=lambda: ["countdown-tiny"])
     """What /models lists."""
 
@@ -158,6 +162,12 @@ class Handler(BaseHTTPRequestHandler):
                 os.kill(os.getpid(), signal.SIGKILL)
             state.num_answered += 1
             prompt = "".join(m["content"] for m in body["messages"]) if is_chat else body["prompt"]
+            if is_chat and not state.behaviour.has_template:
+                self.send({"error": {"message": "the tokenizer does not define a chat template"}}, 400)
+                return
+            if any(text in prompt for text in state.behaviour.refuses):
+                self.send({"error": {"message": "this prompt is too long"}}, 400)
+                return
             script = next((key for key in state.behaviour.replies if key in prompt), None)
             try:
                 choices = (

@@ -26,6 +26,12 @@ BODY = "def f(x):\n    return x\n"
         (BODY, BODY),
         (f"Sure!\n```python\n{BODY}```\nDone.", BODY),
         (f"```\n{BODY}```", BODY),
+        (f"{BODY}```\nThis works because f is short.", BODY),  # the prompt has opened the fence
+        (f"import math\n\n{BODY}```\n\n```\nf(1)\n```", f"import math\n\n{BODY}"),
+        (f"def f(x):\n    return 2\n```\nBetter:\n```python\n{BODY}```\n", BODY),
+        (f"```\nOutput:\n```\n```python\n{BODY}```", BODY),
+        (f"Here: ```python\n{BODY}```\nDone.", BODY),
+        (f"Use `x` here:\n```py\n{BODY}```", BODY),
         (f"```Python title=a\n{BODY}```", BODY),
         (f"~~~py\n{BODY}~~~", BODY),
         (f"```python\n{BODY}", BODY),  # cut off

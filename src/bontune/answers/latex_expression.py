@@ -158,8 +158,14 @@ class _Reader:
     def exponent(self) -> Tree:
         if self.peek() == "-":
             self.take()
-            return ("mul", ("num", "-1"), self.argument(whole_number=True))
-        return self.argument(whole_number=True)
+            return ("mul", ("num", "-1"), self.round_or_argument(whole_number=True))
+        return self.round_or_argument(whole_number=True)
+
+    def round_or_argument(self, *, whole_number: bool = False) -> Tree:
+        """An exponent or a radicand, which models also write in round brackets."""
+        if self.peek() == "(" and self.kind() == "symbol":
+            return self.group("(")
+        return self.argument(whole_number=whole_number)
 
     def argument(self, *, whole_number: bool = False) -> Tree:
         """What a command takes: a group, one digit (TeX's rule) or one command."""
@@ -321,7 +327,7 @@ class _Reader:
                 raise Unreadable("a root that is no number from 2 to 1000")
             degree = int(token.text)
             self.expect("]")
-        return ("root", self.argument(), degree)
+        return ("root", self.round_or_argument(), degree)
 
     def function(self, name: str) -> Tree:
         name = _SYNONYMS.get(name, name)

@@ -8,10 +8,14 @@ from __future__ import annotations
 import re
 from collections import deque
 
+from bontune.answers.plain_notation import FRACTIONS, as_latex, without_spaced_thousands
+
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _UNIT_OF_INPUT = re.compile(r"\\[A-Za-z]+|\\.|[^\s\\{}$]", re.DOTALL)
 
 _SPOKEN = re.compile(r"\banswer(?: is\b|:| :)", re.IGNORECASE)
+_FINAL_ANSWER = re.compile(r"\bfinal answer is\s*:?\s*", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 _IDLE_BEFORE_NUMBER = re.compile(r"[\s$*:\\(]+")
 _NUMBER = re.compile(r"([-+]?)((?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)")
 _NUMBER_WINDOW = 300
@@ -43,11 +47,18 @@ _UNICODE = str.maketrans(
         "\u00a0": " ",
         "\u2009": " ",
         "\u202f": " ",
+        **{sign: rf"\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in FRACTIONS.items()},
     }
 )
 
 _UNICODE_ROOT = re.compile(r"\u221a([0-9]+)")
 _SIZES = re.compile(r"\\(?:left|right|[bB]ig{1,2}[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])\.?")
+_LOOKS = re.compile(
+    r"\\(?:bf|it|rm|sf|tt|bfseries|itshape|boldmath|tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge"
+    r"|Huge)(?![A-Za-z])"
+)
+_WRAPPERS = re.compile(r"\\(?:boldsymbol|bm|pmb|underline|uline|mathstrut)(?![A-Za-z])\s*")
+_MODULUS = re.compile(r"\(?\\(?:pmod|bmod|mod|pod)(?![A-Za-z])\s*(?:\{([^{}]*)\}|([0-9A-Za-z]+))\)?")
 _SPACES = re.compile(r"(\\\\)|\\(?:[ ,;:>]|q?quad(?![A-Za-z]))|~")  # a matrix's row break is kept
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _PHANTOM = re.compile(r"\\h?phantom\{[^{}]*\}")
@@ -104,6 +115,19 @@ def has_box(text: str) -> bool:
     return _BOX.search(text) is not None
 
 
+def extract_statement(text: str) -> str | None:
+    """What the last "final answer is" of a text states, up to the end of its sentence; None without one.
+
+    Example:
+        >>> extract_statement("The final answer is $28\\%$. I hope it is correct."), extract_statement("28")
+        ('$28\\%$', None)
+    """
+    stated = deque(_FINAL_ANSWER.finditer(text), maxlen=1)
+    if not stated:
+        return None
+    return _SENTENCE_END.split(text[stated[0].end() :], maxsplit=1)[0].strip()
+
+
 def extract_final_number(text: str) -> str | None:
     """The number right after the last ``####`` (GSM8K's marker), else right after the last "answer is" or "answer:".
 
@@ -150,10 +174,11 @@ def clean(answer: str) -> str:
     """
     text = _UNICODE_ROOT.sub(r"\\sqrt{\1}", answer).translate(_UNICODE)
     text = _THOUSANDS.sub(lambda match: _SEPARATORS.sub("", match.group()), text)
-    text = _PHANTOM.sub("", text).replace(r"\!", "")
+    text = _PHANTOM.sub("", as_latex(text)).replace(r"\!", "")
+    text = _MODULUS.sub(lambda match: rf"\pmod{{{match[1] or match[2]}}}", _WRAPPERS.sub("", _LOOKS.sub("", text)))
     text = _SPACES.sub(lambda match: match[1] or " ", _SIZES.sub("", text))
     text = _FRACTIONS.sub(lambda _: r"\frac", text)
-    text = _unwrapped(_SPACE_RUNS.sub(" ", text).strip())
+    text = without_spaced_thousands(_unwrapped(_SPACE_RUNS.sub(" ", text).strip()))
     return _OPENING_SPACE.sub("", _IDLE_SPACE.sub("", text))
 
 
@@ -175,5 +200,18 @@ def _unwrapped(text: str) -> str:
             ):
                 text = inner
                 break
+        if text.startswith("{") and text.endswith("}") and _is_one_group(text):
+            text = text[1:-1]
         if text == before:
             return text
+
+
+def _is_one_group(text: str) -> bool:
+    """Whether the brace that opens a text is closed at its end."""
+    depth = 0
+    for i, character in enumerate(text):
+        if character in "{}" and text[i - 1 : i] != "\\":
+            depth += 1 if character == "{" else -1
+        if depth == 0:
+            return i == len(text) - 1
+    return False

@@ -1,10 +1,11 @@
 r"""Is a mathematical answer right? For answers as in MATH and GSM8K: short, in LaTeX, with an exact value.
 
 An answer is a bare text, one between dollar signs, or a whole completion with a ``\boxed{…}``, of which the last box
-counts and nothing else. It is compared in this order: the same text up to notation; exact arithmetic
-(``exact_value``), element by element where there are several; a proof of difference by numbers with error bounds
-(``approximate``); and what is left (sines, logarithms, nested roots) by sympy in a worker process that is killed after
-3 seconds (``symbolic_worker``, ``pool``). No text of a model's is ever evaluated as code.
+counts and nothing else; without a box, what the last "final answer is" states up to the end of its sentence. It is
+compared in this order: the same text up to notation; exact arithmetic (``exact_value``), element by element where there
+are several; a proof of difference by numbers with error bounds (``approximate``); and what is left (sines, logarithms,
+nested roots) by sympy in a worker process that is killed after 3 seconds (``symbolic_worker``, ``pool``). No text of a
+model's is ever evaluated as code.
 
 **What is equal to what**
 
@@ -15,6 +16,8 @@ is wrong unless the gold is the same text.
 Numbers beyond 10,000 digits are not computed: such an answer is wrong unless it is the gold's text.
 ``1\frac23`` and ``1 2/3`` are mixed numbers (a natural number before a proper fraction), ``0.\overline{3}`` repeats.
 Thousands: ``10,000``, ``10{,}000``, ``10\,000`` (groups of three; inside brackets a plain comma always separates).
+``10 000`` outside brackets, too; ``¾`` is a fraction. In a text without LaTeX commands ``sqrt(3)``, ``2**(1/4)`` and
+``pi`` are what they are in programs, and ``1e6`` is a number.
 Digits of other scripts are no digits. Letters are what they are called, case included; where a root is taken they
 stand for positive numbers (``\sqrt{x^2}`` is ``x``, ``|x|`` is not).
 
@@ -22,11 +25,12 @@ stand for positive numbers (``\sqrt{x^2}`` is ``x``, ``|x|`` is not).
 ``\pm`` is two values. Each must have its equal, no more and no fewer: ``42\text{ or }17`` is not ``42``, nor is
 ``42,42``. ``(1,2)`` is a tuple: ordered, and neither a list nor a set, nor a matrix. ``[1,2)`` is an interval: its ends
 and both brackets count, so ``(1,2)`` and ``[1,2]`` differ. Inequalities in one letter are intervals (``x>3``,
-``1\le x<2``), and ``x\in[1,2]`` is ``[1,2]``. Unions are in any order, and ``x<1\text{ or }x>2`` is one. Matrices
+``1\le x<2``, ``-2x>-6``), and ``x\in[1,2]`` is ``[1,2]``. Unions are in any order, and ``x<1\text{ or }x>2`` is one. Matrices
 (``pmatrix``, ``bmatrix``) are compared cell by cell.
 
 *Names and equations.* ``x=5`` is ``5``; ``x=5`` is not ``y=5``. ``2+3=5`` is ``5``, as all its sides are equal.
-Equations are equal if they differ by a constant factor when all is on one side; an equation is not its solution.
+Equations are equal if they differ by a constant factor when all is on one side; an equation is not its solution. A gold
+with a sum or the like left in it is compared up to the order of terms and factors (``reordered``).
 
 *Units.* A unit of a closed list (``units.py``: measures, currencies, ``%``, degrees, things that are counted) may be
 there or not; two different units are different answers (``5`` cm and ``5`` m). Percent is a unit: ``27\%`` is
@@ -53,8 +57,9 @@ from pathlib import Path
 
 from bontune.answers.equality import Pairs, compare
 from bontune.answers.kinds import Answer
-from bontune.answers.latex_normal_form import clean, extract_answer, extract_final_number, has_box
+from bontune.answers.latex_normal_form import clean, extract_answer, extract_final_number, extract_statement, has_box
 from bontune.answers.latex_tokens import UNEVALUATED, UnknownNotation, Unreadable
+from bontune.answers.reordered import in_order
 from bontune.answers.structure import read_answer
 from bontune.base.grades import Verdict
 from bontune.base.workers import Ending, WorkerPool
@@ -195,12 +200,18 @@ def normal_form(answer: str) -> str:
     if len(text) > MAX_ANSWER_LENGTH:
         return text[:MAX_ANSWER_LENGTH]
     read = _read(text)
-    return read.key() if not isinstance(read, Unreadable) else _cleaned(text)
+    return read.key() if not isinstance(read, Unreadable) else in_order(_cleaned(text)) or _cleaned(text)
 
 
 def _answer_text(text: str) -> str | None:
-    """The answer in a text: the last box's content, the text itself if it has no box; None if the box is unclosed."""
-    return extract_answer(text) if has_box(text) else text.strip()
+    """The answer in a text: the last box's content, else the last final statement's, else the text itself.
+
+    None if the last box is not closed.
+    """
+    if has_box(text):
+        return extract_answer(text)
+    stated = extract_statement(text)
+    return text.strip() if stated is None else stated
 
 
 def _settled(gold: str, text: str | None) -> Comparison | dict[str, object]:
@@ -229,6 +240,9 @@ def _settled(gold: str, text: str | None) -> Comparison | dict[str, object]:
 
 def _foreign_job(why: Unreadable, gold: str, text: str) -> Comparison | dict[str, object]:
     """A gold with a command that our grammar does not know: math-verify may read it, in a worker."""
+    ordered = in_order(gold)
+    if ordered is not None and ordered == in_order(text):
+        return _EQUAL
     is_plain = _FOREIGN.fullmatch(gold) and _FOREIGN.fullmatch(text)
     if isinstance(why, UnknownNotation) and is_plain and not UNEVALUATED & {*_COMMAND.findall(gold + " " + text)}:
         return {"latex": [gold, text]}

@@ -6,7 +6,8 @@ Reading only; ``answer_comparison`` says which answers are equal.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 from bontune.answers import exact_value
 from bontune.answers.exact_value import Tree
@@ -41,6 +42,10 @@ _NAME = re.compile(
     r"(?:m?\\angle|\\triangle|\\overline)?\{?[A-Z]{1,4}\}?|[A-Za-z](?:_(?:\w|\{\w+\}))?'*(?:\([a-z](?:,[a-z])*\))?"
     r"|\\[a-z]+|\([a-z](?:,[a-z])+\)"
 )
+_PHRASE = re.compile(
+    r"(?:no|none|not|never|neither|undefined|infinitely|all|cannot|does not)(?: [a-z]+)*", re.IGNORECASE
+)
+"""Bare words that deny or affirm; others may be products of letters."""
 _GROUPED = re.compile(r"(?<![0-9.,])([1-9][0-9]{0,2}(?:,[0-9]{3})+)(?![0-9,])")
 
 
@@ -56,6 +61,8 @@ def read_answer(cleaned: str) -> Answer:
             return Words(text=f"{based[1]}{based[2]}_{based[3]}")
         if based:
             cleaned = based[1] + based[2]
+        if _PHRASE.fullmatch(cleaned):
+            return Words(text=" ".join(cleaned.casefold().split()))
         return _read(tokens_of(_without_separators(cleaned)))
     except (exact_value.TooLarge, exact_value.Undefined) as error:
         raise Unreadable(str(error)) from None
@@ -228,6 +235,8 @@ def _inequality(sides: list[list[Token]], operators: list[str]) -> Answer:
     if not all(operator.startswith("<") for operator in operators) and len(operators) > 1:
         raise Unreadable("a chain of different relations")
     interval = None if operators == ["!="] else _interval_of(answers, operators)
+    if interval is None and len(answers) == 3:
+        interval = _solved(answers, operators)
     if interval:
         return interval
     if len(answers) > 2 or any(isinstance(a, Words) for a in answers):
@@ -235,6 +244,9 @@ def _inequality(sides: list[list[Token]], operators: list[str]) -> Answer:
     left, right = answers
     assert isinstance(left, Scalar)
     assert isinstance(right, Scalar)
+    solved = None if operators == ["!="] else _solved([left, right], operators)
+    if solved:
+        return solved
     return Relation(operator=operators[0], difference=exact_value.difference(left.value, right.value))
 
 
@@ -255,6 +267,53 @@ def _interval_of(sides: list[Scalar | Words], operators: list[str]) -> Collectio
     brackets = "".join(shape)
     kind = "tuple" if brackets == "()" else "interval"  # an open interval is written like a point
     return Collection(kind=kind, items=(low, high), shape=brackets)
+
+
+def _solved(sides: Sequence[Scalar | Words], operators: list[str]) -> Collection | None:
+    """An inequality in one letter, of which a multiple stands somewhere: ``-x > -1``, ``1 < 2x + 3 < 5``."""
+    letters = {name for side in sides if isinstance(side, Scalar) for name in _letters(side.tree)}
+    if len(letters) != 1 or not all(isinstance(side, Scalar) for side in sides):
+        return None
+    (name,) = letters
+    trees = [side.tree for side in sides if isinstance(side, Scalar)]
+    if len(trees) == 2:
+        trees = [("add", trees[0], _times(trees[1], Fraction(-1))), ("num", "0")]
+    holding = [i for i, tree in enumerate(trees) if _letters(tree)]
+    middle = holding[0]
+    slope = _slope(trees[middle], name) if len(holding) == 1 else None
+    if slope is None or (len(trees) == 3 and middle != 1):
+        return None
+    rest = _put(trees[middle], name, "0")
+    trees = [
+        ("var", name) if i == middle else _times(("add", tree, _times(rest, Fraction(-1))), 1 / slope)
+        for i, tree in enumerate(trees)
+    ]
+    if slope < 0:
+        trees, operators = trees[::-1], operators[::-1]
+    scalars = [Scalar(tree=tree, value=exact_value.evaluate(tree)) for tree in trees]
+    return _interval_of(scalars, operators)
+
+
+def _times(tree: Tree, factor: Fraction) -> Tree:
+    return ("mul", ("num", str(factor)), tree)
+
+
+def _slope(tree: Tree, name: str) -> Fraction | None:
+    """The rational factor of a letter in an expression that is linear in it; None if it is not."""
+    value = exact_value.evaluate(tree)
+    letter = (("var", name), Fraction(1))
+    others = [monomial for monomial in value.numerator if monomial != (letter,)]
+    is_linear = value.denominator == exact_value.ONE and all(
+        kind in ("const", "prime", "number") for monomial in others for (kind, _), _ in monomial
+    )
+    return value.numerator.get((letter,)) if is_linear else None
+
+
+def _put(tree: Tree, name: str, number: str) -> Tree:
+    """An expression with a number in place of a letter."""
+    if tree == ("var", name):
+        return ("num", number)
+    return tuple(_put(part, name, number) if isinstance(part, tuple) else part for part in tree)
 
 
 def _endpoint(side: list[Token]) -> Scalar | Words:

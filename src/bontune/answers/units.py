@@ -38,7 +38,7 @@ degree degrees
 radian radians rad
 dollar dollars usd
 cent cents
-percent percents
+percent percents pct
 unit units
 point points
 square_unit square_units sq_units units^2 unit^2

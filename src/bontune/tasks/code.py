@@ -11,6 +11,9 @@ from hashlib import sha256
 MAX_PARSED_LENGTH = 20_000
 """Characters of a program that is put into normal form; Python's parser takes memory by the megabyte for more."""
 _FUTURE = re.compile(r"^from __future__ import .*$", re.MULTILINE)
+_BARE = re.compile(r"^(?:```|~~~)[`~]*\s*$", re.M)
+_AFTER_PROSE = re.compile(r"[^`~]*\S[^`~]*?()(```+)(python3?|py|)\s*$", re.IGNORECASE)
+"""A fence at the end of a line of prose; its group 1 is empty, as the block's lines have no indentation of its own."""
 _OPENING = re.compile(r"( *)(`{3,}|~{3,})[ \t]*([\w+#.-]*)")
 
 
@@ -27,6 +30,9 @@ class Block:
 def fenced_blocks(text: str) -> list[Block]:
     """The fenced blocks of a text; the last may lack its closing fence, as where the text was cut off.
 
+    Prose may stand before an opening fence on its line. Fences come in pairs: where one that names a language follows
+    a bare one, the bare one has closed what came before.
+
     Example:
         >>> fenced_blocks("So:\\n```python\\nx = 1\\n```\\nDone.")
         [Block(language='python', text='x = 1\\n')]
@@ -35,8 +41,9 @@ def fenced_blocks(text: str) -> list[Block]:
     opening: re.Match[str] | None = None
     lines: list[str] = []
     for line in text.split("\n"):
-        if opening is None:
-            opening = _OPENING.match(line)
+        begun = _OPENING.match(line)
+        if opening is None or (begun is not None and begun[3] and not opening[3]):
+            opening = begun or _AFTER_PROSE.match(line)
             lines = []
         elif line.strip().startswith(opening[2]) and not line.strip().strip(opening[2][0]):
             blocks.append(_block(opening, lines))
@@ -53,7 +60,8 @@ def extract_program(completion: str, entry_point: str) -> str:
 
     A text that begins with an indented line goes on from the prompt: it is the program, up to a fence. Otherwise, of
     the fenced blocks the last that defines the entry point; if none does, the last that says Python, else the last.
-    Without fences the whole text. Nothing else is taken off or put right.
+    Without fences the whole text; and where only a closing fence is there, because the prompt has opened it, what comes
+    before it. Nothing else is taken off or put right.
 
     Example:
         >>> extract_program("Here it is:\\n```python\\ndef f():\\n    return 1\\n```\\nAnd f() is 1.", "f")
@@ -66,6 +74,9 @@ def extract_program(completion: str, entry_point: str) -> str:
         return re.split(r"^```.*", completion, maxsplit=1, flags=re.MULTILINE)[0]
     blocks = fenced_blocks(completion)
     defining = [block for block in blocks if defines(block.text, entry_point)]
+    before = _BARE.split(completion, maxsplit=1)
+    if not defining and len(before) > 1 and defines(before[0], entry_point):
+        return before[0]
     python = [block for block in blocks if block.language in ("python", "py", "python3")]
     chosen = defining or python or blocks
     return chosen[-1].text if chosen else completion

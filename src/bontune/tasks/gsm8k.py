@@ -46,9 +46,9 @@ _TABLES = {
 _MARKER = re.compile(r"(?:\\(?:boxed|fbox)(?![A-Za-z])|####|\banswer(?:\s+is\b\s*:?|\s*:))\s*", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|\*|$)|\n")
 _NUMBER = re.compile(
-    r"(?P<sign>[-\u2212])?\s?\$?(?P<digits>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+    r"(?P<sign>[-\u2212])?\s?[$\u20ac\u00a3\u20b9\u00a5]?(?P<digits>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
 )
-_WORDS = re.compile(r"[A-Za-z\s,:;'\"$%*()=.\u20ac\u00a3]*")
+_WORDS = re.compile(r"[A-Za-z\s,:;'\"$%*()=.\u20ac\u00a3\u20b9\u00a5\u00b0\u2103\u2109]*")
 _SCALE = re.compile(
     r"(?i:\b(?:hundred|thousand|million|billion|trillion|dozen|half|halves|thirds?|quarters?|or|negative|minus)s?\b)"
     r"|[0-9]\s?[kKMB]\b"
@@ -56,6 +56,10 @@ _SCALE = re.compile(
 _LATEX = (
     (re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox)\s*\{([^{}]*)\}"), r" \1 "),
     (re.compile(r"\{,\}|\\[,!]"), ""),
+    (re.compile(r"\\[()\[\]]"), " "),
+    # The unit's square and its per: "m²", "km/h". After a digit they would be arithmetic.
+    (re.compile(r"(?<=[A-Za-z])(?:\^\{?[23]\}?|[\u00b2\u00b3])(?![0-9])"), ""),
+    (re.compile(r"(?<=[A-Za-z])/(?=[A-Za-z])|(?<=[0-9])/(?=[A-Za-z]{3})"), " "),
     (re.compile(r"\\([ $%])"), r"\1"),
     (re.compile(r"(?<=[0-9]),\s+(?=[0-9]{3}(?![0-9]))"), ","),
 )
