@@ -25,8 +25,8 @@ stand for positive numbers (``\sqrt{x^2}`` is ``x``, ``|x|`` is not).
 ``\pm`` is two values. Each must have its equal, no more and no fewer: ``42\text{ or }17`` is not ``42``, nor is
 ``42,42``. ``(1,2)`` is a tuple: ordered, and neither a list nor a set, nor a matrix. ``[1,2)`` is an interval: its ends
 and both brackets count, so ``(1,2)`` and ``[1,2]`` differ. Inequalities in one letter are intervals (``x>3``,
-``1\le x<2``, ``-2x>-6``), and ``x\in[1,2]`` is ``[1,2]``. Unions are in any order, and ``x<1\text{ or }x>2`` is one. Matrices
-(``pmatrix``, ``bmatrix``) are compared cell by cell.
+``1\le x<2``, ``-2x>-6``), and ``x\in[1,2]`` is ``[1,2]``. Unions are in any order, and ``x<1\text{ or }x>2`` is one.
+Matrices (``pmatrix``, ``bmatrix``) are compared cell by cell.
 
 *Names and equations.* ``x=5`` is ``5``; ``x=5`` is not ``y=5``. ``2+3=5`` is ``5``, as all its sides are equal.
 Equations are equal if they differ by a constant factor when all is on one side; an equation is not its solution. A gold

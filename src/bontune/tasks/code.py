@@ -42,7 +42,7 @@ def fenced_blocks(text: str) -> list[Block]:
     lines: list[str] = []
     for line in text.split("\n"):
         begun = _OPENING.match(line)
-        if opening is None or (begun is not None and begun[3] and not opening[3]):
+        if opening is None or (begun is not None and begun[3] and not opening[3] and begun[2] == opening[2]):
             opening = begun or _AFTER_PROSE.match(line)
             lines = []
         elif line.strip().startswith(opening[2]) and not line.strip().strip(opening[2][0]):
