@@ -61,7 +61,8 @@ def _relations(tokens: list[Token]) -> str:
 def _sum(tokens: list[Token]) -> str:
     """Terms in order, each with its sign. A sum's own terms end where the next sign comes."""
     terms: list[str] = []
-    sign, atoms = "+", []
+    atoms: list[str] = []
+    sign = "+"
     position = 0
     while position < len(tokens):
         if tokens[position].text in ("+", "-"):

@@ -250,7 +250,7 @@ def _inequality(sides: list[list[Token]], operators: list[str]) -> Answer:
     return Relation(operator=operators[0], difference=exact_value.difference(left.value, right.value))
 
 
-def _interval_of(sides: list[Scalar | Words], operators: list[str]) -> Collection | None:
+def _interval_of(sides: Sequence[Scalar | Words], operators: list[str]) -> Collection | None:
     """``a < x <= b`` and ``x < b`` as intervals: one letter alone, numbers at the ends."""
     middles = [i for i, side in enumerate(sides) if isinstance(side, Scalar) and side.tree[0] == "var"]
     if len(middles) != 1 or len(sides) > 3 or (len(sides) == 3 and middles != [1]):
