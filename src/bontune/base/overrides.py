@@ -16,6 +16,9 @@ from bontune.base.errors import BontuneError
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 _LEADING_ZERO = re.compile(r"[-+]?0[\d_]+")
 _NULLS = ("", "~", "null")
+_TEXTS = ("run", "model", "template", "prompt", "answer", "stop", "path", "function", "data", "grader", "name")
+"""Keys whose values are texts: ``run=5`` is a folder called 5."""
+_ONE_WORD_IN_BRACKETS = re.compile(r"\[[^,\"'\[\]]*\]")
 _WITH_ESCAPES = ("stop", "template")
 """Keys in which ``\\n`` and ``\\t`` on a command line mean a line break and a tab, which a shell hardly writes."""
 
@@ -40,6 +43,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise BontuneError(f"{path} is not valid YAML{where}: {error.problem or error.context}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BontuneError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if tree is not None and not isinstance(tree, dict):
@@ -67,7 +74,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
             raise BontuneError(f"{override!r} is not an override: write key=value, e.g. training.steps=50.")
         *parents, leaf = key.split(".")
         try:
-            value = _plain(yaml.safe_load(text), text)
+            value = _plain(yaml.safe_load(text), text, is_text_key=leaf in _TEXTS)
         except yaml.YAMLError:
             value = text
         if leaf in _WITH_ESCAPES and value is text:
@@ -81,9 +88,11 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
     return tree
 
 
-def _plain(value: Any, text: str) -> Any:
+def _plain(value: Any, text: str, *, is_text_key: bool) -> Any:
     """What people mean by a value on a command line, which YAML reads otherwise here and there."""
     bare = text.strip()
+    if is_text_key and (isinstance(value, (bool, int, float)) or _ONE_WORD_IN_BRACKETS.fullmatch(bare)):
+        return text  # "[/INST]" ends a turn; a list of one text needs no brackets
     is_text = (
         (isinstance(value, str) and bare[0] not in "\"'")
         or (value is None and bare.lower() not in _NULLS)  # YAML saw a comment only

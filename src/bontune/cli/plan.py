@@ -161,7 +161,7 @@ def _print_work(console: Console, recipe: Recipe, shape: Shape, plan: Plan, note
     table.add_row("samples in evaluations", _count(plan.work.eval_generations))
     console.print(table)
     if note:
-        console.print(note, style="yellow")
+        console.print(note, style="yellow", markup=False)
 
 
 def _memory_table(plans: Mapping[str, Plan], gpu_memory: float | None) -> Table:

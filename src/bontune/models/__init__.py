@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bontune.base.errors import BontuneError
+from bontune.base.hub import why_unreachable
 from bontune.base.suggest import nearest
 
 if TYPE_CHECKING:
@@ -21,7 +24,16 @@ _BUILT = {"tiny-gemma2": "bontune.models.tiny_gemma2"}
 _VERIFIERS = {"countdown-verifier": "countdown_verifier", "countdown-verifier-rough": "countdown_verifier_rough"}
 """Shipped sequence classifiers; see :mod:`bontune.models.classifiers`."""
 _MODEL_FILES = ("config.json", "adapter_config.json")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+)
 
 
 def shipped() -> list[str]:
@@ -71,6 +83,24 @@ def _model_folder(path: Path, name: str) -> Path:
             f"the run in {name} has written no model yet: `bontune train {name}` goes on with it to the end"
         )
     raise BontuneError(f"the folder {name} holds no model: it has no config.json")
+
+
+def check_reachable(where: str) -> None:
+    """Refuse a hub id at once that was not fetched before and cannot be fetched now.
+
+    Raises:
+        BontuneError: that is so.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(where).is_dir() or isinstance(try_to_load_from_cache(where, "config.json"), str):
+        return
+    why = why_unreachable()
+    if why is not None:
+        raise BontuneError(
+            f"there is no folder {where!r}, and as a hub id it cannot be fetched, because {why}; give a folder, or "
+            f"{_shipped_text()}"
+        )
 
 
 def weights_digest(name: str) -> str:
@@ -155,16 +185,24 @@ def _read(name_or_path: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any]
         raise BontuneError(f"{name_or_path} is a verifier, it scores texts and writes none; models: {_shipped_text()}")
     where = resolve(name_or_path)
     folder = Path(where)
+    check_reachable(where)
     model = tokenizer = None
     if is_adapter(folder):
         model, tokenizer = _read(base_of(folder), dtype)
+    has_tokenizer = any((folder / file).is_file() for file in _TOKENIZER_FILES)
+    if tokenizer is None and folder.is_dir() and not has_tokenizer:
+        raise BontuneError(
+            f"the folder {name_or_path} holds a model without its tokenizer: save that there, too "
+            "(tokenizer.save_pretrained)"
+        )
     try:
-        if tokenizer is None or any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        if tokenizer is None or has_tokenizer:
             # AutoTokenizer goes by the model type and would put Qwen2's splitting rules over a folder's own tokenizer.
             loader = PreTrainedTokenizerFast if _has_own_tokenizer(folder) else AutoTokenizer
             tokenizer = loader.from_pretrained(where)
         if model is None:
-            model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
+            with without_bars():
+                model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
         else:
             model = load_merged(model, folder)
     except Exception as error:  # an edge: hub, files and weights fail in many types, tokenizers even in bare Exception
@@ -206,6 +244,20 @@ def _has_own_tokenizer(folder: Path) -> bool:
         return False
     named = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")
     return named in ("TokenizersBackend", "PreTrainedTokenizerFast")
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers' progress bars away for a while, and no longer than that."""
+    from transformers.utils import logging
+
+    had_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if had_bars:
+            logging.enable_progress_bar()
 
 
 def quiet_libraries() -> None:

@@ -33,15 +33,17 @@ def load_classifier(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
     where = models.resolve(name_or_path)
+    models.check_reachable(where)
     if dtype == "auto":
         dtype = cpu_dtype(name_or_path) or dtype
     options: dict[str, Any] = {"num_labels": 1, "ignore_mismatched_sizes": True} if new_head else {}
     try:
         loader = PreTrainedTokenizerFast if models._has_own_tokenizer(Path(where)) else AutoTokenizer
         tokenizer = loader.from_pretrained(where)
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            where, dtype=dtype, output_loading_info=True, **options
-        )
+        with models.without_bars():
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                where, dtype=dtype, output_loading_info=True, **options
+            )
     except Exception as error:  # an edge: hub, files and weights fail in many types, tokenizers even in bare Exception
         raise BontuneError(models._load_failure(str(name_or_path), where, error)) from error
     if report["missing_keys"] and not new_head:

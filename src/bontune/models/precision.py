@@ -34,6 +34,7 @@ def saved_dtype(name_or_path: str | Path) -> torch.dtype | None:
         with safe_open(file, framework="pt") as opened:
             kinds = {_SAFETENSORS.get(opened.get_slice(name).get_dtype()) for name in opened.keys()}  # noqa: SIM118
         return kinds.pop() if len(kinds) == 1 else None
+    models.check_reachable(where)
     try:
         config = AutoConfig.from_pretrained(where)
     except Exception:  # an edge: loading will say what is wrong with the model

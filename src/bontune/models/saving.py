@@ -12,6 +12,7 @@ import torch
 
 from bontune.base.errors import RunStopped
 from bontune.base.files import use_umask
+from bontune.models import without_bars
 from bontune.models.adapters import is_adapted, merged_copy, save_adapter
 
 
@@ -41,7 +42,8 @@ def save_model(
     plain = merged_copy(model) if is_adapted(model) else model
     temporary = _temporary(folder)
     state = {name: _as_written(tensor, dtype) for name, tensor in plain.state_dict().items()}
-    plain.save_pretrained(temporary, state_dict=state)
+    with without_bars():
+        plain.save_pretrained(temporary, state_dict=state)
     if dtype is not None:
         _name_dtype(temporary / "config.json", dtype)
     tokenizer.save_pretrained(temporary)
@@ -83,7 +85,8 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
 
 def _check_written(model: Any, state: dict[str, torch.Tensor], folder: Path) -> None:
     """Load the folder as anybody would, and compare each weight."""
-    found = type(model).from_pretrained(folder, dtype="auto").state_dict()
+    with without_bars():
+        found = type(model).from_pretrained(folder, dtype="auto").state_dict()
     for name, tensor in state.items():
         if name not in found or not torch.equal(found[name].to(tensor.dtype), tensor.cpu()):
             raise RunStopped(

@@ -6,24 +6,17 @@ names, a single file is the table that its name says, and without either the hub
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from bontune.base.errors import BontuneError
 from bontune.base.suggest import did_you_mean
-from bontune.tasks.jsonl import SUFFIXES, FilePath, read_rows, require_file
+from bontune.tasks.reading import SUFFIXES, FilePath, PlacedRow, hub_rows, read_rows, require_file
 
 Data: TypeAlias = str | Path | Mapping[str, str | Path] | None
 """The option ``data``: a file, a folder, a file for each table, or None for the hub."""
-PlacedRow: TypeAlias = "tuple[str, dict[str, Any]]"
-"""A row with its place (``file, line 3``), for messages."""
-
-HUB_TIMEOUT_S = 5.0
-"""Seconds that the hub may take to answer at all; its own client tries for 24 s where there is no network."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +75,9 @@ class Source:
             rows = list(read_rows(self._files[name]))
         else:
             where = self._hub or table.repository
-            rows = list(_hub_rows(self._task, table, self._hub))
+            rows = list(
+                hub_rows(f"task {self._task}", where, None if self._hub else table.configuration, table.hub_split)
+            )
         if not rows:
             raise BontuneError(f"{where} holds no rows")
         place, first = rows[0]
@@ -151,45 +146,3 @@ def stem_of(path: Path) -> str:
         'gsm8k_test'
     """
     return next((path.name.removesuffix(suffix) for suffix in SUFFIXES if path.name.endswith(suffix)), path.name)
-
-
-def _hub_rows(task: str, table: Table, hub: str | None) -> Iterator[PlacedRow]:
-    try:
-        import datasets  # type: ignore[import-untyped, import-not-found, unused-ignore]
-    except ImportError:
-        raise BontuneError(
-            f"task {task} reads its data from the Hugging Face hub with the package datasets, which is not installed: "
-            "pip install 'bontune[hub]', or give task.data=PATH to a file or folder that holds the data"
-        ) from None
-    repository = hub or table.repository
-    if not Path(repository).is_dir():
-        _require_hub(task, repository)
-    try:
-        rows = datasets.load_dataset(repository, None if hub else table.configuration, split=table.hub_split)
-    except Exception as error:  # an edge: the hub, its files and its cache fail in many types
-        cause = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
-        raise BontuneError(
-            f"task {task}: {repository} could not be fetched from the Hugging Face hub: {cause}; "
-            "give task.data=PATH to a file or folder that holds the data"
-        ) from error
-    for number, row in enumerate(rows, start=1):
-        yield f"{repository}, row {number}", dict(row)
-
-
-def _require_hub(task: str, repository: str) -> None:
-    """Refuse at once when the hub cannot be reached; proxies of the environment are used."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return  # said by the user: what was fetched before is read from the cache
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S).close()
-    except urllib.error.HTTPError:
-        return  # it answered
-    except (OSError, ValueError) as error:
-        raise BontuneError(
-            f"task {task} reads {repository} from {constants.ENDPOINT}, which cannot be reached "
-            f"({getattr(error, 'reason', error)}): give task.data=PATH to a file or folder that holds the data, or set "
-            "HF_HUB_OFFLINE=1 to use what was fetched before"
-        ) from None

@@ -1,22 +1,19 @@
-"""Your own data: a JSON Lines file of prompts and answers, and a grader."""
+"""Your own data: rows of prompts and answers from a file or a data set on the hub, and a grader."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from bontune.base.errors import BontuneError
 from bontune.base.functions import code_digest
 from bontune.base.problems import Problem, content_ids
-from bontune.base.suggest import did_you_mean, nearest
-from bontune.base.texts import readable
+from bontune.base.suggest import did_you_mean
 from bontune.tasks.graders import (
     Grader,
     UserGrader,
@@ -27,23 +24,24 @@ from bontune.tasks.graders import (
     load_user_grader,
 )
 from bontune.tasks.options import checked
+from bontune.tasks.reading import SUFFIXES, FilePath, PlacedRow, hub_splits, read_rows
 from bontune.tasks.rows import Row, RowsTask, column, level_of, require_distinct_ids, split_problems, task_from_rows
 
 __all__ = ["Jsonl", "RowsTask", "read_rows", "task_from_rows"]
 
-FilePath: TypeAlias = str | Path
 _BUILT_IN: dict[str, Grader] = {"exact": grade_exact, "last_number": grade_last_number}
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
 
 
 class Jsonl(RowsTask):
     """A task from files of rows.
 
     Args:
-        data: a ``.jsonl`` or ``.json`` file (a list of objects), either also as ``.gz``; or a file for each split, as
-            in ``{"train": "a.jsonl", "test": "b.jsonl"}``. One file makes the splits ``train``, ``test`` (held out)
-            and ``all``.
+        data: a ``.jsonl``, ``.json`` (a list of objects) or ``.csv`` file, also as ``.gz``, or a ``.parquet`` file; or
+            a file for each split, as in ``{"train": "a.jsonl", "test": "b.jsonl"}``; or a data set on the Hugging Face
+            hub, ``owner/name`` or ``owner/name:configuration``, with its splits. One file, or a data set with one
+            split, makes the splits ``train``, ``test`` (held out) and ``all``.
         prompt: the column with the question.
         answer: the column with the right answer. A grader of your own does without: then it may be missing, or None.
         template: the text that the model sees. ``{prompt}`` stands for the question, ``{name}`` for any column;
@@ -89,11 +87,16 @@ class Jsonl(RowsTask):
         if isinstance(data, Mapping):
             if test_data is not None:
                 raise BontuneError("test_data is for a single file; name the test file in data instead")
-            splits = {split: columns.problems(file) for split, file in data.items()}
+            splits = {split: columns.of_file(file) for split, file in data.items()}
         elif test_data is not None:
-            splits = {"train": columns.problems(data), "test": columns.problems(test_data)}
+            splits = {"train": columns.of_file(data), "test": columns.of_file(test_data)}
+        elif _is_on_hub(data):
+            found = hub_splits("task jsonl", str(data))
+            splits = {split: columns.problems(rows, f"{data}, {split}") for split, rows in found.items()}
+            if len(splits) == 1:
+                splits = split_problems(*splits.values(), hold_out=hold_out, seed=seed)
         else:
-            splits = split_problems(columns.problems(data), hold_out=hold_out, seed=seed)
+            splits = split_problems(columns.of_file(data), hold_out=hold_out, seed=seed)
         super().__init__(
             {split: problems[:limit] for split, problems in splits.items()},
             _resolve_grader(grader),
@@ -101,29 +104,6 @@ class Jsonl(RowsTask):
             stop=stop,
             code=code_digest(grader) if isinstance(grader, str) and not is_built_in else "",
         )
-
-
-def read_rows(path: FilePath) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place, row) of a ``.jsonl`` or ``.json`` file; the place (``file, line 3``) is for messages.
-
-    Raises:
-        BontuneError: no such file, not JSON (with its line), or a row that is no object.
-    """
-    if not isinstance(path, (str, Path)):
-        raise BontuneError(f"a file of rows must be given by its name, not {path!r}")
-    path = Path(path).expanduser()
-    require_file(path)
-    is_list = path.name.removesuffix(".gz").endswith(".json")
-    try:
-        with gzip.open(path) if path.name.endswith(".gz") else open(path, "rb") as file:
-            # Bytes are split at \n only; str.splitlines would also split at separators that JSON texts may hold.
-            parts = _list_items(path, file.read()) if is_list else _lines(path, file)
-            for place, row in parts:
-                if not isinstance(row, dict):
-                    raise BontuneError(f"{place}: a JSON {type(row).__name__}, not an object with columns")
-                yield place, _readable(row)
-    except (OSError, EOFError, zlib.error) as error:
-        raise BontuneError(f"{path} cannot be read: {error}") from error
 
 
 class _Columns:
@@ -147,16 +127,19 @@ class _Columns:
         if not any(match[2] for match in _PLACEHOLDER.finditer(template)):
             raise BontuneError(f"the template {template!r} names no column; write {{prompt}} where the question goes")
 
-    def problems(self, path: FilePath) -> list[Problem]:
+    def of_file(self, path: FilePath) -> list[Problem]:
         """The problems of one file."""
-        placed = list(read_rows(path))
+        return self.problems(list(read_rows(path)), str(path))
+
+    def problems(self, placed: Sequence[PlacedRow], where: str) -> list[Problem]:
+        """The problems of some rows."""
         usual_ids = content_ids(row for _, row in placed)
         problems = [
             self._problem(row, place, usual_id) for (place, row), usual_id in zip(placed, usual_ids, strict=True)
         ]
         if not problems:
-            raise BontuneError(f"{path} holds no rows")
-        require_distinct_ids(problems, str(path))
+            raise BontuneError(f"{where} holds no rows")
+        require_distinct_ids(problems, where)
         return problems
 
     def _problem(self, row: dict[str, Any], place: str, usual_id: str) -> Problem:
@@ -201,60 +184,13 @@ class _Columns:
         return reference
 
 
+def _is_on_hub(data: FilePath) -> bool:
+    name = str(data)
+    is_file = Path(name).expanduser().exists() or name.endswith(SUFFIXES)
+    return not is_file and _HUB_NAME.fullmatch(name) is not None and not Path(name).parent.is_dir()
+
+
 def _resolve_grader(grader: str | UserGrader) -> Grader:
     if not isinstance(grader, str):
         return guarded(grader)
     return _BUILT_IN.get(grader) or guarded(load_user_grader(grader))
-
-
-def require_file(path: Path) -> None:
-    """Refuse what is not an existing file of rows, with its likely name.
-
-    Raises:
-        BontuneError: another ending, a folder, or no such file.
-    """
-    if not path.name.endswith(SUFFIXES):
-        raise BontuneError(f"{path}: files of rows end in {', '.join(SUFFIXES)}")
-    if path.is_dir():
-        raise BontuneError(f"{path} is a folder; name a file in it")
-    if not path.is_file():
-        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = nearest(path.name, siblings)
-        hint = f", did you mean {str(path.parent / near)!r}?" if near else ""
-        raise BontuneError(f"there is no file {str(path)!r}{hint}")
-
-
-def _lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(file, start=1):
-        if line.strip():
-            place = f"{path}, line {number}"
-            yield place, _parse_json(line, place)
-
-
-def _list_items(path: Path, content: bytes) -> Iterator[tuple[str, Any]]:
-    items = _parse_json(content, str(path))
-    if not isinstance(items, list):
-        raise BontuneError(f"{path} holds a JSON {type(items).__name__}, not a list of objects")
-    for number, item in enumerate(items, start=1):
-        yield f"{path}, item {number}", item
-
-
-def _readable(value: Any) -> Any:
-    """The same JSON without halves of characters."""
-    if isinstance(value, str):
-        return readable(value)
-    if isinstance(value, dict):
-        return {readable(key): _readable(item) for key, item in value.items()}
-    return [_readable(item) for item in value] if isinstance(value, list) else value
-
-
-def _parse_json(content: bytes, place: str) -> Any:
-    try:
-        return json.loads(content.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        line = f" in line {error.lineno}" if error.lineno > 1 else ""
-        raise BontuneError(f"{place} is not JSON{line}: {error.msg} at column {error.colno}") from error
-    except UnicodeDecodeError as error:
-        raise BontuneError(f"{place} is not UTF-8: byte {error.start + 1}") from error
-    except (ValueError, RecursionError) as error:
-        raise BontuneError(f"{place} holds JSON beyond what Python reads: {error}") from error
