@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,42 +17,108 @@ import bontune.metrics as metrics
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.tables import as_csv
+from bontune.config import is_run
 from bontune.metrics import Interval
-from bontune.metrics.evaluation import Evaluation, as_json, evaluate_pool
+from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, evaluate_pool
 from bontune.pools import compare
 from bontune.pools.budgets import parse_ks
-from bontune.pools.pool import read_pool
+from bontune.pools.pool import Pool, read_pool
+from bontune.report.read import read_metrics, rows_of_kind
 
 
 def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
-    """``bontune eval``: metrics of each pool, and paired differences to the first."""
+    """``bontune eval``: metrics of each pool, and paired differences to the first; of a run its evaluations.
+
+    Raises:
+        BontuneError: no pool, a budget above its samples, pools of different problems, or runs mixed with pools.
+    """
     if out is not None and out.suffix not in (".json", ".csv"):
         raise BontuneError(f"--out ends in .json or .csv, got {out.name!r}.")
-    evaluations = {str(path): _evaluate(path, ks) for path in paths}
+    runs = [path for path in paths if is_run(path)]
+    if runs:
+        _show_runs(runs, paths, out)
+        return
+    pools = {str(path): read_pool(path) for path in paths}
+    evaluations = {name: _evaluate(name, pool, ks) for name, pool in pools.items()}
+    first, *others = evaluations
+    found = {other: _differences(evaluations, first, other) for other in others}
     console = Console()
     result: dict[str, Any] = {"pools": {}, "differences": []}
     for name, evaluation in evaluations.items():
         intervals = evaluation.intervals()
         result["pools"][name] = {"problems": len(evaluation.problem_ids), "metrics": as_json(intervals)}
-        console.print(*_metrics_tables(f"{name}: {len(evaluation.problem_ids)} problems", intervals), sep="\n")
-    first, *others = evaluations
-    for other in others:
-        try:
-            found = compare.differences({first: evaluations[first], other: evaluations[other]})
-        except ValueError as error:
-            raise BontuneError(f"{other} and {first}: {error}") from None
-        shown = {d.metric: Interval(value=d.value, low=d.low or 0.0, high=d.high or 0.0) for d in found}
-        console.print(*_metrics_tables(f"{other} − {first}, paired", shown, sign="+"), sep="\n")
+        console.print(*_metrics_tables(_title(name, pools[name]), _shown(intervals)), sep="\n")
+    for other, of in found.items():
+        shown = {d.metric: Interval(value=d.value, low=d.low or 0.0, high=d.high or 0.0) for d in of}
+        console.print(*_metrics_tables(f"{other} − {first}, paired", _shown(shown), sign="+"), sep="\n")
         result["differences"] += [
-            {"a": d.a, "b": d.b, "metric": d.metric, "diff": d.value, "low": d.low, "high": d.high} for d in found
+            {"a": d.a, "b": d.b, "metric": d.metric, "diff": d.value, "low": d.low, "high": d.high} for d in of
         ]
+    _explain(console, evaluations.values())
     if out is not None:
         _write(out, result)
 
 
-def _evaluate(path: Path, ks: str | None) -> Evaluation:
+def _differences(evaluations: dict[str, Evaluation], first: str, other: str) -> list[compare.Difference]:
+    try:
+        return compare.differences({first: evaluations[first], other: evaluations[other]})
+    except ValueError as error:
+        raise BontuneError(f"{other} and {first}: {error}") from None
+
+
+def _title(name: str, pool: Pool) -> str:
+    """What a pool is: its size, and what it was drawn from and with, as far as it says."""
+    settings = pool.settings
+    parts = [f"{name}: {len(pool.problem_ids)} problems × {len(pool.columns['reward'][0])} samples"]
+    if settings.get("model"):
+        split = f", {settings['split']}" if settings.get("split") else ""
+        parts.append(f"{settings['model']} on {settings.get('task', '?')}{split}")
+    parts += [f"T = {settings['temperature']:g}"] if "temperature" in settings else []
+    parts += [f"verifier {settings['verifier']}"] if settings.get("verifier") else []
+    return "\n".join([parts[0], ", ".join(parts[1:])]).strip()
+
+
+def _shown(intervals: dict[str, Any]) -> dict[str, Any]:
+    """Without best@k where it is pass@k, because the verifier is the reward itself."""
+    tops = {name: i for name, i in intervals.items() if name.partition("@")[0] in ("pass", "max")}
+    best = {name: i for name, i in intervals.items() if name.startswith("best@")}
+    is_oracle = len(best) == len(tops) and all(
+        np.allclose((i.value, i.low, i.high), (j.value, j.low, j.high), rtol=0, atol=1e-9)
+        for i, j in zip(tops.values(), best.values(), strict=True)
+    )
+    return {name: i for name, i in intervals.items() if not (is_oracle and name in best)}
+
+
+def _explain(console: Console, evaluations: Iterable[Evaluation]) -> None:
+    """Say what the columns are."""
+    names = dict.fromkeys(name for e in evaluations for name in _shown(e.intervals()))
+    for family in dict.fromkeys(name.partition("@")[0] for name in names):
+        at = "@k" if f"{family}@" in " ".join(names) else ""
+        console.print(f"{family}{at}: {MEANINGS[family]}", style="dim", highlight=False)
+
+
+def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) -> None:
+    """The evaluations that runs have made of themselves, one a row."""
+    if len(runs) < len(paths) or out is not None:
+        raise BontuneError(
+            f"{runs[0]} is a run: `bontune eval` shows its evaluations, but neither beside pools nor into a file; draw "
+            f"a pool with `bontune sample {runs[0]} TASK`, or compare runs with `bontune compare`."
+        )
+    console = Console()
+    for run in runs:
+        rows = rows_of_kind(read_metrics(run / "metrics.jsonl"), "eval")
+        names = [name for name in (rows[-1]["metrics"] if rows else ()) if "@" in name]
+        table = Table(title=f"{escape(str(run))}: evaluations during training", title_justify="left")
+        table.add_column("step", justify="right")
+        for name in names:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(str(row["step"]), *(f"{row['metrics'][name]:.3f}" for name in names))
+        console.print(table if rows else f"{run} has no evaluations yet: set eval.every")
+
+
+def _evaluate(path: str, pool: Pool, ks: str | None) -> Evaluation:
     """The metrics of one pool."""
-    pool = read_pool(path)
     num_samples = len(pool.columns["reward"][0])
     budgets = metrics.default_ks(num_samples) if ks is None else parse_ks(ks)
     if max(budgets) > num_samples:
@@ -77,6 +144,8 @@ def _metrics_tables(title: str, intervals: dict[str, Any], sign: str = "") -> li
 
     ``sign`` "+" shows the sign of differences.
     """
+    is_share = "pass" in {name.partition("@")[0] for name in intervals}
+    scale, digits, unit = (100, ".1f", ", %") if is_share else (1, ".3f", "")
     families = list(dict.fromkeys(name.partition("@")[0] for name in intervals if "@" in name))
     ks = list(dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name))
     tables = []
@@ -84,10 +153,10 @@ def _metrics_tables(title: str, intervals: dict[str, Any], sign: str = "") -> li
         table = Table(title=None if start else escape(title), title_justify="left", caption_justify="left")
         table.add_column("k", justify="right")
         for family in families[start : start + 3]:
-            table.add_column(f"{family}@k, %", justify="right")
+            table.add_column(f"{family}@k{unit}", justify="right")
         for k in ks:
             cells = [intervals[f"{family}@{k}"] for family in families[start : start + 3]]
-            table.add_row(k, *(_with_bounds(i, 100, f"{sign}.1f") for i in cells))
+            table.add_row(k, *(_with_bounds(i, scale, f"{sign}{digits}") for i in cells))
         tables.append(table)
     rest = [(name, i) for name, i in intervals.items() if "@" not in name]
     tables[-1].caption = "   ".join(f"{name} {_with_bounds(i, 1, f'{sign}.2f')}" for name, i in rest)
@@ -95,8 +164,14 @@ def _metrics_tables(title: str, intervals: dict[str, Any], sign: str = "") -> li
 
 
 def _with_bounds(interval: Any, scale: int, digits: str) -> str:
-    value, low, high = (format(scale * x, digits) for x in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}]"
+    value, low, high = (
+        _signless_zero(format(scale * x, digits)) for x in (interval.value, interval.low, interval.high)
+    )
+    return value if value == low == high else f"{value} [{low}, {high}]"
+
+
+def _signless_zero(text: str) -> str:
+    return text.lstrip("+-") if not text.strip("+-0.") else text
 
 
 def _write(out: Path, result: dict[str, Any]) -> None:

@@ -9,7 +9,9 @@ import typer
 
 from bontune.cli import options as given
 
-recipes_app = typer.Typer(help="List the recipes that ship with the package, or show one.", invoke_without_command=True)
+recipes_app = typer.Typer(
+    help="List the recipes that ship with the package, show one, or explain the keys.", invoke_without_command=True
+)
 objectives_app = typer.Typer(help="List the objectives, or show one and its options.", invoke_without_command=True)
 tasks_app = typer.Typer(help="List the tasks that ship with the package, or show one.", invoke_without_command=True)
 verify_app = typer.Typer(help="Train a verifier on pools, or score a pool with one.", no_args_is_help=True)
@@ -17,24 +19,36 @@ verify_app = typer.Typer(help="Train a verifier on pools, or score a pool with o
 
 @recipes_app.callback()
 def recipes(context: typer.Context) -> None:
-    """List the recipes that ship with the package, or show one."""
+    """List the recipes that ship with the package, show one, or explain the keys."""
     if context.invoked_subcommand is None:
-        from bontune.config import RECIPES, shipped_recipes
+        from bontune.cli.recipes import list_recipes
 
-        for name in shipped_recipes():
-            first = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
-            typer.echo(f"{name:<32}{first.removeprefix('#').strip()}")
+        list_recipes()
 
 
 @recipes_app.command("show")
 def show_recipe(
     name: Annotated[str, typer.Argument(help="A shipped recipe, a YAML file, or a run folder.")],
     overrides: given.KeyValues = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Also say what each key means.")] = False,
 ) -> None:
     """Print a recipe with every key and its value."""
-    from bontune.config import load_recipe
+    from bontune.cli.recipes import show
 
-    typer.echo(load_recipe(name, overrides or []).to_yaml(), nl=False)
+    show(name, overrides or [], explains=explain)
+
+
+@recipes_app.command("keys")
+def recipe_keys(
+    prefix: Annotated[str, typer.Argument(help="Only keys that begin with this, such as `training.`.")] = "",
+) -> None:
+    """Print the keys of a recipe with their defaults and what they mean.
+
+    Example: bontune recipes keys training.lora
+    """
+    from bontune.cli.recipes import list_keys
+
+    list_keys(prefix)
 
 
 @objectives_app.callback()
@@ -60,10 +74,10 @@ def show_objective(
 def tasks(context: typer.Context) -> None:
     """List the tasks that ship with the package, or show one."""
     if context.invoked_subcommand is None:
+        from bontune.cli.recipes import print_names
         from bontune.tasks import describe
 
-        for name, summary in describe().items():
-            typer.echo(f"{name:<24}{summary}")
+        print_names(describe())
 
 
 @tasks_app.command("show")
@@ -110,7 +124,7 @@ def verify_fit(
 ) -> None:
     """Train an outcome verifier on graded pools.
 
-    Reports AUC, calibration and regret on held-out problems.
+    Reports AUC, calibration and what a perfect verifier would add (gap@k) on held-out problems.
 
     Example: bontune verify fit pools/base.parquet --model countdown-tiny --lr 1e-3 --out runs/verifier
     """
@@ -131,7 +145,8 @@ def verify_score(
 ) -> None:
     """Score a pool's completions with another verifier.
 
-    Reports AUC, calibration and regret. A stopped command goes on where it was when it is given again.
+    Reports AUC, calibration and what a perfect verifier would add (gap@k). A stopped command goes on where it was when
+    it is given again.
 
     Example: bontune verify score pools/base.parquet --verifier countdown-verifier --out pools/scored.parquet
     """

@@ -6,22 +6,16 @@ import dataclasses
 import inspect
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from bontune.base.fields import field_docstrings
+from bontune.cli.recipes import print_names
 from bontune.config import ObjectiveSection
 from bontune.objectives.table import ROWS
 
 
 def list_objectives() -> None:
     """Print every objective with the sentence that says what it trains for."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for row in ROWS:
-        table.add_row(row.name, Text(row.summary))
-    Console(highlight=False).print(table)
+    print_names({row.name: row.summary for row in ROWS})
 
 
 def show_objective(name: str) -> None:

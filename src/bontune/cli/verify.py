@@ -21,7 +21,7 @@ from bontune.base.problems import Problem
 from bontune.base.progress import Bar
 from bontune.base.signals import StopSignals
 from bontune.metrics import Calibration, calibration, platt_scaling, sigmoid
-from bontune.metrics.evaluation import Evaluation, as_json, as_points, evaluate_pool
+from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, as_points, evaluate_pool
 from bontune.models import best_device, quiet_libraries
 from bontune.models.classifiers import load_classifier
 from bontune.pools.contents import problems_of
@@ -168,7 +168,7 @@ def print_report(title: str, evaluation: Evaluation, reliability: Calibration) -
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("k", justify="right")
     for family in families:
-        table.add_column({"gap": "regret", "drop": "below peak"}.get(family, f"{family}@k"), justify="right")
+        table.add_column(f"{family}@k, %", justify="right")
     for k in dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name):
         table.add_row(k, *(as_points(intervals[f"{family}@{k}"]) for family in families))
     auc = intervals.get("auc")
@@ -181,6 +181,8 @@ def print_report(title: str, evaluation: Evaluation, reliability: Calibration) -
         bins.add_row(str(part.count), f"{part.probability:.3f}", f"{part.reward:.3f}")
     console = Console()
     console.print(table)
+    for family in families:
+        console.print(f"{family}@k: {MEANINGS[family]}", style="dim", highlight=False)
     console.print(bins)
 
 

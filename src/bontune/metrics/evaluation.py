@@ -102,6 +102,21 @@ def _of_verifier(
     return values
 
 
+MEANINGS = {
+    "pass": "share of problems that at least one of k samples solves",
+    "max": "highest reward among k samples",
+    "best": "reward of the sample that the verifier picks among k",
+    "gap": "pass@k − best@k: what a verifier that is never wrong would add",
+    "drop": "highest best@j up to k, minus best@k: what more samples cost, because the verifier is fooled",
+    "majority": "reward of the answer that most of k samples give",
+    "weighted": "reward of the answer with most votes, each of k samples weighed by the verifier's probability",
+    "auc": "how often the verifier ranks a right sample above a wrong one of the same problem",
+    "distinct": "different answers of a problem",
+    "entropy": "spread of a problem's answers, in nats",
+}
+"""What each family of metrics means: one vocabulary for all commands and pages."""
+
+
 def vote_weights(scores_PM: np.ndarray) -> np.ndarray:
     """What each sample weighs in a weighted vote: a probability.
 

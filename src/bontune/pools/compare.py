@@ -79,12 +79,13 @@ class Difference:
 
     @property
     def outcome(self) -> Outcome:
-        """More or fewer only if the interval excludes 0."""
+        """More or fewer only if the interval excludes 0, as it is written: in points, with one digit."""
         if self.low is None or self.high is None:
             return Outcome.UNKNOWN
-        if self.low <= 0 <= self.high:
+        low, high = round(100 * self.low, 1), round(100 * self.high, 1)
+        if low <= 0 <= high:
             return Outcome.UNCLEAR
-        return Outcome.MORE if self.low > 0 else Outcome.FEWER
+        return Outcome.MORE if low > 0 else Outcome.FEWER
 
 
 def differences(evaluations: Mapping[str, Evaluation], metrics: Iterable[str] | None = None) -> list[Difference]:

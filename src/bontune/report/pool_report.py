@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from bontune.base.files import write_whole
 from bontune.metrics import Interval
+from bontune.metrics.evaluation import MEANINGS
 from bontune.pools.compare import Difference, Outcome
 from bontune.pools.pool import Pool
 from bontune.report.findings import MARKS, READINGS, interval_text
@@ -269,7 +270,7 @@ def _reading(measured: Sequence[EvaluatedPool]) -> list[str]:
         "Intervals are over problems: how far a number may move with other problems of the same kind.",
     ]
     if "best" in families:
-        notes.append("gap@k is what the verifier leaves of pass@k; drop@k is how far best@k lies below its own peak.")
+        notes += [f"{family}@k: {MEANINGS[family]}." for family in ("gap", "drop")]
     elif any(one.pool.scores() is not None for one in measured):
         notes.append("The verifier's scores are the rewards themselves, so its choice is right wherever one can be.")
     return notes
