@@ -116,11 +116,11 @@ def has_box(text: str) -> bool:
 
 
 def extract_statement(text: str) -> str | None:
-    """What the last "final answer is" of a text states, up to the end of its sentence; None without one.
+    r"""What the last "final answer is" of a text states, up to the end of its sentence; None without one.
 
     Example:
-        >>> extract_statement("The final answer is $28\\%$. I hope it is correct."), extract_statement("28")
-        ('$28\\%$', None)
+        >>> extract_statement("The final answer is $2$. I hope so."), extract_statement("28")
+        ('$2$', None)
     """
     stated = deque(_FINAL_ANSWER.finditer(text), maxlen=1)
     if not stated:

@@ -10,8 +10,8 @@ def readable(text: str) -> str:
     """The text with halves of characters (lone surrogates), which no file can hold, replaced by U+FFFD.
 
     Example:
-        >>> readable("a" + chr(0xD83D))
-        'a\\N{REPLACEMENT CHARACTER}'
+        >>> ascii(readable("a" + chr(0xD83D)))
+        "'a\\\\ufffd'"
     """
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe, load_recipe
@@ -17,6 +18,7 @@ from bontune.models import load_model, quiet_libraries, resolve, shipped
 from bontune.models.adapters import base_of, is_adapter
 from bontune.training import setup
 from bontune.training.cost import Plan, Shape, estimate
+from bontune.training.preflight import preflight
 
 KNOWN_SHAPES = {
     "google/gemma-2-2b": (26, 2304, 9216, 8, 4, 256, 256_000),
@@ -32,7 +34,8 @@ def run_plan(recipe: str, overrides: Sequence[str]) -> None:
     settings = load_recipe(recipe, overrides)
     quiet_libraries()
     shape = shape_of(settings.model)
-    prompt_tokens, longest, num_problems, note = _prompts(settings)
+    loaded = load_model(settings.model) if settings.model in shipped() or Path(settings.model).is_dir() else None
+    prompt_tokens, longest, num_problems, note = _prompts(settings, None if loaded is None else loaded[1])
     gpu_memory = _gpu_memory()
     plans = {
         name: estimate(
@@ -48,6 +51,8 @@ def run_plan(recipe: str, overrides: Sequence[str]) -> None:
     }
     console = Console()
     _print_work(console, settings, shape, next(iter(plans.values())), note)
+    if loaded is not None:
+        console.print(_looked_at(settings, *loaded))
     console.print(_memory_table(plans, gpu_memory))
     console.print(
         "Completions are taken at their longest, and every sample as carrying weight. Each of several GPUs needs the "
@@ -123,7 +128,22 @@ def _main_memory() -> float:
         return float("inf")
 
 
-def _prompts(recipe: Recipe) -> tuple[int, int | None, int | None, str]:
+def _looked_at(recipe: Recipe, model: Any, tokenizer: Any) -> Table:
+    """What can be seen of the model and its tokenizer before work starts."""
+    try:
+        asks_chat = any(p.messages for p in setup.load_task(recipe.task).problems(recipe.task.split))
+    except BontuneError:
+        asks_chat = False
+    table = Table(title="what can be seen now", title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for finding in preflight(recipe, model, tokenizer, asks_chat=asks_chat):
+        style = "bold red" if finding.is_problem else ""
+        table.add_row(finding.what, Text(("problem: " if finding.is_problem else "") + finding.found, style=style))
+    return table
+
+
+def _prompts(recipe: Recipe, tokenizer: Any) -> tuple[int, int | None, int | None, str]:
     """Mean and longest prompt in tokens, problems of an evaluation, and what was assumed for want of data."""
     try:
         task = setup.load_task(recipe.task)
@@ -132,12 +152,10 @@ def _prompts(recipe: Recipe) -> tuple[int, int | None, int | None, str]:
         num_eval = len(setup.eval_problems_of(eval_task, recipe)) if recipe.eval.every else 0
     except BontuneError as error:
         return ASSUMED_PROMPT, None, None, f"assumed: prompts of {ASSUMED_PROMPT} tokens, because {error}"
-    is_here = recipe.model in shipped() or Path(recipe.model).is_dir()
-    if not is_here:
+    if tokenizer is None:
         # Four characters a token is the rule of thumb for English and code in large vocabularies.
         lengths = [max(1, len(problem.prompt) // 4) for problem in problems]
         return _mean(lengths), max(lengths), num_eval, "prompt lengths: characters / 4, the tokenizer is not here"
-    _, tokenizer = load_model(recipe.model)
     uses_chat = has_chat_template(tokenizer)
     texts = [as_text(prompt_of(problem, uses_chat), tokenizer) for problem in problems]
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from bontune.base.problems import Message, Problem
 
-if TYPE_CHECKING:
-    from bontune.engines.contract import Engine
+
+class TakesChat(Protocol):
+    """What is asked here of an engine."""
+
+    def takes_chat(self) -> bool:
+        """Whether it takes conversations."""
+        ...
+
 
 Prompt: TypeAlias = "str | tuple[Message, ...]"
 """A text to continue, or the messages of a conversation that the model answers."""
@@ -19,7 +25,7 @@ def as_message(text: str) -> tuple[Message, ...]:
     return ({"role": "user", "content": text},)
 
 
-def asks_chat(engine: Engine, problems: Sequence[Problem]) -> bool:
+def asks_chat(engine: TakesChat, problems: Sequence[Problem]) -> bool:
     """Whether conversations are asked as such; a server is asked whether it can only if there is a conversation."""
     return any(problem.messages for problem in problems) and engine.takes_chat()
 
@@ -29,7 +35,7 @@ def prompt_of(problem: Problem, uses_chat: bool) -> Prompt:
     return problem.messages if uses_chat and problem.messages else problem.prompt
 
 
-def prompts_of(engine: Engine, problems: Sequence[Problem]) -> list[Prompt]:
+def prompts_of(engine: TakesChat, problems: Sequence[Problem]) -> list[Prompt]:
     """What an engine is asked for each of these problems."""
     uses_chat = asks_chat(engine, problems)
     return [prompt_of(problem, uses_chat) for problem in problems]

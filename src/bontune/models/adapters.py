@@ -41,9 +41,9 @@ def add_lora(model: Any, *, r: int, alpha: float, targets: str | Sequence[str]) 
     """
     from peft import LoraConfig, get_peft_model
 
+    check_targets(model, targets)
     if targets != "all-linear":
         targets = [targets] if isinstance(targets, str) else list(targets)
-        _check_targets(model, targets)
     config = LoraConfig(r=r, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM")
     with _of_tied_layers_at_ease():
         return get_peft_model(model, config)
@@ -59,25 +59,39 @@ def _of_tied_layers_at_ease() -> Iterator[None]:
         yield
 
 
-def _check_targets(model: Any, targets: Sequence[str]) -> None:
+def check_targets(model: Any, targets: str | Sequence[str]) -> list[str]:
+    """The names of the modules that adapters would sit on.
+
+    Args:
+        model, targets: as for :func:`add_lora`.
+
+    Raises:
+        BontuneError: a name is that of no module, or of a module that takes no adapter.
+    """
     from transformers.pytorch_utils import Conv1D
 
-    if not targets:
-        raise BontuneError("training.lora.targets: name at least one module, or all-linear.")
     modules = {name: module for name, module in model.named_modules() if name}
     able = (nn.Linear, nn.Embedding, nn.Conv1d, Conv1D)
+    if targets == "all-linear":
+        head = model.get_output_embeddings()
+        return [name for name, m in modules.items() if isinstance(m, (nn.Linear, Conv1D)) and m is not head]
     known = sorted({name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, able)})
-    for target in targets:
-        found = [module for name, module in modules.items() if name == target or name.endswith(f".{target}")]
-        there_are = f"there are {', '.join(known)}, and all-linear"
+    there_are = f"there are {', '.join(known)}, and all-linear"
+    if not targets:
+        raise BontuneError(f"training.lora.targets: name at least one module; {there_are}.")
+    chosen = []
+    for target in [targets] if isinstance(targets, str) else targets:
+        found = [name for name in modules if name == target or name.endswith(f".{target}")]
         if not found:
             hint = did_you_mean(target, known)
             raise BontuneError(f"training.lora.targets: the model has no module {target!r}{hint}; {there_are}.")
-        wrong = next((module for module in found if not isinstance(module, able)), None)
+        wrong = next((modules[name] for name in found if not isinstance(modules[name], able)), None)
         if wrong is not None:
             raise BontuneError(
                 f"training.lora.targets: {target!r} is a {type(wrong).__name__}, which takes no adapter; {there_are}."
             )
+        chosen += found
+    return chosen
 
 
 def merged_copy(model: Any) -> Any:
