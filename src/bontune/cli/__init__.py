@@ -175,7 +175,9 @@ def evaluate(
 def report(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN... | POOL... | SWEEP", help="Run folders, pools, or the folder of a sweep."),
+        typer.Argument(
+            metavar="RUN... | RUNS | POOL... | SWEEP", help="Run folders, a folder of runs, pools, or a sweep's folder."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write this page; default: report.html, in a given folder.")
@@ -192,6 +194,20 @@ def report(
     from bontune.cli.report import run_report
 
     run_report(paths, out, csv, k)
+
+
+@app.command()
+def watch(
+    path: Annotated[Path, typer.Argument(metavar="RUN | FOLDER", help="A run folder, or a folder that holds runs.")],
+    port: Annotated[int, typer.Option(help="Serve at this port of this machine; 0: any free one.")] = 8123,
+) -> None:
+    """Show a run while it trains, or all runs of a folder, as a page that keeps itself up to date.
+
+    Example: bontune watch runs
+    """
+    from bontune.report.watching import serve
+
+    serve(path, port, on_ready=lambda address: typer.echo(f"{address}  (Ctrl-C ends it)"))
 
 
 @app.command()

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from bontune.base.errors import BontuneError
+from bontune.base.files import write_whole
 from bontune.config import is_run
 from bontune.pools.budgets import check_ks
 from bontune.pools.pool import SUFFIXES, read_pool
+from bontune.report.html import write_run_report
 from bontune.report.pool_report import write_pool_report
 from bontune.report.runs_report import write_runs_report
+from bontune.report.watching import index_page, runs_in
 
 
 def run_report(paths: Sequence[Path], out: Path | None, csv: Path | None, ks: str | None) -> None:
     """``bontune report``: the page of runs, or of pools.
 
     Args:
-        paths: run folders; or pools, and folders of a sweep, which stand for the pools in them.
-        out: the page; default: ``report.html`` in the one folder that was given, else in the current one.
+        paths: run folders; a folder that holds runs; or pools, and folders of a sweep, which stand for the pools in
+            them.
+        out: the page; default: ``report.html`` in the one folder that was given, else in the current one;
+            ``index.html`` in a folder of runs.
         csv: folder for the numbers of pools; default: beside the page, ``report_csv`` for ``report.html``.
         ks: budgets, like ``1,4,16``.
 
@@ -28,6 +35,9 @@ def run_report(paths: Sequence[Path], out: Path | None, csv: Path | None, ks: st
     """
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise BontuneError(f"--out ends in .html, got {out.name!r}.")
+    if len(paths) == 1 and not is_run(paths[0]) and runs_in(paths[0]):
+        print(_write_index(paths[0], out))
+        return
     runs = [path for path in paths if is_run(path)]
     if runs and len(runs) < len(paths):
         other = next(path for path in paths if path not in runs)
@@ -43,6 +53,15 @@ def run_report(paths: Sequence[Path], out: Path | None, csv: Path | None, ks: st
     pools = [pool for path in paths for pool in pools_at(path)]
     _report_pools(pools, page, folder, ks)
     print(f"{page}, and its numbers in {folder}")
+
+
+def _write_index(folder: Path, out: Path | None) -> Path:
+    """The page of all runs of a folder, with a page for each run."""
+    for run in runs_in(folder):
+        write_run_report(run)
+    page = out or folder / "index.html"
+    linked = index_page(folder, lambda run: quote(os.path.relpath(run / "report.html", page.parent)))
+    return write_whole(page, linked.encode("utf-8", errors="replace"), "report")
 
 
 def pools_at(path: Path) -> list[Path]:

@@ -13,7 +13,18 @@ import numpy as np
 from bontune.base.errors import BontuneError
 from bontune.pools.compare import Difference
 from bontune.report import findings
-from bontune.report.page import Cell, Grid, Line, Picture, facts, fraction_cell, number_cell, picture, write_page
+from bontune.report.page import (
+    Cell,
+    Grid,
+    Line,
+    Picture,
+    facts,
+    fraction_cell,
+    number_cell,
+    picture,
+    render,
+    write_page,
+)
 from bontune.report.plots import plot_training_curves
 from bontune.report.read import bounds, finite, mapping, read_json, read_metrics, rows_of_kind, series
 from bontune.report.wording import (
@@ -29,6 +40,7 @@ from bontune.report.wording import (
     split_metric,
     typographic,
 )
+from bontune.training.shown_samples import read as read_samples
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -98,24 +110,64 @@ def write_run_report(run_folder: str | os.PathLike[str], path: str | os.PathLike
         BontuneError: no such folder, a damaged ``metrics.jsonl``, or the page cannot be written.
     """
     folder = Path(run_folder)
+    return write_page("run.html.jinja", folder / "report.html" if path is None else path, _run_context(folder))
+
+
+def run_page(folder: Path, *, refresh: int | None = None) -> str:
+    """The page of a run as it is now.
+
+    Args:
+        folder: of the run.
+        refresh: seconds after which a browser asks again; None: never.
+
+    Raises:
+        BontuneError: as :func:`write_run_report`.
+    """
+    return render("run.html.jinja", _run_context(folder) | {"refresh": refresh})
+
+
+def _run_context(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise BontuneError(f"there is no run folder {folder}; give the folder that a recipe's 'run' names.")
     metrics = folder / "metrics.jsonl"
     rows = read_metrics(metrics) if metrics.exists() else []
     steps, evaluations = rows_of_kind(rows, "step"), rows_of_kind(rows, "eval")
     name = folder.resolve().name
-    context = {
+    return {
         "title": f"Run {name}",
         "name": name,
         "headline": _run_headline(steps, evaluations),
         "notes": _run_notes(steps),
         "figure": _training_picture(name, steps) if steps else None,
         "evaluations": _evaluation_grid(evaluations),
+        "samples": samples_over_training(read_samples(folder)),
         "stages": _stage_grid(steps),
-        "summary": facts(read_json(folder / "summary.json") or {}),
+        "summary": facts({k: v for k, v in (read_json(folder / "summary.json") or {}).items() if v not in ({}, [])}),
         "recipe": _read_text(folder / "recipe.yaml"),
     }
-    return write_page("run.html.jinja", folder / "report.html" if path is None else path, context)
+
+
+def samples_over_training(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same problems at the first evaluation, the last, and the ones at a quarter and a half between."""
+    steps = sorted({row["step"] for row in rows})
+    if not steps:
+        return []
+    wanted = [steps[0] + (steps[-1] - steps[0]) * part for part in (0, 0.25, 0.5, 1)]
+    shown = sorted({min(steps, key=lambda step: (abs(step - goal), step)) for goal in wanted})
+    problems = list(dict.fromkeys(row["problem"] for row in rows))
+    found = {(row["problem"], row["step"]): row for row in rows}
+    return [
+        {
+            "problem": problem,
+            "prompt": next(row["prompt"] for row in rows if row["problem"] == problem),
+            "at": [
+                {"step": step, "completions": found[problem, step]["completions"]}
+                for step in shown
+                if (problem, step) in found
+            ],
+        }
+        for problem in problems
+    ]
 
 
 # The comparison

@@ -138,8 +138,12 @@ def write_page(template: str, path: str | os.PathLike[str], context: Mapping[str
     Raises:
         BontuneError: the file cannot be written.
     """
-    page = _environment().get_template(template).render(version=__version__, **context)
-    return write_whole(path, page.encode("utf-8", errors="replace"), "report")
+    return write_whole(path, render(template, context).encode("utf-8", errors="replace"), "report")
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Render a template with everything escaped; ``refresh`` in the context: seconds until a browser asks again."""
+    return _environment().get_template(template).render(version=__version__, **({"refresh": None} | dict(context)))
 
 
 @lru_cache(maxsize=1)

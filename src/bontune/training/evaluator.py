@@ -17,6 +17,7 @@ from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.pools.collect import collect
 from bontune.tasks.base import Task
 from bontune.training import setup
+from bontune.training.shown_samples import NUM_PROBLEMS, rows_of
 from bontune.verifiers import Verifier
 
 
@@ -38,6 +39,8 @@ class Evaluator:
         self.task = task if recipe.eval.task is None else setup.load_task(recipe.eval.task)
         self.problems = setup.eval_problems_of(self.task, recipe) if recipe.eval.every else []
         self.verifier = verifier
+        self.shown: list[dict[str, Any]] = []
+        """Samples of the last evaluation for people to read; see :mod:`bontune.training.shown_samples`."""
         self.accelerator = accelerator
 
     def is_due(self, step: int) -> bool:
@@ -50,10 +53,12 @@ class Evaluator:
         options = setup.eval_options(self.recipe, self.task, problems, engine)
         mine = problems[self.accelerator.process_index :: self.accelerator.num_processes]
         rows: list[tuple[Any, ...]] = []
+        self.shown = []
         with self.accelerator.autocast():
             for part in collect(
                 engine, self.task, self.verifier, mine, options, key=(self.recipe.seed, "eval"), poll=poll
             ):
+                self.shown += rows_of(part, NUM_PROBLEMS - len(self.shown))
                 ids = [problem.id for problem in part.problems]
                 rows += zip(ids, part.rewards_PM.tolist(), part.scores, part.answers(), strict=True)
         place = {problem.id: i for i, problem in enumerate(problems)}

@@ -31,7 +31,7 @@ from bontune.models.precision import saved_dtype
 from bontune.models.saving import save_model
 from bontune.pools.collect import Graded, grade_all, score_all
 from bontune.tasks.base import Task
-from bontune.training import checkpoint, setup
+from bontune.training import checkpoint, setup, shown_samples
 from bontune.training.demonstrations import encode_demonstrations
 from bontune.training.evaluator import Evaluator
 from bontune.training.identity import identity_of
@@ -277,6 +277,7 @@ class Trainer:
             if self.is_main:
                 intervals = {name: (i.low, i.high) for name, i in evaluation.intervals().items()}
                 self.log.evaluation(self.step, measured, intervals)
+                shown_samples.append(self.folder, self.step, self.evaluator.shown)
         if self.is_main:
             for name in self.state.best.note(self.step, measured):
                 folder = self.folder / "best" / name
