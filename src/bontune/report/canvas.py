@@ -33,12 +33,32 @@ _OTHER_MARKERS = ("D", "v", "P", "X", "<", ">", "*")
 _LONGEST_NAME = 28
 
 
-def colours(names: Iterable[str]) -> dict[str, str]:
+def colours(names: Iterable[str], objectives: Mapping[str, str] | None = None) -> dict[str, str]:
     """A colour for each name, the same for the same name in every figure and on every page.
 
-    Names without a colour of their own get one by their checksum; where two of a figure collide, the later moves on.
+    Names without a colour of their own have the colour of what they were trained by, if they are the first to have it:
+    plain RL orange, Best-of-N blue. Others get one by their checksum; where two of a figure collide, the later moves
+    on.
+
+    Args:
+        names: of models or runs.
+        objectives: what they were trained by, as far as it is known.
     """
-    return _assign(names, _FIXED_COLOURS, _OTHER_COLOURS)
+    fixed = dict(_FIXED_COLOURS)
+    names = list(dict.fromkeys(names))
+    for name in names:
+        colour = _FIXED_COLOURS.get(_role((objectives or {}).get(name, "")))
+        taken = {fixed[other] for other in names if other in fixed}
+        if name not in fixed and colour is not None and colour not in taken:
+            fixed[name] = colour
+    return _assign(names, fixed, _OTHER_COLOURS)
+
+
+def _role(objective: str) -> str:
+    """What a model is called in the fixed colours that was trained by this objective; empty where it has none."""
+    if objective.startswith("bon") or objective in ("pkpo", "passk_training"):
+        return "bon_rl"
+    return "rl" if objective in ("reinforce", "rloo", "grpo", "dr_grpo", "maxrl") else ""
 
 
 def markers(names: Iterable[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from bontune.base.errors import BontuneError
 from bontune.pools.compare import Difference
@@ -133,17 +134,22 @@ def _run_context(folder: Path) -> dict[str, Any]:
     rows = read_metrics(metrics) if metrics.exists() else []
     steps, evaluations = rows_of_kind(rows, "step"), rows_of_kind(rows, "eval")
     name = folder.resolve().name
+    recipe = _read_text(folder / "recipe.yaml")
+    try:
+        objective = str(mapping(mapping(yaml.safe_load(recipe or "")).get("objective")).get("name", ""))
+    except yaml.YAMLError:  # shown as it is
+        objective = ""
     return {
         "title": f"Run {name}",
         "name": name,
         "headline": _run_headline(steps, evaluations),
         "notes": _run_notes(steps),
-        "figure": _training_picture(name, steps) if steps else None,
+        "figure": _training_picture(name, steps, objective) if steps else None,
         "evaluations": _evaluation_grid(evaluations),
         "samples": samples_over_training(read_samples(folder)),
         "stages": _stage_grid(steps),
         "summary": facts({k: v for k, v in (read_json(folder / "summary.json") or {}).items() if v not in ({}, [])}),
-        "recipe": _read_text(folder / "recipe.yaml"),
+        "recipe": recipe,
     }
 
 
@@ -287,9 +293,9 @@ def _run_notes(steps: Rows) -> list[str]:
     return notes
 
 
-def _training_picture(name: str, steps: Rows) -> Picture:
+def _training_picture(name: str, steps: Rows, objective: str) -> Picture:
     with tempfile.TemporaryDirectory(prefix="bontune-report-") as scratch:
-        drawn = plot_training_curves({name: steps}, Path(scratch) / "training.png")
+        drawn = plot_training_curves({name: steps}, Path(scratch) / "training.png", {name: objective})
         return picture(drawn, heading="Training", caption="Light lines: single steps. Strong lines: smoothed.")
 
 

@@ -118,7 +118,11 @@ def draw_curves(
     return figure, _describe_curves(lines, mark_n, title, is_share=is_share)
 
 
-def plot_training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os.PathLike[str]) -> Path:
+def plot_training_curves(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    path: str | os.PathLike[str],
+    objectives: Mapping[str, str] | None = None,
+) -> Path:
     """Draw reward, pass@N, KL to the anchor and entropy over the steps of one or several runs, and write a PNG.
 
     Each panel shows the raw values as a thin light line and a smoothed one over it. A panel without values says so.
@@ -126,6 +130,7 @@ def plot_training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: 
     Args:
         runs: run or model name to its rows, as :func:`bontune.report.read.read_metrics` returns them.
         path: where to write; missing parent folders are made.
+        objectives: what each was trained by; see :func:`bontune.report.canvas.colours`.
 
     Returns:
         The path.
@@ -135,7 +140,7 @@ def plot_training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: 
     """
     named = {str(name): list(rows) for name, rows in runs.items()}
     figure = new_figure(7.2, 5.0)
-    colour = colours(named)
+    colour = colours(named, objectives)
     legend_lines = -(-len(named) // _LEGEND_COLUMNS) if len(named) > 1 else 0
     grid = figure.subplots(2, 2, sharex=True)
     top = 0.87 - 0.05 * (legend_lines - 1) if legend_lines else 0.94

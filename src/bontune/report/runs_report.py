@@ -127,14 +127,19 @@ def _written(name: str, value: float | None, span: tuple[float, float] | None, i
 
 def _picture(runs: Sequence[Run]) -> Picture:
     with tempfile.TemporaryDirectory(prefix="bontune-report-") as scratch:
-        drawn = plot_training_curves({run.name: run.steps for run in runs}, Path(scratch) / "training.png")
+        steps = {run.name: run.steps for run in runs}
+        drawn = plot_training_curves(steps, Path(scratch) / "training.png", _objectives(runs))
         return picture(drawn, heading="Training", caption="Light lines: single steps. Strong lines: smoothed.")
+
+
+def _objectives(runs: Sequence[Run]) -> dict[str, str]:
+    return {run.name: run.recipe.get("objective.name", "") for run in runs}
 
 
 def _evaluations(runs: Sequence[Run], metrics: Sequence[str]) -> Grid:
     shares = {m for m in metrics if all(v is None or 0 <= v <= 1 for v in (run.last(m)[0] for run in runs))}
     shares = {metric for metric in shares if split_metric(metric)[1] is not None}
-    colour = colours([run.name for run in runs])
+    colour = colours([run.name for run in runs], _objectives(runs))
     rows = [
         Line(
             name=run.name,

@@ -1,0 +1,117 @@
+"""Pages that are made when somebody looks: a run while it trains, the runs of a folder, samples over training."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import yaml
+
+from bontune import Recipe, Trainer
+from bontune.base.errors import BontuneError
+from bontune.cli.report import run_report
+from bontune.report.html import samples_over_training
+from bontune.report.watching import page_of, runs_in
+from bontune.training.shown_samples import read
+
+
+def make_run(folder: Path, objective: str, steps: int = 4) -> None:
+    Trainer(
+        Recipe.from_dict(
+            {
+                "objective": {"name": objective, "n": 4 if objective == "bon_rl" else 1},
+                "sampling": {"samples": 8, "max_new_tokens": 12},
+                "training": {"steps": steps, "prompts_per_step": 2, "device": "cpu", "checkpoint_every": 1},
+                "eval": {"every": 1, "samples": 8, "k": [1, 4], "problems": 5},
+                "run": str(folder),
+            }
+        ),
+        is_quiet=True,
+    ).train()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    make_run(folder / "best <of> n", "bon_rl")
+    make_run(folder / "plain", "rloo", steps=2)
+    return folder
+
+
+def test_the_same_problems_are_shown_at_each_evaluation(runs: Path) -> None:
+    rows = read(runs / "best <of> n")
+    assert {row["step"] for row in rows} == {0, 1, 2, 3, 4}
+    problems = [[row["problem"] for row in rows if row["step"] == step] for step in range(5)]
+    assert problems == [problems[0]] * 5
+    assert len(problems[0]) == 3
+    assert all(len(row["completions"]) == 4 for row in rows)
+    shown = samples_over_training(rows)
+    assert [part["problem"] for part in shown] == problems[0]
+    assert [at["step"] for at in shown[0]["at"]] == [0, 1, 2, 4]
+    page = page_of(runs / "best <of> n", "/")
+    assert page is not None
+    assert "What it writes" in page
+    assert rows[0]["prompt"] in page
+
+
+def test_a_resumed_run_writes_no_sample_twice(runs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs / "plain", run)
+    whole = read(run)
+    shutil.rmtree(run / "checkpoints" / "step_000002")
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    Trainer(Recipe.from_dict(recipe | {"run": str(run)}), is_quiet=True).train()
+    assert read(run) == whole
+
+
+def test_the_index_has_a_row_for_each_run_with_its_numbers(runs: Path) -> None:
+    page = page_of(runs, "/")
+    assert page is not None
+    assert "best &lt;of&gt; n" in page
+    assert 'content="10"' in page
+    for name in ("bon_rl", "rloo", "4 of 4, finished", "2 of 2, finished", "pass@4"):
+        assert name in page
+    last = [json.loads(line) for line in (runs / "plain" / "metrics.jsonl").read_text().splitlines()][-1]
+    assert f"{100 * last['metrics']['pass@4']:.1f} %" in page
+    assert page_of(runs, "/best%20%3Cof%3E%20n") == page_of(runs / "best <of> n", "/")
+    assert page_of(runs, "/nothing") is None
+
+
+def test_a_report_of_a_folder_of_runs_links_their_pages(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_report([runs], None, None, None)
+    assert capsys.readouterr().out == f"{runs / 'index.html'}\n"
+    page = (runs / "index.html").read_text()
+    links = re.findall('href="([^"]+)"', page)
+    assert sorted(links) == ["best%20%3Cof%3E%20n/report.html", "plain/report.html"]
+    assert all((runs / unquote(link)).is_file() for link in links)
+    assert 'http-equiv="refresh"' not in page
+
+
+def test_it_is_served_while_it_trains_and_ends_on_a_signal(runs: Path) -> None:
+    command = [sys.executable, "-m", "bontune", "watch", str(runs), "--port", "0"]
+    served = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert served.stdout is not None
+        address = served.stdout.readline().split()[0]
+        with urllib.request.urlopen(address + "plain") as reply:
+            assert "Run plain" in reply.read().decode()
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(address + "nothing")
+    finally:
+        served.send_signal(signal.SIGINT)
+        assert served.wait(20) in (0, 130, -signal.SIGINT)
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    assert runs_in(tmp_path) == []
+    with pytest.raises(BontuneError, match="holds no run"):
+        page_of(tmp_path, "/")
