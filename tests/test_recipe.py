@@ -122,7 +122,10 @@ def test_overrides_leave_the_given_tree_alone_and_reach_any_depth() -> None:
         ("training.keep_checkpoints=1", ["training.keep_checkpoints: must be at least 2"]),
         ("training.gradient_checkpointing=maybe", ["must be true or false, or must be 'auto', got 'maybe'"]),
         ("training.track=tensorboard", ["training.track: must be a list such as [tensorboard]"]),
-        ("training.track=[tensorbord]", ["training.track[0]: must be 'tensorboard' or 'wandb', got 'tensorbord'"]),
+        (
+            "training.track=[tensorbord]",
+            ["training.track[0]: must be 'tensorboard', 'wandb' or 'trackio', got 'tensorbord'"],
+        ),
         ("sampling.temperature=0", ["sampling.temperature: must be above 0"]),
         ("sampling.top_p=1.1", ["sampling.top_p: must be at most 1"]),
         ("eval.k=[]", ["eval.k: must not be empty"]),
@@ -130,7 +133,6 @@ def test_overrides_leave_the_given_tree_alone_and_reach_any_depth() -> None:
         ("eval.k=[128]", ["eval.k asks for 128 of eval.samples = 64"]),
         ("verifier.name=orcale", ["No verifier is named 'orcale', did you mean 'oracle'?; there are oracle, majority"]),
         ("verifier.name=python", ["verifier.function is missing"]),
-        ("run=true", ["run: must be text, got True"]),
         ("training.steps", ["'training.steps' is not an override: write key=value"]),
         ("=5", ["'=5' is not an override"]),
     ],
@@ -245,11 +247,16 @@ def test_fingerprint_follows_what_changes_results_and_nothing_else() -> None:
         ("", None),
         ("[a, b]", ["a", "b"]),
         ("{train: a.jsonl}", {"train": "a.jsonl"}),
-        ("3e-4", 3e-4),
-        ("0", 0),
-        ("0.5", 0.5),
-        ("true", True),
+        ("[/INST]", "[/INST]"),
+        ("[END]", "[END]"),
+        ("5", "5"),
+        ("true", "true"),
     ],
 )
 def test_values_on_a_command_line_are_what_people_mean(text: str, value: object) -> None:
     assert apply_overrides({}, [f"task.stop={text}"]) == {"task": {"stop": value}}
+
+
+@pytest.mark.parametrize(("text", "value"), [("3e-4", 3e-4), ("0", 0), ("0.5", 0.5), ("true", True), ("[4]", [4])])
+def test_other_values_are_numbers_and_lists(text: str, value: object) -> None:
+    assert apply_overrides({}, [f"task.limit={text}"]) == {"task": {"limit": value}}

@@ -225,8 +225,8 @@ class TrainingSection(Section):
     """``auto`` takes what accelerate finds: a GPU if there is one."""
     max_grader_errors: float = Field(default=0.05, ge=0, le=1)
     """Share of a step's samples that may fail to be graded before the run stops."""
-    track: list[Literal["tensorboard", "wandb"]] = []
-    """Trackers that get the metrics beside ``metrics.jsonl``."""
+    track: list[Literal["tensorboard", "wandb", "trackio"]] = []
+    """Trackers that get the metrics beside ``metrics.jsonl``, with samples at each evaluation and the final report."""
 
 
 class KLSection(Section):

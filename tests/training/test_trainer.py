@@ -30,6 +30,7 @@ from bontune.objectives import WINNER_OBJECTIVES
 from bontune.objectives.table import ROWS
 from bontune.tasks.rows import RowsTask
 from bontune.training.schedules import kl_coefficient, learning_rate
+from bontune.training.shown_samples import read as read_samples
 from bontune.verifiers import FunctionVerifier
 
 STAGES = {"sample", "grade", "score", "weigh", "update"}
@@ -318,6 +319,9 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert logged == [(row["step"], pytest.approx(row["reward"])) for row in rows_of(tmp_path)]
     assert [event.step for event in events.Scalars("eval/pass@1")] == [0, 1, 2]
     assert [event.step for event in events.Scalars("seconds/update")] == [1, 2]
+    shown = events.Tensors("samples/text_summary")
+    assert [event.step for event in shown] == [0, 1, 2]
+    assert read_samples(tmp_path)[0]["prompt"] in shown[0].tensor_proto.string_val[0].decode()
 
 
 def test_a_tracker_that_is_not_installed_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,6 +197,22 @@ def report(
 
 
 @app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the Hugging Face hub.")],
+    what: Annotated[str, typer.Option(help="Upload this part of the run: model, adapter, or best/METRIC.")] = "model",
+    private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
+) -> None:
+    """Upload a trained model to the Hugging Face hub, with a model card made from its run.
+
+    Example: bontune push runs/a me/my-model
+    """
+    from bontune.training.model_card import push
+
+    typer.echo(push(run, repository, is_private=private, what=what))
+
+
+@app.command()
 def watch(
     path: Annotated[Path, typer.Argument(metavar="RUN | FOLDER", help="A run folder, or a folder that holds runs.")],
     port: Annotated[int, typer.Option(help="Serve at this port of this machine; 0: any free one.")] = 8123,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from bontune.config import load_recipe
 from bontune.models import quiet_libraries
@@ -16,9 +15,8 @@ def run_train(recipe: str, overrides: Sequence[str]) -> None:
     settings = load_recipe(recipe, overrides)
     quiet_libraries()
 
-    trainer = Trainer(settings)
+    trainer = Trainer(settings, write_report=write_run_report)
     trainer.train()
     if trainer.is_main:
-        write_run_report(Path(settings.run))
         print(f"{settings.run}/model holds the model, {settings.run}/report.html the report.")
     trainer.accelerator.end_training()

@@ -131,8 +131,9 @@ def tracking(recipe: Recipe, accelerator: Any) -> Iterator[Any]:
     flat = {f"{name}.{key}": v for name, part in tree.items() if isinstance(part, dict) for key, v in part.items()}
     flat |= {name: value for name, value in tree.items() if not isinstance(value, dict)}
     config = {name: v if isinstance(v, (bool, int, float, str)) else json.dumps(v) for name, v in flat.items()}
+    name = Path(recipe.run).name
     accelerator.init_trackers(
-        "bontune", config=config, init_kwargs={"wandb": {"name": Path(recipe.run).name, "dir": recipe.run}}
+        "bontune", config=config, init_kwargs={"wandb": {"name": name, "dir": recipe.run}, "trackio": {"name": name}}
     )
     try:
         yield accelerator

@@ -31,7 +31,7 @@ from bontune.models.precision import saved_dtype
 from bontune.models.saving import save_model
 from bontune.pools.collect import Graded, grade_all, score_all
 from bontune.tasks.base import Task
-from bontune.training import checkpoint, setup, shown_samples
+from bontune.training import checkpoint, setup, shown_samples, tracked
 from bontune.training.demonstrations import encode_demonstrations
 from bontune.training.evaluator import Evaluator
 from bontune.training.identity import identity_of
@@ -58,6 +58,7 @@ class Trainer:
         tokenizer: Any = None,
         engine: Engine | None = None,
         is_quiet: bool = False,
+        write_report: Callable[[Path], Path] | None = None,
     ) -> None:
         """
         Args:
@@ -68,6 +69,7 @@ class Trainer:
             engine: draws the samples; None: the model itself draws, in this process. It must return tokens with their
                 log-probabilities, and take the policy's weights after each step.
             is_quiet: show no progress.
+            write_report: writes the page of the finished run from its folder, for the run's trackers, too.
 
         Raises:
             BontuneError: a setting that cannot work; nothing has been written then.
@@ -111,6 +113,7 @@ class Trainer:
             max_grad_norm=recipe.training.max_grad_norm,
         )
         is_quiet = is_quiet or not self.is_main
+        self.write_report = write_report
         self.log = RunLog(self.folder, recipe.training.steps, label=recipe.objective.name, is_quiet=is_quiet)
 
     def train(self) -> dict[str, Any]:
@@ -278,6 +281,8 @@ class Trainer:
                 intervals = {name: (i.low, i.high) for name, i in evaluation.intervals().items()}
                 self.log.evaluation(self.step, measured, intervals)
                 shown_samples.append(self.folder, self.step, self.evaluator.shown)
+                if self.log.trackers is not None:
+                    tracked.log_samples(self.log.trackers, self.step, self.evaluator.shown)
         if self.is_main:
             for name in self.state.best.note(self.step, measured):
                 folder = self.folder / "best" / name
@@ -354,5 +359,8 @@ class Trainer:
         if self.is_main:
             self.write_model(self.folder / "model", adapter=self.folder / "adapter")
             replace_file(self.folder / "summary.json", json.dumps(summary, indent=1), is_synced=True)
+            page = None if self.write_report is None else self.write_report(self.folder)
+            if page is not None and self.log.trackers is not None:
+                tracked.log_report(self.log.trackers, page, self.step)
         self.accelerator.wait_for_everyone()
         return summary
