@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -11,9 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bontune.base.errors import BontuneError
+from bontune.base.problems import content_ids
 from bontune.tasks import load_task
 from bontune.tasks.datafiles import Source, Table, stem_of
 from bontune.tasks.partition import choose, held_out
@@ -78,7 +83,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         (tmp_path / "empty", r"holds no file of task set: .*set_train\.jsonl or set_test\.jsonl"),
         (tmp_path / "absent", "there is no folder"),
         (tmp_path / "tarin.jsonl", "there is no file .*did you mean .*train.jsonl"),
-        (tmp_path / "rows.csv", "there is no folder"),
+        (tmp_path / "rows.txt", "there is no folder"),
         (5, "data must be a file or a folder, not 5"),
         ({"train": 5}, r"data\.train must be the name of a file, not 5"),
         (tmp_path / "none.jsonl", "holds no rows"),
@@ -175,3 +180,57 @@ def test_held_out_rows_are_the_same_for_every_order_and_keep_equal_questions_tog
     assert held_out(["same", "Same", " same "], 2) == set()
     train, validation = choose("train", texts, 10), choose("validation", texts, 10)
     assert sorted(train + validation) == list(range(100)) == choose("test", texts, 10)
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet", "jsonl"])
+def test_the_same_rows_from_every_kind_of_file_are_the_same_problems(tmp_path: Path, kind: str) -> None:
+    rows = [{"question": f'What is "{i}", in words?\nSay.', "answer": f"n, {i}é"} for i in range(20)]
+    path = tmp_path / f"rows.{kind}"
+    if kind.startswith("csv"):
+        out = io.StringIO(newline="")
+        writer = csv.DictWriter(out, ["question", "answer"])
+        writer.writeheader()
+        writer.writerows(rows)
+        content = out.getvalue().encode("utf-8-sig")
+        path.write_bytes(gzip.compress(content) if kind.endswith("gz") else content)
+    elif kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = load_task("jsonl", data=str(path), prompt="question")
+    problems = task.problems("all")
+    assert [(p.prompt, p.reference) for p in problems] == [(row["question"], row["answer"]) for row in rows]
+    assert [p.id for p in problems] == content_ids(rows), "the kind of file makes no difference"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "phrase"),
+    [
+        ("a.csv", b"prompt,answer\n1,2\n3\n", "a.csv, line 3: it has another number of values"),
+        ("a.csv", b"prompt,answer\n1,2,3\n", "a.csv, line 2: it has another number of values"),
+        ("a.csv", b"prompt\n\xff\n", "a.csv is not UTF-8"),
+        ("a.csv", b"prompt\n", "holds no rows"),
+        ("a.parquet", b"PAR1", "a.parquet cannot be read"),
+        ("a.jsonl", b'{"prompt": "a"}\n{"prompt": "b"\n', "a.jsonl, line 2 is not JSON: Expecting"),
+        ("a.xlsx", b"", "files of rows end in .jsonl.*.csv.*.parquet"),
+    ],
+)
+def test_files_that_are_not_what_they_seem(tmp_path: Path, name: str, content: bytes, phrase: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BontuneError, match=phrase):
+        load_task("jsonl", data=str(tmp_path / name))
+
+
+def test_a_data_set_of_the_hub_by_its_name_has_its_splits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="the extra `hub` is not installed")
+    folder = tmp_path / "owner" / "sums"
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        rows = [{"prompt": f"{split} {i}", "answer": str(i)} for i in range(3)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr("bontune.tasks.reading.why_unreachable", lambda: None)
+    load = datasets.load_dataset
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, *a, **k: load(str(tmp_path / name), *a, **k))
+    task = load_task("jsonl", data="owner/sums")
+    assert set(task.splits) == {"train", "test"}
+    assert [p.prompt for p in task.problems("test")] == ["test 0", "test 1", "test 2"]

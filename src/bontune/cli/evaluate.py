@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -80,13 +79,8 @@ def _title(name: str, pool: Pool) -> str:
 
 def _shown(intervals: dict[str, Any]) -> dict[str, Any]:
     """Without best@k where it is pass@k, because the verifier is the reward itself."""
-    tops = {name: i for name, i in intervals.items() if name.partition("@")[0] in ("pass", "max")}
-    best = {name: i for name, i in intervals.items() if name.startswith("best@")}
-    is_oracle = len(best) == len(tops) and all(
-        np.allclose((i.value, i.low, i.high), (j.value, j.low, j.high), rtol=0, atol=1e-9)
-        for i, j in zip(tops.values(), best.values(), strict=True)
-    )
-    return {name: i for name, i in intervals.items() if not (is_oracle and name in best)}
+    is_oracle = not any(name.startswith("gap@") for name in intervals)
+    return {name: i for name, i in intervals.items() if not (is_oracle and name.startswith("best@"))}
 
 
 def _explain(console: Console, evaluations: Iterable[Evaluation]) -> None:

@@ -172,7 +172,7 @@ def _load_dataset(who: str, repository: str, configuration: str | None, split: s
     except ImportError:
         raise BontuneError(
             f"{who} reads its data from the Hugging Face hub with the package datasets, which is not installed: "
-            "pip install 'bontune[hub]', or give data=PATH to a file that holds the data"
+            "pip install 'bontune[hub]', or give task.data=PATH to a file or folder that holds the data"
         ) from None
     if not Path(repository).is_dir():
         _require_hub(who, repository)
@@ -182,7 +182,7 @@ def _load_dataset(who: str, repository: str, configuration: str | None, split: s
         cause = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         raise BontuneError(
             f"{who}: {repository} could not be fetched from the Hugging Face hub: {cause}; "
-            "give data=PATH to a file that holds the data"
+            "give task.data=PATH to a file or folder that holds the data"
         ) from error
 
 
@@ -191,6 +191,6 @@ def _require_hub(who: str, repository: str) -> None:
     why = why_unreachable()
     if why is not None:
         raise BontuneError(
-            f"{who} reads {repository} from the Hugging Face hub, and {why}: give data=PATH to a file that holds the "
-            "data, or set HF_HUB_OFFLINE=1 to use what was fetched before"
+            f"{who} reads {repository} from the Hugging Face hub, and {why}: give task.data=PATH to a file or folder "
+            "that holds the data, or set HF_HUB_OFFLINE=1 to use what was fetched before"
         )

@@ -1,0 +1,201 @@
+"""What somebody meets in the first hour: streams without Unicode, silence, keys without words, odd numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import tiny
+from bontune.base.errors import BontuneError
+from bontune.base.progress import Bar
+from bontune.cli.evaluate import run_eval
+from bontune.cli.plan import run_plan
+from bontune.cli.recipes import keys_of, list_keys, show
+from bontune.config import Recipe, load_recipe
+from bontune.engines.contract import SamplingOptions
+from bontune.pools.draw import PoolRequest, draw_pool
+
+
+def bontune(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    given = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "80"} | environment
+    command = [sys.executable, "-m", "bontune", *arguments]
+    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("tasks", "show", "jsonl", "data=rows.jsonl", "--split", "all"), ("train", "countdown", "--plan"), ("recipes",)],
+    ids=" ".join,
+)
+def test_a_stream_without_unicode_gets_escapes_and_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "\\ud83d caf\\u00e9 \\u2026", "answer": "\\ud83d"}\n')
+    done = bontune(tmp_path, *arguments, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.isascii()
+
+
+def test_a_lone_half_of_a_character_goes_through_the_whole_way(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(
+        '{"prompt": "1\\ud83d2=", "answer": "\\ud83d"}\n{"prompt": "3=", "answer": "3"}\n'
+    )
+    done = bontune(
+        tmp_path,
+        "sample",
+        "countdown-tiny",
+        "jsonl",
+        "data=rows.jsonl",
+        "--split",
+        "all",
+        "-n",
+        "2",
+        "--max-new-tokens",
+        "8",
+        "-o",
+        "p.parquet",
+    )
+    assert done.returncode == 0, done.stderr
+    done = bontune(
+        tmp_path, "answer", "countdown-tiny", "1\udc80=", "--verifier", "majority", "-n", "2", "--max-new-tokens", "4"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_model_whose_numbers_are_broken_stops_sampling_and_answering(tmp_path: Path) -> None:
+    model = tiny.model()
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    model.save_pretrained(tmp_path / "broken")
+    tiny.tokenizer().save_pretrained(tmp_path / "broken")
+    sample = bontune(tmp_path, "sample", "broken", "countdown", "--limit", "2", "-n", "2", "-o", "p.parquet")
+    answer = bontune(tmp_path, "answer", "broken", "1+2=", "--verifier", "majority", "-n", "2", "--max-new-tokens", "4")
+    for done in (sample, answer):
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("error: The model's probabilities are not finite numbers")
+        assert done.stdout == ""
+    assert not (tmp_path / "p.parquet").exists()
+
+
+def test_work_that_takes_long_says_how_far_it_is_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with Bar("sampling") as bar:
+        bar.tick()  # nothing has begun
+        bar.show(0, 10, lambda: "3 samples/s")
+        now[0] = 6.0
+        bar.tick()
+        bar.tick()
+        now[0] = 20.0
+        bar.show(2, 10)
+        now[0] = 40.0
+        bar.tick()
+    assert capsys.readouterr().err.splitlines() == [
+        "sampling 0/10  3 samples/s",
+        "sampling 2/10  3 samples/s  2:40 left",
+    ]
+
+
+def test_every_key_of_a_recipe_has_words(capsys: pytest.CaptureFixture[str]) -> None:
+    keys = {key: meaning for key, _, meaning in keys_of(Recipe)}
+    assert all(keys.values())
+    list_keys("training.lora")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "training.lora = null"
+    assert "  Rank of the adapters." in lines
+    with pytest.raises(BontuneError, match="begins with 'trainig', did you mean 'training"):
+        list_keys("trainig")
+
+
+def test_an_explained_recipe_is_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    show("countdown", ["objective.n=8"], explains=True)
+    text = capsys.readouterr().out
+    assert yaml.safe_load(text) == yaml.safe_load(load_recipe("countdown", ["objective.n=8"]).to_yaml())
+    lines = text.splitlines()
+    assert lines[lines.index("  n: 8") - 1].startswith("  # N, the Best-of-N budget")
+    assert max(map(len, lines)) <= 110
+
+
+def test_a_plan_looks_at_the_model_before_work_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    padded = tiny.tokenizer()
+    padded.add_special_tokens({"pad_token": "[PAD]"})
+    padded.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tiny.model().save_pretrained(tmp_path / "model")
+    padded.save_pretrained(tmp_path / "model")
+    run_plan("countdown", [f"model={tmp_path}/model", "training.lora={targets: [q_prj]}", f"run={tmp_path}/run"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for phrase in (
+        "stored in float32, trained in float32, written in float32",
+        "'<eos>'",
+        "'[PAD]' (84), beyond the model's vocabulary of 84; it is masked",
+        "yes, but the task has texts only",
+        "computed once for all its samples",
+        "problem: training.lora.targets: the model has no module 'q_prj', did you mean 'q_proj'?",
+        "GiB are free",
+    ):
+        assert phrase in said, phrase
+    assert not (tmp_path / "run").exists()
+
+
+def draw(tmp_path: Path, verifier: str, **more: object) -> Path:
+    out = tmp_path / f"{verifier}{len(more)}.parquet"
+    request = PoolRequest(
+        model="countdown-tiny",
+        task="countdown",
+        sampling=SamplingOptions(num_samples=4, max_new_tokens=12),
+        limit=12,
+        verifier=verifier,
+        **more,  # type: ignore[arg-type]
+    )
+    draw_pool(request, out)
+    return out
+
+
+def test_eval_says_what_a_pool_is_and_what_its_columns_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    oracle, trained = draw(tmp_path, "oracle"), draw(tmp_path, "countdown-verifier")
+    run_eval([oracle], "1,4", None)
+    said = capsys.readouterr().out
+    assert "countdown-tiny on countdown, test, T = 1, verifier oracle" in " ".join(said.split())
+    assert "best@k" not in said, "with the oracle it is pass@k"
+    run_eval([trained], "1,4", None)
+    said = capsys.readouterr().out
+    for phrase in ("best@k: reward of the sample that the verifier picks", "gap@k: pass@k − best@k", "drop@k: highest"):
+        assert phrase in said
+
+
+def test_pools_of_different_problems_are_refused_before_any_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = draw(tmp_path, "oracle"), draw(tmp_path, "oracle", split="validation")
+    with pytest.raises(BontuneError, match="problems"):
+        run_eval([one, other], "1,4", None)
+    assert capsys.readouterr().out == ""
+
+
+def test_differences_of_nothing_are_zeros_without_a_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = draw(tmp_path, "oracle")
+    same = tmp_path / "same.parquet"
+    same.write_bytes(one.read_bytes())
+    run_eval([one, same], "1,4", None)
+    said = capsys.readouterr().out.partition("paired")[2]
+    assert "+0.0" not in said
+    assert "-0.0" not in said
+
+
+def test_rewards_below_zero_are_no_percentages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"problem_id": str(i), "sample": j, "reward": -1.0 + 0.5 * (i == j)} for i in range(4) for j in range(2)]
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_eval([path], "1,2", None)
+    said = capsys.readouterr().out
+    assert "%" not in said
+    assert "-0.750" in said
