@@ -71,7 +71,7 @@ def test_fit_score_eval(base: str, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     said = capsys.readouterr().out
     assert "60 problems, 480 completions" in said
     assert "12 held-out problems × 8 samples" in said
-    assert "regret" in said
+    assert "gap@k" in said
     assert "reliability" in said
     assert {"config.json", "model.safetensors", "tokenizer.json", "verifier.json"} <= set(os.listdir("v"))
     facts = json.loads(Path("v/verifier.json").read_text())

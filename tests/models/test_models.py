@@ -65,7 +65,7 @@ def test_loads_without_a_network_and_says_when_it_needs_one() -> None:
     assert done.returncode == 0, done.stderr
     loaded_line, error_line, attempted_line = done.stdout.splitlines()
     assert loaded_line == "LlamaForCausalLM torch.float32 False left []"
-    assert "as a hub id it could not be fetched" in error_line
+    assert "as a hub id it cannot be fetched" in error_line
     assert attempted_line == "True"
 
 
@@ -189,7 +189,7 @@ def test_names_that_are_no_model(tmp_path: Path) -> None:
         ("./absent", "no model folder"),
         ("runs/a/model", "no model folder"),
         ("", "no model folder"),
-        (tmp_path / "broken", "cannot be loaded"),
+        (tmp_path / "broken", "without its tokenizer"),
         ("countdown-tinny", "did you mean 'countdown-tiny'"),
         ("countdown_tiny", "did you mean 'countdown-tiny'"),
     ]:

@@ -128,7 +128,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     for name, phrase in [
         ("tran.jsonl", "there is no file .*did you mean .*train.jsonl"),
         ("absent/train.jsonl", "there is no file"),
-        ("rows.csv", "files of rows end in"),
+        ("rows.txt", "files of rows end in"),
         ("bad.jsonl.gz", "cannot be read"),
         ("cut.jsonl.gz", "cannot be read"),
         ("object.json", "not a list"),

@@ -248,6 +248,7 @@ def test_run_folder(tmp_path: Path) -> None:
         "metrics.jsonl",
         "checkpoints",
         "model",
+        "samples.jsonl",
         "summary.json",
     }
     assert Recipe.from_dict(json.loads(json.dumps(settings.model_dump(mode="json")))) == settings

@@ -16,7 +16,7 @@ from bontune.base.errors import BontuneError
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 _LEADING_ZERO = re.compile(r"[-+]?0[\d_]+")
 _NULLS = ("", "~", "null")
-_TEXTS = ("run", "model", "template", "prompt", "answer", "stop", "path", "function", "data", "grader", "name")
+_TEXTS = ("run", "model", "template", "prompt", "answer", "stop", "path", "function")
 """Keys whose values are texts: ``run=5`` is a folder called 5."""
 _ONE_WORD_IN_BRACKETS = re.compile(r"\[[^,\"'\[\]]*\]")
 _WITH_ESCAPES = ("stop", "template")

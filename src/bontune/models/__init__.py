@@ -172,8 +172,8 @@ def load_model(
     return model.eval(), tokenizer
 
 
-def _read(name_or_path: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any]:
-    """Load model and tokenizer as they are."""
+def _read(name_or_path: str | Path, dtype: torch.dtype | str, *, needs_tokenizer: bool = True) -> tuple[Any, Any]:
+    """Load model and tokenizer as they are; the tokenizer may be None where it is not needed."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
     from bontune.models.adapters import base_of, is_adapter, load_merged
@@ -187,16 +187,16 @@ def _read(name_or_path: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any]
     folder = Path(where)
     check_reachable(where)
     model = tokenizer = None
-    if is_adapter(folder):
-        model, tokenizer = _read(base_of(folder), dtype)
     has_tokenizer = any((folder / file).is_file() for file in _TOKENIZER_FILES)
-    if tokenizer is None and folder.is_dir() and not has_tokenizer:
+    if is_adapter(folder):
+        model, tokenizer = _read(base_of(folder), dtype, needs_tokenizer=needs_tokenizer and not has_tokenizer)
+    if needs_tokenizer and tokenizer is None and folder.is_dir() and not has_tokenizer:
         raise BontuneError(
             f"the folder {name_or_path} holds a model without its tokenizer: save that there, too "
             "(tokenizer.save_pretrained)"
         )
     try:
-        if tokenizer is None or has_tokenizer:
+        if has_tokenizer or (needs_tokenizer and tokenizer is None):
             # AutoTokenizer goes by the model type and would put Qwen2's splitting rules over a folder's own tokenizer.
             loader = PreTrainedTokenizerFast if _has_own_tokenizer(folder) else AutoTokenizer
             tokenizer = loader.from_pretrained(where)

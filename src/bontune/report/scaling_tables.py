@@ -182,8 +182,10 @@ def _grid_table(study: Study, grid: Grid) -> Table:
 
 
 def _law_table(study: Study) -> Table:
-    table = _table("pass@N = exp(a N^b)", "off: largest distance between law and measurement, in points of pass@N")
-    for name in ("T", "a", "b", "R²", "off", "law"):
+    table = _table(
+        "pass@N = exp(a N^b)", "misses by: largest distance between law and measurement, in points of pass@N"
+    )
+    for name in ("T", "a", "b", "R²", "misses by", "law"):
         table.add_column(name, justify="left" if name == "law" else "right")
     for t, law in zip(study.temperatures, study.laws, strict=True):
         table.add_row(t_text(t), *_law_cells(law))
@@ -211,10 +213,10 @@ def _optimum_table(study: Study) -> Table:
     for name in (
         "N",
         "T*",
-        "may be best",
+        "not clearly worse",
         *(("T* by the law",) if is_pass and smoothed else ()),
         f"{metric_name(grid, 'N')}, %",
-        "more than",
+        "gain over",
     ):
         table.add_column(name, justify="right" if name in ("N", "T*") else "left")
     for n, choice in zip(study.ns, grid.over_t_N, strict=True):
@@ -232,7 +234,7 @@ def _optimum_table(study: Study) -> Table:
 
 
 def _group_table(study: Study) -> Table:
-    table = _table("best temperature by difficulty", f"by {study.difficulty}; in brackets: those that may be best")
+    table = _table("best temperature by difficulty", f"by {study.difficulty}; in brackets: those not clearly worse")
     table.add_column("problems")
     table.add_column("count", justify="right")
     ns = study.groups[0].ns
@@ -249,7 +251,7 @@ def _group_table(study: Study) -> Table:
 def _best_n_table(study: Study) -> Table:
     assert study.bests is not None
     table = _table("best N at each temperature, under the verifier", "")
-    for name in ("T", "N*", "may be best", "best-of-N, %", f"loss by N={study.ns[-1]}"):
+    for name in ("T", "N*", "not clearly worse", "best-of-N, %", f"loss by N={study.ns[-1]}"):
         table.add_column(name, justify="right" if name in ("T", "N*") else "left")
     for t, choice in zip(study.temperatures, study.bests.over_n_T, strict=True):
         is_last = choice.best == len(study.ns) - 1
@@ -266,7 +268,7 @@ def _best_n_table(study: Study) -> Table:
 
 def _budget_table(study: Study) -> Table:
     table = _table("best pair for a budget of tokens per problem", "completions only: the prompt is not counted")
-    for name in ("tokens", "T*", "N*", f"{metric_name(study.main, 'N')}, %", "more than"):
+    for name in ("tokens", "T*", "N*", f"{metric_name(study.main, 'N')}, %", "gain over"):
         table.add_column(name, justify="right" if name in ("tokens", "T*", "N*") else "left")
     for budget in study.budgets:
         t, n = budget.pairs_C[budget.choice.best]

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 import yaml
 
 from bontune.base.errors import BontuneError
+from bontune.base.signals import StopSignals
 from bontune.report.html import run_page
 from bontune.report.page import render
 from bontune.report.read import finite, mapping, read_json, read_metrics, rows_of_kind
@@ -86,7 +87,7 @@ def _metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def serve(path: Path, port: int, *, on_ready: Callable[[str], None]) -> None:
-    """Serve the page of a run, or of a folder of runs, until it is interrupted; only this machine can see it.
+    """Serve the page of a run, or of a folder of runs, until a signal arrives; only this machine can see it.
 
     Args:
         path: a run, or a folder that holds runs.
@@ -95,15 +96,19 @@ def serve(path: Path, port: int, *, on_ready: Callable[[str], None]) -> None:
 
     Raises:
         BontuneError: the path is neither, or the port is taken.
+        Interrupted: a signal arrived.
     """
     page_of(path, "/")
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), _handler(path))
     except OSError as error:
         raise BontuneError(f"port {port} cannot be used: {error.strerror}; give another --port.") from None
-    with server:
+    server.timeout = 0.2
+    with server, StopSignals() as signals:
         on_ready(f"http://127.0.0.1:{server.server_port}/")
-        server.serve_forever(poll_interval=0.2)
+        while True:
+            server.handle_request()
+            signals.poll()
 
 
 def page_of(path: Path, address: str) -> str | None:
