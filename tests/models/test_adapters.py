@@ -156,3 +156,18 @@ def test_an_adapter_without_a_base_is_refused_in_a_sentence(saved: Path) -> None
 def test_targets_that_are_no_modules(targets: Any, phrase: str) -> None:
     with pytest.raises(BontuneError, match=phrase):
         add_lora(tiny.model(), r=4, alpha=8, targets=targets)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"temperature": 0.9, "do_sample": False}, {"length_penalty": 2.0}, {"pad_token_id": -1}]
+)
+def test_a_generation_config_that_transformers_reads_but_does_not_write(odd: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny.model()
+    for name, value in odd.items():
+        setattr(model.generation_config, name, value)
+    config = model.generation_config
+    save_model(model, tiny.tokenizer(), tmp_path / "model")
+    assert model.generation_config is config
+    found, _ = load_model(tmp_path / "model")
+    assert {name: getattr(found.generation_config, name) for name in odd} == odd
+    assert found.generation_config.eos_token_id == config.eos_token_id

@@ -234,3 +234,15 @@ def test_words_that_mean_no_verifier(spec: str, phrase: str) -> None:
 def test_sections_that_mean_no_verifier(options: dict[str, str], phrase: str) -> None:
     with pytest.raises(BontuneError, match=phrase):
         load_verifier(**options)
+
+
+@pytest.mark.parametrize("pad", [-1, 84, 10_000])
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_padding_token_outside_the_vocabulary_changes_no_score(kind: str, pad: int) -> None:
+    model = classifier(kind)
+    usual = RewardModel(model, tiny.tokenizer(), device="cpu").score(PROBLEMS, TEXTS)
+    model.config.pad_token_id = pad
+    beyond = RewardModel(model, tiny.tokenizer(), device="cpu").score(PROBLEMS, TEXTS)
+    for one, other in zip(usual, beyond, strict=True):
+        assert other == pytest.approx(one, abs=1e-5)
+    assert model.config.pad_token_id == pad

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from bontune.base.errors import RunStopped
 from bontune.base.files import use_umask
@@ -42,8 +45,10 @@ def save_model(
     plain = merged_copy(model) if is_adapted(model) else model
     temporary = _temporary(folder)
     state = {name: _as_written(tensor, dtype) for name, tensor in plain.state_dict().items()}
-    with without_bars():
+    with without_bars(), _savable(plain) as generation:
         plain.save_pretrained(temporary, state_dict=state)
+    if generation is not None:
+        (temporary / "generation_config.json").write_text(generation.to_json_string(), encoding="utf-8")
     if dtype is not None:
         _name_dtype(temporary / "config.json", dtype)
     tokenizer.save_pretrained(temporary)
@@ -56,6 +61,26 @@ def save_model(
         if not is_inside:
             _put_in_place(part, adapter)
     _put_in_place(temporary, folder)
+
+
+@contextmanager
+def _savable(model: Any) -> Iterator[Any]:
+    """Set a generation config aside that transformers reads but will not write; gives that config, or None.
+
+    Such are temperatures beside ``do_sample=False``, as some well-known models have them.
+    """
+    own: Any = getattr(model, "generation_config", None)
+    try:
+        if own is not None:
+            own.validate(strict=True)
+    except ValueError:
+        model.generation_config = GenerationConfig(eos_token_id=own.eos_token_id)
+        try:
+            yield own
+        finally:
+            model.generation_config = own
+    else:
+        yield None
 
 
 def _as_written(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
