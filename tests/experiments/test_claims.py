@@ -149,7 +149,7 @@ def test_a_ladder_that_never_gets_there(tmp_path: Path) -> None:
         False,
     )
     text = statement(results, judge(results), [], tmp_path, "bontune reproduce small")
-    assert "| inf [inf, inf] | inf [inf, inf] | ≤ 0.75, not reached | **does not hold** |" in text
+    assert "| never [never, never] | never [never, never] | ≤ 0.75, not reached | **does not hold** |" in text
 
 
 def test_a_rival_that_gained_nothing_is_no_ones_success(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,9 @@ def described(verdict: Judged, interval: Interval | None) -> str:
     if interval is None:
         return "–"
     form = "{:.2f}" if verdict.claim.kind == "generations" else "{:+.1f}"
-    value, low, high = (form.format(x) for x in (interval.value, interval.low, interval.high))
+    value, low, high = (
+        "never" if math.isinf(x) else form.format(x) for x in (interval.value, interval.low, interval.high)
+    )
     return f"{value} [{low}, {high}]"
 
 
@@ -54,9 +57,12 @@ def paper_said(verdict: Judged) -> str:
 
 
 def _goal(verdict: Judged) -> str:
+    """The goal, and whether it is reached; a claim may hold and gain less than was hoped for."""
     claim = verdict.claim
     wanted = f"≤ {claim.goal:g}" if claim.kind == "generations" or claim.sign < 0 else f"≥ {claim.goal:g}"
-    return f"{wanted}, {'reached' if verdict.reaches_goal else 'not reached'}"
+    if verdict.reaches_goal:
+        return f"{wanted}, reached"
+    return f"{wanted}: it holds, by less than hoped for" if verdict.holds else f"{wanted}, not reached"
 
 
 def _made_by(results: Results, command: str) -> str:
