@@ -115,3 +115,19 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     assert runs_in(tmp_path) == []
     with pytest.raises(BontuneError, match="holds no run"):
         page_of(tmp_path, "/")
+
+
+def test_gains_are_the_paired_differences_to_the_first_evaluation(runs: Path) -> None:
+    run = runs / "best <of> n"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [row for row in rows if row["kind"] == "eval"]
+    assert "gains" not in evaluations[0]
+    for row in evaluations[1:]:
+        for name, (value, low, high) in row["gains"].items():
+            assert value == pytest.approx(row["metrics"][name] - evaluations[0]["metrics"][name], abs=1e-12)
+            assert low <= value <= high
+    page = page_of(run, "/")
+    assert page is not None
+    value, low, high = evaluations[-1]["gains"]["pass@4"]
+    assert f"pass@4 {100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" in page
+    assert "the change lies between" in page

@@ -249,6 +249,7 @@ def test_run_folder(tmp_path: Path) -> None:
         "checkpoints",
         "model",
         "samples.jsonl",
+        "first_evaluation.json",
         "summary.json",
     }
     assert Recipe.from_dict(json.loads(json.dumps(settings.model_dump(mode="json")))) == settings

@@ -19,6 +19,7 @@ from bontune.report.page import (
     Grid,
     Line,
     Picture,
+    drawing,
     facts,
     fraction_cell,
     number_cell,
@@ -26,7 +27,7 @@ from bontune.report.page import (
     render,
     write_page,
 )
-from bontune.report.plots import plot_training_curves
+from bontune.report.plots import draw_gains, plot_training_curves
 from bontune.report.read import bounds, finite, mapping, read_json, read_metrics, rows_of_kind, series
 from bontune.report.wording import (
     NOT_MEASURED,
@@ -145,6 +146,7 @@ def _run_context(folder: Path) -> dict[str, Any]:
         "headline": _run_headline(steps, evaluations),
         "notes": _run_notes(steps),
         "figure": _training_picture(name, steps, objective) if steps else None,
+        "gains": _gains_picture(evaluations),
         "evaluations": _evaluation_grid(evaluations),
         "samples": samples_over_training(read_samples(folder)),
         "stages": _stage_grid(steps),
@@ -266,6 +268,11 @@ def _run_headline(steps: Rows, evaluations: Rows) -> str:
     else:
         verb = "rose" if last > first else "fell"
         moved = f"{metric} {verb} from {before} at step {first_step:g} to {after} at step {last_step:g}"
+    if gain := mapping(evaluations[-1].get("gains")).get(metric):
+        low, high = (typographic(points(end) if is_share else f"{end:+.4g}") for end in gain[1:])
+        is_clear = gain[1] > 0 or gain[2] < 0
+        verdict = "more than chance" if is_clear else "no clear difference"
+        return f"{moved}; {verdict}: the change lies between {low} and {high}{' points' if is_share else ''}."
     if first_span is None or last_span is None:
         return f"{moved}; without intervals, this may be chance."
     if first_span[0] <= last_span[1] and last_span[0] <= first_span[1]:
@@ -297,6 +304,17 @@ def _training_picture(name: str, steps: Rows, objective: str) -> Picture:
     with tempfile.TemporaryDirectory(prefix="bontune-report-") as scratch:
         drawn = plot_training_curves({name: steps}, Path(scratch) / "training.png", {name: objective})
         return picture(drawn, heading="Training", caption="Light lines: single steps. Strong lines: smoothed.")
+
+
+def _gains_picture(evaluations: Rows) -> Picture | None:
+    drawn = draw_gains(evaluations)
+    if drawn is None:
+        return None
+    return drawing(
+        *drawn,
+        heading="What training has changed",
+        caption="The same problems and the same seeds at each evaluation: what differs is the model.",
+    )
 
 
 def _evaluation_grid(evaluations: Rows) -> Grid:

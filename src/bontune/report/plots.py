@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from bontune.base.errors import BontuneError
 from bontune.report.canvas import (
@@ -32,11 +32,13 @@ from bontune.report.canvas import (
     shortened,
 )
 from bontune.report.panels import PANELS, describe_runs, draw_panel
-from bontune.report.read import Floats, finite
-from bontune.report.wording import heading, label, percent
+from bontune.report.read import Floats, finite, mapping
+from bontune.report.wording import heading, in_order, label, percent, split_metric
 
 _LEFT_IN, _BOTTOM_IN, _TOP_IN = 0.62, 0.58, 0.62
 _MOST_TICKS, _LEGEND_COLUMNS = 10, 3
+_SHADES = ("#9ecae1", "#6baed6", "#2f86c1", "#0072b2", "#00507d", "#00304b")
+"""Blue from light to dark, for growing k."""
 _PASS_TITLE = "Problems solved by at least one of k samples"
 _LABEL_GAP_IN, _LINE_HEIGHT = 0.12, 1.3
 
@@ -116,6 +118,46 @@ def draw_curves(
     has_bands = any(bool((np.isfinite(line.low) & np.isfinite(line.high)).any()) for line in lines.values())
     _write_title(axes, title, "bands: 95 % intervals" if has_bands else "")
     return figure, _describe_curves(lines, mark_n, title, is_share=is_share)
+
+
+def draw_gains(evaluations: Sequence[Mapping[str, Any]]) -> tuple[Figure, str] | None:
+    """Draw how far pass@k (max@k for graded rewards) has come since the first evaluation, for each k.
+
+    Args:
+        evaluations: rows of a run's evaluations with ``gains``; those without are left out.
+
+    Returns:
+        The figure, and what it shows in words; None if there is nothing to draw.
+    """
+    rows = [row for row in evaluations if mapping(row.get("gains"))]
+    names = in_order(name for row in rows for name in row["gains"] if split_metric(name)[0] in ("pass", "max"))
+    if not names:
+        return None
+    figure = new_figure(7.2, 3.6)
+    axes = figure.add_subplot()
+    dress(axes)
+    axes.axhline(0, color=HAIRLINE, linewidth=1)
+    ends = []
+    for number_, name in enumerate(names):
+        points = [(row["step"], *row["gains"][name]) for row in rows if name in row["gains"]]
+        points = [*((row["step"], 0, 0, 0) for row in evaluations[:1] if row not in rows), *points]
+        steps, value, low, high = (np.array(column, dtype=float) for column in zip(*points, strict=True))
+        shade = _SHADES[min(number_, len(_SHADES) - 1)]
+        axes.fill_between(steps, 100 * low, 100 * high, color=shade, alpha=0.12, linewidth=0)
+        axes.plot(steps, 100 * value, color=shade, marker="o", markersize=4, linewidth=1.8, label=name, zorder=3)
+        ends.append(f"{name} {100 * value[-1]:+.1f} [{100 * low[-1]:+.1f}, {100 * high[-1]:+.1f}]")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.set_xlabel("training step", fontsize=SMALL_PT, color=QUIET)
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        frameon=False,
+        fontsize=SMALL_PT,
+        ncols=min(len(names), _LEGEND_COLUMNS),
+    )
+    _write_title(axes, "Gain since the first evaluation, points", "bands: 95 % intervals, paired by problem")
+    figure.subplots_adjust(left=0.085, right=0.98, top=0.84, bottom=0.13)
+    return figure, f"Gains at step {rows[-1]['step']:g}, in points: {', '.join(ends)}."
 
 
 def plot_training_curves(

@@ -85,9 +85,23 @@ class RunLog:
             flat |= {f"seconds/{name}": value for name, value in row["seconds"].items()}
             self.trackers.log(flat, step=step)
 
-    def evaluation(self, step: int, metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> None:
-        """Write the row of an evaluation and show its numbers."""
-        self._append({"kind": "eval", "step": step, "metrics": dict(metrics), "intervals": dict(intervals)})
+    def evaluation(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        intervals: Mapping[str, tuple[float, float]],
+        gains: Mapping[str, tuple[float, float, float]],
+    ) -> None:
+        """Write the row of an evaluation and show its numbers.
+
+        Args:
+            step: of the evaluation.
+            metrics: means over the problems.
+            intervals: ends of their 95 % intervals.
+            gains: differences to the run's first evaluation with the ends of their intervals, paired by problem.
+        """
+        row = {"kind": "eval", "step": step, "metrics": dict(metrics), "intervals": dict(intervals)}
+        self._append(row | ({"gains": dict(gains)} if gains else {}))
         self.say(f"step {step}: " + "  ".join(f"{k} {v:.3f}" for k, v in metrics.items() if "@" in k))
         if self.trackers is not None:
             self.trackers.log({f"eval/{key}": value for key, value in metrics.items()}, step=step)

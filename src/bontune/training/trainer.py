@@ -34,6 +34,7 @@ from bontune.tasks.base import Task
 from bontune.training import checkpoint, setup, shown_samples, tracked
 from bontune.training.demonstrations import encode_demonstrations
 from bontune.training.evaluator import Evaluator
+from bontune.training.first_evaluation import gains_since_first
 from bontune.training.identity import identity_of
 from bontune.training.run_state import RunState
 from bontune.training.runlog import RunLog, Stages
@@ -279,7 +280,9 @@ class Trainer:
             measured = evaluation.means()
             if self.is_main:
                 intervals = {name: (i.low, i.high) for name, i in evaluation.intervals().items()}
-                self.log.evaluation(self.step, measured, intervals)
+                self.log.evaluation(
+                    self.step, measured, intervals, gains_since_first(self.folder, self.step, evaluation)
+                )
                 shown_samples.append(self.folder, self.step, self.evaluator.shown)
                 if self.log.trackers is not None:
                     tracked.log_samples(self.log.trackers, self.step, self.evaluator.shown)
