@@ -268,7 +268,7 @@ def _run_headline(steps: Rows, evaluations: Rows) -> str:
     else:
         verb = "rose" if last > first else "fell"
         moved = f"{metric} {verb} from {before} at step {first_step:g} to {after} at step {last_step:g}"
-    if gain := mapping(evaluations[-1].get("gains")).get(metric):
+    if gain := mapping(evaluations[-1].get("gains")).get(metric or ""):
         low, high = (typographic(points(end) if is_share else f"{end:+.4g}") for end in gain[1:])
         is_clear = gain[1] > 0 or gain[2] < 0
         verdict = "more than chance" if is_clear else "no clear difference"

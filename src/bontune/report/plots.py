@@ -148,14 +148,9 @@ def draw_gains(evaluations: Sequence[Mapping[str, Any]]) -> tuple[Figure, str] |
         ends.append(f"{name} {100 * value[-1]:+.1f} [{100 * low[-1]:+.1f}, {100 * high[-1]:+.1f}]")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.set_xlabel("training step", fontsize=SMALL_PT, color=QUIET)
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        frameon=False,
-        fontsize=SMALL_PT,
-        ncols=min(len(names), _LEGEND_COLUMNS),
-    )
-    _write_title(axes, "Gain since the first evaluation, points", "bands: 95 % intervals, paired by problem")
+    columns = -(-len(names) // 2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=SMALL_PT, ncols=columns)
+    _write_title(axes, "Points gained since the start", "bands: 95 % intervals, paired by problem")
     figure.subplots_adjust(left=0.085, right=0.98, top=0.84, bottom=0.13)
     return figure, f"Gains at step {rows[-1]['step']:g}, in points: {', '.join(ends)}."
 
