@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
 from bontune.answers import exact_value
-from bontune.answers.exact_value import Tree
 from bontune.answers.kinds import Answer, Collection, Named, Relation, Scalar, Words
 from bontune.answers.latex_expression import read_expression
 from bontune.answers.latex_tokens import DEGREE, FUNCTIONS, Token, Unreadable, tokens_of
+from bontune.answers.linear import isolate, letters_of
 from bontune.answers.units import canonical_unit
 
 MAX_ELEMENTS = 100
@@ -188,7 +187,7 @@ def _relation(tokens: list[Token]) -> Answer:
 def _equation_or_name(name: str, sides: list[list[Token]]) -> Answer:
     """``5 = x`` is a name for 5; ``2x = y`` stays an equation unless the left is free of the letter."""
     left = _read(sides[0])
-    if isinstance(left, Scalar) and name not in _letters(left.tree):
+    if isinstance(left, Scalar) and name not in letters_of(left.tree):
         return Named(name=name, value=left)
     return _equation(sides)
 
@@ -216,7 +215,7 @@ def _one_value(sides: list[list[Token]]) -> Answer:
 
 def _equation(sides: list[list[Token]]) -> Answer:
     trees = [_scalar(side) for side in sides]
-    if not any(_letters(side.tree) for side in trees):
+    if not any(letters_of(side.tree) for side in trees):
         return _one_value(sides)
     if len(sides) > 2:
         raise Unreadable("a chain of equations")
@@ -255,7 +254,7 @@ def _interval_of(sides: Sequence[Scalar | Words], operators: list[str]) -> Colle
     middles = [i for i, side in enumerate(sides) if isinstance(side, Scalar) and side.tree[0] == "var"]
     if len(middles) != 1 or len(sides) > 3 or (len(sides) == 3 and middles != [1]):
         return None
-    if any(isinstance(side, Scalar) and _letters(side.tree) for i, side in enumerate(sides) if i != middles[0]):
+    if any(isinstance(side, Scalar) and letters_of(side.tree) for i, side in enumerate(sides) if i != middles[0]):
         return None
     low: Answer = Words(text="-oo")
     high: Answer = Words(text="oo")
@@ -271,49 +270,12 @@ def _interval_of(sides: Sequence[Scalar | Words], operators: list[str]) -> Colle
 
 def _solved(sides: Sequence[Scalar | Words], operators: list[str]) -> Collection | None:
     """An inequality in one letter, of which a multiple stands somewhere: ``-x > -1``, ``1 < 2x + 3 < 5``."""
-    letters = {name for side in sides if isinstance(side, Scalar) for name in _letters(side.tree)}
-    if len(letters) != 1 or not all(isinstance(side, Scalar) for side in sides):
-        return None
-    (name,) = letters
     trees = [side.tree for side in sides if isinstance(side, Scalar)]
-    if len(trees) == 2:
-        trees = [("add", trees[0], _times(trees[1], Fraction(-1))), ("num", "0")]
-    holding = [i for i, tree in enumerate(trees) if _letters(tree)]
-    middle = holding[0]
-    slope = _slope(trees[middle], name) if len(holding) == 1 else None
-    if slope is None or (len(trees) == 3 and middle != 1):
+    isolated = isolate(trees, operators) if len(trees) == len(sides) else None
+    if isolated is None:
         return None
-    rest = _put(trees[middle], name, "0")
-    trees = [
-        ("var", name) if i == middle else _times(("add", tree, _times(rest, Fraction(-1))), 1 / slope)
-        for i, tree in enumerate(trees)
-    ]
-    if slope < 0:
-        trees, operators = trees[::-1], operators[::-1]
-    scalars = [Scalar(tree=tree, value=exact_value.evaluate(tree)) for tree in trees]
-    return _interval_of(scalars, operators)
-
-
-def _times(tree: Tree, factor: Fraction) -> Tree:
-    return ("mul", ("num", str(factor)), tree)
-
-
-def _slope(tree: Tree, name: str) -> Fraction | None:
-    """The rational factor of a letter in an expression that is linear in it; None if it is not."""
-    value = exact_value.evaluate(tree)
-    letter = (("var", name), Fraction(1))
-    others = [monomial for monomial in value.numerator if monomial != (letter,)]
-    is_linear = value.denominator == exact_value.ONE and all(
-        kind in ("const", "prime", "number") for monomial in others for (kind, _), _ in monomial
-    )
-    return value.numerator.get((letter,)) if is_linear else None
-
-
-def _put(tree: Tree, name: str, number: str) -> Tree:
-    """An expression with a number in place of a letter."""
-    if tree == ("var", name):
-        return ("num", number)
-    return tuple(_put(part, name, number) if isinstance(part, tuple) else part for part in tree)
+    trees, operators = isolated
+    return _interval_of([Scalar(tree=tree, value=exact_value.evaluate(tree)) for tree in trees], operators)
 
 
 def _endpoint(side: list[Token]) -> Scalar | Words:
@@ -433,10 +395,3 @@ def _without_unit(tokens: list[Token]) -> tuple[list[Token], str | None, bool]:
 def _checked_body(tokens: list[Token]) -> list[Token]:
     """A value that had a unit: without a second one, and without the dot of ``5\\cdot\\text{cm}``."""
     return tokens[:-1] if tokens and tokens[-1].text in (r"\cdot", r"\times") else tokens
-
-
-def _letters(tree: Tree) -> frozenset[str]:
-    """Names of the letters in an expression."""
-    if tree[0] == "var":
-        return frozenset((tree[1],))
-    return frozenset(name for part in tree[1:] if isinstance(part, tuple) for name in _letters(part))
