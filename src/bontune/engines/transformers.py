@@ -258,7 +258,7 @@ class _Drawing:
         return token
 
     def result(self) -> RowTensors:
-        """What was drawn."""
+        """Tokens, log-probabilities, lengths and numbers of stop reasons of all rows."""
         return self.tokens_BT, self.logprobs_BT, self.lengths_B, self.reasons_B
 
     def _end(self, rows: Tensor, t: int, reason: StopReason) -> None:

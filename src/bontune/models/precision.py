@@ -30,8 +30,8 @@ def saved_dtype(name_or_path: str | Path) -> torch.dtype | None:
     if is_adapter(folder):
         return saved_dtype(base_of(folder))
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    for file in files:
-        with safe_open(file, framework="pt") as opened:
+    if files:  # the first part of a large model speaks for the others
+        with safe_open(files[0], framework="pt") as opened:
             kinds = {_SAFETENSORS.get(opened.get_slice(name).get_dtype()) for name in opened.keys()}  # noqa: SIM118
         return kinds.pop() if len(kinds) == 1 else None
     models.check_reachable(where)

@@ -27,7 +27,7 @@ class Finding:
     what: str
     """Name of the thing."""
     found: str
-    """How it is."""
+    """What was seen, as a phrase for people."""
     is_problem: bool = False
     """Whether the run would fail by it, or not do what was meant."""
 
