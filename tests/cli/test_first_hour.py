@@ -21,6 +21,7 @@ from bontune.cli.plan import run_plan
 from bontune.cli.recipes import keys_of, list_keys, show
 from bontune.config import Recipe, load_recipe
 from bontune.engines.contract import SamplingOptions
+from bontune.models.saving import save_model
 from bontune.pools.draw import PoolRequest, draw_pool
 
 
@@ -199,3 +200,11 @@ def test_rewards_below_zero_are_no_percentages(tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().out
     assert "%" not in said
     assert "-0.750" in said
+
+
+def test_a_model_that_is_computed_in_another_dtype_is_said_in_one_line(tmp_path: Path) -> None:
+    save_model(tiny.model(), tiny.tokenizer(), tmp_path / "half", dtype=torch.float16)
+    done = bontune(tmp_path, "sample", "half", "countdown", "--limit", "2", "-n", "2", "-o", "p.parquet")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "float16" in line]
+    assert line.startswith("warning: half is stored in float16, which this CPU has no units for")

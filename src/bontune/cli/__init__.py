@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -412,6 +413,7 @@ def doctor() -> None:
 def main() -> None:
     """Run the command line; an error becomes one sentence and an exit status that tells its kind."""
     never_fail_to_print()
+    warnings.showwarning = _show_warning
     try:
         app()
     except BontuneError as error:
@@ -423,6 +425,11 @@ def main() -> None:
     except BrokenPipeError:  # `bontune eval … | head`
         sys.stderr.close()
         sys.exit(141)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
+    """Show people the sentence of a warning, and not the line of code that it comes from."""
+    typer.echo(f"warning: {message}", err=True)
 
 
 def _fail(message: str, status: int) -> None:
