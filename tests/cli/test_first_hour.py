@@ -208,3 +208,20 @@ def test_a_model_that_is_computed_in_another_dtype_is_said_in_one_line(tmp_path:
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "float16" in line]
     assert line.startswith("warning: half is stored in float16, which this CPU has no units for")
+
+
+def test_the_evaluations_of_a_run_fit_80_columns(tmp_path: Path) -> None:
+    short = (
+        "training.steps=1",
+        "training.prompts_per_step=2",
+        "eval.problems=4",
+        "eval.samples=32",
+        "sampling.samples=17",
+    )
+    assert bontune(tmp_path, "train", "countdown", "run=run", *short).returncode == 0
+    done = bontune(tmp_path, "eval", "run")
+    assert done.returncode == 0, done.stderr
+    assert "…" not in done.stdout
+    for name in ("pass@1", "pass@16", "pass@32", "best@32"):
+        assert name in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80

@@ -102,13 +102,14 @@ def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) ->
     for run in runs:
         rows = rows_of_kind(read_metrics(run / "metrics.jsonl"), "eval")
         names = [name for name in (rows[-1]["metrics"] if rows else ()) if "@" in name]
-        table = Table(title=f"{escape(str(run))}: evaluations during training", title_justify="left")
-        table.add_column("step", justify="right")
-        for name in names:
-            table.add_column(name, justify="right")
-        for row in rows:
-            table.add_row(str(row["step"]), *(f"{row['metrics'][name]:.3f}" for name in names))
-        console.print(table if rows else f"{run} has no evaluations yet: set eval.every")
+        if not rows:
+            console.print(f"{run} has no evaluations yet: set eval.every", markup=False)
+        for start in range(0, len(names), 5):  # what fits 80 columns
+            title = None if start else f"{escape(str(run))}: evaluations during training"
+            table = Table("step", *names[start : start + 5], title=title, title_justify="left")
+            for row in rows:
+                table.add_row(str(row["step"]), *(f"{row['metrics'][name]:.3f}" for name in names[start : start + 5]))
+            console.print(table)
 
 
 def _evaluate(path: str, pool: Pool, ks: str | None) -> Evaluation:
