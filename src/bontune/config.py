@@ -18,6 +18,7 @@ from pydantic import (
     PositiveInt,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic import NonNegativeFloat as NotNegative
@@ -86,8 +87,10 @@ class ObjectiveSection(Section):
 
     name: str = "bon_rl"
     """One of ``bontune.objectives.names()``."""
-    n: PositiveInt = 16
-    """N, the Best-of-N budget that the model will be used with."""
+    n: PositiveInt | dict[PositiveInt, NotNegative | tuple[NotNegative, NotNegative]] = 16
+    """N, the Best-of-N budget that the model will be used with; or a weight for each of several, such as
+    ``{1: 0.5, 16: 0.5}``, which sum to one. ``{1: [0.8, 0.5], 16: [0.2, 0.5]}`` moves them from the first to the last
+    step."""
     reward: Literal["environment", "verifier"] = "environment"
     """What a sample is worth: the task's reward, or the verifier's score (a baseline that learns to please it)."""
 
@@ -112,6 +115,27 @@ class ObjectiveSection(Section):
             or (key not in own and value is not None and not is_default_somewhere(key, value))
         }
         return others | options
+
+    @field_validator("n")
+    @classmethod
+    def _check_n(cls, n: Any) -> Any:
+        if isinstance(n, dict):
+            from bontune.objectives.budgets import check_weights
+
+            for end in (0, 1):
+                check_weights({budget: w[end] if isinstance(w, tuple) else w for budget, w in n.items()})
+            for budget, weight in n.items():
+                last = weight[1] if isinstance(weight, tuple) else weight
+                if not last:
+                    raise ValueError(f"n ends with weight 0 for the budget {budget}: leave it out, or end above 0.")
+        return n
+
+    def n_at(self, progress: float = 1.0) -> int | dict[int, float]:
+        """N, or the weights of several budgets at a share ``progress`` of the training; by default at its end."""
+        if isinstance(self.n, int):
+            return self.n
+        ends = {budget: w if isinstance(w, tuple) else (w, w) for budget, w in self.n.items()}
+        return {budget: first + (last - first) * progress for budget, (first, last) in ends.items()}
 
     def row(self) -> Objective:
         """The objective's row in the table.
@@ -337,6 +361,8 @@ class Recipe(Section):
             tree[section].pop(key)
         if not tree["eval"]["keep"]:  # as before there was such a key
             tree["eval"].pop("keep")
+        if self.objective.name in ("bon_rlb", "bon_rlbp") and tree["objective"]["baseline"] == "none":  # the same
+            tree["objective"].pop("baseline")
         return tree
 
 

@@ -230,7 +230,7 @@ def _plan(entrants: Sequence[Entrant], drawing: DrawOptions, given: Mapping[str,
         verifier=drawing.verifier or _verifier_text(first, recipe.verifier),
         max_new_tokens=recipe.sampling.max_new_tokens,
         drawing=drawing,
-        trained_ns=tuple(run.objective.n for _, run in runs),
+        trained_ns=tuple(largest_budget(run.objective.n_at()) for _, run in runs),
     )
 
 

@@ -179,6 +179,8 @@ def arms_by_n(results: Results) -> dict[int, str]:
     found: dict[int, str] = {}
     for name, tree in trees.items():
         objective = tree["objective"]
+        if not isinstance(objective["n"], int):
+            continue  # several budgets at once
         is_same = objective["name"] == first["objective"]["name"] or (
             objective["name"] == "rloo" and objective["n"] == 1
         )

@@ -248,7 +248,7 @@ def _check(suite: Suite) -> None:
     others = [f"{name}:best@{k}" for name in measuring.other_verifiers for k in measuring.ks]
     used = [(metric, metrics + others) for metric in (suite.metric, *(claim.metric for claim in suite.claims))]
     for metric, known in [*((arm.select, metrics) for arm in arms.values()), *used]:  # others: not during training
-        if metric not in known:
+        if not set(metric.split("+")) <= set(known):
             raise BontuneError(f"The suite names the metric {metric!r}; with its measuring.ks there are {known}.")
     base = arms[BASE]
     if base.recipe or base.lr or base.like is not None:

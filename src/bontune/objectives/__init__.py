@@ -18,6 +18,7 @@ from bontune.objectives.distillation import BondWeights, best_and_worst, bonbon,
 from bontune.objectives.imitation import SequenceLoss, bon_distillation, dco, rft, sft, star, winner_weights
 from bontune.objectives.max_at_k import passk_training, pkpo
 from bontune.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
+from bontune.objectives.ranks import rank
 from bontune.objectives.table import TABLE
 from bontune.objectives.winners import WINNER_OBJECTIVES, draw_winners, winner_advantages
 
@@ -72,6 +73,7 @@ __all__ = [
     "names",
     "passk_training",
     "pkpo",
+    "rank",
     "reinforce",
     "rft",
     "rloo",

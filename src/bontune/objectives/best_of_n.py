@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from bontune.objectives.budgets import Budgets
 from bontune.objectives.inputs import (
     as_advantages,
     as_binary_rewards,
@@ -23,73 +24,48 @@ from bontune.objectives.inputs import (
     as_scores,
     check_budget,
 )
-from bontune.objectives.subsets import (
-    best_of_n_credit,
-    best_of_n_gain,
-    best_of_n_value_without,
-    tie_groups,
-    value_of_groups,
-)
+from bontune.objectives.policy_gradient import minus_others
+from bontune.objectives.ranks import BEST, Baseline, advantages_by_rank
+from bontune.objectives.subsets import tie_groups
 
-Baseline = Literal["loo", "loo1", "none"]
 CLIP = (0.01, 0.99)
 """Bounds on P_fail, as in the paper's Table 2."""
 
 
-def bon_rl(rewards: Any, scores: Any, n: int, baseline: Baseline = "loo") -> Tensor:
+def bon_rl(rewards: Any, scores: Any, n: Budgets, baseline: Baseline = "loo") -> Tensor:
     """The exact Best-of-N policy gradient, for any verifier and any reward, ties allowed, from all M samples.
 
         loo    A_i = M W_i − N Ĵ_N(all but i)        = M (Ĵ_N − Ĵ_N(all but i)); Σ_i A_i = 0
-        loo1   A_i = M W_i − N Ĵ_{N−1}(all but i)    exactly 0 where i changes no winner's reward
+        loo1   A_i = M W_i − N Ĵ_{N−1}(all but i)    exactly 0 for a wrong sample where scores are 0/1 rewards
         none   A_i = M W_i
 
     W_i is the winner's reward summed over the N-subsets that contain i, over C(M, N); Ĵ_k the mean winner's reward over
-    k-subsets (:mod:`bontune.objectives.subsets`). All three are unbiased for ∇E_{π_bon}[R] at every q, 0 and 1
-    included. r = R gives PKPO; N = 1 gives RLOO.
+    k-subsets. All three are unbiased for ∇E_{π_bon}[R] at every q, 0 and 1 included. It is the case "best of N" of
+    :func:`bontune.objectives.rank`. r = R gives PKPO; N = 1 gives RLOO.
 
     Args:
         rewards: (..., M), what the winner is worth; float, int or bool.
         scores: (..., M), what the winner is picked by; only order and ties matter. None: the rewards themselves.
-        n: N. ``loo`` needs M ≥ N + 1, ``loo1`` M ≥ N ≥ 2, ``none`` M ≥ N. For a usable variance draw M ≥ 2N.
+        n: N, or weights of several budgets that sum to one: ``{1: 0.5, 16: 0.5}`` trains for ½ J_1 + ½ J_16.
+            ``loo`` needs M ≥ N + 1, ``loo1`` M ≥ N ≥ 2 (beside other budgets, N = 1 takes ``loo`` with it), ``none``
+            M ≥ N. For a usable variance draw M ≥ 2N.
         baseline: see above.
 
     Returns:
         (..., M) advantages, mean form, in the rewards' floating dtype (float64 for integers and bools).
 
     Raises:
-        ValueError: too few samples for n and baseline, unequal shapes, NaN, infinite rewards, unknown baseline.
+        ValueError: too few samples for n and baseline, weights of budgets that do not sum to one, unequal shapes, NaN,
+            infinite rewards, unknown baseline.
 
     References:
         Objective: Chow et al., arXiv 2412.15287, eq. 5. r = R: Walder & Karkhanis, arXiv 2505.15201.
-        For r ≠ R and M > N: derived here, docs/estimators.md.
+        For r ≠ R and M > N, and for several budgets: derived here, docs/estimators.md.
 
     >>> bon_rl([1.0, 0.0, 0.0], scores=[0.2, 0.9, 0.1], n=2).tolist()  # the verifier prefers a wrong answer
     [1.0, -2.0, 1.0]
     """
-    samples = as_rewards(rewards)
-    ranks = as_scores(rewards if scores is None else scores, samples)
-    m = samples.shape[-1]
-    if baseline == "loo":
-        n = check_budget(n, m, spare=1)
-    elif baseline == "loo1":
-        n = check_budget(n, m, smallest=2)
-    elif baseline == "none":
-        n = check_budget(n, m)
-    else:
-        raise ValueError(f"baseline must be 'loo', 'loo1' or 'none', got {baseline!r}.")
-    if baseline != "none":
-        # Both baselines make the estimate blind to a constant; taking it out first makes that exact in floats too.
-        samples = samples - samples.amin(-1, keepdim=True)
-    groups = tie_groups(samples, ranks)
-    if baseline == "loo1":
-        advantages = n * best_of_n_gain(groups, n)
-    elif baseline == "loo":
-        # Ĵ_N averages over the subsets with i (N/M of them, mean (M/N) W_i) and those without:
-        # W_i = Ĵ_N − (1 − N/M) Ĵ_N(all but i).
-        advantages = m * (value_of_groups(groups, n).unsqueeze(-1) - best_of_n_value_without(groups, n))
-    else:
-        advantages = m * best_of_n_credit(groups, n)
-    return as_advantages(groups.unsort(advantages), rewards)
+    return advantages_by_rank(rewards, scores, n, lambda _: BEST, baseline)
 
 
 def bon_rlb(
@@ -97,85 +73,113 @@ def bon_rlb(
     n: int,
     p_fail: Any = None,
     sign: Literal["exact", "published"] = "exact",
+    baseline: Literal["loo", "none"] = "loo",
     clip: tuple[float, float] = CLIP,
 ) -> Tensor:
     """BoN-RLB: closed-form Best-of-N weights for 0/1 rewards, both sides.
 
-        correct  N p^{N−1} / (1−p)        wrong  ± N p^N / (1−p)        p = P_fail, clipped
+        correct  g = N p^{N−1} / (1−p)        wrong  g = ± N p^N / (1−p)        p = P_fail, clipped
+        loo      A_i = g_i − mean of the others' g        none  A_i = g_i
 
     These are the paper's g⁺ = N p^{N−1}/(1−p^N) and g⁻ = N p/(1−p) for draws from π_bon, times π_bon/π, because the
     samples come from π (:func:`bontune.objectives.winner_advantages` has the weights for π_bon itself).
-    With p = q both signs are positive in the exact form: then E[A ∇log π] = N q^{N−1} ∇s, the true gradient. The
-    published sign (−) multiplies it by (1+q)/(1−q): right direction per prompt, wrong weight between prompts (×3 at
-    q = .5, ×199 at q = .99). Unbiased only for ``exact`` with an independent, unclipped p. The plug-in p̂ is biased,
-    because the weights depend on the samples that they weigh (×1.69 in expectation at q = .9, N = 4, M = 5; ×−11, which
-    is downhill, at q = .85, N = 16, M = 32: ``exact`` then collapses in training); it skips groups that are all right
-    or all wrong. At an explicit P_fail of 0 or 1 the clip decides. :func:`bon_rl` needs no P_fail.
+    With p = q the exact form gives E[A ∇log π] = N q^{N−1} ∇s, the true gradient. The published sign (−) multiplies it
+    by (1+q)/(1−q): right direction per prompt, wrong weight between prompts (×3 at q = .5, ×199 at q = .99).
+
+    Both weights of the exact form are positive: N p^N/(1−p) on every sample, which says nothing about the sample, plus
+    N p^{N−1} on the right ones. It needs the baseline, which takes the constant away: without it the constant is most
+    of the estimate (9.3 beside 7.9 at p = .85, N = 16) and training collapses. With it A_i = N p^{N−1}(R_i − mean of the
+    others' R), the same as :func:`bon_rlbp` with its baseline. Unbiased for ``exact`` with an independent, unclipped
+    p; the plug-in p̂ is biased, because the weights depend on the samples that they weigh. Without baseline, the
+    plug-in skips groups that are all right or all wrong. At an explicit P_fail of 0 or 1 the clip decides.
+    :func:`bon_rl` needs no P_fail.
 
     Args:
-        rewards: (..., M), 0 or 1.
+        rewards: (..., M), 0 or 1; ``loo`` needs M ≥ 2.
         n: N ≥ 1; no M ≥ N is needed.
         p_fail: (...) P_fail per prompt in [0, 1], or one number; None: the plug-in estimate wrong/M.
         sign: ``exact`` or ``published``.
+        baseline: ``loo`` or ``none``.
         clip: bounds applied to p_fail, Table 2.
 
     Returns:
         (..., M) advantages, mean form.
 
     Raises:
-        ValueError: rewards other than 0/1, p_fail outside [0, 1] or of the wrong shape, unknown sign.
+        ValueError: rewards other than 0/1, p_fail outside [0, 1] or of the wrong shape, unknown sign or baseline, one
+            sample with ``loo``.
 
     References:
-        Chow et al., arXiv 2412.15287, Lemma 3 and Table 2; the sign: docs/estimators.md.
+        Chow et al., arXiv 2412.15287, Lemma 3 and Table 2; sign and baseline: docs/estimators.md.
 
-    >>> bon_rlb([1, 0], n=2, p_fail=0.5).tolist()
-    [2.0, 1.0]
+    >>> bon_rlb([1, 0], n=2, p_fail=0.5).tolist(), bon_rlb([1, 0], n=2, p_fail=0.5, baseline="none").tolist()
+    ([1.0, -1.0], [2.0, 1.0])
     """
     if sign not in ("exact", "published"):
         raise ValueError(f"sign must be 'exact' or 'published', got {sign!r}.")
-    samples = as_binary_rewards(rewards, "bon_rlb")
+    samples = as_binary_rewards(rewards, "bon_rlb", min_samples=_least_samples(baseline))
     n = check_budget(n, None)
     p = as_failure_rate(p_fail, samples, clip)
     correct = n * p ** (n - 1) / (1 - p)
     wrong = n * p**n / (1 - p) * (1 if sign == "exact" else -1)
-    advantages = torch.where(samples == 1, correct, wrong)
-    if p_fail is None:
+    weights = torch.where(samples == 1, correct, wrong)
+    if baseline == "loo":
+        weights = minus_others(weights)
+    elif p_fail is None:
         # All right or all wrong: p̂ is 0 or 1, the clip would decide, and every sample would be pushed the same way.
-        advantages = advantages * (samples.amax(-1, keepdim=True) != samples.amin(-1, keepdim=True))
-    return as_advantages(advantages, rewards)
+        weights = weights * (samples.amax(-1, keepdim=True) != samples.amin(-1, keepdim=True))
+    return as_advantages(weights, rewards)
 
 
-def bon_rlbp(rewards: Any, n: int, p_fail: Any = None, clip: tuple[float, float] = CLIP) -> Tensor:
+def bon_rlbp(
+    rewards: Any, n: int, p_fail: Any = None, baseline: Literal["loo", "none"] = "loo", clip: tuple[float, float] = CLIP
+) -> Tensor:
     """BoN-RLB(P): closed-form Best-of-N weights for 0/1 rewards, correct samples only.
 
-        correct  N p^{N−1}        wrong  0        p = P_fail, clipped
+        correct  g = N p^{N−1}        wrong  g = 0        p = P_fail, clipped
+        loo      A_i = g_i − mean of the others' g        none  A_i = g_i
 
     The paper's ḡ⁺ = N p^{N−1}(1−p)/(1−p^N) for draws from π_bon, times π_bon/π. With an independent, unclipped p = q it
-    is unbiased for ∇(1 − q^N); with the plug-in p̂ it is not (×0.55 in expectation at q = .9,
-    N = 4, M = 5). At P_fail = 0 it (nearly) stops.
+    is unbiased for ∇(1 − q^N); with the plug-in p̂ it is not (×0.55 in expectation at q = .9, N = 4, M = 5, without
+    baseline). At P_fail = 0 it (nearly) stops. With the baseline it weighs wrong samples, too, and equals
+    :func:`bon_rlb`.
 
     Args:
-        rewards: (..., M), 0 or 1.
+        rewards: (..., M), 0 or 1; ``loo`` needs M ≥ 2.
         n: N ≥ 1; no M ≥ N is needed.
         p_fail: as in :func:`bon_rlb`.
+        baseline: ``loo`` or ``none``.
         clip: bounds applied to p_fail.
 
     Returns:
         (..., M) advantages, mean form.
 
     Raises:
-        ValueError: rewards other than 0/1, p_fail outside [0, 1] or of the wrong shape.
+        ValueError: rewards other than 0/1, p_fail outside [0, 1] or of the wrong shape, unknown baseline, one sample
+            with ``loo``.
 
     References:
         Chow et al., arXiv 2412.15287, Corollary 4.
 
-    >>> bon_rlbp([1, 0], n=2, p_fail=0.5).tolist()
-    [1.0, 0.0]
+    >>> bon_rlbp([1, 0], n=2, p_fail=0.5).tolist(), bon_rlbp([1, 0], n=2, p_fail=0.5, baseline="none").tolist()
+    ([1.0, -1.0], [1.0, 0.0])
     """
-    samples = as_binary_rewards(rewards, "bon_rlbp")
+    samples = as_binary_rewards(rewards, "bon_rlbp", min_samples=_least_samples(baseline))
     n = check_budget(n, None)
     p = as_failure_rate(p_fail, samples, clip)
-    return as_advantages(torch.where(samples == 1, n * p ** (n - 1), 0.0), rewards)
+    weights = torch.where(samples == 1, n * p ** (n - 1), 0.0)
+    return as_advantages(minus_others(weights) if baseline == "loo" else weights, rewards)
+
+
+def _least_samples(baseline: str) -> int:
+    """The samples per prompt that a closed form needs.
+
+    Raises:
+        ValueError: unknown baseline.
+    """
+    if baseline not in ("loo", "none"):
+        raise ValueError(f"baseline must be 'loo' or 'none', got {baseline!r}.")
+    return 2 if baseline == "loo" else 1
 
 
 def bon_rl_variational(rewards: Any, scores: Any, n: int, baseline: Any = "loo") -> Tensor:

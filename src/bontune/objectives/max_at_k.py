@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from bontune.objectives.best_of_n import bon_rl
+from bontune.objectives.budgets import Budgets
 from bontune.objectives.inputs import as_advantages, as_binary_rewards, check_budget
 from bontune.objectives.subsets import subset_ratios
 
 
-def pkpo(rewards: Any, n: int, baseline: Literal["loo1", "loo", "none"] = "loo1") -> Tensor:
+def pkpo(rewards: Any, n: Budgets, baseline: Literal["loo1", "loo", "none"] = "loo1") -> Tensor:
     """Pass-at-k policy optimisation: ∇ of E[max of n rewards], exact for any rewards.
 
     It is :func:`bontune.objectives.bon_rl` with the reward as its own verifier: ``loo1`` is the paper's
@@ -20,7 +21,7 @@ def pkpo(rewards: Any, n: int, baseline: Literal["loo1", "loo", "none"] = "loo1"
 
     Args:
         rewards: (..., M), M ≥ n (``loo``: M ≥ n + 1).
-        n: N (the paper's k); ``loo1`` needs n ≥ 2.
+        n: N (the paper's k), or weights of several; ``loo1`` needs n ≥ 2.
         baseline: see above.
 
     Returns:

@@ -22,9 +22,27 @@ class BonRlOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RankOptions:
+    """Options of ``rank``."""
+
+    weights: Literal["best_of", "top_m", "cvar", "mean"] | list[float] = "best_of"
+    """Which ranks among the N are paid: the best, the best ``m``, the worst ``share``, all alike, or a weight for each
+    rank from the best on."""
+    m: int = 4
+    """Number of the best samples that ``top_m`` pays."""
+    share: float = 0.25
+    """Share of the N samples that ``cvar`` pays, the worst ones."""
+    baseline: Literal["loo", "loo1", "none"] = "loo"
+    """Variance reduction: leave one sample out, rank one sample last, or none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BonRlbpOptions:
     """Options of ``bon_rlbp``."""
 
+    baseline: Literal["loo", "none"] = "loo"
+    """Variance reduction: the mean of the other samples' weights (of ``winner`` draws: a value that follows from P_fail),
+    or none."""
     draw: Literal["all", "winner"] = "all"
     """``all`` samples carry credit, or only the ``winner`` of every N samples, as in the paper."""
     p_fail: Literal["plugin", "running", "value_head"] = "plugin"
@@ -35,6 +53,9 @@ class BonRlbpOptions:
 class BonRlbOptions:
     """Options of ``bon_rlb``."""
 
+    baseline: Literal["loo", "none"] = "loo"
+    """Variance reduction: the mean of the other samples' weights (of ``winner`` draws: a value that follows from P_fail),
+    or none."""
     draw: Literal["all", "winner"] = "all"
     """``all`` samples carry credit, or only the ``winner`` of every N samples, as in the paper."""
     p_fail: Literal["plugin", "running", "value_head"] = "plugin"

@@ -1,8 +1,8 @@
-"""Best-of-N over subsets of one pool of samples: the exact value and each sample's credit.
+"""Sums over all subsets of one pool of samples: what the pool is worth, and what each sample adds to it.
 
-Everything that is "exact" in this package comes from the two U-statistics of this module. M i.i.d. samples of one
-prompt are grouped by verifier score; of the C(M, N) subsets of size N, the Best-of-N rule picks from each the sample
-with the highest score, uniformly among ties. Sums over subsets collapse to sums over tie groups.
+Everything that is "exact" in this package comes from the U-statistics of this module. M i.i.d. samples of one prompt
+are grouped by verifier score; of the C(M, N) subsets of size N, a rule such as Best-of-N pays each by rank, uniformly
+among ties. Sums over subsets collapse to sums over places in the order of scores, and those to sums over tie groups.
 
 Shapes: ``_M`` the samples of one prompt, always the last axis; leading axes are prompts and are vectorised over.
 All arithmetic is float64. Costs O(M log M) per prompt: one sort, then prefix sums.
@@ -99,11 +99,6 @@ def tie_groups(rewards: Tensor, scores: Tensor) -> TieGroups:
     return TieGroups(order=order, rewards=rewards, below=below, upto=upto, mean=anchor + sums / (upto - below))
 
 
-def _sum_over_groups(groups: TieGroups, weight: Tensor) -> Tensor:
-    """Σ_v weight_v R̄_v as a running sum over sorted places: each place carries its group's term / m_v."""
-    return (weight * groups.mean / groups.num_tied).cumsum(-1)
-
-
 def best_of_n_value(rewards: Tensor, scores: Tensor, n: int) -> Tensor:
     """Unbiased Best-of-N reward from a pool of M ≥ N samples (docs/estimators.md; max@k when scores are the rewards).
 
@@ -119,75 +114,49 @@ def best_of_n_value(rewards: Tensor, scores: Tensor, n: int) -> Tensor:
     Returns:
         (...,) float64.
     """
-    return value_of_groups(tie_groups(rewards, scores), n)
+    return value_by_place(tie_groups(rewards, scores), subset_ratios(rewards.shape[-1], n))
 
 
-def value_of_groups(groups: TieGroups, n: int) -> Tensor:
-    """:func:`best_of_n_value` on samples that are already grouped (every k of one pool costs one sort)."""
-    ratios = subset_ratios(groups.rewards.shape[-1], n).to(groups.rewards.device)
-    weight = ratios[groups.upto] - ratios[groups.below]
-    return (weight * groups.mean / groups.num_tied).sum(-1)
+def value_by_place(groups: TieGroups, paid: Tensor) -> Tensor:
+    """What a pool is worth when each place in the order of scores pays a share of the reward that stands there.
 
+        V = Σ_v [c(L_v+m_v) − c(L_v)] R̄_v
 
-def best_of_n_credit(groups: TieGroups, n: int) -> Tensor:
-    """W_i: the winner's reward summed over the N-subsets that contain sample i, over C(M, N); see docs/estimators.md.
-
-        W_i = 1/C(M,N) · { P R_i + (C(L_a+m_a−1, N−1) − P) R̄_{a∖i}
-                           + Σ_{v>a} [C(L_v+m_v−1, N−1) − C(L_v−1, N−1)] R̄_v },   P = [C(L_a+m_a,N) − C(L_a,N)]/m_a
+    Args:
+        groups: the pool, (..., M).
+        paid: (M + 1,) float64, c(j): what the j lowest places pay together; Best-of-N has c(j) = C(j, N)/C(M, N).
 
     Returns:
-        (..., M) in the order of ``groups``; Σ_i W_i = N·Ĵ_N.
+        (...,) float64.
     """
-    m = groups.rewards.shape[-1]
-    ratios, ratios_with_i = _ratios(groups, m, n)
-    pick_i = (ratios[groups.upto] - ratios[groups.below]) / groups.num_tied
-    rest = ratios_with_i[groups.upto - 1]
-    above = rest - ratios_with_i[(groups.below - 1).clamp(min=0)]
-    running = _sum_over_groups(groups, above)
-    total_above = running[..., -1:] - running.gather(-1, groups.upto - 1)
-    return pick_i * groups.rewards + (rest - pick_i) * groups.mean_of_others() + total_above
+    paid = paid.to(groups.rewards.device)
+    return _by_place(groups, paid[groups.upto] - paid[groups.below]).sum(-1)
 
 
-def best_of_n_gain(groups: TieGroups, n: int) -> Tensor:
-    """What sample i adds: mean over (N−1)-subsets S of the others of reward(winner of S ∪ i) − reward(winner of S).
+def gain_over_rest(groups: TieGroups, paid: Tensor, paid_without: Tensor) -> Tensor:
+    """What the pool is worth more than the rest of it, for each sample i that is left out: V(c) − V⁽⁻ⁱ⁾(b).
 
-    Times N/M this is W_i − (N/M)·Ĵ_{N−1}(all but i), the LOO-1 advantage in sum form, but written without the
-    difference of two large numbers: subsets in which i changes nothing contribute exactly 0.
+    Written group by group, so that a group which pays the same with and without i contributes exactly 0. Without i,
+    groups below it keep their places, and those above sink by one.
 
-        1/C(M−1,N−1) · { C(L_a,N−1) R_i − Σ_{v<a} [C(L_v+m_v,N−1) − C(L_v,N−1)] R̄_v + (P − C(L_a,N−1))(R_i − R̄_{a∖i}) }
+    Args:
+        groups: the pool, (..., M).
+        paid: (M + 1,), c of :func:`value_by_place` for the whole pool.
+        paid_without: (M,), b, the same for the M − 1 others.
 
     Returns:
-        (..., M) in the order of ``groups``, N ≥ 2.
+        (..., M) in the order of ``groups``.
     """
-    m = groups.rewards.shape[-1]
-    ratios, ratios_with_i = _ratios(groups, m, n)
-    beats = ratios_with_i[groups.below]  # all of S below i
-    pick_i = (ratios[groups.upto] - ratios[groups.below]) / groups.num_tied
-    # Subsets that reach into i's tie group; a sample that stands alone has none, whatever the rounding says.
-    ties = torch.where(groups.num_tied > 1, pick_i - beats, 0.0)
-    running = _sum_over_groups(groups, ratios_with_i[groups.upto.clamp(max=m - 1)] - beats)
-    displaced = torch.where(groups.below > 0, running.gather(-1, (groups.below - 1).clamp(min=0)), 0.0)
-    gain = beats * groups.rewards - displaced + ties * (groups.rewards - groups.mean_of_others())
-    return gain * (m / n)
+    paid, without = paid.to(groups.rewards.device), paid_without.to(groups.rewards.device)
+    below, upto = groups.below, groups.upto
+    share = paid[upto] - paid[below]
+    lower = _by_place(groups, share - (without[upto.clamp(max=len(without) - 1)] - without[below])).cumsum(-1)
+    lower = torch.where(below > 0, lower.gather(-1, (below - 1).clamp(min=0)), 0.0)
+    own = share * groups.mean - (without[upto - 1] - without[below]) * groups.mean_of_others()
+    upper = _by_place(groups, share - (without[upto - 1] - without[(below - 1).clamp(min=0)])).cumsum(-1)
+    return lower + own + (upper[..., -1:] - upper.gather(-1, upto - 1))
 
 
-def best_of_n_value_without(groups: TieGroups, n: int) -> Tensor:
-    """Ĵ_N(all but i) for every i: the Best-of-N value of the pool without sample i.
-
-    Returns:
-        (..., M) in the order of ``groups``; needs M ≥ N + 1.
-    """
-    m = groups.rewards.shape[-1]
-    ratios = subset_ratios(m - 1, n).to(groups.rewards.device)
-    lower = _sum_over_groups(groups, ratios[groups.upto.clamp(max=m - 1)] - ratios[groups.below])
-    lower = torch.where(groups.below > 0, lower.gather(-1, (groups.below - 1).clamp(min=0)), 0.0)
-    own = (ratios[groups.upto - 1] - ratios[groups.below]) * groups.mean_of_others()
-    upper = _sum_over_groups(groups, ratios[groups.upto - 1] - ratios[(groups.below - 1).clamp(min=0)])
-    upper = upper[..., -1:] - upper.gather(-1, groups.upto - 1)
-    return lower + own + upper
-
-
-def _ratios(groups: TieGroups, m: int, n: int) -> tuple[Tensor, Tensor]:
-    """C(j, N)/C(M, N) and C(j, N−1)/C(M, N), j ≤ M and j ≤ M − 1."""
-    device = groups.rewards.device
-    return subset_ratios(m, n).to(device), subset_ratios(m - 1, n - 1).to(device) * (n / m)
+def _by_place(groups: TieGroups, weight: Tensor) -> Tensor:
+    """weight_v R̄_v, spread over the places of each group: a sum over places is one over groups."""
+    return weight * groups.mean / groups.num_tied

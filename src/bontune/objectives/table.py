@@ -10,7 +10,7 @@ task's demonstration; ``_X`` the first kind of sequence that there is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from bontune.objectives.batch import Batch, Columns, Source
 from bontune.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp
 from bontune.objectives.bon_likelihood import bon_sft
+from bontune.objectives.budgets import Budgets, as_budgets
 from bontune.objectives.distillation import best_and_worst, bonbon, bond, vbon
 from bontune.objectives.imitation import bon_distillation, dco, rft, sft, star
 from bontune.objectives.max_at_k import passk_training, pkpo
@@ -33,24 +34,42 @@ from bontune.objectives.options import (
     BonSftOptions,
     NoOptions,
     PkpoOptions,
+    RankOptions,
     RftOptions,
     VbonOptions,
 )
 from bontune.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
+from bontune.objectives.ranks import rank
 from bontune.objectives.winners import draw_winners, winner_advantages
 
 # ---- how each weighs a batch: advantages (P, S) in mean form ----
 
 
-def _winners(name: str, batch: Batch, n: int, sign: Literal["exact", "published"] = "exact") -> Tensor:
+def _winners(name: str, batch: Batch, n: int, **options: Any) -> Tensor:
     winners = torch.stack([draw_winners(scores, n, batch.generator_of(p)) for p, scores in enumerate(batch.scores_PS)])
-    return winner_advantages(name, batch.rewards_PS, batch.scores_PS, n, winners, batch.p_fail_P, sign)
+    return winner_advantages(name, batch.rewards_PS, batch.scores_PS, n, winners, batch.p_fail_P, **options)
 
 
-def _bon_rl(batch: Batch, n: int, o: BonRlOptions) -> Tensor:
+def _each_budget(weigh: Callable[[Batch, int, Any], Tensor]) -> Callable[[Batch, Budgets, Any], Tensor]:
+    """Weigh by each of several budgets in turn, and sum with their weights."""
+
+    def weigh_all(batch: Batch, n: Budgets, o: Any) -> Tensor:
+        if not isinstance(n, Mapping):
+            return weigh(batch, n, o)
+        parts = [weight * weigh(batch, budget, o) for budget, weight in as_budgets(n).items()]
+        return torch.stack(parts).sum(0)
+
+    return weigh_all
+
+
+def _bon_rl(batch: Batch, n: Budgets, o: BonRlOptions) -> Tensor:
     if o.draw == "winner":
-        return _winners("bon_rl", batch, n)
+        return _each_budget(lambda batch, n, o: _winners("bon_rl", batch, n))(batch, n, o)
     return bon_rl(batch.rewards_PS, batch.scores_PS, n, o.baseline)
+
+
+def _rank(batch: Batch, n: Budgets, o: RankOptions) -> Tensor:
+    return rank(batch.rewards_PS, batch.scores_PS, n, o.weights, m=o.m, share=o.share, baseline=o.baseline)
 
 
 def _bon_rl_variational(batch: Batch, n: int, o: BonRlOptions) -> Tensor:
@@ -61,14 +80,14 @@ def _bon_rl_variational(batch: Batch, n: int, o: BonRlOptions) -> Tensor:
 
 def _bon_rlb(batch: Batch, n: int, o: BonRlbOptions) -> Tensor:
     if o.draw == "winner":
-        return _winners("bon_rlb", batch, n, o.sign)
-    return bon_rlb(batch.rewards_PS, n, batch.p_fail_P, o.sign)
+        return _winners("bon_rlb", batch, n, sign=o.sign, baseline=o.baseline)
+    return bon_rlb(batch.rewards_PS, n, batch.p_fail_P, o.sign, o.baseline)
 
 
 def _bon_rlbp(batch: Batch, n: int, o: BonRlbpOptions) -> Tensor:
     if o.draw == "winner":
-        return _winners("bon_rlbp", batch, n)
-    return bon_rlbp(batch.rewards_PS, n, batch.p_fail_P)
+        return _winners("bon_rlbp", batch, n, baseline=o.baseline)
+    return bon_rlbp(batch.rewards_PS, n, batch.p_fail_P, o.baseline)
 
 
 def _rft(batch: Batch, n: int, o: RftOptions) -> Tensor:
@@ -136,7 +155,7 @@ class Objective:
     """One sentence that says what the objective trains for."""
     source: str
     """The paper that the objective is from, or the file that derives it."""
-    weigh: Callable[[Batch, int, Any], Tensor] | None = None
+    weigh: Callable[[Batch, Any, Any], Tensor] | None = None
     """Takes (batch, N, options) to weights (P, S); None: the function itself, given the rewards alone."""
     options: type = NoOptions
     """The class of the options; its fields are keys of the recipe's section ``objective``."""
@@ -148,6 +167,8 @@ class Objective:
     """Whether weights are advantages in mean form; else they are weights of a loss, in sum form."""
     takes_any_reward: bool = True
     """Whether rewards other than 0 and 1, such as a verifier's scores, may be its rewards."""
+    takes_budgets: bool = False
+    """Whether N may be several budgets with a weight for each."""
 
     @property
     def name(self) -> str:
@@ -163,7 +184,7 @@ class Objective:
             demonstrated=1 if "demonstrated" in self.sources else 0,
         )
 
-    def advantages(self, batch: Batch, n: int, options: Any) -> Tensor:
+    def advantages(self, batch: Batch, n: Budgets, options: Any) -> Tensor:
         """Advantages (P, S) in mean form: the update is ``(1/S) Σ A ∇log π``.
 
         Raises:
@@ -172,7 +193,7 @@ class Objective:
         weights_PS = self._weights(batch, n, options)
         return weights_PS if self.is_policy_gradient else weights_PS * batch.columns.total
 
-    def check(self, n: int, options: Any, num_samples: int) -> None:
+    def check(self, n: Budgets, options: Any, num_samples: int) -> None:
         """Weigh one prompt of zeros: whatever the objective would refuse during a run, it refuses now.
 
         Raises:
@@ -191,7 +212,10 @@ class Objective:
         )
         self._weights(batch, n, options)
 
-    def _weights(self, batch: Batch, n: int, options: Any) -> Tensor:
+    def _weights(self, batch: Batch, n: Budgets, options: Any) -> Tensor:
+        if isinstance(n, Mapping) and not self.takes_budgets:
+            able = ", ".join(row.name for row in ROWS if row.takes_budgets)
+            raise ValueError(f"it takes one n, not several with weights; {able} take several.")
         weights_PS: Tensor = self.function(batch.rewards_PS) if self.weigh is None else self.weigh(batch, n, options)
         return weights_PS
 
@@ -230,13 +254,15 @@ ROWS = (
         source="Walder and Karkhanis, arXiv 2505.15201",
         options=PkpoOptions,
         weigh=lambda batch, n, o: pkpo(batch.rewards_PS, n, o.baseline),
+        takes_budgets=True,
     ),
     Objective(
         function=passk_training,
         summary="Trains for pass@N, normalised within the groups of N.",
         source="Chen et al., arXiv 2508.10751",
         takes_any_reward=False,
-        weigh=lambda batch, n, o: passk_training(batch.rewards_PS, n),
+        weigh=_each_budget(lambda batch, n, o: passk_training(batch.rewards_PS, n)),
+        takes_budgets=True,
     ),
     Objective(
         function=bon_rl,
@@ -244,13 +270,23 @@ ROWS = (
         source="docs/estimators.md",
         options=BonRlOptions,
         weigh=_bon_rl,
+        takes_budgets=True,
+    ),
+    Objective(
+        function=rank,
+        summary="Trains for any use of N samples that pays by rank: the mean of the best m, the tail, your own weights.",
+        source="docs/estimators.md",
+        options=RankOptions,
+        weigh=_rank,
+        takes_budgets=True,
     ),
     Objective(
         function=bon_rlb,
         summary="Trains for Best-of-N with rewards of 0 and 1 by the paper's closed form.",
         source=f"{CHOW}, Lemma 3",
         options=BonRlbOptions,
-        weigh=_bon_rlb,
+        weigh=_each_budget(_bon_rlb),
+        takes_budgets=True,
         takes_any_reward=False,
     ),
     Objective(
@@ -258,7 +294,8 @@ ROWS = (
         summary="Trains for Best-of-N by the closed form's part on correct samples.",
         source=f"{CHOW}, Corollary 4",
         options=BonRlbpOptions,
-        weigh=_bon_rlbp,
+        weigh=_each_budget(_bon_rlbp),
+        takes_budgets=True,
         takes_any_reward=False,
     ),
     Objective(
@@ -266,7 +303,8 @@ ROWS = (
         summary="Trains for Best-of-N by the paper's variational form.",
         source=f"{CHOW}, eq. 5–6",
         options=BonRlOptions,
-        weigh=_bon_rl_variational,
+        weigh=_each_budget(_bon_rl_variational),
+        takes_budgets=True,
     ),
     Objective(
         function=sft,

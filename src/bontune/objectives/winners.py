@@ -57,6 +57,7 @@ def winner_advantages(
     winners: Tensor,
     p_fail: Any = None,
     sign: Literal["exact", "published"] = "exact",
+    baseline: Literal["loo", "none"] = "loo",
     clip: tuple[float, float] = CLIP,
 ) -> Tensor:
     """Advantages of the paper's estimators on G winners y_w ~ π_bon, placed among the M samples.
@@ -67,8 +68,13 @@ def winner_advantages(
         bon_rl_variational   (R_w − b)(∇log π(y_w) + λ_N ∇Q(y_w)), ∇Q from the M samples
 
     The first two weigh winners only and are unbiased for p = q (``published``: see
-    :func:`bontune.objectives.bon_rlb`). The last two also put weight on the samples that the winner beats; b is the
-    mean of the prompt's other winners, or 1 − p^N if there is only one. They are consistent in M, not unbiased.
+    :func:`bontune.objectives.bon_rlb`). With a baseline they are less noisy: a value b(x) = E_π of the weights on samples
+    from π, which follows from p, is taken off there, before the law of the winners is divided out. Both then become
+
+        N p^N (1−p)/(1−p^N) on correct winners,    −N (1−p) on wrong ones        (``published``: times (1+p)/(1−p))
+
+    The last two also put weight on the samples that the winner beats; b is the mean of the prompt's other winners, or
+    1 − p^N if there is only one. They are consistent in M, not unbiased.
 
     Args:
         name: one of the four, ``WINNER_OBJECTIVES``.
@@ -77,6 +83,7 @@ def winner_advantages(
         winners: (..., G) from :func:`draw_winners`.
         p_fail: P_fail per prompt; None: the plug-in estimate.
         sign, clip: as in :func:`bontune.objectives.bon_rlb`.
+        baseline: of the first two: ``loo`` for the value b(x), or ``none``.
 
     Returns:
         (..., M) advantages, mean form over the M samples (a winner's weight is multiplied by M / G).
@@ -91,6 +98,8 @@ def winner_advantages(
         raise ValueError(f"draw: winner is defined for {', '.join(WINNER_OBJECTIVES)}, not for {name!r}.")
     if sign not in ("exact", "published"):
         raise ValueError(f"sign must be 'exact' or 'published', got {sign!r}.")
+    if baseline not in ("loo", "none"):
+        raise ValueError(f"baseline must be 'loo' or 'none', got {baseline!r}.")
     is_closed = name in ("bon_rlb", "bon_rlbp")
     samples = as_binary_rewards(rewards, name) if is_closed else as_rewards(rewards)
     m = samples.shape[-1]
@@ -98,7 +107,8 @@ def winner_advantages(
     _check_winners(winners, samples)
     if is_closed:
         p = as_failure_rate(p_fail, samples, clip)
-        weight = _closed_form(samples.gather(-1, winners) == 1, n, p, None if name == "bon_rlbp" else sign)
+        has_won, sign_of_wrong = samples.gather(-1, winners) == 1, None if name == "bon_rlbp" else sign
+        weight = (_centred_form if baseline == "loo" else _closed_form)(has_won, n, p, sign_of_wrong)
         advantages = _scatter(weight * (m / winners.shape[-1]), winners, m)
     else:
         ranks = as_scores(rewards if scores is None else scores, samples)
@@ -122,6 +132,12 @@ def _closed_form(has_won: Tensor, n: int, p: Tensor, sign: str | None) -> Tensor
         return torch.where(has_won, n * p ** (n - 1) * (1 - p) / (1 - p**n), 0.0)
     wrong = n * p / (1 - p) * (1 if sign == "exact" else -1)
     return torch.where(has_won, n * p ** (n - 1) / (1 - p**n), wrong)
+
+
+def _centred_form(has_won: Tensor, n: int, p: Tensor, sign: str | None) -> Tensor:
+    """(g_π − E_π g_π) π/π_bon for each winner, g_π the weights on samples from π: N p^{N−1} (R − s) before division."""
+    centred = torch.where(has_won, n * p**n * (1 - p) / (1 - p**n), -n * (1 - p))
+    return centred * (1 + p) / (1 - p) if sign == "published" else centred
 
 
 def _score_function(samples: Tensor, ranks: Tensor, winners: Tensor, n: int, p: Tensor, *, is_exact: bool) -> Tensor:

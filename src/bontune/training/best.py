@@ -8,6 +8,7 @@ from typing import Any
 
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe
+from bontune.objectives.budgets import as_budgets
 
 FAMILIES = ("pass", "best")
 
@@ -15,7 +16,9 @@ FAMILIES = ("pass", "best")
 class BestSteps:
     """The best evaluations so far: one by the run's own aim, and one by each metric of ``eval.keep``.
 
-    The run's own aim is best@k at the largest k up to N. Of equally good evaluations the earliest counts.
+    The run's own aim is best@k at the largest k up to N; with several budgets it is their weighted sum. A metric of
+    ``eval.keep`` may join several by ``+``, such as ``pass@1+pass@16``: then their mean counts. Of equally good
+    evaluations the earliest counts.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -23,26 +26,28 @@ class BestSteps:
         Raises:
             BontuneError: ``eval.keep`` names a metric that the evaluations do not hold.
         """
-        within_n = [k for k in recipe.eval.k if k <= recipe.objective.n]
-        self.metric = f"best@{max(within_n, default=min(recipe.eval.k))}"
+        self.aim = _aim(recipe)
+        self.metric = _written(self.aim)
         self.keep = tuple(recipe.eval.keep)
         self.own: dict[str, Any] = {}
         self.kept: dict[str, dict[str, Any]] = {}
         known = [f"{family}@{k}" for family in FAMILIES for k in recipe.eval.k]
         for name in self.keep:
-            if name not in known:
+            if not set(name.split("+")) <= set(known):
                 raise BontuneError(f"eval.keep names {name!r}, which is not evaluated; there are {', '.join(known)}.")
         if self.keep and not recipe.eval.every:
             raise BontuneError("eval.keep needs evaluations during training: set eval.every.")
 
     def note(self, step: int, measured: Mapping[str, float]) -> list[str]:
         """Remember an evaluation; returns the metrics of ``eval.keep`` by which it is the best so far."""
-        if measured[self.metric] > self.own.get("value", -math.inf):
-            self.own = {"step": step, "metric": self.metric, "value": measured[self.metric]}
+        reached = sum(weight * measured[name] for name, weight in self.aim.items())
+        if reached > self.own.get("value", -math.inf):
+            self.own = {"step": step, "metric": self.metric, "value": reached}
         better = []
         for name in self.keep:
             # Rewards that are not 0 or 1 have max@k for pass@k.
-            value = measured[name] if name in measured else measured[name.replace("pass", "max")]
+            parts = [measured.get(part, measured.get(part.replace("pass", "max"))) for part in name.split("+")]
+            value = sum(part for part in parts if part is not None) / len(parts)
             if value > self.kept.get(name, {}).get("value", -math.inf):
                 self.kept[name] = {"step": step, "value": value}
                 better.append(name)
@@ -55,3 +60,18 @@ class BestSteps:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state` gave."""
         self.own, self.kept = dict(state["best"]), dict(state.get("kept", {}))
+
+
+def _aim(recipe: Recipe) -> dict[str, float]:
+    """Metrics that the run trains for, each with its weight at the end of the training."""
+    aim: dict[str, float] = {}
+    for budget, weight in as_budgets(recipe.objective.n_at()).items():
+        within = max((k for k in recipe.eval.k if k <= budget), default=min(recipe.eval.k))
+        aim[f"best@{within}"] = aim.get(f"best@{within}", 0.0) + weight
+    return aim
+
+
+def _written(aim: Mapping[str, float]) -> str:
+    if len(aim) == 1:
+        return next(iter(aim))
+    return " + ".join(f"{weight:.3g}·{name}" for name, weight in aim.items())

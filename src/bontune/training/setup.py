@@ -42,7 +42,7 @@ def check_objective(recipe: Recipe) -> None:
     section = recipe.objective
     options = section.options()
     try:
-        section.row().check(section.n, options, recipe.sampling.samples)
+        section.row().check(section.n_at(), options, recipe.sampling.samples)
     except ValueError as error:
         raise BontuneError(
             f"objective {section.name}, n = {section.n}, sampling.samples = {recipe.sampling.samples}: {error}"

@@ -29,6 +29,7 @@ from bontune.metrics.evaluation import Evaluation
 from bontune.models.adapters import lasting_name
 from bontune.models.precision import saved_dtype
 from bontune.models.saving import save_model
+from bontune.objectives.budgets import largest_budget
 from bontune.pools.collect import Graded, grade_all, score_all
 from bontune.tasks.base import Task
 from bontune.training import checkpoint, setup, shown_samples, tracked
@@ -231,6 +232,7 @@ class Trainer:
                 rewards_PM,
                 graded.scores_PM,
                 p_fail,
+                step=step,
                 keys_P=[(self.recipe.seed, "ties", i) for i in self.draws(step)],
             )
         except ValueError as error:  # such as a reward of ½ where the objective is derived for 0 and 1
@@ -257,7 +259,9 @@ class Trainer:
 
     def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
         """Write the step's row in ``metrics.jsonl``; its means are over all processes."""
-        numbers = batch_numbers(graded, self.columns.measured, self.recipe.objective.n, self.accelerator)
+        numbers = batch_numbers(
+            graded, self.columns.measured, largest_budget(self.recipe.objective.n_at()), self.accelerator
+        )
         if not self.is_main:
             return
         num_tokens = numbers["length"] * numbers["samples"]

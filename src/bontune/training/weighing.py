@@ -36,7 +36,7 @@ class Weighing:
         """
         self.objective = recipe.objective.row()
         self.options = recipe.objective.options()
-        self.n = recipe.objective.n
+        self.section, self.num_steps = recipe.objective, recipe.training.steps
         self.columns = self.objective.columns(self.options, recipe.sampling.samples)
         self.lm = lm
         self.anchor = anchor
@@ -51,6 +51,7 @@ class Weighing:
         scores_PS: Tensor,
         p_fail_P: Tensor | None,
         *,
+        step: int,
         keys_P: Sequence[tuple[object, ...]],
     ) -> Tensor:
         """Advantages (P, S) in mean form.
@@ -59,6 +60,7 @@ class Weighing:
             samples: the sequences.
             rewards_PS, scores_PS: float64.
             p_fail_P: estimate of P_fail from before this batch, or None.
+            step: of the training, from 1; weights of several budgets may follow a schedule.
             keys_P: a seed key for each prompt, for ties that are broken at random.
 
         Raises:
@@ -80,7 +82,8 @@ class Weighing:
             same_as_PS=torch.tensor([[row.index(text) for text in row] for row in samples.texts]),
             generator_of=lambda p: torch.Generator().manual_seed(int(stream(*keys_P[p]).integers(2**62))),
         )
-        return self.objective.advantages(batch, self.n, self.options)
+        n = self.section.n_at((step - 1) / max(self.num_steps - 1, 1))
+        return self.objective.advantages(batch, n, self.options)
 
     def _logprobs(self, samples: Samples) -> Tensor:
         """log π of the first source's sequences, computed alike for policy and anchor: equal weights, ratio 0."""

@@ -1,0 +1,64 @@
+"""Several budgets at once: weights p_N on Best-of-N for more than one N, checked in one place.
+
+"Most of our traffic takes one answer, some takes sixteen" is ``{1: 0.5, 16: 0.5}``: the objective Σ_N p_N J_N.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from bontune.objectives.inputs import check_budget
+
+Budgets = int | Mapping[int, float]
+"""One budget N, or a weight for each of several; the weights sum to one."""
+TOLERANCE = 1e-6
+
+
+def as_budgets(n: Any, num_samples: int | None = None, *, spare: int = 0) -> dict[int, float]:
+    """The budgets with their weights; one N has weight 1.
+
+    Args:
+        n: N, or a mapping from N to its weight.
+        num_samples: M; None: any number of samples will do.
+        spare: samples that are needed beyond N.
+
+    Raises:
+        ValueError: a budget below 1 or above M − ``spare``, no budget, a weight that is negative or not finite, or
+            weights that do not sum to one.
+
+    >>> as_budgets(16), as_budgets({1: 0.5, 16: 0.5}, 32)
+    ({16: 1.0}, {1: 0.5, 16: 0.5})
+    """
+    if not isinstance(n, Mapping):
+        return {check_budget(n, num_samples, spare=spare): 1.0}
+    weights = {check_budget(budget, num_samples, spare=spare): float(weight) for budget, weight in n.items()}
+    check_weights(weights)
+    return weights
+
+
+def check_weights(weights: Mapping[int, float]) -> None:
+    """Check the weights of several budgets.
+
+    Raises:
+        ValueError: none, one that is negative or not finite, or weights that do not sum to one.
+    """
+    if not weights:
+        raise ValueError("n names no budget: give one N, or weights such as {1: 0.5, 16: 0.5}.")
+    for budget, weight in weights.items():
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(f"n gives the budget {budget} the weight {weight:g}; weights are 0 or more.")
+    total = sum(weights.values())
+    if abs(total - 1) > TOLERANCE:
+        written = ", ".join(f"{budget}: {weight:g}" for budget, weight in weights.items())
+        raise ValueError(f"n = {{{written}}} has weights that sum to {total:g}; they must sum to 1.")
+
+
+def largest_budget(n: Budgets) -> int:
+    """The largest of the budgets.
+
+    >>> largest_budget(4), largest_budget({1: 0.5, 16: 0.5})
+    (4, 16)
+    """
+    return max(n) if isinstance(n, Mapping) else n
