@@ -18,6 +18,7 @@ from pydantic import (
     PositiveInt,
     TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -116,9 +117,16 @@ class ObjectiveSection(Section):
         }
         return others | options
 
-    @field_validator("n")
+    @field_validator("n", mode="wrap")
     @classmethod
-    def _check_n(cls, n: Any) -> Any:
+    def _check_n(cls, given: Any, read: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            n = read(given)
+        except ValidationError:
+            raise ValueError(
+                "must be a whole number from 1 up, or a weight for each of several as in {1: 0.5, 16: 0.5}, "
+                f"got {given}"
+            ) from None
         if isinstance(n, dict):
             from bontune.objectives.budgets import check_weights
 
@@ -334,7 +342,7 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The whole tree as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
     def deciding(self) -> dict[str, Any]:
         """The settings that change results, by their dotted names; a run is not resumed under others.

@@ -50,21 +50,24 @@ def test_dr_grpo_falls_short_by_one_sample(m: int) -> None:
     assert_gradient(estimate, true * (m - 1) / m)
 
 
+@pytest.mark.parametrize("baseline", ["loo", "none"])
 @pytest.mark.parametrize("n", [1, 2, 4])
 @pytest.mark.parametrize("shift", [-2.0, 0.0, 3.0])
-def test_published_sign_multiplies_the_gradient(n: int, shift: float) -> None:
+def test_published_sign_multiplies_the_gradient(n: int, shift: float, baseline: str) -> None:
     binary = World(BINARY.logits + shift * BINARY.rewards, BINARY.rewards, BINARY.scores)
     q = chance_of_failure(binary.policy, binary.rewards)
     true = finite_difference(lambda policy: 1 - chance_of_failure(policy, binary.rewards) ** n, binary.logits)
     estimate = expected_gradient(
-        lambda pools: bon_rlb(binary.rewards[pools], n, p_fail=q, sign="published", clip=UNCLIPPED), binary.policy, 3
+        lambda pools: bon_rlb(binary.rewards[pools], n, p_fail=q, sign="published", baseline=baseline, clip=UNCLIPPED),
+        binary.policy,
+        3,
     )
     assert_gradient(estimate, true * (1 + q) / (1 - q))
 
 
 def test_published_sign_triples_the_gradient_at_one_half() -> None:
     assert (1 + 0.5) / (1 - 0.5) == 3.0
-    assert bon_rlb([1.0, 0.0], n=2, p_fail=0.5, sign="published").tolist() == [2.0, -1.0]
+    assert bon_rlb([1.0, 0.0], n=2, p_fail=0.5, sign="published", baseline="none").tolist() == [2.0, -1.0]
 
 
 def plugin_factor(objective) -> float:
@@ -79,7 +82,9 @@ def plugin_factor(objective) -> float:
 def test_plugin_factor_of_bon_rlbp() -> None:
     """Correct samples see p̂ = B/5 with B ~ Bin(4, .9) wrong among the others: E[(B/5)^3] / .9^3 = 0.5515."""
     cubes = sum(math.comb(4, b) * 0.9**b * 0.1 ** (4 - b) * max(b / 5, 0.01) ** 3 for b in range(5))
-    assert plugin_factor(lambda rewards: bon_rlbp(rewards, 4)) == pytest.approx(cubes / 0.9**3, abs=1e-7)
+    assert plugin_factor(lambda rewards: bon_rlbp(rewards, 4, baseline="none")) == pytest.approx(
+        cubes / 0.9**3, abs=1e-7
+    )
     assert cubes / 0.9**3 == pytest.approx(0.5515, abs=5e-5)
 
 
@@ -91,13 +96,23 @@ def test_plugin_factor_of_the_centred_weight() -> None:
 
 def test_plugin_of_bon_rlb_keeps_the_direction() -> None:
     """Groups that are all right or all wrong are skipped: pushing them by the clipped weight gives −84.8."""
-    assert plugin_factor(lambda rewards: bon_rlb(rewards, 4)) == pytest.approx(1.686, abs=5e-4)
-    assert bon_rlb([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]], 4).abs().max() == 0.0
+    assert plugin_factor(lambda rewards: bon_rlb(rewards, 4, baseline="none")) == pytest.approx(1.686, abs=5e-4)
+    for baseline in ("loo", "none"):
+        assert bon_rlb([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]], 4, baseline=baseline).abs().max() == 0.0
+
+
+def test_plugin_with_a_baseline() -> None:
+    """N p̂^{N−1} times RLOO, the centred weight times M/(M − 1) = 5/4: 0.586 for both closed forms and the published
+    sign's own factor (1 + p̂)/(1 − p̂) within the expectation."""
+    for objective in (bon_rlb, bon_rlbp):
+        assert plugin_factor(lambda rewards, objective=objective: objective(rewards, 4)) == pytest.approx(
+            0.586, abs=5e-4
+        )
 
 
 @pytest.mark.parametrize("given", [0.0, 0.005])
 def test_failure_rate_is_clipped_from_below(given: float) -> None:
-    assert bon_rlbp([1.0], n=3, p_fail=given, clip=(0.01, 0.99)).item() == pytest.approx(3 * 0.01**2)
+    assert bon_rlbp([1.0], n=3, p_fail=given, baseline="none", clip=(0.01, 0.99)).item() == pytest.approx(3 * 0.01**2)
     torch.testing.assert_close(bon_rlb([1.0, 0.0], 3, p_fail=given), bon_rlb([1.0, 0.0], 3, p_fail=0.01))
 
 

@@ -160,9 +160,9 @@ def test_passk_training_formula(m: int, correct: int, n: int) -> None:
 
 def test_closed_forms_at_their_stated_values() -> None:
     """N = 4, p = 1/2: N p^{N−1} = 1/2; over 1 − p: 1; N p^N/(1 − p) = 1/2."""
-    assert bon_rlbp([1.0, 0.0], 4, p_fail=0.5).tolist() == [0.5, 0.0]
-    assert bon_rlb([1.0, 0.0], 4, p_fail=0.5).tolist() == [1.0, 0.5]
-    assert bon_rlb([1.0, 0.0], 4, p_fail=0.5, sign="published").tolist() == [1.0, -0.5]
+    assert bon_rlbp([1.0, 0.0], 4, p_fail=0.5, baseline="none").tolist() == [0.5, 0.0]
+    assert bon_rlb([1.0, 0.0], 4, p_fail=0.5, baseline="none").tolist() == [1.0, 0.5]
+    assert bon_rlb([1.0, 0.0], 4, p_fail=0.5, sign="published", baseline="none").tolist() == [1.0, -0.5]
 
 
 # --- λ_N ----------------------------------------------------------------------------------------------------------
@@ -221,7 +221,8 @@ def test_budget_of_one_is_plain_policy_gradient() -> None:
     assert_equal_to(pkpo(rewards, 1, "loo"), rloo(rewards), atol=1e-12)
     assert_equal_to(bon_rl(rewards, scores, 1, "none"), reinforce(rewards), atol=1e-12)
     assert_equal_to(bon_rl_variational(rewards, scores, 1), rloo(rewards), atol=1e-12)
-    assert_equal_to(bon_rlbp([1.0, 0.0], 1, p_fail=0.3), reinforce([1.0, 0.0]), atol=1e-12)
+    assert_equal_to(bon_rlbp([1.0, 0.0], 1, p_fail=0.3, baseline="none"), reinforce([1.0, 0.0]), atol=1e-12)
+    assert_equal_to(bon_rlbp([1.0, 0.0], 1, p_fail=0.3), rloo([1.0, 0.0]), atol=1e-12)
 
 
 def test_budget_of_all_samples_is_inference_loo() -> None:

@@ -8,7 +8,7 @@ of (1/M) Σ_i A_i ∇log π(y_i) equals central finite differences of the stated
 3. pkpo: E[max of N rewards], and 1 − q^N for 0/1 rewards.
 4. maxrl: the truncation Σ_{k≤M} −q^k/k, 0/1 rewards.
 5. inference_loo: E[f] of M samples, for the maximum and for a majority vote.
-6. bon_rlb (exact sign) and bon_rlbp with p_fail = q: 1 − q^N, for M below and above N.
+6. bon_rlb (exact sign) and bon_rlbp with p_fail = q: 1 − q^N, for M below and above N, with and without baseline.
 """
 
 from __future__ import annotations
@@ -140,16 +140,30 @@ def test_inference_loo_of_a_majority_vote(m: int) -> None:
 
 @pytest.mark.parametrize("m", [1, 2, 4, 5])
 @pytest.mark.parametrize("n", [1, 2, 4, 32])
-def test_closed_forms_with_the_true_failure_rate(m: int, n: int) -> None:
+@pytest.mark.parametrize("baseline", ["loo", "none"])
+def test_closed_forms_with_the_true_failure_rate(m: int, n: int, baseline: str) -> None:
     q = fails(BINARY.policy)
+    given = {"p_fail": q, "baseline": baseline, "clip": UNCLIPPED}
     true = finite_difference(lambda policy: 1 - fails(policy) ** n, BINARY.logits)
     for objective in (bon_rlb, bon_rlbp):
+        if baseline == "loo" and m == 1:
+            with pytest.raises(ValueError, match="1 samples per prompt, needs at least 2"):
+                objective(BINARY.rewards[:1], n, **given)
+            continue
         estimate = expected_gradient(
-            lambda pools, objective=objective: objective(BINARY.rewards[pools], n, p_fail=q, clip=UNCLIPPED),
-            BINARY.policy,
-            m,
+            lambda pools, objective=objective: objective(BINARY.rewards[pools], n, **given), BINARY.policy, m
         )
         assert_equal_to(estimate, true)
+
+
+@pytest.mark.parametrize("p_fail", [None, 0.3])
+def test_with_a_baseline_both_closed_forms_are_one(p_fail: float | None) -> None:
+    """N p^{N−1} (R_i − mean of the others' R): the constant that the exact sign puts on every sample is gone."""
+    rewards = BINARY.rewards[tuples(6, 4)]
+    p = (1 - rewards.mean(-1, keepdim=True)).clamp(0.01, 0.99) if p_fail is None else p_fail
+    expected = 5 * p**4 * rloo(rewards)
+    for objective in (bon_rlb, bon_rlbp):
+        assert_equal_to(objective(rewards, 5, p_fail), expected, atol=1e-12)
 
 
 def test_the_true_failure_rate_as_a_number_is_not_rounded() -> None:

@@ -3,7 +3,7 @@
 1. draw_winners returns, per consecutive group of N, an index of a highest score; ties are uniform and follow the
    generator.
 2. bon_rlb (exact) and bon_rlbp on winners are unbiased for 1 − q^N with p_fail = q: all 6^M pools and all tie-breaks
-   are enumerated; the published sign is (1 + q)/(1 − q) times that.
+   are enumerated; the published sign is (1 + q)/(1 − q) times that. So with the value baseline as without.
 3. bon_rl on winners has the score of the exact Best-of-N law: where the pool's frequencies equal π and the winners'
    equal π_bon, the estimate is G/(G − 1) times the true gradient (leave-one-out baseline), and a single winner is right
    for any b.
@@ -36,7 +36,7 @@ UNCLIPPED = (0.0, 1.0)
 TRUE_RATE = torch.tensor(BINARY.p_fail, dtype=torch.float64)
 
 
-def expected_winner_gradient(name: str, m: int, n: int, sign: str = "exact") -> Tensor:
+def expected_winner_gradient(name: str, m: int, n: int, **options: str) -> Tensor:
     """E of the estimate over all ordered pools and all ways to break ties, for BINARY with p_fail = q."""
     pools = tuples(6, m)
     rewards, scores = BINARY.rewards[pools], BINARY.scores[pools]
@@ -49,18 +49,20 @@ def expected_winner_gradient(name: str, m: int, n: int, sign: str = "exact") -> 
         picked = torch.tensor(choice)
         weight = BINARY.policy[pools].prod(-1) * chance[:, torch.arange(num_groups), picked].prod(-1)
         winners = (picked + n * torch.arange(num_groups)).expand(len(pools), -1)
-        advantages = winner_advantages(name, rewards, scores, n, winners, p_fail=TRUE_RATE, sign=sign, clip=UNCLIPPED)
+        advantages = winner_advantages(name, rewards, scores, n, winners, p_fail=TRUE_RATE, clip=UNCLIPPED, **options)
         total += (weight.unsqueeze(-1) * gradient_of_pools(advantages, pools, BINARY.policy)).sum(0)
     return total
 
 
+@pytest.mark.parametrize("baseline", ["loo", "none"])
 @pytest.mark.parametrize(("m", "n"), [(2, 2), (4, 2), (5, 2), (3, 3), (4, 4), (2, 1)])
-def test_closed_forms_on_winners_are_unbiased(m: int, n: int) -> None:
+def test_closed_forms_on_winners_are_unbiased(m: int, n: int, baseline: str) -> None:
     q = BINARY.p_fail
     true = finite_difference(best_of_n_objective(BINARY.rewards, BINARY.scores, n), BINARY.logits)
-    assert_gradient(expected_winner_gradient("bon_rlbp", m, n), true)
-    assert_gradient(expected_winner_gradient("bon_rlb", m, n), true)
-    assert_gradient(expected_winner_gradient("bon_rlb", m, n, sign="published"), true * (1 + q) / (1 - q))
+    assert_gradient(expected_winner_gradient("bon_rlbp", m, n, baseline=baseline), true)
+    assert_gradient(expected_winner_gradient("bon_rlb", m, n, baseline=baseline), true)
+    published = expected_winner_gradient("bon_rlb", m, n, baseline=baseline, sign="published")
+    assert_gradient(published, true * (1 + q) / (1 - q))
 
 
 # --- where all frequencies are exact ------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def has_colour(path: Path, colour: str) -> bool:
 
 def test_pass_at_k_shows_every_model_in_its_colour(tmp_path: Path) -> None:
     models = {"base": curve(0.1, 0.1), "rloo": curve(0.2, 0.07), "bon_rl": curve(0.15, 0.11)}
-    figure, text = draw_curves(models, mark_n=16)
+    figure, text = draw_curves(models, trained_for=[16])
     (axes,) = figure.axes
     *lines, mark = axes.lines
     for line, (name, drawn) in zip(lines, models.items(), strict=True):
@@ -59,7 +59,7 @@ def test_pass_at_k_shows_every_model_in_its_colour(tmp_path: Path) -> None:
     assert labels == ["Base model\n70.0 % at k = 64", "Plain RL\n62.0 % at k = 64", "Best-of-N RL\n81.0 % at k = 64"]
     assert "plain RL 20.0 % at k = 1 and 62.0 % at k = 64" in text
     assert "marks N = 16" in text
-    path = plot_pass_at_k(models, tmp_path / "new" / "pass.png", mark_n=16)
+    path = plot_pass_at_k(models, tmp_path / "new" / "pass.png", trained_for=[16])
     assert matplotlib.image.imread(path).shape[1] >= 1100
     assert all(has_colour(path, colour) for colour in colours(models).values())
     assert description(path) == text
@@ -69,11 +69,11 @@ def test_pass_at_k_shows_every_model_in_its_colour(tmp_path: Path) -> None:
 def test_pass_at_k_draws_what_is_there() -> None:
     holes = {"k": [1, 2, 4], "value": [0.2, float("nan"), 0.4], "low": [None, None, 0.3], "high": [None, None, 0.5]}
     bare = {"k": [4, 1], "value": [0.5, 0.3]}
-    figure, text = draw_curves({"base": holes, "$\\frac{$ <b>": bare}, mark_n=1000)
+    figure, text = draw_curves({"base": holes, "$\\frac{$ <b>": bare}, trained_for=[1000])
     assert [line.get_xydata().tolist() for line in figure.axes[0].lines] == [[[1, 0.2], [4, 0.4]], [[1, 0.3], [4, 0.5]]]
     assert "N = 1000" not in text
     assert "30.0 % at k = 1 and 50.0 % at k = 4" in text
-    one, _ = draw_curves({"base": {"k": [1], "value": [0.0]}}, mark_n=1)
+    one, _ = draw_curves({"base": {"k": [1], "value": [0.0]}}, trained_for=[1])
     assert one.axes[0].lines[0].get_xydata().tolist() == [[1, 0]]
     rewards, text = draw_curves({"best@k": {"k": [1, 2], "value": [-3.5, 12.0]}}, title="Rewards", is_share=False)
     assert "best@k -3.5 at k = 1 and 12 at k = 2" in text

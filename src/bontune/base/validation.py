@@ -47,6 +47,8 @@ def explain(section: type[BaseModel], error: ValidationError, what: str, see: st
     where = _where(keys, first)
     if first["type"] in ("model_type", "dict_type") and f"{where}.name" in keys and isinstance(first["input"], str):
         return f"{where} is a section of keys and values: write {where}.name={first['input']}."
+    if first["type"] == "value_error":  # our own sentence
+        return f"{where}: {str(first['ctx']['error']).rstrip('.')}."
     if first["type"] == "extra_forbidden":
         siblings = [key for key in keys if key.rpartition(".")[0] == where.rpartition(".")[0]]
         leaf = where.rpartition(".")[2]

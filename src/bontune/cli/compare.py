@@ -35,7 +35,7 @@ def run_compare(arguments: Sequence[str], drawing: DrawOptions, *, ks: str | Non
     """``bontune compare``: draw what is missing, compare with the first, print and write what was found."""
     gathered = gather(arguments, drawing, ks, out, draw=_draw, warn=_warn)
     plan = gathered.plan
-    k = main_budget(gathered.ks, trained_n=plan.trained_ns[0] if plan else None, num_samples=gathered.num_samples)
+    k = main_budget(gathered.ks, trained_n=plan.trained_ns[0][-1] if plan else None, num_samples=gathered.num_samples)
     comparisons = _compare(gathered, k)
     verifier = _verifier(gathered)
     is_alone = len(comparisons) == 1
@@ -49,8 +49,8 @@ def run_compare(arguments: Sequence[str], drawing: DrawOptions, *, ks: str | Non
         for table in terminal_tables(comparison):
             console.print(table)
             console.print()
-    mark_n = k if plan is not None and set(plan.trained_ns) == {k} else None
-    pictures = _write(comparisons, sentences, _origin(arguments, gathered, k, verifier, note), out, mark_n=mark_n)
+    trained_for = plan.trained_ns[0] if plan is not None and len(set(plan.trained_ns)) == 1 else ()
+    pictures = _write(comparisons, sentences, _origin(arguments, gathered, k, verifier, note), out, trained_for)
     console.print(f"{out}: comparison.json, comparison.csv, {', '.join(pictures)}", highlight=False, markup=False)
 
 
@@ -135,7 +135,7 @@ def _origin(arguments: Sequence[str], gathered: Gathered, k: int, verifier: str,
             "task_options": plan.task.options(),
             "split": plan.split,
             "max_new_tokens": plan.max_new_tokens,
-            "trained_n": list(plan.trained_ns),
+            "trained_n": [list(ns) for ns in plan.trained_ns],
             "samples": plan.drawing.samples,
             "limit": plan.drawing.limit,
             "seed": plan.drawing.seed,
@@ -151,8 +151,7 @@ def _write(
     sentences: Sequence[Sequence[str]],
     origin: dict[str, Any],
     out: Path,
-    *,
-    mark_n: int | None,
+    trained_for: Sequence[int],
 ) -> list[str]:
     """Write the CSV, the pictures and, when all else is there, the JSON; the names of the pictures."""
     rows = [row for comparison in comparisons for row in rows_of(comparison)]
@@ -164,7 +163,9 @@ def _write(
         where = "_own_T" if sampled.own_temperatures else where if len(comparisons) > 1 else ""
         for family in dict.fromkeys(difference.family for difference in comparison.differences):
             pictures.append(f"{family}{where}.png")
-            plot_pass_at_k(curves_of(comparison, family), out / pictures[-1], mark_n=mark_n, title=_TITLES[family])
+            plot_pass_at_k(
+                curves_of(comparison, family), out / pictures[-1], trained_for=trained_for, title=_TITLES[family]
+            )
     tree = {**origin, "comparisons": [tree_of(*found) for found in zip(comparisons, sentences, strict=True)]}
     write_whole(out / "comparison.json", (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode(), "numbers")
     return pictures

@@ -18,6 +18,7 @@ from bontune.base.errors import BontuneError
 from bontune.config import Recipe, TaskSection, VerifierSection, is_run, load_recipe
 from bontune.engines.contract import SamplingOptions
 from bontune.models import resolve
+from bontune.objectives.budgets import as_budgets
 from bontune.pools.budgets import check_ks
 from bontune.pools.compare import FEWEST_PROBLEMS
 from bontune.pools.draw import PoolRequest
@@ -89,8 +90,8 @@ class Plan:
     """Verifier, as ``bontune sample`` takes it."""
     max_new_tokens: int
     """Longest completion."""
-    trained_ns: tuple[int, ...]
-    """The N that each run was trained for."""
+    trained_ns: tuple[tuple[int, ...], ...]
+    """Every N that each run was trained for, ascending."""
     drawing: DrawOptions
     """Options of the command line."""
 
@@ -230,7 +231,7 @@ def _plan(entrants: Sequence[Entrant], drawing: DrawOptions, given: Mapping[str,
         verifier=drawing.verifier or _verifier_text(first, recipe.verifier),
         max_new_tokens=recipe.sampling.max_new_tokens,
         drawing=drawing,
-        trained_ns=tuple(largest_budget(run.objective.n_at()) for _, run in runs),
+        trained_ns=tuple(tuple(sorted(as_budgets(run.objective.n_at()))) for _, run in runs),
     )
 
 
@@ -265,12 +266,12 @@ def _temperatures(text: str) -> tuple[float, ...]:
 
 
 def _budgets(ks: str | None, num_samples: int, plan: Plan | None) -> list[int]:
-    """The k to report, ascending: those of ``--k``, else powers of two and the N that the first run was trained for."""
+    """The k to report, ascending: those of ``--k``, else powers of two and each N the first run was trained for."""
     chosen = check_ks(ks, num_samples)
     if chosen is None:
         chosen = metrics.default_ks(num_samples)
-        if plan is not None and plan.trained_ns[0] <= num_samples:
-            chosen.append(plan.trained_ns[0])
+        if plan is not None:
+            chosen += [n for n in plan.trained_ns[0] if n <= num_samples]
     return sorted(set(chosen))
 
 

@@ -88,11 +88,11 @@ def bon_rlb(
 
     Both weights of the exact form are positive: N p^N/(1−p) on every sample, which says nothing about the sample, plus
     N p^{N−1} on the right ones. It needs the baseline, which takes the constant away: without it the constant is most
-    of the estimate (9.3 beside 7.9 at p = .85, N = 16) and training collapses. With it A_i = N p^{N−1}(R_i − mean of the
-    others' R), the same as :func:`bon_rlbp` with its baseline. Unbiased for ``exact`` with an independent, unclipped
-    p; the plug-in p̂ is biased, because the weights depend on the samples that they weigh. Without baseline, the
-    plug-in skips groups that are all right or all wrong. At an explicit P_fail of 0 or 1 the clip decides.
-    :func:`bon_rl` needs no P_fail.
+    of the estimate (9.3 beside 7.9 at p = .85, N = 16) and training collapses. With it, A_i is N p^{N−1} times
+    (R_i − mean of the others' R), the same as :func:`bon_rlbp` with its baseline. Unbiased for ``exact`` with an
+    independent, unclipped p; the plug-in p̂ is biased, because the weights depend on the samples that they weigh (×0.59
+    in expectation at q = .9, N = 4, M = 5). Without baseline, the plug-in skips groups that are all right or all wrong.
+    At an explicit P_fail of 0 or 1 the clip decides. :func:`bon_rl` needs no P_fail.
 
     Args:
         rewards: (..., M), 0 or 1; ``loo`` needs M ≥ 2.

@@ -62,3 +62,15 @@ def largest_budget(n: Budgets) -> int:
     (4, 16)
     """
     return max(n) if isinstance(n, Mapping) else n
+
+
+def in_words(n: Budgets) -> str:
+    """The budgets for people.
+
+    >>> in_words(16), in_words({1: 0.5, 16: 0.5})
+    ('16', '1 (50 %) and 16 (50 %)')
+    """
+    if not isinstance(n, Mapping):
+        return f"{n}"
+    *others, last = (f"{budget} ({100 * weight:.3g} %)" for budget, weight in sorted(n.items()))
+    return f"{', '.join(others)} and {last}" if others else last

@@ -41,8 +41,8 @@ class BonRlbpOptions:
     """Options of ``bon_rlbp``."""
 
     baseline: Literal["loo", "none"] = "loo"
-    """Variance reduction: the mean of the other samples' weights (of ``winner`` draws: a value that follows from P_fail),
-    or none."""
+    """Variance reduction: the mean of the other samples' weights (for ``draw: winner`` a value that follows from
+    P_fail), or none."""
     draw: Literal["all", "winner"] = "all"
     """``all`` samples carry credit, or only the ``winner`` of every N samples, as in the paper."""
     p_fail: Literal["plugin", "running", "value_head"] = "plugin"
@@ -54,8 +54,8 @@ class BonRlbOptions:
     """Options of ``bon_rlb``."""
 
     baseline: Literal["loo", "none"] = "loo"
-    """Variance reduction: the mean of the other samples' weights (of ``winner`` draws: a value that follows from P_fail),
-    or none."""
+    """Variance reduction: the mean of the other samples' weights (for ``draw: winner`` a value that follows from
+    P_fail), or none."""
     draw: Literal["all", "winner"] = "all"
     """``all`` samples carry credit, or only the ``winner`` of every N samples, as in the paper."""
     p_fail: Literal["plugin", "running", "value_head"] = "plugin"

@@ -77,7 +77,7 @@ def rank(
     return advantages_by_rank(rewards, scores, n, lambda budget: alphas_of(weights, budget, m, share), baseline)
 
 
-def alphas_of(weights: Named | Sequence[float], n: int, m: int = 4, share: float = 0.25) -> Alphas:
+def alphas_of(weights: str | Sequence[float], n: int, m: int = 4, share: float = 0.25) -> Alphas:
     """α_1 … α_N of :func:`rank`, without the zeros after the last weight.
 
     Raises:

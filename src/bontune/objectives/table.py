@@ -274,7 +274,7 @@ ROWS = (
     ),
     Objective(
         function=rank,
-        summary="Trains for any use of N samples that pays by rank: the mean of the best m, the tail, your own weights.",
+        summary="Trains for any use of N samples that pays by rank: the mean of the best m, the tail, own weights.",
         source="docs/estimators.md",
         options=RankOptions,
         weigh=_rank,

@@ -68,8 +68,8 @@ def winner_advantages(
         bon_rl_variational   (R_w − b)(∇log π(y_w) + λ_N ∇Q(y_w)), ∇Q from the M samples
 
     The first two weigh winners only and are unbiased for p = q (``published``: see
-    :func:`bontune.objectives.bon_rlb`). With a baseline they are less noisy: a value b(x) = E_π of the weights on samples
-    from π, which follows from p, is taken off there, before the law of the winners is divided out. Both then become
+    :func:`bontune.objectives.bon_rlb`). With a baseline they are less noisy: the value b(x) = E_π of the weights on
+    samples from π, which follows from p, is taken off there, before the law of the winners is divided out. Both become
 
         N p^N (1−p)/(1−p^N) on correct winners,    −N (1−p) on wrong ones        (``published``: times (1+p)/(1−p))
 

@@ -55,13 +55,13 @@ def plot_pass_at_k(
     curves: Mapping[str, Mapping[str, Sequence[Any]]],
     path: str | os.PathLike[str],
     *,
-    mark_n: int | None = None,
+    trained_for: Sequence[int] = (),
     title: str = _PASS_TITLE,
 ) -> Path:
     """Draw pass@k (or another metric) against k for each model, with its 95 % band, and write a PNG.
 
     Args:
-        curves, mark_n, title: see :func:`draw_curves`.
+        curves, trained_for, title: see :func:`draw_curves`.
         path: where to write; missing parent folders are made.
 
     Returns:
@@ -70,14 +70,14 @@ def plot_pass_at_k(
     Raises:
         BontuneError: a curve's lists differ in length, no curve has a point, or the file cannot be written.
     """
-    figure, description = draw_curves(curves, mark_n=mark_n, title=title)
+    figure, description = draw_curves(curves, trained_for=trained_for, title=title)
     return save(figure, path, "Problems solved by number of samples", description)
 
 
 def draw_curves(
     curves: Mapping[str, Mapping[str, Sequence[Any]]],
     *,
-    mark_n: int | None = None,
+    trained_for: Sequence[int] = (),
     title: str = _PASS_TITLE,
     is_share: bool = True,
 ) -> tuple[Figure, str]:
@@ -86,7 +86,7 @@ def draw_curves(
     Args:
         curves: model name to ``k`` (positive), ``value`` and, where measured, ``low`` and ``high``. Points without a
             finite value are left out.
-        mark_n: the N that Best-of-N training was for, as a vertical line; not drawn outside the measured k.
+        trained_for: each N that training was for, as a vertical line; not drawn outside the measured k.
         title: what is drawn, if not pass@k.
         is_share: values are fractions 0..1, shown in percent.
 
@@ -111,13 +111,12 @@ def draw_curves(
         axes.plot(line.k, line.value, markersize=4.5, linewidth=1.8, zorder=3, **style)
     _scale_axes(axes, every_k, lines, ticks, is_share=is_share)
     _place_labels(figure, axes, lines, colour, is_share=is_share)
-    if mark_n is not None and not every_k[0] <= mark_n <= every_k[-1]:
-        mark_n = None
-    if mark_n is not None:
-        _mark_trained_n(axes, every_k, mark_n)
+    marked = [n for n in trained_for if every_k[0] <= n <= every_k[-1]]
+    for n in marked:
+        _mark_trained_n(axes, every_k, n)
     has_bands = any(bool((np.isfinite(line.low) & np.isfinite(line.high)).any()) for line in lines.values())
     _write_title(axes, title, "bands: 95 % intervals" if has_bands else "")
-    return figure, _describe_curves(lines, mark_n, title, is_share=is_share)
+    return figure, _describe_curves(lines, marked, title, is_share=is_share)
 
 
 def draw_gains(evaluations: Sequence[Mapping[str, Any]]) -> tuple[Figure, str] | None:
@@ -327,13 +326,13 @@ def _stroke(colour: str) -> Line2D:
     return Line2D([], [], color=colour, linewidth=2.4)
 
 
-def _describe_curves(lines: Mapping[str, _Line], mark_n: int | None, title: str, *, is_share: bool) -> str:
+def _describe_curves(lines: Mapping[str, _Line], marked: Sequence[int], title: str, *, is_share: bool) -> str:
     parts = []
     for name, line in lines.items():
         shown = f"{label(name)} {_shown(line.value[0], is_share)} at k = {line.k[0]:g}"
         if line.k.size > 1:
             shown += f" and {_shown(line.value[-1], is_share)} at k = {line.k[-1]:g}"
         parts.append(shown)
-    trained = "" if mark_n is None else f" A vertical line marks N = {mark_n}, for which Best-of-N training was done."
+    trained = "".join(f" A vertical line marks N = {n}, for which training was done." for n in marked)
     what = "of the share of problems solved by at least one of k samples" if title == _PASS_TITLE else f"({title})"
     return f"Line chart {what}: {'; '.join(parts)}.{trained}"

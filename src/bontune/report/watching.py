@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 
 from bontune.base.errors import BontuneError
 from bontune.base.signals import StopSignals
+from bontune.objectives.budgets import in_words
 from bontune.report.html import run_page
 from bontune.report.page import render
 from bontune.report.read import finite, mapping, read_json, read_metrics, rows_of_kind
@@ -67,12 +68,20 @@ def _index_row(run: Path, metrics: Any, names: Sequence[str], address: str) -> d
     values = [finite(metrics.get(name)) for name in names]
     cells = [
         {"text": str(objective.get("name", NOT_MEASURED)), "order": ""},
-        {"text": str(objective.get("n", NOT_MEASURED)), "order": objective.get("n", "")},
+        _budget_cell(objective.get("n")),
         {"text": str(recipe.get("model", NOT_MEASURED)), "order": ""},
         {"text": f"{done} of {training.get('steps', '?')}{state}", "order": done},
         *({"text": _written(value), "order": "" if value is None else value} for value in values),
     ]
     return {"name": run.name, "address": address, "cells": cells}
+
+
+def _budget_cell(n: Any) -> dict[str, Any]:
+    """The cell of N; several budgets with their weights at the end of the training, ordered by the largest."""
+    if not isinstance(n, Mapping) or not n:
+        return {"text": NOT_MEASURED if n is None else str(n), "order": "" if n is None else n}
+    ends = {int(budget): float(weight[-1] if isinstance(weight, list) else weight) for budget, weight in n.items()}
+    return {"text": in_words(ends), "order": max(ends)}
 
 
 def _written(value: float | None) -> str:

@@ -11,6 +11,7 @@ import yaml
 
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe, read_recipe
+from bontune.objectives.budgets import Budgets, in_words
 from bontune.training.runlog import METRICS
 
 
@@ -21,7 +22,7 @@ def model_card(recipe: Recipe, evaluations: Sequence[Mapping[str, Any]]) -> str:
         recipe: of the run.
         evaluations: the rows of its evaluations in ``metrics.jsonl``, the first from before training.
     """
-    objective, n = recipe.objective.name, recipe.objective.n
+    objective = recipe.objective.name
     row = recipe.objective.row()
     is_path = Path(recipe.model).is_dir()
     metadata: dict[str, Any] = {
@@ -39,8 +40,7 @@ def model_card(recipe: Recipe, evaluations: Sequence[Mapping[str, Any]]) -> str:
         "",
         f"# {Path(recipe.run).name}",
         "",
-        f"{base}, fine-tuned by `{objective}` on the task `{recipe.task.name}`"
-        + (f", to be used with Best-of-{n}: draw {n} answers and let a verifier pick one." if n > 1 else "."),
+        f"{base}, fine-tuned by `{objective}` on the task `{recipe.task.name}`" + _use(recipe.objective.n_at()),
         "",
         f"* **Objective**: {row.summary} {row.source}",
         f"* **Verifier in training**: `{recipe.verifier.name}`",
@@ -48,6 +48,13 @@ def model_card(recipe: Recipe, evaluations: Sequence[Mapping[str, Any]]) -> str:
         f"{recipe.sampling.samples} samples each, at temperature {recipe.sampling.temperature:g}",
     ]
     return "\n".join([*lines, *_measured(recipe, evaluations)]) + "\n"
+
+
+def _use(n: Budgets) -> str:
+    """How the model is to be sampled, as the end of a sentence."""
+    if isinstance(n, Mapping):
+        return f", to be used with N = {in_words(n)} samples, of which a verifier picks one."
+    return f", to be used with Best-of-{n}: draw {n} answers and let a verifier pick one." if n > 1 else "."
 
 
 def _measured(recipe: Recipe, evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
