@@ -43,10 +43,12 @@ def estimators(n: int, s: float) -> dict[str, Callable[[Tensor], Tensor]]:
         for baseline in ("loo", "loo1")
     }
     for known, p_fail in (("wrong/M", None), ("true P_fail", torch.tensor([1 - s], dtype=torch.float64))):
-        given: dict[str, Any] = {"n": n, "p_fail": p_fail}
-        found[f"bon_rlb, exact sign, {known}"] = partial(bon_rlb, sign="exact", **given)
-        found[f"bon_rlb, published sign, {known}"] = partial(bon_rlb, sign="published", **given)
-        found[f"bon_rlbp, {known}"] = partial(bon_rlbp, **given)
+        bare: dict[str, Any] = {"n": n, "p_fail": p_fail, "baseline": "none"}
+        found[f"bon_rlb, exact sign, no baseline, {known}"] = partial(bon_rlb, sign="exact", **bare)
+        found[f"bon_rlb, published sign, no baseline, {known}"] = partial(bon_rlb, sign="published", **bare)
+        found[f"bon_rlbp, no baseline, {known}"] = partial(bon_rlbp, **bare)
+        found[f"bon_rlb (and bon_rlbp), loo, {known}"] = partial(bon_rlb, n=n, p_fail=p_fail)
+        found[f"bon_rlb, published sign, loo, {known}"] = partial(bon_rlb, sign="published", n=n, p_fail=p_fail)
     return found
 
 

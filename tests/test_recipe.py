@@ -178,12 +178,55 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
         ("objective={name: rloo, p_fail: running}", "p_fail is for bon_rlb, bon_rlbp; rloo has no use for it"),
         ("objective={name: bon_rlbp, sign: published}", "sign is for bon_rlb; bon_rlbp has no use for it"),
         ("objective={name: passk_training, n: 33}", r"n = 33.*32 samples"),
+        ("objective.n={1: 0.5, 64: 0.5}", r"n = 64 is more than the 32 samples per prompt allow"),
+        (
+            "objective={name: dco, n: {1: 0.5, 16: 0.5}}",
+            r"takes one n, not several with weights; pkpo, .* take several",
+        ),
+        ("objective={name: bon_rl, n: 1, baseline: loo1}", r"loo1 compares with the best of n − 1 samples"),
+        ("objective={name: rank, weights: mean, n: 4, baseline: loo1}", r"these weights pay the last: take loo"),
+        ("objective={name: rank, weights: [0.5, 0.4], n: 4}", r"weights sum to 0.9; .* must sum to 1"),
+        ("objective={name: rank, weights: top_m, m: 8, n: 4}", r"m must be from 1 to 4, got 8"),
     ],
 )
 def test_what_an_objective_refuses_is_known_before_the_run(override: str, phrase: str) -> None:
     with pytest.raises(BontuneError, match=phrase) as caught:
         check_objective(load_recipe("countdown", [override]))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("n", "phrase"),
+    [
+        ("{1: 0.5, 16: 0.6}", r"n = \{1: 0.5, 16: 0.6\} has weights that sum to 1.1; they must sum to 1"),
+        ("{1: [0.5, 0], 16: [0.5, 1]}", r"n ends with weight 0 for the budget 1: leave it out, or end above 0"),
+        ("{1: [1, 0.5], 16: [0.5, 0.5]}", r"weights that sum to 1.5"),
+        ("{1: 0.5, 16: [0.5, 0.5, 0.5]}", r"a weight for each of several as in \{1: 0.5, 16: 0.5\}"),
+        ("{0: 0.5, 16: 0.5}", r"must be a whole number from 1 up, or"),
+        ("{}", r"n names no budget"),
+        ("many", r"must be a whole number from 1 up, or .* got many"),
+    ],
+)
+def test_budgets_that_cannot_be_are_refused(n: str, phrase: str) -> None:
+    with pytest.raises(BontuneError, match=rf"objective\.n: .*{phrase}") as caught:
+        load_recipe("countdown", [f"objective.n={n}"])
+    assert "\n" not in str(caught.value)
+
+
+def test_what_decides_nothing_is_no_part_of_the_fingerprint() -> None:
+    """Results of recipes from before a key was there stay valid: at its old meaning it changes nothing."""
+    plain = load_recipe("countdown")
+    assert load_recipe("countdown", ["training.value_lr=0.5"]).fingerprint() == plain.fingerprint()
+    rates = [
+        load_recipe("countdown", ["objective={name: bon_rlb, p_fail: value_head}", f"training.value_lr={rate}"])
+        for rate in ("0.5", "auto")
+    ]
+    assert rates[0].fingerprint() != rates[1].fingerprint()
+    baselines = [
+        load_recipe("countdown", ["objective.name=bon_rlb", f"objective.baseline={name}"]) for name in ("loo", "none")
+    ]
+    assert baselines[0].fingerprint() != baselines[1].fingerprint()
+    assert "objective.baseline" not in baselines[1].deciding()
 
 
 def test_an_objectives_keys_are_its_own() -> None:

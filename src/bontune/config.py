@@ -239,8 +239,9 @@ class TrainingSection(Section):
     """Weight decay of AdamW."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients with a larger norm are scaled down to this one."""
-    value_lr: PositiveFloat = 1e-5
-    """Learning rate of the value head (``objective.p_fail: value_head``)."""
+    value_lr: PositiveFloat | Literal["auto"] = "auto"
+    """Learning rate of the value head (``objective.p_fail: value_head``); ``auto``: one that learns within the run's
+    steps, 1.1e-5 for 2,500 steps of Gemma 2B."""
     checkpoint_every: NotNegativeInt = 50
     """Steps between checkpoints; 0: only the last."""
     keep_checkpoints: int = Field(default=2, ge=2)
@@ -369,6 +370,8 @@ class Recipe(Section):
             tree[section].pop(key)
         if not tree["eval"]["keep"]:  # as before there was such a key
             tree["eval"].pop("keep")
+        if tree["objective"].get("p_fail") != "value_head":
+            tree["training"]["value_lr"] = 1e-5  # decides nothing; what it was before ``auto``
         if self.objective.name in ("bon_rlb", "bon_rlbp") and tree["objective"]["baseline"] == "none":  # the same
             tree["objective"].pop("baseline")
         return tree

@@ -41,7 +41,7 @@ class RunState:
             model=model,
             optimizer=setup.make_optimizer(recipe, model),
             anchor=Anchor(model, recipe.kl.anchor_ema),
-            failure_rates=FailureRates(p_fail, lm, value_lr=recipe.training.value_lr),
+            failure_rates=FailureRates(p_fail, lm, value_lr=recipe.training.value_lr, steps=recipe.training.steps),
             best=BestSteps(recipe),
             identity=identity,
         )

@@ -35,6 +35,7 @@ from bontune.tasks.base import Task
 from bontune.training import checkpoint, setup, shown_samples, tracked
 from bontune.training.demonstrations import encode_demonstrations
 from bontune.training.evaluator import Evaluator
+from bontune.training.failure_rate import what_running_amounts_to
 from bontune.training.first_evaluation import gains_since_first
 from bontune.training.identity import identity_of
 from bontune.training.run_state import RunState
@@ -269,6 +270,7 @@ class Trainer:
             {
                 "step": self.step,
                 **numbers,
+                **self.state.failure_rates.numbers,
                 **dataclasses.asdict(result),
                 "lr": learning_rate(self.step, self.recipe.training),
                 "kl_coef": kl_coefficient(self.step, self.recipe.kl),
@@ -319,6 +321,8 @@ class Trainer:
             self.step = self.state.restore(found)
             self.engine.load(self.anchor.policy_weights())
             self.log.say(self._continuing(found.identity["training.steps"]))
+        elif (note := what_running_amounts_to(self.recipe, len(self.problems))) is not None:
+            self.log.say(note)
         self.accelerator.wait_for_everyone()  # all have read what the main process now tidies
         if self.is_main:
             checkpoint.set_aside_after(self.folder / "checkpoints", self.step)
