@@ -12,6 +12,7 @@ from bontune.experiments.results import OWN, Results
 from bontune.experiments.suite import Claim
 from bontune.metrics import Interval
 from bontune.metrics.arrays import FloatArray
+from bontune.report.wording import split_metric
 
 NUM_RESAMPLES = 2_000
 
@@ -23,7 +24,7 @@ class Judged:
     claim: Claim
     """The claim, as the suite states it."""
     own: Interval | None
-    """Each arm at its own best temperature; None: not measured yet."""
+    """Each arm at its own best temperature, or both at T = 1 where the claim says so; None: not measured yet."""
     at_1: Interval | None
     """The difference or ratio at T = 1."""
     num_seeds: tuple[int, int]
@@ -35,13 +36,15 @@ class Judged:
     def holds(self) -> bool | None:
         """Whether the interval, each arm at its own best T, lies on the claimed side; None: not measured yet.
 
-        Of a difference: above 0 (below it for ``sign`` −1). Of ``generations``: below 1.
+        Of a difference: above minus the margin (below it for ``sign`` −1). Of ``generations``: below 1.
         """
         if self.own is None:
             return None
         if self.claim.kind == "generations":
             return self.own.high < 1.0
-        return self.own.low > 0.0 if self.claim.sign > 0 else self.own.high < 0.0
+        if self.claim.sign > 0:
+            return self.own.low > -self.claim.margin
+        return self.own.high < self.claim.margin
 
     @property
     def reaches_goal(self) -> bool | None:
@@ -78,23 +81,44 @@ def judge(results: Results) -> list[Judged]:
 
 def _judge(results: Results, claim: Claim) -> Judged:
     a = next(iter(claim.ladder)) if claim.kind == "generations" else claim.a
-    measure = _generations if claim.kind == "generations" else _difference
-    seeds = [
-        len(values) if values is not None else 0
-        for values in (results.values(arm, claim.metric, "test", OWN) for arm in (a, claim.b))
-    ]
+    measure = {"difference": _difference, "every_k": _smallest_gain, "generations": _generations}[claim.kind]
+    where = 1.0 if claim.at_one_temperature else OWN
+    levels = [results.level(arm, claim.metric, "test", where) for arm in (a, claim.b)]
+    seeds = [0 if level is None else level.num_seeds for level in levels]
+    temperatures = [None if level is None else level.temperature for level in levels]
     return Judged(
         claim=claim,
-        own=measure(results, claim, OWN),
+        own=measure(results, claim, where),
         at_1=measure(results, claim, 1.0),
         num_seeds=(seeds[0], seeds[1]),
-        temperatures=(results.own_temperature(a, claim.metric), results.own_temperature(claim.b, claim.metric)),
+        temperatures=(temperatures[0], temperatures[1]),
     )
 
 
 def _difference(results: Results, claim: Claim, temperature: float | str) -> Interval | None:
     found = results.difference(claim.a, claim.b, claim.metric, "test", temperature)
     return found and Interval(value=100 * found.value, low=100 * found.low, high=100 * found.high)
+
+
+def _smallest_gain(results: Results, claim: Claim, temperature: float | str) -> Interval | None:
+    """The smallest difference over all k, resampling problems and runs; which k it is may change between resamples."""
+    family, most = split_metric(claim.metric)
+    metrics = [f"{family}@{k}" for k in results.suite.measuring.ks if k <= (most or 0)]
+    pairs = [tuple(results.values(arm, m, "test", temperature) for arm in (claim.a, claim.b)) for m in metrics]
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if len(known) < len(metrics):
+        return None
+    rng = np.random.default_rng(0)
+    num_problems, num_runs = known[0][0].shape[1], [len(values) for values in known[0]]
+    resampled = []
+    for _ in range(NUM_RESAMPLES):
+        problems = rng.integers(num_problems, size=num_problems)
+        runs = [rng.integers(num, size=num) for num in num_runs]  # the same for every k: it is one model
+        drawn = [[values[rows][:, problems].mean() for values, rows in zip(pair, runs, strict=True)] for pair in known]
+        resampled.append(100 * min(a - b for a, b in drawn))
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    value = 100 * min(float(a.mean() - b.mean()) for a, b in known)
+    return Interval(value=value, low=float(low), high=float(high))
 
 
 def _generations(results: Results, claim: Claim, temperature: float | str) -> Interval | None:

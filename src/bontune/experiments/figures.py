@@ -8,6 +8,7 @@ from pathlib import Path
 from bontune.experiments.figure_parts import Drawing, Figure
 from bontune.experiments.figures_arms import draw_gains, draw_temperature, draw_verifiers
 from bontune.experiments.figures_curves import draw_curves, draw_harder, draw_n_prime
+from bontune.experiments.figures_frontier import draw_frontier
 from bontune.experiments.figures_training import draw_draws, draw_training
 from bontune.experiments.results import Results
 
@@ -15,6 +16,7 @@ __all__ = ["Figure", "write_figures"]
 
 FIGURES: tuple[Callable[[Results], Drawing | None], ...] = (
     draw_curves,
+    draw_frontier,
     draw_gains,
     draw_temperature,
     draw_n_prime,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import NonNegativeFloat as NotNegative
 from pydantic import NonNegativeInt as NotNegativeInt
 
 from bontune.base.errors import BontuneError
@@ -56,9 +57,10 @@ class Claim(Section):
     """The paper's number, in points; a ratio for ``generations``."""
     paper_on: str = ""
     """Model and task that the paper measured on."""
-    kind: Literal["difference", "generations"] = "difference"
-    """``difference``: ``a`` minus ``b`` in ``metric``; ``generations``: the share of ``b``'s generations with which
-    the arms of ``ladder``, that have more and more of them, reach what ``b`` ends with."""
+    kind: Literal["difference", "every_k", "generations"] = "difference"
+    """``difference``: ``a`` minus ``b`` in ``metric``; ``every_k``: the smallest such difference over all measured k up
+    to the metric's; ``generations``: the share of ``b``'s generations with which the arms of ``ladder``, that have more
+    and more of them, reach what ``b`` ends with."""
     a: str = ""
     """An arm."""
     b: str
@@ -69,6 +71,10 @@ class Claim(Section):
     """Arm → its generations as a share of ``b``'s, rising; only for ``generations``."""
     sign: Literal[1, -1] = 1
     """−1: the claim is that ``a`` is below ``b``."""
+    margin: NotNegative = 0.0
+    """Points by which ``a`` may be below ``b``: the claim is that it is not worse by more than these."""
+    at_one_temperature: bool = False
+    """Whether the claim is about one setting for every k, so that both arms are measured at T = 1 only."""
     goal: float | None = None
     """The value that we want at least (with ``sign`` −1 and for ``generations``: at most)."""
 
@@ -125,6 +131,8 @@ class Suite(Section):
     """Arms of the pictures with few lines, measured at every T; empty: those of the first tier."""
     learned: list[str] = []
     """Arms whose distributions of answers are compared, from the pools of seed 0; the base model first."""
+    frontier: list[str] = []
+    """Arms that the picture of pass@1 against the suite's metric names; empty: the main ones."""
     evaluations: NotNegativeInt = 4
     """Evaluations on validation during a training, from which the best checkpoint is chosen."""
 
@@ -151,7 +159,8 @@ class Suite(Section):
 
     def own_metrics(self) -> list[str]:
         """The metrics for which each arm's own best temperature is measured with all seeds."""
-        return list(dict.fromkeys([self.metric, *(claim.metric for claim in self.claims)]))
+        claimed = [claim.metric for claim in self.claims if not claim.at_one_temperature]
+        return list(dict.fromkeys([self.metric, *claimed]))
 
     def tree(self, name: str) -> dict[str, Any]:
         """Build the recipe of an arm as a tree, without seed, folder and learning rate of a run.
@@ -265,7 +274,7 @@ def _check(suite: Suite) -> None:
         for name in named:
             if name not in arms:
                 raise BontuneError(f"The claim {claim.id} names the arm {name!r}; there are {', '.join(arms)}.")
-    for key, named in (("main", suite.main), ("learned", suite.learned)):
+    for key, named in (("main", suite.main), ("learned", suite.learned), ("frontier", suite.frontier)):
         for name in named:
             if name not in arms:
                 raise BontuneError(f"The suite's {key} names the arm {name!r}; there are {', '.join(arms)}.")
