@@ -107,6 +107,23 @@ def test_differences(tmp_path: Path) -> None:
     assert rows["less"]["seeds"] == [3, 1]
 
 
+def test_the_smallest_gain_over_every_k(tmp_path: Path) -> None:
+    """At each resample the smallest of the differences; here pass@1, since every metric of `put` is 0.001 more."""
+    claim = {"id": "every", "claim": "At every k.", "kind": "every_k", "a": "ours", "b": "rl", "metric": "pass@8"}
+    results = measured(tmp_path, LEVELS, claims=[claim, claim | {"id": "one", "at_one_temperature": True}])
+    rows = rows_of(results)
+    differences = [results.difference("ours", "rl", f"pass@{k}", "test", 1.0) for k in (1, 8)]
+    smallest = min((d for d in differences if d is not None), key=lambda d: d.value)
+    assert rows["one"]["measured"] == pytest.approx(100 * smallest.value, abs=6e-4)
+    assert rows["one"]["own_temperatures"] == [1.0, 1.0]
+    assert rows["every"]["own_temperatures"] == [0.6, 0.6]
+    assert rows["every"]["at_temperature_1"] == {key: rows["one"][key] for key in ("measured", "low", "high")}
+    # Whatever the interval's method, it is about as wide as that of one difference: a bootstrap and Student's t.
+    width = rows["one"]["high"] - rows["one"]["low"]
+    assert 0.3 < width / (100 * (smallest.high - smallest.low)) < 1.2
+    assert rows["one"]["low"] < rows["one"]["measured"] < rows["one"]["high"]
+
+
 def test_the_share_of_generations(tmp_path: Path) -> None:
     """Value by hand; interval against a bootstrap written anew, with other random numbers."""
     levels = {BASE: 0.50, "half": 0.60, "ours": 0.70, "rl": 0.64}
@@ -208,6 +225,9 @@ def verdict(low: float, value: float, high: float, **claim: Any) -> Judged:
         ((-6.0, -3.0, 0.0), {"sign": -1, "goal": -3.0}, False, True),
         ((-6.0, -2.9, -1.0), {"sign": -1, "goal": -3.0}, True, False),
         ((0.1, 3.0, 6.0), {"sign": -1}, False, None),
+        ((-0.9, 0.1, 1.1), {"margin": 1.0, "goal": -1.0}, True, True),
+        ((-1.0, 0.1, 1.1), {"margin": 1.0}, False, None),
+        ((-2.4, -1.2, 0.3), {"margin": 1.0, "goal": -1.0}, False, False),
         ((0.1, 0.2, 0.9), {"kind": "generations", "goal": 0.2}, True, True),
         ((0.1, 0.3, 1.0), {"kind": "generations", "goal": 0.2}, False, False),
         ((0.1, 0.3, math.inf), {"kind": "generations", "goal": 0.5}, False, True),

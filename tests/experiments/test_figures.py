@@ -26,7 +26,7 @@ from bontune.experiments.store import Measurement, Run, Store, verifiers
 from bontune.experiments.suite import BASE, Suite, load_suite, main_arms
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 
-NAMES = ["curves", "gains", "temperature", "n_prime", "harder", "verifiers", "draws", "training"]
+NAMES = ["curves", "frontier", "gains", "temperature", "n_prime", "harder", "verifiers", "draws", "training"]
 ABILITY = {
     "base": 0.9,
     "bon_rl": 1.75,
@@ -289,6 +289,17 @@ def test_the_temperatures_are_those_of_seed_0(whole: Results, figures: dict[str,
     assert measured is not None
     (row,) = rows(figures["temperature"], arm="rl", metric="best@8", temperature=1.4)
     assert float(row["fraction"]) == pytest.approx(measured.values["best@8"].mean(), abs=1e-6)
+
+
+def test_the_frontier_has_every_arm_with_one_sample_and_with_many(whole: Results, figures: dict[str, Figure]) -> None:
+    assert {row["arm"] for row in rows(figures["frontier"])} == set(whole.arms)
+    for arm in whole.arms:
+        for metric in ("pass@1", "pass@8"):
+            values = whole.values(arm, metric, "test", 1.0)
+            (row,) = rows(figures["frontier"], arm=arm, metric=metric)
+            assert values is not None
+            assert float(row["fraction"]) == pytest.approx(values.mean(), abs=1e-6)
+            assert int(row["seeds"]) == len(values)
 
 
 def test_the_arms_by_n_differ_in_n_alone(whole: Results, figures: dict[str, Figure]) -> None:

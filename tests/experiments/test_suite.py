@@ -10,6 +10,7 @@ import yaml
 
 from bontune.base.errors import BontuneError
 from bontune.experiments.suite import BASE, load_suite, shipped_suites
+from bontune.objectives.budgets import largest_budget
 from bontune.training.setup import check_objective
 
 SMALL: dict[str, Any] = {
@@ -48,7 +49,7 @@ def test_every_run_of_a_shipped_suite_can_begin(name: str) -> None:
             assert recipe.eval.every * suite.evaluations >= recipe.training.steps
             assert recipe.eval.split == suite.measuring.validation != suite.measuring.test
             assert recipe.eval.keep
-            assert recipe.sampling.samples >= recipe.objective.n
+            assert recipe.sampling.samples >= largest_budget(recipe.objective.n_at())
     assert len({claim.id for claim in suite.claims}) == len(suite.claims)
     assert suite.measuring.samples >= 2 * max(k for k in suite.measuring.ks if suite.metric.endswith(f"@{k}"))
 
