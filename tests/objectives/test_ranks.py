@@ -5,7 +5,8 @@
 2. The exact expectation of (1/M) Σ A_i ∇log π over all pools is the finite-difference gradient of J_α to 1e-8, for six
    weight vectors, negative ones too, with r ≠ R and ties.
 3. best_of is bon_rl, mean is RLOO, and with r = R and weights on the last ranks it is the mean of the lowest rewards.
-4. Several budgets are the weighted sum of the single ones, to 1e-12; N = 1 takes loo beside loo1.
+4. Several budgets are the weighted sum of the single ones, to 1e-12; N = 1 takes loo beside loo1. With weights in
+   proportion to 1/N, up to M − 1, and 0/1 rewards they are MaxRL, sample by sample.
 5. Exact integers agree at M = 64; M = 4096 is finite and shift-invariant in float32 and float64.
 6. What cannot be is refused in one sentence.
 """
@@ -21,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bontune.objectives import bon_rl, pkpo, rank, rloo
+from bontune.objectives import bon_rl, maxrl, pkpo, rank, rloo
 from bontune.objectives.ranks import alphas_of, paid_below
 from oracles import (
     GRADED,
@@ -147,6 +148,14 @@ def test_several_budgets_are_their_weighted_sum(world: World, baseline: str, n: 
     assert_equal_to(bon_rl(rewards, scores, n, baseline), expected, atol=1e-12)
     if baseline != "none":
         assert_equal_to(pkpo(rewards, n, baseline), bon_rl(rewards, rewards, n, baseline), atol=1e-12)
+
+
+@pytest.mark.parametrize("m", [2, 3, 5, 32])
+def test_maxrl_is_every_budget_at_once(m: int) -> None:
+    harmonic = sum(1 / n for n in range(1, m))
+    every = {n: 1 / n / harmonic for n in range(1, m)}
+    rewards = (torch.arange(m) < torch.arange(m + 1).unsqueeze(-1)).double()  # every number of right samples
+    assert_equal_to(harmonic * bon_rl(rewards, None, every), maxrl(rewards), atol=1e-11)
 
 
 @WORLDS

@@ -17,6 +17,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNL
 
 from bontune.base.files import write_whole
 from bontune.base.tables import as_csv
+from bontune.experiments.families import Family
 from bontune.experiments.results import Results
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
@@ -252,6 +253,23 @@ def headline(canvas: Canvas, title: str) -> None:
     width, height = canvas.get_size_inches()
     place = (_EDGE_IN / width, 1 - 0.14 / height)
     canvas.text(*place, title, fontsize=TITLE_PT, fontweight="bold", color=INK, va="top")
+
+
+def family_legend(canvas: Canvas, families: Sequence[Family]) -> None:
+    """The colours of families of methods, in a row or two along the bottom."""
+    handles = [Line2D([], [], color=family.colour, marker="o", markersize=6, linewidth=0) for family in families]
+    canvas.legend(
+        handles=handles,
+        labels=[family.value for family in families],
+        loc="lower left",
+        bbox_to_anchor=(0.005, 0.0),
+        ncols=min(len(families), 4),
+        frameon=False,
+        fontsize=SMALL_PT,
+        labelcolor=QUIET,
+        handletextpad=0.1,
+        columnspacing=1.0,
+    )
 
 
 def name_ends(canvas: Canvas, *named: tuple[Axes, Sequence[Line]]) -> None:

@@ -11,10 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator
 
+from bontune.experiments.families import families_of, family_of
 from bontune.experiments.figure_parts import (
     Drawing,
     Line,
     draw_line,
+    family_legend,
     fraction_columns,
     headline,
     label_of,
@@ -56,17 +58,17 @@ def draw_gains(results: Results) -> Drawing | None:
         return None
     order = sorted(found, key=lambda arm: next(iter(found[arm].values())).value)
     title = f"{metric} minus that of the base model"
-    canvas = new_figure(9.0, 1.3 + 0.47 * len(order))
+    canvas = new_figure(9.0, 1.75 + 0.47 * len(order))
     axes = canvas.subplots()
-    looks = styles(results.suite)
     axes.set_xlim(*_range([interval for both in found.values() for interval in both.values()]))
     for row, arm in enumerate(order):
         for name, interval in found[arm].items():
-            _dot(axes, row, name, interval, looks[arm].colour)
+            _dot(axes, row, name, interval, family_of(results.suite, arm).colour)
     _dress_rows(axes, results, order, found)
     headline(canvas, title)
     widest = max(text.get_window_extent().width for text in axes.get_yticklabels()) / canvas.dpi
-    margins(canvas, left=widest + 0.25, right=1.3, top=0.72)
+    margins(canvas, left=widest + 0.25, right=1.3, top=0.72, bottom=1.0)
+    family_legend(canvas, families_of(results.suite, order))
     axes.legend(
         handles=[_handle(is_filled=True), _handle(is_filled=False)],
         labels=["every arm at its own best T (chosen on validation)", "all at T = 1"],

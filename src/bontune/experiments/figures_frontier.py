@@ -8,8 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
+from bontune.experiments.families import families_of, family_of
 from bontune.experiments.figure_parts import (
     Drawing,
+    family_legend,
     fraction_columns,
     headline,
     label_of,
@@ -42,7 +44,7 @@ def draw_frontier(results: Results) -> Drawing | None:
     if BASE not in found or len(found) < 3:
         return None
     title = f"One answer and {k} answers from the same model"
-    canvas = new_figure(9.0, 5.6)
+    canvas = new_figure(9.0, 6.0)
     axes = canvas.subplots()
     panel(axes, f"problems solved by at least one of {k} samples ({metric})")
     percent_axis(axes.xaxis)
@@ -51,7 +53,8 @@ def draw_frontier(results: Results) -> Drawing | None:
     _dots(axes, results, found, named)
     _better_than_base(axes, found[BASE])
     headline(canvas, title)
-    margins(canvas, left=0.62, right=2.75, top=0.78)
+    margins(canvas, left=0.62, right=2.75, top=0.78, bottom=1.0)
+    family_legend(canvas, families_of(results.suite, found))
     _labels(canvas, axes, results, found, list(dict.fromkeys(named)))
     rows = [
         style_columns(results, arm) | {"metric": name} | fraction_columns(level.interval) | {"seeds": level.num_seeds}
@@ -70,16 +73,17 @@ def draw_frontier(results: Results) -> Drawing | None:
 
 
 def _dots(axes: Axes, results: Results, found: Mapping[str, Place], named: list[str]) -> None:
-    looks = styles(results.suite)
+    base = styles(results.suite)[BASE]
     for arm, (x, y) in found.items():
         at = (x.interval.value, y.interval.value)
         if arm not in named:
-            axes.plot(*at, marker="o", markersize=4, color="#b3bcc6", zorder=2)
+            colour = family_of(results.suite, arm).colour
+            axes.plot(*at, marker="o", markersize=4, color=colour, alpha=0.6, linewidth=0, zorder=3)
             continue
-        colour = looks[arm].colour
-        axes.plot([x.interval.low, x.interval.high], [at[1]] * 2, color=colour, linewidth=0.8, alpha=0.45, zorder=2)
-        axes.plot([at[0]] * 2, [y.interval.low, y.interval.high], color=colour, linewidth=0.8, alpha=0.45, zorder=2)
-        axes.plot(*at, marker=looks[arm].marker, markersize=8, color=colour, markeredgecolor="white", zorder=4)
+        colour, marker = (base.colour, base.marker) if arm == BASE else (family_of(results.suite, arm).colour, "o")
+        axes.plot([x.interval.low, x.interval.high], [at[1]] * 2, color=colour, linewidth=0.8, alpha=0.25, zorder=2)
+        axes.plot([at[0]] * 2, [y.interval.low, y.interval.high], color=colour, linewidth=0.8, alpha=0.25, zorder=2)
+        axes.plot(*at, marker=marker, markersize=8, color=colour, markeredgecolor="white", zorder=4)
 
 
 def _better_than_base(axes: Axes, base: Place) -> None:
@@ -104,7 +108,7 @@ def _better_than_base(axes: Axes, base: Place) -> None:
 
 def _labels(canvas: Canvas, axes: Axes, results: Results, found: Mapping[str, Place], named: list[str]) -> None:
     """The named arms' labels in a column right of the panel, each with a hair line to its dot."""
-    looks, height, box = styles(results.suite), canvas.get_size_inches()[1], axes.get_position()
+    base, height, box = styles(results.suite)[BASE], canvas.get_size_inches()[1], axes.get_position()
     named = sorted(named, key=lambda arm: found[arm][1].interval.value)
     texts = [label_of(results.suite, arm, _LABEL_WIDTH) for arm in named]
     to_canvas = canvas.transFigure.inverted()
@@ -116,7 +120,7 @@ def _labels(canvas: Canvas, axes: Axes, results: Results, found: Mapping[str, Pl
     places = apart([float(y) for _, y in dots], heights, box.y0, box.y1)
     left = box.x1 + 0.02
     for arm, text, (x, y), place in zip(named, texts, dots, places, strict=True):
-        colour = looks[arm].colour
+        colour = base.colour if arm == BASE else family_of(results.suite, arm).colour
         canvas.text(left, place, text, fontsize=SMALL_PT, color=colour, va="center", linespacing=1.1, parse_math=False)
         axes.annotate(
             "",
