@@ -233,7 +233,8 @@ def _source(row: Objective) -> str:
 def _needs(row: Objective) -> str:
     names = {"own": "the policy's samples", "reference": "the anchor's samples", "demonstrated": "demonstrations"}
     text = f"Trains on {' and '.join(names[source] for source in row.sources)}."
-    return text if row.takes_any_reward else f"{text} Rewards must be 0 or 1."
+    text += "" if row.takes_any_reward else " Rewards must be 0 or 1."
+    return f"{text} `n` may be [several budgets with weights](../every-n.md)." if row.takes_budgets else text
 
 
 def _options(options: type) -> Iterator[tuple[str, str, str, str]]:

@@ -28,6 +28,8 @@ def show_objective(name: str) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print(f"{row.name}: {row.summary}")
     console.print(f"Source: {row.source}")
+    if row.takes_budgets:
+        console.print("Takes one N, or several with weights: objective.n={1: 0.5, 16: 0.5}.")
     texts = field_docstrings(row.options)
     for field in dataclasses.fields(row.options):
         default = "null" if field.default is None else field.default

@@ -108,7 +108,8 @@ def maxrl(rewards: Any) -> Tensor:
     """Maximum-likelihood RL.   A_i = (R_i − R̄) / R̄, zero where every sample of the prompt failed
 
     For 0/1 rewards w(s) = (1 − q^{M−1})/s: it is unbiased for the truncation of log s at order M − 1, Σ_{k<M} −q^k/k
-    (subtracting the mean costs one order: without it the first M terms would be met).
+    (subtracting the mean costs one order: without it the first M terms would be met). A_i equals Σ_{N<M} A_i(N)/N, the
+    sum of :func:`bontune.objectives.bon_rl`'s ``loo`` advantages over every budget: it trains for all N at once.
 
     Args:
         rewards: (..., M ≥ 2), none negative.
