@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from commands import Done, run_many
 
@@ -345,3 +346,17 @@ def test_what_is_refused(compared: tuple[Path, list[Done]], tmp_path: Path) -> N
         assert "Traceback" not in done.stderr
         assert not done.stdout
     assert sorted(tmp_path.rglob("*")) == before, "nothing was drawn"
+
+
+def test_a_run_for_several_n_is_compared_and_marked_at_each(tmp_path: Path) -> None:
+    several = ["train", "countdown", "run=runs/every", "objective.n={1: 0.5, 4: 0.5}", *SMALL]
+    few = ["--limit", "6", "-n", str(NUM_SAMPLES)]
+    trained, done = run_many(tmp_path, [several, ["compare", "runs/every", "countdown-tiny", *few, "-o", "out"]])
+    assert (trained.returncode, done.returncode) == (0, 0), done.stderr
+    assert done.stdout.startswith("At N = 4 ")
+    tree = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert (tree["trained_n"], tree["main_k"]) == ([[1, 4]], 4)
+    with Image.open(tmp_path / "out" / "pass.png") as image:
+        text = image.info["Description"]
+    assert "marks N = 1, for which" in text
+    assert "marks N = 4, for which" in text

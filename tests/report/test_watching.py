@@ -11,6 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -24,11 +25,11 @@ from bontune.report.watching import page_of, runs_in
 from bontune.training.shown_samples import read
 
 
-def make_run(folder: Path, objective: str, steps: int = 4) -> None:
+def make_run(folder: Path, objective: str, steps: int = 4, n: Any = None) -> None:
     Trainer(
         Recipe.from_dict(
             {
-                "objective": {"name": objective, "n": 4 if objective == "bon_rl" else 1},
+                "objective": {"name": objective, "n": n or 1},
                 "sampling": {"samples": 8, "max_new_tokens": 12},
                 "training": {"steps": steps, "prompts_per_step": 2, "device": "cpu", "checkpoint_every": 1},
                 "eval": {"every": 1, "samples": 8, "k": [1, 4], "problems": 5},
@@ -42,7 +43,7 @@ def make_run(folder: Path, objective: str, steps: int = 4) -> None:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    make_run(folder / "best <of> n", "bon_rl")
+    make_run(folder / "best <of> n", "bon_rl", n={1: [1, 0.25], 4: [0, 0.75]})
     make_run(folder / "plain", "rloo", steps=2)
     return folder
 
@@ -78,7 +79,7 @@ def test_the_index_has_a_row_for_each_run_with_its_numbers(runs: Path) -> None:
     assert page is not None
     assert "best &lt;of&gt; n" in page
     assert 'content="10"' in page
-    for name in ("bon_rl", "rloo", "4 of 4, finished", "2 of 2, finished", "pass@4"):
+    for name in ("bon_rl", "rloo", "1 (25 %) and 4 (75 %)", "4 of 4, finished", "2 of 2, finished", "pass@4"):
         assert name in page
     last = [json.loads(line) for line in (runs / "plain" / "metrics.jsonl").read_text().splitlines()][-1]
     assert f"{100 * last['metrics']['pass@4']:.1f} %" in page

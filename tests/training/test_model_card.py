@@ -49,6 +49,8 @@ def test_the_card_has_the_runs_numbers(run: Path) -> None:
     hub = model_card(recipe.model_copy(update={"model": "google/gemma-2-2b"}), [])
     assert yaml.safe_load(hub.split("---\n")[1])["base_model"] == "google/gemma-2-2b"
     assert "What training changed" not in hub
+    several = recipe.model_copy(update={"objective": recipe.objective.model_copy(update={"n": {1: 0.5, 4: 0.5}})})
+    assert "with N = 1 (50 %) and 4 (50 %) samples, of which a verifier picks one." in model_card(several, [])
 
 
 def test_what_is_uploaded_is_the_model_with_its_card(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from bontune.objectives.inputs import check_budget
 
 Budgets = int | Mapping[int, float]
 """One budget N, or a weight for each of several; the weights sum to one."""
-TOLERANCE = 1e-6
+TOLERANCE = 1e-3
+"""How far from one a sum of weights may be: thirds can be written with three digits."""
 
 
 def as_budgets(n: Any, num_samples: int | None = None, *, spare: int = 0) -> dict[int, float]:
