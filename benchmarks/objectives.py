@@ -1,4 +1,4 @@
-"""How long bon_rl takes, in units of torch.sort of the same tensor.
+"""How long bon_rl takes, in units of torch.sort of the same tensor; "several" is two budgets at once.
 
 The estimator is one sort and a handful of prefix sums, so the ratio should stay flat as M grows. Medians over repeats.
 
@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -48,7 +49,9 @@ def main() -> None:
     dtype = getattr(torch, arguments.dtype)
     generator = torch.Generator().manual_seed(0)
     print(f"N = {arguments.n}, {arguments.dtype}, {arguments.threads} thread(s), median of {arguments.repeats}")
-    print(f"{'P':>6} {'M':>6} {'sort ms':>10} {'loo ms':>10} {'loo1 ms':>10} {'loo/sort':>10} {'loo1/sort':>10}")
+    names = ("loo", "loo1", "several")
+    print(f"{'P':>6} {'M':>6} {'sort ms':>10} " + " ".join(f"{name + '/sort':>14}" for name in names))
+    several = {1: 0.5, arguments.n: 0.5}
     for num_prompts in arguments.prompts:
         for m in arguments.samples:
             rewards = torch.rand(num_prompts, m, generator=generator, dtype=dtype)
@@ -56,11 +59,13 @@ def main() -> None:
             if arguments.levels:
                 scores = (scores * arguments.levels).floor()
             sort = median_ms(lambda scores=scores: torch.sort(scores, dim=-1), arguments.repeats)
-            loo, loo1 = (
-                median_ms(lambda b=b, r=rewards, s=scores: bon_rl(r, s, arguments.n, b), arguments.repeats)
-                for b in ("loo", "loo1")
+            calls = (
+                partial(bon_rl, rewards, scores, arguments.n, "loo"),
+                partial(bon_rl, rewards, scores, arguments.n, "loo1"),
+                partial(bon_rl, rewards, scores, several, "loo"),
             )
-            print(f"{num_prompts:6} {m:6} {sort:10.3f} {loo:10.3f} {loo1:10.3f} {loo / sort:10.1f} {loo1 / sort:10.1f}")
+            ratios = [median_ms(call, arguments.repeats) / sort for call in calls]
+            print(f"{num_prompts:6} {m:6} {sort:10.3f} " + " ".join(f"{ratio:14.1f}" for ratio in ratios))
 
 
 if __name__ == "__main__":

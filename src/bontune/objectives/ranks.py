@@ -172,16 +172,11 @@ def paid_below(num_samples: int, n: int, alphas: Alphas) -> Tensor:
     if alphas == BEST:
         return subset_ratios(num_samples, n)
     below = torch.arange(num_samples, dtype=torch.float64)
+    log_subsets = math.lgamma(num_samples + 1) - math.lgamma(n + 1) - math.lgamma(num_samples - n + 1)
     weight = torch.zeros(num_samples, dtype=torch.float64)
     for j, alpha in enumerate(alphas, start=1):
-        if alpha:
-            log_ways = _log_binomial(num_samples - 1 - below, j - 1) + _log_binomial(below, n - j)
-            weight += (
-                alpha
-                * (
-                    log_ways - math.lgamma(num_samples + 1) + math.lgamma(n + 1) + math.lgamma(num_samples - n + 1)
-                ).exp()
-            )
+        log_ways = _log_binomial(num_samples - 1 - below, j - 1) + _log_binomial(below, n - j)
+        weight += alpha * (log_ways - log_subsets).exp()
     return torch.cat([torch.zeros(1, dtype=torch.float64), weight.cumsum(0)])
 
 

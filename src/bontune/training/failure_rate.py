@@ -137,7 +137,7 @@ class FailureRates:
         if not num:
             return {}
         variance = square / num - (mean / num) ** 2
-        numbers = {"p_fail": total / num, "p_fail_skill": 1 - error / num / variance if variance > 0 else 0.0}
+        numbers = {"p_fail": total / num, "p_fail_skill": 1 - error / num / variance if variance > 1e-12 else 0.0}
         return numbers | ({"p_fail_met": met / prompts} if self.kind == "running" else {})
 
 
