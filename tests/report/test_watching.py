@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -84,6 +85,9 @@ def test_the_index_has_a_row_for_each_run_with_its_numbers(runs: Path) -> None:
     last = [json.loads(line) for line in (runs / "plain" / "metrics.jsonl").read_text().splitlines()][-1]
     assert f"{100 * last['metrics']['pass@4']:.1f} %" in page
     assert page_of(runs, "/best%20%3Cof%3E%20n") == page_of(runs / "best <of> n", "/")
+    own = page_of(runs, "/best%20%3Cof%3E%20n")
+    assert own is not None
+    assert "Trained for several N at once: 1 (25 %) and 4 (75 %)." in html.unescape(own).replace("\xa0", " ")
     assert page_of(runs, "/nothing") is None
 
 

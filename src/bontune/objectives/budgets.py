@@ -65,6 +65,17 @@ def largest_budget(n: Budgets) -> int:
     return max(n) if isinstance(n, Mapping) else n
 
 
+def at_end(n: int | Mapping[Any, Any]) -> Budgets:
+    """The budgets at the end of the training, from ``objective.n`` as a file has it.
+
+    >>> at_end({"1": [1.0, 0.25], "16": [0.0, 0.75]})
+    {1: 0.25, 16: 0.75}
+    """
+    if not isinstance(n, Mapping):
+        return n
+    return {int(budget): float(w[-1] if isinstance(w, (list, tuple)) else w) for budget, w in n.items()}
+
+
 def in_words(n: Budgets) -> str:
     """The budgets for people.
 

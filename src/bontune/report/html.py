@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from bontune.base.errors import BontuneError
+from bontune.objectives.budgets import at_end, in_words
 from bontune.pools.compare import Difference
 from bontune.report import findings
 from bontune.report.page import (
@@ -137,14 +138,15 @@ def _run_context(folder: Path) -> dict[str, Any]:
     name = folder.resolve().name
     recipe = _read_text(folder / "recipe.yaml")
     try:
-        objective = str(mapping(mapping(yaml.safe_load(recipe or "")).get("objective")).get("name", ""))
+        section = mapping(mapping(yaml.safe_load(recipe or "")).get("objective"))
     except yaml.YAMLError:  # shown as it is
-        objective = ""
+        section = {}
+    objective = str(section.get("name", ""))
     return {
         "title": f"Run {name}",
         "name": name,
         "headline": _run_headline(steps, evaluations),
-        "notes": _run_notes(steps),
+        "notes": [*_trained_for(section), *_run_notes(steps)],
         "figure": _training_picture(name, steps, objective) if steps else None,
         "gains": _gains_picture(evaluations),
         "evaluations": _evaluation_grid(evaluations),
@@ -285,6 +287,13 @@ def _run_metric(evaluations: Rows) -> str | None:
     names = in_order(str(name) for row in evaluations for name in mapping(row.get("metrics")))
     passes = [name for name in names if split_metric(name)[0] == "pass"]
     return passes[-1] if passes else next(iter(names), None)
+
+
+def _trained_for(objective: Mapping[str, Any]) -> list[str]:
+    n = objective.get("n")
+    if not isinstance(n, Mapping) or not n:
+        return []
+    return [f"Trained for several N at once: {typographic(in_words(at_end(n)))}."]
 
 
 def _run_notes(steps: Rows) -> list[str]:

@@ -12,7 +12,7 @@ import yaml
 
 from bontune.base.errors import BontuneError
 from bontune.base.signals import StopSignals
-from bontune.objectives.budgets import in_words
+from bontune.objectives.budgets import at_end, in_words, largest_budget
 from bontune.report.html import run_page
 from bontune.report.page import render
 from bontune.report.read import finite, mapping, read_json, read_metrics, rows_of_kind
@@ -78,10 +78,9 @@ def _index_row(run: Path, metrics: Any, names: Sequence[str], address: str) -> d
 
 def _budget_cell(n: Any) -> dict[str, Any]:
     """The cell of N; several budgets with their weights at the end of the training, ordered by the largest."""
-    if not isinstance(n, Mapping) or not n:
-        return {"text": NOT_MEASURED if n is None else str(n), "order": "" if n is None else n}
-    ends = {int(budget): float(weight[-1] if isinstance(weight, list) else weight) for budget, weight in n.items()}
-    return {"text": in_words(ends), "order": max(ends)}
+    if not isinstance(n, (int, Mapping)) or n == {}:
+        return {"text": NOT_MEASURED, "order": ""}
+    return {"text": in_words(at_end(n)), "order": largest_budget(at_end(n))}
 
 
 def _written(value: float | None) -> str:
