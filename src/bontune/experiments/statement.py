@@ -93,11 +93,13 @@ def _how(results: Results) -> list[str]:
     measuring, training = suite.measuring, suite.tree(BASE)
     per_run = training["training"]["steps"] * training["training"]["prompts_per_step"] * training["sampling"]["samples"]
     num_problems = len(results.problems("test"))
+    is_one = any(claim.at_one_temperature for claim in suite.claims)
+    for_every_k = " Claims about one model for every N have one temperature for every N, too: T = 1." if is_one else ""
     return [
         f"Differences are in points on {num_problems} test problems with {measuring.samples} samples each, paired by "
         f"problem; the intervals are over problems and training seeds (up to {suite.seeds} of each arm). A claim "
-        "holds if its interval, with each arm at its own best temperature, lies wholly on the claimed side. Every arm "
-        f"that samples trains on {per_run:,} generations unless its name says otherwise. Choices were made on "
+        "holds if its interval, with each arm at its own best temperature, lies wholly on the claimed side."
+        f"{for_every_k} Every arm that samples trains on {per_run:,} generations unless its name says otherwise. Choices were made on "
         f"{measuring.validation_problems or 'all'} validation problems: learning rate and temperature of each arm "
         "with seed 0, the checkpoint of each run by its own evaluations; learning rate and checkpoint by what the arm "
         "is trained for (`choices.csv`)."
