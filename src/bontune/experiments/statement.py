@@ -99,10 +99,10 @@ def _how(results: Results) -> list[str]:
         f"Differences are in points on {num_problems} test problems with {measuring.samples} samples each, paired by "
         f"problem; the intervals are over problems and training seeds (up to {suite.seeds} of each arm). A claim "
         "holds if its interval, with each arm at its own best temperature, lies wholly on the claimed side."
-        f"{for_every_k} Every arm that samples trains on {per_run:,} generations unless its name says otherwise. Choices were made on "
-        f"{measuring.validation_problems or 'all'} validation problems: learning rate and temperature of each arm "
-        "with seed 0, the checkpoint of each run by its own evaluations; learning rate and checkpoint by what the arm "
-        "is trained for (`choices.csv`)."
+        f"{for_every_k} Every arm that samples trains on {per_run:,} generations unless its name says otherwise. "
+        f"Choices were made on {measuring.validation_problems or 'all'} validation problems: learning rate and "
+        "temperature of each arm with seed 0, the checkpoint of each run by its own evaluations; learning rate and "
+        "checkpoint by what the arm is trained for (`choices.csv`)."
     ]
 
 
