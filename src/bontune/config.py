@@ -26,11 +26,12 @@ from pydantic import NonNegativeFloat as NotNegative
 from pydantic import NonNegativeInt as NotNegativeInt
 
 from bontune.base.errors import BontuneError
-from bontune.base.overrides import apply_overrides, read_yaml
+from bontune.base.overrides import apply_overrides, flat, read_yaml
 from bontune.base.suggest import did_you_mean, nearest
 from bontune.base.validation import explain
 
 if TYPE_CHECKING:
+    from bontune.objectives.budgets import Budgets
     from bontune.objectives.table import Objective
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -127,23 +128,16 @@ class ObjectiveSection(Section):
                 "must be a whole number from 1 up, or a weight for each of several as in {1: 0.5, 16: 0.5}, "
                 f"got {given}"
             ) from None
-        if isinstance(n, dict):
-            from bontune.objectives.budgets import check_weights
+        from bontune.objectives.budgets import check_schedule
 
-            for end in (0, 1):
-                check_weights({budget: w[end] if isinstance(w, tuple) else w for budget, w in n.items()})
-            for budget, weight in n.items():
-                last = weight[1] if isinstance(weight, tuple) else weight
-                if not last:
-                    raise ValueError(f"n ends with weight 0 for the budget {budget}: leave it out, or end above 0.")
+        check_schedule(n)
         return n
 
-    def n_at(self, progress: float = 1.0) -> int | dict[int, float]:
+    def n_at(self, progress: float = 1.0) -> Budgets:
         """N, or the weights of several budgets at a share ``progress`` of the training; by default at its end."""
-        if isinstance(self.n, int):
-            return self.n
-        ends = {budget: w if isinstance(w, tuple) else (w, w) for budget, w in self.n.items()}
-        return {budget: first + (last - first) * progress for budget, (first, last) in ends.items()}
+        from bontune.objectives.budgets import budgets_at
+
+        return budgets_at(self.n, progress)
 
     def row(self) -> Objective:
         """The objective's row in the table.
@@ -351,7 +345,7 @@ class Recipe(Section):
         ``run``, how often to save, tracking, and budgets that bound memory do not change results; more ``steps`` do
         (the schedules stretch).
         """
-        return _flat(self._deciding_tree())
+        return flat(self._deciding_tree())
 
     def fingerprint(self) -> str:
         """Hash of :meth:`deciding`."""
@@ -375,13 +369,6 @@ class Recipe(Section):
         if self.objective.name in ("bon_rlb", "bon_rlbp") and tree["objective"]["baseline"] == "none":  # the same
             tree["objective"].pop("baseline")
         return tree
-
-
-def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
-    return found
 
 
 def shipped_recipes() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -104,3 +104,15 @@ def _plain(value: Any, text: str, *, is_text_key: bool) -> Any:
     if not is_text:
         return value
     return float(text) if _EXPONENT.fullmatch(bare) else text
+
+
+def flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """The values of a tree by their dotted names.
+
+    >>> flat({"training": {"steps": 3}, "seed": 0})
+    {'training.steps': 3, 'seed': 0}
+    """
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return found

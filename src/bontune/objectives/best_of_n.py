@@ -98,8 +98,7 @@ def bon_rlb(
         rewards: (..., M), 0 or 1; ``loo`` needs M ≥ 2.
         n: N ≥ 1; no M ≥ N is needed.
         p_fail: (...) P_fail per prompt in [0, 1], or one number; None: the plug-in estimate wrong/M.
-        sign: ``exact`` or ``published``.
-        baseline: ``loo`` or ``none``.
+        sign, baseline: ``exact`` or ``published``, ``loo`` or ``none``; see above.
         clip: bounds applied to p_fail, Table 2.
 
     Returns:

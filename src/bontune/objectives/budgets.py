@@ -65,15 +65,32 @@ def largest_budget(n: Budgets) -> int:
     return max(n) if isinstance(n, Mapping) else n
 
 
-def at_end(n: int | Mapping[Any, Any]) -> Budgets:
-    """The budgets at the end of the training, from ``objective.n`` as a file has it.
+def budgets_at(n: int | Mapping[Any, Any], progress: float = 1.0) -> Budgets:
+    """The budgets at a share ``progress`` of the training, from ``objective.n`` as a recipe or its file has it.
 
-    >>> at_end({"1": [1.0, 0.25], "16": [0.0, 0.75]})
-    {1: 0.25, 16: 0.75}
+    >>> budgets_at({"1": [1.0, 0.25], "16": [0.0, 0.75]}), budgets_at({1: 0.5, 16: 0.5}, 0.3)
+    ({1: 0.25, 16: 0.75}, {1: 0.5, 16: 0.5})
     """
     if not isinstance(n, Mapping):
         return n
-    return {int(budget): float(w[-1] if isinstance(w, (list, tuple)) else w) for budget, w in n.items()}
+    return {
+        int(budget): (1 - progress) * w[0] + progress * w[1] if isinstance(w, (list, tuple)) else float(w)
+        for budget, w in n.items()
+    }
+
+
+def check_schedule(n: int | Mapping[Any, Any]) -> None:
+    """Check the budgets of a recipe, whose weights may move from a first to a last value.
+
+    Raises:
+        ValueError: as :func:`check_weights` at either end, or a budget that ends with weight 0.
+    """
+    for progress in (0.0, 1.0):
+        if isinstance(found := budgets_at(n, progress), Mapping):
+            check_weights(found)
+            for budget, weight in found.items():
+                if not weight and progress == 1.0:
+                    raise ValueError(f"n ends with weight 0 for the budget {budget}: leave it out, or end above 0.")
 
 
 def in_words(n: Budgets) -> str:

@@ -54,8 +54,6 @@ def _each_budget(weigh: Callable[[Batch, int, Any], Tensor]) -> Callable[[Batch,
     """Weigh by each of several budgets in turn, and sum with their weights."""
 
     def weigh_all(batch: Batch, n: Budgets, o: Any) -> Tensor:
-        if not isinstance(n, Mapping):
-            return weigh(batch, n, o)
         parts = [weight * weigh(batch, budget, o) for budget, weight in as_budgets(n).items()]
         return torch.stack(parts).sum(0)
 

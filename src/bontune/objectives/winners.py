@@ -94,12 +94,7 @@ def winner_advantages(
     References:
         Chow et al., arXiv 2412.15287, eq. 5–6, Lemma 3, Corollary 4; exact law: Sessa et al., arXiv 2407.14622, Thm 1.
     """
-    if name not in WINNER_OBJECTIVES:
-        raise ValueError(f"draw: winner is defined for {', '.join(WINNER_OBJECTIVES)}, not for {name!r}.")
-    if sign not in ("exact", "published"):
-        raise ValueError(f"sign must be 'exact' or 'published', got {sign!r}.")
-    if baseline not in ("loo", "none"):
-        raise ValueError(f"baseline must be 'loo' or 'none', got {baseline!r}.")
+    _check_options(name, sign, baseline)
     is_closed = name in ("bon_rlb", "bon_rlbp")
     samples = as_binary_rewards(rewards, name) if is_closed else as_rewards(rewards)
     m = samples.shape[-1]
@@ -115,6 +110,15 @@ def winner_advantages(
         p = as_failure_rate(p_fail, samples, (0.0, 1.0))
         advantages = _score_function(samples, ranks, winners, n, p, is_exact=name == "bon_rl")
     return as_advantages(advantages, rewards)
+
+
+def _check_options(name: str, sign: str, baseline: str) -> None:
+    if name not in WINNER_OBJECTIVES:
+        raise ValueError(f"draw: winner is defined for {', '.join(WINNER_OBJECTIVES)}, not for {name!r}.")
+    if sign not in ("exact", "published"):
+        raise ValueError(f"sign must be 'exact' or 'published', got {sign!r}.")
+    if baseline not in ("loo", "none"):
+        raise ValueError(f"baseline must be 'loo' or 'none', got {baseline!r}.")
 
 
 def _check_winners(winners: Tensor, samples: Tensor) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from bontune.base.errors import BontuneError
-from bontune.objectives.budgets import at_end, in_words
+from bontune.objectives.budgets import budgets_at, in_words
 from bontune.pools.compare import Difference
 from bontune.report import findings
 from bontune.report.page import (
@@ -293,7 +293,7 @@ def _trained_for(objective: Mapping[str, Any]) -> list[str]:
     n = objective.get("n")
     if not isinstance(n, Mapping) or not n:
         return []
-    return [f"Trained for several N at once: {typographic(in_words(at_end(n)))}."]
+    return [f"Trained for several N at once: {typographic(in_words(budgets_at(n)))}."]
 
 
 def _run_notes(steps: Rows) -> list[str]:

@@ -12,7 +12,7 @@ import yaml
 
 from bontune.base.errors import BontuneError
 from bontune.base.signals import StopSignals
-from bontune.objectives.budgets import at_end, in_words, largest_budget
+from bontune.objectives.budgets import budgets_at, in_words, largest_budget
 from bontune.report.html import run_page
 from bontune.report.page import render
 from bontune.report.read import finite, mapping, read_json, read_metrics, rows_of_kind
@@ -80,7 +80,7 @@ def _budget_cell(n: Any) -> dict[str, Any]:
     """The cell of N; several budgets with their weights at the end of the training, ordered by the largest."""
     if not isinstance(n, (int, Mapping)) or n == {}:
         return {"text": NOT_MEASURED, "order": ""}
-    return {"text": in_words(at_end(n)), "order": largest_budget(at_end(n))}
+    return {"text": in_words(budgets_at(n)), "order": largest_budget(budgets_at(n))}
 
 
 def _written(value: float | None) -> str:
