@@ -61,7 +61,7 @@ def _goal(verdict: Judged) -> str:
     claim = verdict.claim
     wanted = f"≤ {claim.goal:g}" if claim.kind == "generations" or claim.sign < 0 else f"≥ {claim.goal:g}"
     if verdict.reaches_goal:
-        return f"{wanted}, reached"
+        return f"{wanted}, reached" + ("" if verdict.holds else ", but the interval goes beyond")
     return f"{wanted}: it holds, by less than hoped for" if verdict.holds else f"{wanted}, not reached"
 
 
