@@ -246,8 +246,8 @@ def _options(options: type) -> Iterator[tuple[str, str, str, str]]:
 def _values(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return ", ".join(map(_code, typing.get_args(hint)))
-    names = {bool: "true, false", int: "whole number", float: "number", type(None): "null"}
-    return " or ".join(names[kind] for kind in typing.get_args(hint) or (hint,))
+    names = {bool: "true, false", int: "whole number", float: "number", type(None): "null", list[float]: "numbers"}
+    return " or ".join(names.get(kind) or _values(kind) for kind in typing.get_args(hint) or (hint,))
 
 
 # ---- tasks and verifiers ----
