@@ -180,6 +180,7 @@ def test_fingerprints_are_as_before(tmp_path: Path) -> None:
     del tree["run"], tree["eval"]["keep"], tree["sampling"]["token_budget"]
     for key in ("checkpoint_every", "keep_checkpoints", "track", "token_budget"):
         del tree["training"][key]
+    tree["training"]["value_lr"] = 1e-5  # its default before ``auto``; without a value head it decides nothing
     assert settings.fingerprint() == hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
     others = {recipe(tmp_path, keep=keep).fingerprint() for keep in ([], ["pass@1"], ["pass@4"])}
     assert len(others) == 3
