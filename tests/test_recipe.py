@@ -186,7 +186,7 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
         ("objective={name: bon_rl, n: 1, baseline: loo1}", r"loo1 compares with the best of n − 1 samples"),
         ("objective={name: rank, weights: mean, n: 4, baseline: loo1}", r"these weights pay the last: take loo"),
         ("objective={name: rank, weights: [0.5, 0.4], n: 4}", r"weights sum to 0.9; .* must sum to 1"),
-        ("objective={name: rank, weights: top_m, m: 8, n: 4}", r"m must be from 1 to 4, got 8"),
+        ("objective={name: rank, weights: top_m, m: 8, n: 4}", r"m is a whole number from 1 to 4, got 8"),
     ],
 )
 def test_what_an_objective_refuses_is_known_before_the_run(override: str, phrase: str) -> None:

@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -133,6 +134,8 @@ def test_named_weights_are_the_objectives_that_they_name(world: World) -> None:
     assert_equal_to(rank(rewards, scores, 4, "mean"), rloo(rewards), atol=1e-12)
     assert_equal_to(rank(rewards, scores, 3, "top_m", m=3), rloo(rewards), atol=1e-12)
     assert_equal_to(rank(rewards, scores, 4, "top_m", m=1), bon_rl(rewards, scores, 4), atol=1e-12)
+    assert torch.equal(rank(rewards, scores, 3, torch.tensor([0.5, 0.5])), rank(rewards, scores, 3, "top_m", m=2))
+    assert torch.equal(rank(rewards, scores, 3, np.array([0.5, 0.5])), rank(rewards, scores, 3, "top_m", m=2))
     lowest = rank(rewards, rewards, 4, "cvar", share=0.25)
     assert_equal_to(lowest, -bon_rl(-rewards, -rewards, 4), atol=1e-12)  # the least is minus the best of minus
 
@@ -207,13 +210,18 @@ def test_large_pools(dtype: torch.dtype, n: int | dict[int, float], weights: str
         ({"n": {1: -0.5, 4: 1.5}}, r"the budget 1 the weight -0.5; weights are 0 or more"),
         ({"n": {1: math.nan, 4: 1.0}}, r"the budget 1 the weight nan"),
         ({"n": {}}, "n names no budget"),
+        ({"n": {1: 0.5, 4: None}}, r"n = \{1: 0.5, 4: None\} gives a budget a weight that is no number"),
+        ({"n": {"1": 0.5, 4: 0.5}}, "n must be an integer, got '1'"),
+        ({"n": 4, "weights": ["a", "b"]}, r"weights must be best_of, .* or numbers, got \['a', 'b'\]"),
+        ({"n": 4, "weights": None}, "or numbers, got None"),
+        ({"n": 4, "weights": "top_m", "m": 2.5}, "m is a whole number from 1 to 4, got 2.5"),
         ({"n": {0: 0.5, 4: 0.5}}, "n must be at least 1, got 0"),
         ({"n": {1.5: 0.5, 4: 0.5}}, "n must be an integer, got 1.5"),
         ({"n": 4, "weights": [0.5, 0.4]}, "weights sum to 0.9; those of a rank objective must sum to 1"),
         ({"n": 2, "weights": [0.5, 0.25, 0.25]}, "weights pay rank 3, but only n = 2 samples are ranked"),
         ({"n": 4, "weights": []}, "weights sum to 0; "),
         ({"n": 4, "weights": "best"}, "weights must be best_of, top_m, cvar, mean or numbers, got 'best'"),
-        ({"n": 4, "weights": "top_m", "m": 5}, "m must be from 1 to 4, got 5"),
+        ({"n": 4, "weights": "top_m", "m": 5}, "m is a whole number from 1 to 4, got 5"),
         ({"n": 4, "weights": "cvar", "share": 0.0}, r"share lies in \(0, 1\], got 0"),
         ({"n": 4, "weights": "mean", "baseline": "loo1"}, "loo1 ranks a sample last of the n = 4, and these weights"),
         ({"n": 1, "baseline": "loo1"}, "n must be at least 2, got 1"),

@@ -34,7 +34,11 @@ def as_budgets(n: Any, num_samples: int | None = None, *, spare: int = 0) -> dic
     """
     if not isinstance(n, Mapping):
         return {check_budget(n, num_samples, spare=spare): 1.0}
-    weights = {check_budget(budget, num_samples, spare=spare): float(weight) for budget, weight in n.items()}
+    try:
+        weights = {budget: float(weight) for budget, weight in n.items()}
+    except (TypeError, ValueError):
+        raise ValueError(f"n = {dict(n)} gives a budget a weight that is no number.") from None
+    weights = {check_budget(budget, num_samples, spare=spare): weight for budget, weight in weights.items()}
     check_weights(weights)
     return weights
 

@@ -86,22 +86,29 @@ def alphas_of(weights: str | Sequence[float], n: int, m: int = 4, share: float =
     >>> alphas_of("top_m", 4, m=2), alphas_of("cvar", 4, share=0.375)
     ((0.5, 0.5), (0.0, 0.0, 0.3333333333333333, 0.6666666666666666))
     """
+    if not isinstance(weights, str):
+        return _own_alphas(weights, n)
     if weights == "best_of":
         return BEST
     if weights == "mean":
         return (1 / n,) * n
     if weights == "top_m":
-        if not 1 <= m <= n:
-            raise ValueError(f"weights=top_m pays the best m of n = {n}: m must be from 1 to {n}, got {m}.")
+        if not isinstance(m, int) or not 1 <= m <= n:
+            raise ValueError(f"weights=top_m pays the best m of n = {n}: m is a whole number from 1 to {n}, got {m}.")
         return (1 / m,) * m
     if weights == "cvar":
         if not 0 < share <= 1:
             raise ValueError(f"weights=cvar pays the worst share of the samples: share lies in (0, 1], got {share:g}.")
         tail = max(share * n, 1.0)  # fewer than one sample has no mean
         return tuple(min(max(tail - (n - j), 0.0), 1.0) / tail for j in range(1, n + 1))
-    if isinstance(weights, str):
-        raise ValueError(f"weights must be best_of, top_m, cvar, mean or numbers, got {weights!r}.")
-    alphas = tuple(float(alpha) for alpha in weights)
+    raise ValueError(f"weights must be best_of, top_m, cvar, mean or numbers, got {weights!r}.")
+
+
+def _own_alphas(weights: Sequence[float], n: int) -> Alphas:
+    try:
+        alphas = tuple(map(float, weights))
+    except (TypeError, ValueError):
+        raise ValueError(f"weights must be best_of, top_m, cvar, mean or numbers, got {weights!r}.") from None
     if not all(map(math.isfinite, alphas)) or abs(sum(alphas) - 1) > TOLERANCE:
         raise ValueError(f"weights sum to {sum(alphas):g}; those of a rank objective must sum to 1.")
     while alphas[-1] == 0:
