@@ -54,6 +54,19 @@ def test_every_run_of_a_shipped_suite_can_begin(name: str) -> None:
     assert suite.measuring.samples >= 2 * max(k for k in suite.measuring.ks if suite.metric.endswith(f"@{k}"))
 
 
+def test_the_weights_of_an_arm_replace_those_of_its_base(tmp_path: Path) -> None:
+    arm = {"label": "other weights", "recipe": {"objective": {"n": {1: 0.5, 16: 0.5}}}}
+    suite = {
+        "title": "Small",
+        "base": "countdown-every-n",
+        "metric": "pass@16",
+        "arms": {"base": {"label": "b"}, "a": arm},
+    }
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
+    found = load_suite(str(tmp_path / "suite.yaml")).run_recipe("a", 1e-3, 0, "runs/a").objective
+    assert (found.n, found.options().baseline) == ({1: 0.5, 16: 0.5}, "loo1")
+
+
 def test_arms_differ_in_what_they_say_alone(tmp_path: Path) -> None:
     suite = load(tmp_path)
     base, ours, rl = (suite.tree(name) for name in (BASE, "ours", "rl"))

@@ -32,6 +32,7 @@ from bontune.objectives import (
     names,
     passk_training,
     pkpo,
+    rank,
     reinforce,
     rloo,
     winner_advantages,
@@ -210,9 +211,23 @@ def test_options_reach_the_function() -> None:
     assert torch.equal(weighed("bon_rl", baseline="loo1"), bon_rl(REWARDS, SCORES, 2, "loo1"))
     assert torch.equal(weighed("pkpo", baseline="none"), pkpo(REWARDS, 2, "none"))
     assert torch.equal(weighed("bon_rlb", sign="published"), bon_rlb(REWARDS, 2, sign="published"))
+    for name, function in (("bon_rlb", bon_rlb), ("bon_rlbp", bon_rlbp)):
+        assert torch.equal(weighed(name, baseline="none"), function(REWARDS, 2, baseline="none"))
+    for options in ({"weights": "top_m", "m": 1}, {"weights": "cvar", "share": 0.5}, {"weights": [0.0, 1.0]}):
+        assert torch.equal(weighed("rank", **options), rank(REWARDS, SCORES, 2, **options))
+    assert torch.equal(weighed("rank", baseline="none"), rank(REWARDS, SCORES, 2, baseline="none"))
     row = TABLE["bon_rlb"]
     batch = Batch(columns=Columns(own=4), rewards_PS=REWARDS, scores_PS=SCORES, p_fail_P=torch.tensor([0.5, 0.25]))
     assert torch.equal(row.advantages(batch, 2, row.options()), bon_rlb(REWARDS, 2, p_fail=[0.5, 0.25]))
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if TABLE[name].takes_budgets])
+def test_several_budgets_are_the_weighted_sum_through_the_table(name: str) -> None:
+    row = TABLE[name]
+    options = row.options(baseline="loo") if hasattr(row.options(), "baseline") else row.options()
+    batch = Batch(columns=Columns(own=4), rewards_PS=REWARDS, scores_PS=SCORES)
+    one, three = (row.advantages(batch, n, options) for n in (1, 3))
+    torch.testing.assert_close(row.advantages(batch, {1: 0.25, 3: 0.75}, options), 0.25 * one + 0.75 * three)
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))

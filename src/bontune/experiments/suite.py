@@ -305,9 +305,9 @@ def _num_sampled(suite: Suite, name: str) -> int:
 
 
 def _merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree with the changes of all levels."""
+    """The tree with the changes of all levels; the weights of several N are one value, and replace the others."""
     result = dict(tree)
     for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        both = key != "n" and isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = _merged(result[key], value) if both else value
     return result

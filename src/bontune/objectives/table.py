@@ -212,8 +212,8 @@ class Objective:
 
     def _weights(self, batch: Batch, n: Budgets, options: Any) -> Tensor:
         if isinstance(n, Mapping) and not self.takes_budgets:
-            able = ", ".join(row.name for row in ROWS if row.takes_budgets)
-            raise ValueError(f"it takes one n, not several with weights; {able} take several.")
+            able = [row.name for row in ROWS if row.takes_budgets]
+            raise ValueError(f"it takes one n, not several with weights; {', '.join(able)} take several.")
         weights_PS: Tensor = self.function(batch.rewards_PS) if self.weigh is None else self.weigh(batch, n, options)
         return weights_PS
 

@@ -82,8 +82,7 @@ def winner_advantages(
         n: N.
         winners: (..., G) from :func:`draw_winners`.
         p_fail: P_fail per prompt; None: the plug-in estimate.
-        sign, clip: as in :func:`bontune.objectives.bon_rlb`.
-        baseline: of the first two: ``loo`` for the value b(x), or ``none``.
+        sign, clip, baseline: as in :func:`bontune.objectives.bon_rlb`; ``loo`` is the value b(x) here.
 
     Returns:
         (..., M) advantages, mean form over the M samples (a winner's weight is multiplied by M / G).
