@@ -14,11 +14,14 @@ A new engine joins by one more entry of ``SUBJECTS``.
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -38,6 +41,7 @@ from bontune.engines.contract import (
 )
 from bontune.engines.openai import OpenAIEngine, Serving
 from bontune.engines.transformers import TransformersEngine
+from bontune.engines.vllm import VLLMEngine
 from bontune.models import load_model
 from servers.openai_server import server
 
@@ -112,13 +116,32 @@ def behind_a_server() -> Subject:
     )
 
 
+@functools.cache  # one process holds one vLLM
+def in_vllm() -> Subject:
+    made = partial(tiny.model, hidden_size=128, max_position_embeddings=64, tie_word_embeddings=False)
+    model, tokenizer = made(), tiny.tokenizer()
+    return Subject(
+        engine=VLLMEngine(model, tokenizer),
+        model=model,
+        tokenizer=tokenizer,
+        prompts=("3,7,2,9:45=", "a", "what is 12+30?", "xyz" * 9),
+        stop=("a", "7b", "Z+"),
+        context=64,
+        other=made(seed=1),
+        temperatures=(1.0, 0.6),
+    )
+
+
 SUBJECTS: dict[str, Callable[[], Subject]] = {
     **{f"transformers-{family}": partial(in_this_process, family) for family in tiny.FAMILIES},
     "openai": behind_a_server,
+    "vllm": in_vllm,
 }
+NEEDS_VLLM = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make test-vllm` installs it")
+NAMES = [pytest.param(name, marks=NEEDS_VLLM if name == "vllm" else ()) for name in SUBJECTS]
 
 
-@pytest.fixture(scope="module", params=list(SUBJECTS))
+@pytest.fixture(scope="module", params=NAMES)
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     with opened(request.param) as found:
         yield found
@@ -237,21 +260,25 @@ def test_tokens_are_the_texts(subject: Subject) -> None:
 
 def test_logprobs_are_the_models(subject: Subject) -> None:
     for temperature in subject.temperatures:
-        drawn = subject.draw(8, temperature=temperature)
-        for p, row in enumerate(rows_of(drawn)):
-            prompt = subject.tokenizer(subject.prompts[p])["input_ids"]
-            for m, completion in enumerate(row):
-                if isinstance(drawn, Samples):
-                    length = int(drawn.lengths_B[p * 8 + m])
-                    tokens = drawn.tokens_BT[p * 8 + m, :length].tolist()
-                else:
-                    tokens = subject.tokenizer(completion.text)["input_ids"]
-                    tokens += [subject.tokenizer.eos_token_id] * (completion.stop is StopReason.END)
-                expected = direct_logprobs(subject, prompt, tokens, temperature)
-                assert completion.logprob == pytest.approx(float(expected.double().sum()), abs=1e-4)
-                if isinstance(drawn, Samples):
-                    found = drawn.logprobs_BT[p * 8 + m, :length]
-                    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+        check_logprobs(subject, temperature)
+
+
+def check_logprobs(subject: Subject, temperature: float) -> None:
+    drawn = subject.draw(8, temperature=temperature)
+    for p, row in enumerate(rows_of(drawn)):
+        prompt = subject.tokenizer(subject.prompts[p])["input_ids"]
+        for m, completion in enumerate(row):
+            if isinstance(drawn, Samples):
+                length = int(drawn.lengths_B[p * 8 + m])
+                tokens = drawn.tokens_BT[p * 8 + m, :length].tolist()
+            else:
+                tokens = subject.tokenizer(completion.text)["input_ids"]
+                tokens += [subject.tokenizer.eos_token_id] * (completion.stop is StopReason.END)
+            expected = direct_logprobs(subject, prompt, tokens, temperature)
+            assert completion.logprob == pytest.approx(float(expected.double().sum()), abs=1e-4)
+            if isinstance(drawn, Samples):
+                found = drawn.logprobs_BT[p * 8 + m, :length]
+                torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
 
 
 # ---- 5: what is refused ----
@@ -286,7 +313,7 @@ def test_options_out_of_range_are_refused() -> None:
 # ---- 6: new weights ----
 
 
-@pytest.mark.parametrize("name", list(SUBJECTS))
+@pytest.mark.parametrize("name", NAMES)
 def test_new_weights_are_drawn_from_or_refused_in_a_sentence(name: str) -> None:
     with opened(name) as subject:
         if subject.engine.limits.can_load:
@@ -297,24 +324,40 @@ def test_new_weights_are_drawn_from_or_refused_in_a_sentence(name: str) -> None:
 
 
 def check_new_weights(subject: Subject) -> None:
+    engine, has_seeds = subject.engine, subject.engine.limits.has_seeds
+    named = dict(subject.model.named_parameters())
     before = subject.draw(6).texts
     kept = {key: value.clone() for key, value in subject.model.state_dict().items()}
-    subject.engine.load((key, parameter.data) for key, parameter in subject.other.named_parameters())
-    assert subject.draw(6).texts != before
-    options = SamplingOptions(num_samples=6, max_new_tokens=12)
-    drawn = TransformersEngine(subject.other, subject.tokenizer).draw(subject.prompts, options, subject.keys)
-    assert subject.draw(6).texts == drawn.texts
+    engine.load((key, parameter.data) for key, parameter in subject.other.named_parameters())
+    check_draws_from(subject, subject.other)
+    if has_seeds:
+        options = SamplingOptions(num_samples=6, max_new_tokens=12)
+        drawn = TransformersEngine(subject.other, subject.tokenizer).draw(subject.prompts, options, subject.keys)
+        assert before != subject.draw(6).texts == drawn.texts
     assert all(torch.equal(value, kept[key]) for key, value in subject.model.state_dict().items())
-    some, weights = next(iter(subject.model.named_parameters()))
-    subject.engine.load([(some, weights.data)])
-    assert subject.draw(6).texts not in (before, drawn.texts), "the other parameters keep their weights"
+    some, weights = next(iter(named.items()))
+    engine.load([(some, weights.data)])  # the other parameters keep their weights
+    mixed = copy.deepcopy(subject.other)
+    dict(mixed.named_parameters())[some].data = weights.data.clone()
+    check_draws_from(subject, mixed)
+    engine.load((key, parameter.data) for key, parameter in named.items())
+    check_draws_from(subject, subject.model)
     with torch.no_grad():
-        subject.engine.load((key, parameter.data) for key, parameter in subject.model.named_parameters())
+        weights.mul_(-1.0)  # a step of training changes weights in place, and loads them again
+        engine.load((key, parameter.data) for key, parameter in named.items())
+        check_draws_from(subject, subject.model)
         weights.mul_(-1.0)
-    assert subject.draw(6).texts != before, "changes in place are seen"
+    engine.load((key, parameter.data) for key, parameter in named.items())
+    if has_seeds:
+        assert subject.draw(6).texts == before
     for bad, phrase in (("no.such.weight", "no parameter of that name"), (some, "shape")):
         with pytest.raises(BontuneError, match=phrase):
-            subject.engine.load([(bad, torch.zeros(1))])
+            engine.load([(bad, torch.zeros(1))])
+
+
+def check_draws_from(subject: Subject, model: Any) -> None:
+    """The engine's log-probabilities of what it draws now are those of this model."""
+    check_logprobs(replace(subject, model=model), 1.0)
 
 
 # ---- 7: streams ----

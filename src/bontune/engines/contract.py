@@ -17,6 +17,10 @@ from bontune.base.problems import Problem
 from bontune.engines.prompts import Prompt
 
 
+class EngineFailed(RunStopped):
+    """An engine broke down while it drew or took weights; a training saves its last step, and can go on from there."""
+
+
 class StopReason(str, Enum):
     """Why a completion ended."""
 
@@ -216,8 +220,8 @@ class Engine(Protocol):
 
         Args:
             weights: (name, tensor) pairs, named as ``model.named_parameters()`` names them. Parameters that are not
-                among them keep their weights. An engine in this process refers to the tensors and does not copy
-                them, so later changes in place are seen.
+                among them keep their weights. Whether later changes in place are seen is the engine's own affair:
+                it is given the weights again after each.
 
         Raises:
             BontuneError: the engine cannot change its weights, or has no parameter of that name and shape.

@@ -85,7 +85,8 @@ class Completions:
         special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
         special |= set(tokenizer.all_special_tokens)
         has_special_stop = any(token in text for token in special for text in stop)
-        self._shown_special = sorted(special, key=len, reverse=True) if has_special_stop else []
+        self.shown_special = sorted(special, key=len, reverse=True) if has_special_stop else []
+        """Special tokens that are decoded as text, because a stop string may hold one; mostly none are."""
         self.stop = stop
         # A character has at most four bytes, a token at least one; four more for a token that straddles the start.
         self._reach = 4 * max(map(len, stop), default=0) + 4
@@ -104,7 +105,7 @@ class Completions:
         fronts = [self.front_of(prompt) for prompt in prompts]
         texts = self._behind([fronts[b // each] for b in range(len(rows))], rows)
         texts = [cut_before(text, self.stop) for text in texts]
-        for token in self._shown_special:
+        for token in self.shown_special:
             texts = [text.replace(token, "") for text in texts]
         return texts
 
@@ -146,6 +147,6 @@ class Completions:
         if not rows:
             return []
         texts: list[str] = self.tokenizer.batch_decode(
-            rows, skip_special_tokens=not self._shown_special, clean_up_tokenization_spaces=False
+            rows, skip_special_tokens=not self.shown_special, clean_up_tokenization_spaces=False
         )
         return texts
