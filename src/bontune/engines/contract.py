@@ -101,6 +101,19 @@ class Samples:
         """M, the number of completions of each prompt."""
         return len(self.texts[0])
 
+    def of_prompts(self, chosen: Sequence[int]) -> Samples:
+        """The samples of some prompts alone."""
+        m = self.num_samples
+        rows = [p * m + i for p in chosen for i in range(m)]
+        return Samples(
+            prompts=[self.prompts[p] for p in chosen],
+            tokens_BT=self.tokens_BT[rows],
+            lengths_B=self.lengths_B[rows],
+            logprobs_BT=self.logprobs_BT[rows],
+            stops=[self.stops[b] for b in rows],
+            texts=[self.texts[p] for p in chosen],
+        )
+
     def check_finite(self) -> None:
         """
         Raises:

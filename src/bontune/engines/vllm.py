@@ -221,7 +221,8 @@ class VLLMEngine:
             worst = max(worst, float((own - found).abs().mean()))
         if not worst <= TOLERANCE.get(dtype, TOLERANCE_OF_16_BITS):
             raise BontuneError(
-                f"The engine vllm {what}: its log-probabilities are {worst:.2g} nats off; take engine.name=transformers."
+                f"The engine vllm {what}: its log-probabilities are {worst:.2g} nats off; take "
+                "engine.name=transformers."
             )
 
     # ---- drawing ----
@@ -322,6 +323,7 @@ class VLLMEngine:
     @torch.no_grad()
     def _hand_over(self) -> None:
         """Copy the policy's weights, as they are now, into vLLM."""
+        assert self._policy is not None
         plain = merged_copy(self._policy) if is_adapted(self._policy) else self._policy
         self._wake("weights")
         weights = ((name, parameter.data.clone()) for name, parameter in plain.named_parameters())

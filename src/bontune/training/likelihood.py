@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bontune.engines.contract import Samples
 from bontune.training.forward import CausalLM, Rows
-from bontune.training.losses import chunks
+from bontune.training.losses import drawn_logprobs
 
 
 @torch.no_grad()
@@ -43,12 +43,7 @@ def _of_rows(lm: CausalLM, samples: Samples, rows_R: Tensor, temperature: float)
     rows = dataclasses.replace(rows, owner_R=owner_R).to(prefix.ids.device)
     is_token_RT = rows.is_token_RT
     hidden_NH, targets_N = lm.hidden(prefix, rows)[is_token_RT], rows.tokens_RT[is_token_RT]
-    drawn_N = torch.cat(
-        [
-            torch.log_softmax(lm.logits(hidden_NH[part]) / temperature, dim=-1).gather(-1, targets_N[part, None])
-            for part in chunks(hidden_NH, lm.head.weight.shape[0])
-        ]
-    ).squeeze(-1)
+    drawn_N = drawn_logprobs(lm, hidden_NH, targets_N, temperature)
     drawn_RT = torch.zeros(is_token_RT.shape, dtype=torch.float64)
     drawn_RT[is_token_RT.cpu()] = drawn_N.cpu().double()
     return drawn_RT.sum(-1)

@@ -10,12 +10,13 @@ Shapes: ``_N`` tokens of all rows, flattened; ``H`` hidden, ``V`` vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from bontune.training.forward import CausalLM
+from bontune.training.importance import RatioSums
 
 CHUNK_ELEMENTS = 15 * 2**19
 """Logits held at once: large enough to keep the matrix products busy. 30 MiB of float32 stay below the 32 MiB from
@@ -37,6 +38,8 @@ class LossSums:
     """Sum of the entropies of the next-token distributions, in nats."""
     tokens: float = 0.0
     """Number of tokens that ``entropy`` sums over."""
+    ratios: RatioSums = field(default_factory=RatioSums)
+    """Of the policy to the engine that drew; zeros where nobody asks."""
 
     def add(self, other: LossSums) -> None:
         """Add other sums to these."""
@@ -44,6 +47,7 @@ class LossSums:
         self.kl += other.kl
         self.entropy += other.entropy
         self.tokens += other.tokens
+        self.ratios.add(other.ratios)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +124,17 @@ def backward_through_head(
         grad_NH[part] = hidden.grad
         sums.policy += float(policy.detach())
     return grad_NH, sums
+
+
+@torch.no_grad()
+def drawn_logprobs(lm: CausalLM, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> Tensor:
+    """log π_T of each drawn token (N,), from the hidden states that predict it."""
+    return torch.cat(
+        [
+            torch.log_softmax(lm.logits(hidden_NH[part]) / temperature, dim=-1).gather(-1, targets_N[part, None])
+            for part in chunks(hidden_NH, lm.head.weight.shape[0])
+        ]
+    ).squeeze(-1)
 
 
 def _weighted_kl(own: Tensor, ref: Tensor, weight: Tensor) -> Tensor:

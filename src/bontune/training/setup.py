@@ -118,6 +118,11 @@ def make_accelerator(recipe: Recipe) -> Any:
             f"training.prompts_per_step = {recipe.training.prompts_per_step} must be a multiple of the "
             f"{accelerator.num_processes} processes."
         )
+    if recipe.training.prompts_per_step % (accelerator.num_processes * recipe.training.minibatches):
+        raise BontuneError(
+            f"training.prompts_per_step = {recipe.training.prompts_per_step} does not split evenly into "
+            f"training.minibatches = {recipe.training.minibatches} parts on {accelerator.num_processes} process(es)."
+        )
     return accelerator
 
 
@@ -186,9 +191,20 @@ def make_optimizer(recipe: Recipe, model: Any) -> torch.optim.Optimizer:
     return torch.optim.AdamW(trained, lr=recipe.training.lr, weight_decay=recipe.training.weight_decay)
 
 
-def make_engine(recipe: Recipe, model: Any, tokenizer: Any) -> Engine:
-    """Make the engine that draws from the policy in this process."""
-    return TransformersEngine(model, tokenizer, token_budget=recipe.sampling.token_budget)
+def make_engine(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) -> Engine:
+    """Make the engine that draws from the policy in this process.
+
+    Raises:
+        BontuneError: vLLM cannot be opened, or does not compute what the model computes.
+    """
+    section = recipe.engine
+    if section.name == "transformers":
+        return TransformersEngine(model, tokenizer, token_budget=recipe.sampling.token_budget)
+    from bontune.engines.vllm import VLLMEngine, VLLMOptions
+
+    options = VLLMOptions(**section.model_dump(exclude={"name"}))
+    dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
+    return VLLMEngine(model, tokenizer, options, dtype=dtype, is_replica=accelerator.num_processes > 1)
 
 
 def check_engine(engine: Engine, problems: Sequence[Problem], max_new_tokens: int) -> None:

@@ -23,7 +23,7 @@ from bontune.base.files import replace_file
 from bontune.base.problems import Problem
 from bontune.base.signals import StopSignals
 from bontune.config import Recipe
-from bontune.engines.contract import Engine, Samples
+from bontune.engines.contract import Engine, EngineFailed, Samples
 from bontune.engines.seeds import order_of
 from bontune.metrics.evaluation import Evaluation
 from bontune.models.adapters import lasting_name
@@ -38,6 +38,7 @@ from bontune.training.evaluator import Evaluator
 from bontune.training.failure_rate import what_running_amounts_to
 from bontune.training.first_evaluation import gains_since_first
 from bontune.training.identity import identity_of
+from bontune.training.reuse import prompts_of_updates, ratio_options
 from bontune.training.run_state import RunState
 from bontune.training.runlog import RunLog, Stages
 from bontune.training.schedules import kl_coefficient, learning_rate
@@ -91,7 +92,8 @@ class Trainer:
         self.dtype = saved_dtype(recipe.model) if model is None else None
         self.base = lasting_name(recipe.model) if model is None else None
         self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
-        self.engine = setup.make_engine(recipe, self.model, self.tokenizer) if engine is None else engine
+        parts = self.model, self.tokenizer, self.accelerator
+        self.engine = setup.make_engine(recipe, *parts) if engine is None else engine
         options = setup.sampling_options(recipe, self.task, self.problems, self.engine)
         setup.check_engine(self.engine, [*self.problems, *self.evaluator.problems], options.max_new_tokens)
         problems = {"training": self.problems, "evaluation": self.evaluator.problems}
@@ -114,6 +116,8 @@ class Trainer:
             token_budget=recipe.training.token_budget,
             kl_share=self.columns.kl_share(recipe.kl.share),
             max_grad_norm=recipe.training.max_grad_norm,
+            ratios=ratio_options(recipe),
+            measures_ratios=not self.engine.limits.has_seeds,
         )
         is_quiet = is_quiet or not self.is_main
         self.write_report = write_report
@@ -169,6 +173,9 @@ class Trainer:
                 self.save()
                 saved = f"step {self.step} is saved, the same command continues from there"
                 self.log.say(f"stopped by a signal; {saved if self.step else 'no step was complete yet'}")
+                raise
+            except EngineFailed:
+                self.save()
                 raise
             except BrokenPipeError:
                 raise
@@ -241,22 +248,27 @@ class Trainer:
         return advantages_PM * is_known_P.unsqueeze(-1)
 
     def update(self, step: int, graded: Graded, advantages_PM: Tensor, signals: StopSignals) -> UpdateResult:
-        """Take one optimizer step on −ΣA·log π + β·KL(anchor), and let engine and P_fail know."""
+        """Take the optimizer's steps on −ΣA·log π + β·KL(anchor), and let engine and P_fail know."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.recipe.training)
+        results: list[UpdateResult] = []
         try:
-            result = self.updater.step(
-                graded.samples,
-                advantages_PM,
-                kl_coef=kl_coefficient(step, self.recipe.kl),
-                num_prompts=self.recipe.training.prompts_per_step,
-                poll=signals.poll,
-            )
+            for chosen in prompts_of_updates(self.recipe, len(graded.problems), step, self.accelerator.process_index):
+                is_whole = len(chosen) == len(graded.problems)
+                result = self.updater.step(
+                    graded.samples if is_whole else graded.samples.of_prompts(chosen),
+                    advantages_PM[chosen],
+                    kl_coef=kl_coefficient(step, self.recipe.kl),
+                    num_prompts=self.recipe.training.prompts_per_step // self.recipe.training.minibatches,
+                    # A step that has changed the model is finished, because what is saved are whole steps.
+                    poll=signals.poll if not results else None,
+                )
+                results.append(result)
         except RunStopped as error:
             self.stop(step, f"The update is broken: {error}", graded.samples, advantages_PM)
         self.engine.load(self.anchor.policy_weights())
         self.state.failure_rates.learn(graded, self.accelerator)
-        return result
+        return UpdateResult.mean(results)
 
     def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
         """Write the step's row in ``metrics.jsonl``; its means are over all processes."""
@@ -271,7 +283,7 @@ class Trainer:
                 "step": self.step,
                 **numbers,
                 **self.state.failure_rates.numbers,
-                **dataclasses.asdict(result),
+                **{name: value for name, value in dataclasses.asdict(result).items() if value is not None},
                 "lr": learning_rate(self.step, self.recipe.training),
                 "kl_coef": kl_coefficient(self.step, self.recipe.kl),
                 "tokens_per_s": num_tokens / sum(stages.seconds.values()),

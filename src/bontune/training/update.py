@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from bontune.base.errors import RunStopped
 from bontune.engines.contract import Poll, Samples
 from bontune.training.anchor import Anchor
 from bontune.training.forward import CausalLM, Prefix, Rows
-from bontune.training.losses import LossSums, Reference, backward_through_head
+from bontune.training.importance import RatioOptions, RatioSums, weigh_by_ratio
+from bontune.training.losses import LossSums, Reference, backward_through_head, drawn_logprobs
 
 PADDING = 2048
 """Padding that a micro-batch may hold, in tokens; one more forward and backward pass costs about as much."""
@@ -35,6 +36,23 @@ class UpdateResult:
     """Norm of the gradient before it is clipped."""
     weighted: float
     """Share of samples with a non-zero advantage."""
+    ratio: float | None = None
+    """Mean over the computed samples of π(y)/μ(y), the policy over the engine that drew; None: not measured."""
+    effective_samples: float | None = None
+    """(Σρ)² / (n Σρ²): the share of samples that would tell as much if all ratios were alike."""
+    truncated: float | None = None
+    """Share of the tokens, or of the sequences, whose ratio was capped or clipped."""
+    engine_kl: float | None = None
+    """KL(μ‖π) of the engine's distribution to the policy's, in nats per sample."""
+
+    @classmethod
+    def mean(cls, results: Sequence[UpdateResult]) -> UpdateResult:
+        """The mean of the results of several updates."""
+        if len(results) == 1:
+            return results[0]
+        rows = [dataclasses.asdict(result) for result in results]
+        known = [key for key, value in rows[0].items() if value is not None]
+        return cls(**{key: sum(row[key] for row in rows) / len(rows) for key in known})
 
 
 class Updater:
@@ -51,6 +69,8 @@ class Updater:
         token_budget: int,
         kl_share: float,
         max_grad_norm: float,
+        ratios: RatioOptions | None = None,
+        measures_ratios: bool = False,
     ) -> None:
         """
         Args:
@@ -62,6 +82,8 @@ class Updater:
             token_budget: tokens of a micro-batch: rows × (prompt + completion).
             kl_share: share of each prompt's samples on which the KL is estimated.
             max_grad_norm: gradients are scaled down to it.
+            ratios: what is done with the ratios of the policy to the engine that drew; None: nothing.
+            measures_ratios: measure them even if nothing is done with them.
         """
         self.lm = lm
         self.optimizer = optimizer
@@ -71,6 +93,8 @@ class Updater:
         self.token_budget = token_budget
         self.kl_share = kl_share
         self.max_grad_norm = max_grad_norm
+        self.ratios = ratios or RatioOptions()
+        self.measures_ratios = measures_ratios or self.ratios.are_used
         self.parameters: list[Tensor] = optimizer.param_groups[0]["params"]
 
     def accumulate(
@@ -110,7 +134,9 @@ class Updater:
                     rows_B = chosen[bucket]
                     rows = everything.select(rows_B)
                     rows = dataclasses.replace(rows, owner_R=torch.searchsorted(prompts, rows.owner_R))
-                    sums.add(self._backward(leaf, ref_prefix, rows, weight_B[rows_B], kl_weight_B[rows_B], kl_coef))
+                    drawn_RT = samples.logprobs_BT[rows_B, : rows.tokens_RT.shape[1]]
+                    weights = weight_B[rows_B], kl_weight_B[rows_B]
+                    sums.add(self._backward(leaf, ref_prefix, rows, drawn_RT, *weights, kl_coef))
             prefix.backward_from(leaf)
         return sums
 
@@ -119,7 +145,14 @@ class Updater:
             return self.lm.encode(encoded)
 
     def _backward(
-        self, leaf: Prefix, ref_prefix: Prefix | None, rows: Rows, weight_R: Tensor, kl_weight_R: Tensor, kl_coef: float
+        self,
+        leaf: Prefix,
+        ref_prefix: Prefix | None,
+        rows: Rows,
+        drawn_RT: Tensor,
+        weight_R: Tensor,
+        kl_weight_R: Tensor,
+        kl_coef: float,
     ) -> LossSums:
         """Take the loss of some rows backwards, through the model's body to the prompts' leaf."""
         device = leaf.ids.device
@@ -133,11 +166,18 @@ class Updater:
         rows, per_token = rows.to(device), rows.lengths_R.to(device)
         is_token_RT = rows.is_token_RT
         hidden_NH = self.lm.hidden(leaf, rows)[is_token_RT]
+        targets_N = rows.tokens_RT[is_token_RT]
+        weight_N = weight_R.to(device).repeat_interleave(per_token)
+        ratios = None
+        if self.measures_ratios:
+            now_N = drawn_logprobs(self.lm, hidden_NH.detach(), targets_N, self.temperature)
+            drawn_N = drawn_RT.to(device)[is_token_RT]
+            weight_N, ratios = weigh_by_ratio(weight_N, now_N, drawn_N, rows.lengths_R, self.ratios)
         grad_NH, sums = backward_through_head(
             self.lm,
             hidden_NH.detach(),
-            rows.tokens_RT[is_token_RT],
-            weight_R.to(device).repeat_interleave(per_token),
+            targets_N,
+            weight_N,
             temperature=self.temperature,
             kl_weight_N=kl_weight_R.to(device).repeat_interleave(per_token),
             kl_coef=kl_coef,
@@ -145,6 +185,8 @@ class Updater:
         )
         if hidden_NH.requires_grad:  # not where the output layer alone is trained
             hidden_NH.backward(grad_NH)
+        if ratios is not None:
+            sums.ratios.add(ratios)
         return sums
 
     def step(
@@ -158,10 +200,10 @@ class Updater:
         self.optimizer.zero_grad(set_to_none=True)
         sums = self.accumulate(samples, advantages_PM, kl_coef=kl_coef, num_prompts=num_prompts, poll=poll)
         weighted = float((advantages_PM != 0).sum())
-        totals = sum_over_processes(
-            self.accelerator, [sums.policy, sums.kl, sums.entropy, sums.tokens, weighted, float(advantages_PM.numel())]
+        local = [sums.policy, sums.kl, sums.entropy, sums.tokens, weighted, float(advantages_PM.numel())]
+        policy, kl, entropy, tokens, weighted, count, *ratios = sum_over_processes(
+            self.accelerator, [*local, *sums.ratios.values()]
         )
-        policy, kl, entropy, tokens, weighted, count = totals
         grads = [p.grad for p in self.parameters if p.grad is not None]
         if self.accelerator.num_processes > 1:
             for parameter in self.parameters:  # a process whose samples carry no weight still takes part in the sum
@@ -177,7 +219,12 @@ class Updater:
         self.optimizer.step()
         self.anchor.update()
         return UpdateResult(
-            kl=kl, entropy=entropy / max(tokens, 1.0), loss=loss, grad_norm=grad_norm, weighted=weighted / count
+            kl=kl,
+            entropy=entropy / max(tokens, 1.0),
+            loss=loss,
+            grad_norm=grad_norm,
+            weighted=weighted / count,
+            **(RatioSums.of(ratios).numbers() if self.measures_ratios else {}),
         )
 
     def _prompt_groups(self, samples: Samples, is_needed_B: Tensor) -> Iterator[Tensor]:

@@ -1,0 +1,171 @@
+"""The recipe: one validated tree that says all of a run. Every key has a default; unknown keys name the nearest one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from bontune.base.errors import BontuneError
+from bontune.base.overrides import apply_overrides, flat, read_yaml
+from bontune.base.suggest import nearest
+from bontune.base.validation import explain
+from bontune.config.objective import ObjectiveSection
+from bontune.config.sections import (
+    EngineSection,
+    EvalSection,
+    KLSection,
+    LoraSection,
+    SamplingSection,
+    Section,
+    TaskSection,
+    TrainingSection,
+    VerifierSection,
+)
+
+__all__ = [
+    "EngineSection",
+    "EvalSection",
+    "KLSection",
+    "LoraSection",
+    "ObjectiveSection",
+    "Recipe",
+    "SamplingSection",
+    "Section",
+    "TaskSection",
+    "TrainingSection",
+    "VerifierSection",
+    "is_run",
+    "load_recipe",
+    "read_recipe",
+    "shipped_recipes",
+]
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+class Recipe(Section):
+    """One run."""
+
+    model: str = "countdown-tiny"
+    """A shipped name, a folder, or a Hugging Face hub id."""
+    task: TaskSection = TaskSection()
+    verifier: VerifierSection = VerifierSection()
+    objective: ObjectiveSection = ObjectiveSection()
+    engine: EngineSection = EngineSection()
+    sampling: SamplingSection = SamplingSection()
+    training: TrainingSection = TrainingSection()
+    kl: KLSection = KLSection()
+    eval: EvalSection = EvalSection()
+    seed: int = 0
+    """Seed for everything random in the run."""
+    run: str = "runs/run"
+    """Folder that the run writes."""
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> Recipe:
+        """Build and validate.
+
+        Raises:
+            BontuneError: an unknown key (the nearest is named) or a value outside its range.
+        """
+        try:
+            recipe = cls.model_validate(tree)
+        except ValidationError as error:
+            see = "`bontune recipes show countdown` prints a whole recipe."
+            raise BontuneError(explain(cls, error, "recipe", see)) from None
+        if recipe.eval.every and max(recipe.eval.k) > recipe.eval.samples:
+            raise BontuneError(
+                f"eval.k asks for {max(recipe.eval.k)} of eval.samples = {recipe.eval.samples}: draw more or lower k."
+            )
+        from bontune.verifiers.load import check_options
+
+        check_options(recipe.verifier.name, recipe.verifier.options())
+        recipe.objective.options()
+        return recipe
+
+    def to_yaml(self) -> str:
+        """The whole tree as YAML."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that change results, by their dotted names; a run is not resumed under others.
+
+        ``run``, how often to save, tracking, and budgets that bound memory do not change results; more ``steps`` do
+        (the schedules stretch).
+        """
+        return flat(self._deciding_tree())
+
+    def fingerprint(self) -> str:
+        """Hash of :meth:`deciding`."""
+        return hashlib.sha256(json.dumps(self._deciding_tree(), sort_keys=True).encode()).hexdigest()
+
+    def _deciding_tree(self) -> dict[str, Any]:
+        tree = self.model_dump(mode="json")
+        tree.pop("run")
+        for section, key in (
+            ("training", "checkpoint_every"),
+            ("training", "keep_checkpoints"),
+            ("training", "track"),
+            ("training", "token_budget"),
+            ("sampling", "token_budget"),
+        ):
+            tree[section].pop(key)
+        if not tree["eval"]["keep"]:  # as before there was such a key
+            tree["eval"].pop("keep")
+        tree["engine"] = {"name": self.engine.name}
+        if self.engine.name == "transformers":
+            tree.pop("engine")
+        for key in ("updates_per_batch", "minibatches", "clip", "clip_range", "importance", "importance_cap"):
+            if tree["training"][key] == TrainingSection.model_fields[key].default:
+                tree["training"].pop(key)
+        if tree["objective"].get("p_fail") != "value_head":
+            tree["training"]["value_lr"] = 1e-5  # decides nothing; what it was before ``auto``
+        if self.objective.name in ("bon_rlb", "bon_rlbp") and tree["objective"]["baseline"] == "none":  # the same
+            tree["objective"].pop("baseline")
+        return tree
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes in the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and apply ``key=value`` overrides.
+
+    Args:
+        source: a shipped name, a YAML file, or a run folder.
+        overrides: like ``training.steps=50``; values are YAML.
+
+    Raises:
+        BontuneError: no such recipe, broken YAML, or an override that is not ``key=value``; and see
+            :meth:`Recipe.from_dict`.
+    """
+    return Recipe.from_dict(apply_overrides(read_recipe(source), overrides))
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is the folder of a training run."""
+    return path.is_dir() and any((path / name).is_file() for name in ("recipe.yaml", "metrics.jsonl"))
+
+
+def read_recipe(source: str) -> dict[str, Any]:
+    """The recipe's own tree, as written; of a run folder with ``run`` as it is called now."""
+    path, folder = Path(source), None
+    if source in shipped_recipes():
+        path = RECIPES / f"{source}.yaml"
+    elif path.is_dir() and (path / "recipe.yaml").is_file():
+        path = path / "recipe.yaml"
+        folder = source
+    elif not path.is_file():
+        near = nearest(source, shipped_recipes())
+        hint = f" Did you mean {near!r}?" if near else ""
+        raise BontuneError(f"No recipe {source!r}: neither a file nor one of {', '.join(shipped_recipes())}.{hint}")
+    tree = read_yaml(path)
+    return tree if folder is None else tree | {"run": folder}
