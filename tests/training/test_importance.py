@@ -132,7 +132,7 @@ N, POOL = 3, 5
 
 
 def biases(distance: float, n: int = N) -> dict[str, float]:
-    """Largest error of the expected gradient under μ, by treatment, as a share of the exact gradient's largest entry."""
+    """Largest error of the expected gradient under μ by treatment, over the exact gradient's largest entry."""
     mu = torch.tensor([0.3, -0.4, 0.1, 0.0], dtype=torch.float64)
     moved = mu + distance * torch.tensor([0.5, -1.0, -0.3, 0.8], dtype=torch.float64)
     pools = torch.tensor(list(itertools.product(range(4), repeat=POOL)))

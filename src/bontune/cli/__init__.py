@@ -100,6 +100,7 @@ def sample(
     limit: given.Limit = None,
     verifier: given.Verifier = "oracle",
     seed: given.Seed = 0,
+    engine: given.Engine = "auto",
     served_model: given.ServedModel = None,
     api: given.Api = "auto",
     concurrency: given.Concurrency = 32,
@@ -144,6 +145,7 @@ def sample(
         verifier=verifier,
         seed=seed,
         serving=serving,
+        engine=engine,
     )
     draw_with_progress(request, out)
 

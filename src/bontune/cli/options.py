@@ -41,6 +41,9 @@ Budgets = Annotated[
 VERIFIERS = "oracle, majority, a reward model (name, folder or hub id), file.py:function, or http://host/v1#model"
 Verifier = Annotated[str, typer.Option(help=f"Score completions with this verifier: {VERIFIERS}.")]
 
+Engine = Annotated[
+    str, typer.Option(help="Draw with transformers or vllm (a GPU's engine; pip install 'bontune[vllm]').")
+]
 ServedModel = Annotated[str | None, _server("Name of the model on the server; default: the only one it serves.")]
 Api = Annotated[str, _server("Call this API: chat, completions, or auto (chat where a problem has messages).")]
 Concurrency = Annotated[int, _server("Keep this many requests in flight.")]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from bontune.base.errors import BontuneError
+from bontune.base.suggest import did_you_mean
 from bontune.engines.contract import Engine
 from bontune.engines.openai import OpenAIEngine, Serving
 from bontune.engines.transformers import TransformersEngine
-from bontune.models import best_device, load_model
+from bontune.models import best_device, load_model, load_tokenizer, resolve, shipped
+from bontune.models.adapters import is_adapter
+
+ENGINES = ("auto", "transformers", "vllm")
+"""Names of engines for a model that is named; an address always means a server."""
 
 
 def is_address(name: str) -> bool:
@@ -21,19 +27,24 @@ def is_address(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
-def open_engine(model: Any, tokenizer: Any = None, *, serving: Serving | None = None) -> Engine:
+def open_engine(model: Any, tokenizer: Any = None, *, serving: Serving | None = None, engine: str = "auto") -> Engine:
     """The engine for a model.
 
     Args:
         model: a shipped name, a folder, a hub id, a server's address, or a loaded model with its ``tokenizer``.
         tokenizer: of a loaded model.
         serving: how to ask a server; refused for other models.
+        engine: ``transformers``, ``vllm``, or ``auto``: transformers.
 
     Raises:
         BontuneError: nothing of the kind can be opened.
     """
     serving = serving or Serving()
+    if engine not in ENGINES:
+        raise BontuneError(f"There is no engine {engine!r}{did_you_mean(engine, ENGINES)}; take {', '.join(ENGINES)}.")
     if isinstance(model, str) and is_address(model):
+        if engine != "auto":
+            raise BontuneError(f"{model} is a server, which draws by itself: leave the engine at auto.")
         return OpenAIEngine(model, serving)
     if serving != Serving():
         given = next(
@@ -43,5 +54,18 @@ def open_engine(model: Any, tokenizer: Any = None, *, serving: Serving | None = 
     if tokenizer is None:
         if not isinstance(model, str):
             raise BontuneError("A loaded model needs its tokenizer; give both.")
+        if engine == "vllm" and model not in shipped() and not is_adapter(Path(resolve(model))):
+            return _vllm_of(model)
         model, tokenizer = load_model(model, device=best_device())
+    if engine == "vllm":
+        from bontune.engines.vllm import VLLMEngine
+
+        return VLLMEngine(model, tokenizer)
     return TransformersEngine(model, tokenizer)
+
+
+def _vllm_of(name: str) -> Engine:
+    """vLLM, reading a whole model from its folder or from the hub by itself."""
+    from bontune.engines.vllm import VLLMEngine, VLLMOptions
+
+    return VLLMEngine(resolve(name), load_tokenizer(name), VLLMOptions(gpu_memory=0.9))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -169,6 +169,7 @@ class VLLMEngine:
             "logprobs_mode": "processed_logprobs",  # at the sampling temperature
             "generation_config": "vllm",  # none of the model's own penalties and truncations
             "seed": 0,
+            "use_tqdm_on_load": False,
         }
         if self._on_gpu:
             settings |= {
@@ -208,7 +209,12 @@ class VLLMEngine:
         size = self._policy.get_input_embeddings().weight.shape[0]
         prompt = [i % size for i in range(5, 12)]
         options = SamplingOptions(num_samples=4, max_new_tokens=8)
-        outputs = self._outputs([prompt], options, [("check",)], Completions(self.tokenizer, ()), None)
+        try:
+            outputs = self._outputs([prompt], options, [("check",)], Completions(self.tokenizer, ()), None)
+        except EngineFailed as error:
+            raise BontuneError(
+                f"vLLM does not take the model ({_reason(error)}): take engine.name=transformers."
+            ) from None
         device, worst = self._policy.device, 0.0
         dtype = self._dtype or torch.float32
         for output in outputs[0]:
@@ -271,10 +277,13 @@ class VLLMEngine:
                         poll()
                     found.update({out.request_id: out.outputs for out in engine.step() if out.finished})
             except BaseException as error:
-                self._abort(names)
-                if isinstance(error, Exception):  # an edge: vLLM breaks down in many ways
-                    raise EngineFailed(f"The engine vllm broke down while it drew: {_last_line(error)}.") from error
-                raise
+                if not isinstance(error, Exception):
+                    self._abort(names)
+                    raise
+                with suppress(Exception):  # it may be past that
+                    self._abort(names)
+                # An edge: vLLM breaks down in many ways.
+                raise EngineFailed(f"The engine vllm broke down while it drew: {_reason(error)}.") from error
         rows = [sorted(found[name], key=lambda output: output.index) for name in names]
         return [row * options.num_samples for row in rows] if is_greedy else rows
 
@@ -331,7 +340,7 @@ class VLLMEngine:
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
             self._llm.reset_prefix_cache()
         except Exception as error:  # an edge, as above
-            raise EngineFailed(f"The engine vllm could not take new weights: {_last_line(error)}.") from error
+            raise EngineFailed(f"The engine vllm could not take new weights: {_reason(error)}.") from error
 
     def _sleep(self) -> None:
         """Leave the GPU's memory to the training; weights wait in the CPU's, so that no load is needed to go on."""
@@ -361,7 +370,7 @@ def _import_vllm() -> Any:
         import vllm.sampling_params
     except ImportError as error:
         raise BontuneError(
-            f"The engine vllm needs vLLM, which cannot be imported here ({_last_line(error)}): install "
+            f"The engine vllm needs vLLM, which cannot be imported here ({_reason(error)}): install "
             "'bontune[vllm]', or take engine.name=transformers."
         ) from None
     version = tuple(int(part) for part in vllm.__version__.split(".")[:2] if part.isdigit())
@@ -417,7 +426,7 @@ def _stop_reason(output: Any) -> StopReason:
 
 
 def _why_not(error: Exception, options: VLLMOptions) -> str:
-    reason = _last_line(error)
+    reason = _reason(error)
     hint = "take engine.name=transformers"
     if any(word in reason.lower() for word in ("memory", "kv cache")):
         hint = (
@@ -427,9 +436,9 @@ def _why_not(error: Exception, options: VLLMOptions) -> str:
     return f"vLLM does not open the model ({reason}): {hint}."
 
 
-def _last_line(error: BaseException) -> str:
-    """The innermost cause's first line; vLLM wraps it several times."""
+def _reason(error: BaseException) -> str:
+    """The innermost cause's first sentence; vLLM wraps it several times."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].strip().rstrip(".:")
+    return lines[0].partition(". ")[0].strip().rstrip(".:")

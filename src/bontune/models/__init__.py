@@ -158,13 +158,7 @@ def load_model(
     elif str(device or "cpu") == "cpu":
         dtype = cpu_dtype(name_or_path)
     model, tokenizer = _read(name_or_path, "auto" if dtype is None else dtype)
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise BontuneError(
-                f"the tokenizer of {name_or_path} has neither a padding nor an end token; set one of them"
-            )
-        tokenizer.pad_token = tokenizer.eos_token
+    _set_padding(tokenizer, name_or_path)
     if getattr(model.config, "rescale_every", 0):
         model.config.rescale_every = 0  # RWKV would divide its weights in place, which training and saving must not see
     if device is not None:
@@ -172,9 +166,41 @@ def load_model(
     return model.eval(), tokenizer
 
 
+def load_tokenizer(name_or_path: str | Path) -> Any:
+    """Load the tokenizer of a model in a folder or on the hub, without the model; see :func:`load_model`.
+
+    Raises:
+        BontuneError: there is none, or it cannot be fetched or read.
+    """
+    where = resolve(name_or_path)
+    check_reachable(where)
+    try:
+        tokenizer = _read_tokenizer(where)
+    except Exception as error:  # an edge, as in _read
+        raise BontuneError(_load_failure(str(name_or_path), where, error)) from error
+    _set_padding(tokenizer, name_or_path)
+    return tokenizer
+
+
+def _set_padding(tokenizer: Any, name: str | Path) -> None:
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise BontuneError(f"the tokenizer of {name} has neither a padding nor an end token; set one of them")
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def _read_tokenizer(where: str) -> Any:
+    """AutoTokenizer goes by the model type and would put Qwen2's splitting rules over a folder's own tokenizer."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    loader = PreTrainedTokenizerFast if _has_own_tokenizer(Path(where)) else AutoTokenizer
+    return loader.from_pretrained(where)
+
+
 def _read(name_or_path: str | Path, dtype: torch.dtype | str, *, needs_tokenizer: bool = True) -> tuple[Any, Any]:
     """Load model and tokenizer as they are; the tokenizer may be None where it is not needed."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import AutoModelForCausalLM
 
     from bontune.models.adapters import base_of, is_adapter, load_merged
 
@@ -197,9 +223,7 @@ def _read(name_or_path: str | Path, dtype: torch.dtype | str, *, needs_tokenizer
         )
     try:
         if has_tokenizer or (needs_tokenizer and tokenizer is None):
-            # AutoTokenizer goes by the model type and would put Qwen2's splitting rules over a folder's own tokenizer.
-            loader = PreTrainedTokenizerFast if _has_own_tokenizer(folder) else AutoTokenizer
-            tokenizer = loader.from_pretrained(where)
+            tokenizer = _read_tokenizer(where)
         if model is None:
             with without_bars():
                 model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)

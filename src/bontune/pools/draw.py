@@ -49,6 +49,8 @@ class PoolRequest:
     """Seed for sampling; the same seed draws the same completions."""
     serving: Serving = field(default_factory=Serving)
     """How a server is asked."""
+    engine: str = "auto"
+    """What draws; see :func:`bontune.engines.opening.open_engine`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +106,7 @@ def draw_pool(
     if not problems:
         raise BontuneError(f"Split {request.split!r} of task {request.task} has no problems.")
     PoolWriter.check_free(out)
-    engine = open_engine(request.model, serving=request.serving)
+    engine = open_engine(request.model, serving=request.serving, engine=request.engine)
     options = dataclasses.replace(request.sampling, stop=stop_of(task.stop, problems, asks_chat(engine, problems)))
     settings, notes = _settings(request, task, problems, verifier, engine, options)
     num_alike = 0

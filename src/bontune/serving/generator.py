@@ -64,6 +64,7 @@ class BestOfN:
         n: int,
         *,
         tokenizer: Any = None,
+        engine: str = "auto",
         temperature: float = 1.0,
         top_p: float = 1.0,
         max_new_tokens: int = 512,
@@ -79,6 +80,7 @@ class BestOfN:
                 ``majority``, a reward model's folder, ``file.py:function`` …
             n: N ≥ 1.
             tokenizer: of a loaded model.
+            engine: ``transformers`` or ``vllm`` draws from a model that is no server; ``auto``: transformers.
             temperature, top_p, max_new_tokens, stop: how to draw.
             seed: seed for sampling; under the same seed a prompt gets the same answer.
             read_answer: from a completion to the answer that is voted for (``majority``); default: the content of the
@@ -95,7 +97,7 @@ class BestOfN:
             raise BontuneError("The oracle knows right answers; in use there are none: name another verifier.")
         self.seed = seed
         self._read_answer = read_answer or _boxed_or_whole
-        self.engine = open_engine(model, tokenizer)
+        self.engine = open_engine(model, tokenizer, engine=engine)
 
     def generate(self, prompts: Prompt | Sequence[Prompt]) -> Any:
         """Answer one prompt or several.
