@@ -69,3 +69,19 @@ def test_uniform_at_the_edges_draws_a_possible_token():
     logits = torch.tensor([[float("-inf"), 0.0, float("-inf"), 0.0, float("-inf")]]).expand(2, 5)
     token, _ = draw_token(logits, torch.tensor([0.0, 1.0 - 2**-53], dtype=torch.float64), 1.0)
     assert token.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("size", [4097, 35_201])
+def test_a_large_vocabulary_gives_the_draws_of_the_whole_cumulative_sum(size):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(300, size, generator=generator) * 4
+    logits[:, ::5] = logits[:, -700:] = float("-inf")  # whole blocks without weight, and the first and last tokens
+    uniform = torch.rand(300, generator=generator, dtype=torch.float64)
+    uniform[:2] = torch.tensor([0.0, 1.0 - 2**-53])
+    token, logprob = draw_token(logits, uniform, 0.8)
+    logprobs = (logits / 0.8).log_softmax(-1)
+    cumulative = logprobs.exp().double().cumsum(-1)
+    expected = torch.searchsorted(cumulative, uniform.unsqueeze(-1) * cumulative[:, -1:], right=True).squeeze(-1)
+    assert torch.equal(token[2:], expected[2:])
+    assert torch.equal(logprob, logprobs.gather(-1, token.unsqueeze(-1)).squeeze(-1))
+    assert logprob.isfinite().all(), "a token without weight is never drawn"

@@ -186,6 +186,13 @@ class Limits:
     """Longest prompt with its completion, in tokens; None where the engine does not know."""
 
 
+WITHOUT_SEEDS = (
+    "The engine has no seed for each sample: a run that was stopped goes on with other samples than it would have "
+    "drawn, none of them lost or drawn twice."
+)
+"""What a run says whose engine has no seeds."""
+
+
 class Engine(Protocol):
     """A language model that draws M completions of each prompt; everything in this package samples through one."""
 

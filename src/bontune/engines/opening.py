@@ -66,6 +66,7 @@ def open_engine(model: Any, tokenizer: Any = None, *, serving: Serving | None = 
 
 def _vllm_of(name: str) -> Engine:
     """vLLM, reading a whole model from its folder or from the hub by itself."""
-    from bontune.engines.vllm import VLLMEngine, VLLMOptions
+    from bontune.engines.vllm import VLLMEngine
+    from bontune.engines.vllm_setup import VLLMOptions
 
     return VLLMEngine(resolve(name), load_tokenizer(name), VLLMOptions(gpu_memory=0.9))

@@ -27,6 +27,10 @@ from bontune.engines.texts import Completions, context_of, encode_prompts, end_i
 COMPACT_AT = 0.125
 """Share of ended rows at which they are removed; with fewer, copying the cache costs more than computing them."""
 
+SMALL_VOCABULARY = 4096
+"""Number of tokens up to which all are looked through when one is drawn; of more, blocks of ``BLOCK`` first."""
+BLOCK = 512
+
 REASONS = (StopReason.LENGTH, StopReason.END, StopReason.STOP)
 """Stop reasons by the numbers that stand for them in tensors."""
 
@@ -286,16 +290,41 @@ def draw_token(logits: Tensor, uniform: Tensor, temperature: float, top_p: float
     if temperature == 0:
         token = logprobs.argmax(-1)
         return token, logprobs.gather(-1, token.unsqueeze(-1)).squeeze(-1)
-    probs, order = logprobs.exp().double(), None
-    if top_p < 1:
-        probs, order = probs.sort(dim=-1, descending=True, stable=True)
-        probs = torch.where(probs.cumsum(-1) - probs < top_p, probs, 0.0)
-    cumulative = probs.cumsum(-1)
-    # u·total < total, so the search ends on a token of positive probability.
-    place = torch.searchsorted(cumulative, uniform.double().unsqueeze(-1) * cumulative[:, -1:], right=True)
-    place = place.clamp(max=logits.shape[-1] - 1)
-    token = place if order is None else order.gather(-1, place)
+    if top_p == 1:
+        token = _place_of(logprobs.exp(), uniform)
+        return token, logprobs.gather(-1, token.unsqueeze(-1)).squeeze(-1)
+    probs, order = logprobs.exp().double().sort(dim=-1, descending=True, stable=True)
+    probs = torch.where(probs.cumsum(-1) - probs < top_p, probs, 0.0)
+    token = order.gather(-1, _place_of(probs, uniform).unsqueeze(-1))
     return token.squeeze(-1), logprobs.gather(-1, token).squeeze(-1)
+
+
+def _place_of(probs: Tensor, uniform: Tensor) -> Tensor:
+    """The place (rows,) where the cumulative sum of probs (rows, vocabulary) passes ``uniform`` times its total.
+
+    A large vocabulary is searched in two steps, the block first and then the token in it: a cumulative sum in float64
+    over 262,144 tokens costs several times what the probabilities themselves cost.
+    """
+    rows, size = probs.shape
+    uniform = uniform.double().unsqueeze(-1)
+    if size <= SMALL_VOCABULARY:
+        cumulative = probs.double().cumsum(-1)
+        return _first_beyond(cumulative, uniform * cumulative[:, -1:]).squeeze(-1)
+    blocks = torch.nn.functional.pad(probs, (0, -size % BLOCK)).view(rows, -1, BLOCK)
+    sums = blocks.sum(-1).double()
+    ends = sums.cumsum(-1)
+    target = uniform * ends[:, -1:]
+    block = _first_beyond(ends, target)
+    share = (target - (ends - sums).gather(-1, block)) / sums.gather(-1, block)
+    inside = blocks[torch.arange(rows, device=probs.device), block.squeeze(-1)].double().cumsum(-1)
+    return (block * BLOCK + _first_beyond(inside, share * inside[:, -1:])).squeeze(-1)
+
+
+def _first_beyond(cumulative: Tensor, target: Tensor) -> Tensor:
+    """The first place where a cumulative sum exceeds the target; where rounding lets none, the last with any weight."""
+    place = torch.searchsorted(cumulative, target, right=True)
+    last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
+    return torch.minimum(place, last)
 
 
 def left_pad(encoded: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:

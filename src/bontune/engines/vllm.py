@@ -7,13 +7,10 @@ it is opened, because not every build does.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,28 +21,15 @@ from bontune.engines.contract import EngineFailed, Limits, Poll, Samples, Sampli
 from bontune.engines.prompts import Prompt, has_chat_template
 from bontune.engines.seeds import stream
 from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
+from bontune.engines.vllm_setup import VLLMOptions, description, import_vllm, reason, shifted, why_not
 from bontune.models import without_bars
 from bontune.models.adapters import is_adapted, merged_copy
 from bontune.models.precision import cpu_dtype, saved_dtype
 from bontune.models.saving import save_model
 
-OLDEST = (0, 32)
-"""The oldest version of vLLM that this module has been tried with."""
 TOLERANCE = {torch.float32: 2e-3}
 """Mean difference of log-probabilities, in nats, that rounding explains in each dtype."""
 TOLERANCE_OF_16_BITS = 0.1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VLLMOptions:
-    """How vLLM is opened."""
-
-    gpu_memory: float = 0.4
-    """Share of the GPU's memory that it may hold while it draws, weights and cache together."""
-    context: int | None = None
-    """Longest prompt with its completion, in tokens; None: the model's own bound. vLLM holds room for one such text."""
-    max_sequences: int = 256
-    """Completions that are drawn at the same time."""
 
 
 class VLLMEngine:
@@ -83,13 +67,13 @@ class VLLMEngine:
         self.tokenizer = tokenizer
         self.options = options or VLLMOptions()
         self._policy = None if isinstance(model, str) else model
-        self._described = _description(model) if isinstance(model, str) else model
+        self._described = description(model) if isinstance(model, str) else model
         self._weights: dict[str, Tensor] = {}
         self._asleep: set[str] = set()
         bounds = [bound for bound in (self.options.context, context_of(self._described)) if bound]
         context = min(bounds, default=None)
         self.limits = Limits(has_seeds=False, has_tokens=True, can_load=self._policy is not None, context=context)
-        self._vllm = _import_vllm()
+        self._vllm = import_vllm()
         self._on_gpu = bool(self._vllm.platforms.current_platform.is_cuda_alike())
         # Told, because vLLM's own choice makes 16 bits of float32.
         self._dtype = dtype or (cpu_dtype(model) or saved_dtype(model) if self._policy is None else self._policy.dtype)
@@ -184,7 +168,7 @@ class VLLMEngine:
             with torch.random.fork_rng(), without_bars():
                 return self._vllm.LLM(**settings)
         except Exception as error:  # an edge: vLLM fails in many ways, mostly far from the cause
-            raise BontuneError(_why_not(error, self.options)) from error
+            raise BontuneError(why_not(error, self.options)) from error
 
     def _check_computes_alike(self) -> None:
         """Compare vLLM's log-probabilities with the model's, with its weights and with others.
@@ -197,8 +181,8 @@ class VLLMEngine:
         """
         assert self._policy is not None
         self._compare("computes something else than the model in this process")
-        shifted = _shifted(dict(self._policy.named_parameters()))
-        with self._policy_with(shifted):
+        moved = shifted(dict(self._policy.named_parameters()))
+        with self._policy_with(moved):
             self._hand_over()
             tied = ", as some do with tied embeddings" if self._policy.config.tie_word_embeddings else ""
             self._compare(f"keeps some of its old weights when it is given new ones{tied}")
@@ -213,7 +197,7 @@ class VLLMEngine:
             outputs = self._outputs([prompt], options, [("check",)], Completions(self.tokenizer, ()), None)
         except EngineFailed as error:
             raise BontuneError(
-                f"vLLM does not take the model ({_reason(error)}): take engine.name=transformers."
+                f"vLLM does not take the model ({reason(error)}): take engine.name=transformers."
             ) from None
         device, worst = self._policy.device, 0.0
         dtype = self._dtype or torch.float32
@@ -283,7 +267,7 @@ class VLLMEngine:
                 with suppress(Exception):  # it may be past that
                     self._abort(names)
                 # An edge: vLLM breaks down in many ways.
-                raise EngineFailed(f"The engine vllm broke down while it drew: {_reason(error)}.") from error
+                raise EngineFailed(f"The engine vllm broke down while it drew: {reason(error)}.") from error
         rows = [sorted(found[name], key=lambda output: output.index) for name in names]
         return [row * options.num_samples for row in rows] if is_greedy else rows
 
@@ -340,7 +324,7 @@ class VLLMEngine:
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
             self._llm.reset_prefix_cache()
         except Exception as error:  # an edge, as above
-            raise EngineFailed(f"The engine vllm could not take new weights: {_reason(error)}.") from error
+            raise EngineFailed(f"The engine vllm could not take new weights: {reason(error)}.") from error
 
     def _sleep(self) -> None:
         """Leave the GPU's memory to the training; weights wait in the CPU's, so that no load is needed to go on."""
@@ -354,65 +338,6 @@ class VLLMEngine:
             self._asleep -= set(sleeping)
 
 
-def _import_vllm() -> Any:
-    """Import vLLM so that it runs in this process, quietly, and leaves our threads alone."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    for name, value in {
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_NO_USAGE_STATS": "1",
-    }.items():
-        os.environ.setdefault(name, value)
-    try:
-        import vllm
-        import vllm.platforms
-        import vllm.sampling_params
-    except ImportError as error:
-        raise BontuneError(
-            f"The engine vllm needs vLLM, which cannot be imported here ({_reason(error)}): install "
-            "'bontune[vllm]', or take engine.name=transformers."
-        ) from None
-    version = tuple(int(part) for part in vllm.__version__.split(".")[:2] if part.isdigit())
-    if version < OLDEST:
-        raise BontuneError(
-            f"The engine vllm needs vLLM {OLDEST[0]}.{OLDEST[1]} or newer, and {vllm.__version__} is installed."
-        )
-    return vllm
-
-
-def _description(name: str) -> Any:
-    """What is asked of a model that vLLM reads: its config and its generation config."""
-    from transformers import AutoConfig, GenerationConfig
-
-    try:
-        generation = GenerationConfig.from_pretrained(name)
-    except OSError:
-        generation = None
-    return SimpleNamespace(config=AutoConfig.from_pretrained(name), generation_config=generation)
-
-
-def _shifted(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights in other places: each layer's in the one before it, and matrices without a like rolled by a row.
-
-    Adapters start with zeros that would stay zeros, so that they are filled.
-    """
-    alike: dict[tuple[str, torch.Size], list[str]] = {}
-    for name, parameter in parameters.items():
-        kind = ".".join("#" if part.isdigit() else part for part in name.split("."))
-        alike.setdefault((kind, parameter.shape), []).append(name)
-    shifted = {}
-    for (kind, shape), names in alike.items():
-        for name, source in zip(names, [*names[1:], names[0]], strict=True):
-            data = parameters[source].data
-            if "lora_B" in kind:
-                data = torch.full_like(data, 0.02)
-            elif len(names) == 1 and len(shape) == 2:
-                data = data.roll(1, dims=0)
-            shifted[name] = data
-    return shifted
-
-
 def _logprobs(output: Any) -> list[float]:
     return [at[token].logprob for token, at in zip(output.token_ids, output.logprobs, strict=True)]
 
@@ -423,22 +348,3 @@ def _stop_reason(output: Any) -> StopReason:
     if output.finish_reason == "stop":
         return StopReason.STOP if isinstance(output.stop_reason, str) else StopReason.END
     return StopReason.OTHER
-
-
-def _why_not(error: Exception, options: VLLMOptions) -> str:
-    reason = _reason(error)
-    hint = "take engine.name=transformers"
-    if any(word in reason.lower() for word in ("memory", "kv cache")):
-        hint = (
-            f"change engine.gpu_memory (it is {options.gpu_memory}), lower engine.context, or {hint}; on a CPU "
-            "VLLM_CPU_KVCACHE_SPACE is the size of its cache in GiB"
-        )
-    return f"vLLM does not open the model ({reason}): {hint}."
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause's first sentence; vLLM wraps it several times."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].partition(". ")[0].strip().rstrip(".:")

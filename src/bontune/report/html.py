@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from bontune.base.errors import BontuneError
+from bontune.engines.contract import WITHOUT_SEEDS
 from bontune.objectives.budgets import budgets_at, in_words
 from bontune.pools.compare import Difference
 from bontune.report import findings
@@ -138,15 +139,16 @@ def _run_context(folder: Path) -> dict[str, Any]:
     name = folder.resolve().name
     recipe = _read_text(folder / "recipe.yaml")
     try:
-        section = mapping(mapping(yaml.safe_load(recipe or "")).get("objective"))
+        tree = mapping(yaml.safe_load(recipe or ""))
     except yaml.YAMLError:  # shown as it is
-        section = {}
+        tree = {}
+    section = mapping(tree.get("objective"))
     objective = str(section.get("name", ""))
     return {
         "title": f"Run {name}",
         "name": name,
         "headline": _run_headline(steps, evaluations),
-        "notes": [*_trained_for(section), *_run_notes(steps)],
+        "notes": [*_trained_for(section), *_engine_notes(mapping(tree.get("engine")), steps), *_run_notes(steps)],
         "figure": _training_picture(name, steps, objective) if steps else None,
         "gains": _gains_picture(evaluations),
         "evaluations": _evaluation_grid(evaluations),
@@ -294,6 +296,20 @@ def _trained_for(objective: Mapping[str, Any]) -> list[str]:
     if not isinstance(n, Mapping) or not n:
         return []
     return [f"Trained for several N at once: {typographic(in_words(budgets_at(n)))}."]
+
+
+def _engine_notes(engine: Mapping[str, Any], steps: Rows) -> list[str]:
+    """What the engine does not promise, and how far the policy was from what drew its samples."""
+    notes = [WITHOUT_SEEDS] if engine.get("name") == "vllm" else []
+    seen = {key: series(steps, key)[1] for key in ("ratio", "effective_samples", "truncated", "engine_kl")}
+    if all(values.size for values in seen.values()):
+        mean = {key: float(values.mean()) for key, values in seen.items()}
+        notes.append(
+            f"Trained policy over the one that drew, on average over the steps: ratio {mean['ratio']:.3f}, effective "
+            f"samples {percent(mean['effective_samples'])} %, truncated or clipped {percent(mean['truncated'])} %, "
+            f"KL(drew‖trained) {mean['engine_kl']:.2g} nats per sample."
+        )
+    return notes
 
 
 def _run_notes(steps: Rows) -> list[str]:

@@ -200,7 +200,8 @@ def make_engine(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
     section = recipe.engine
     if section.name == "transformers":
         return TransformersEngine(model, tokenizer, token_budget=recipe.sampling.token_budget)
-    from bontune.engines.vllm import VLLMEngine, VLLMOptions
+    from bontune.engines.vllm import VLLMEngine
+    from bontune.engines.vllm_setup import VLLMOptions
 
     options = VLLMOptions(**section.model_dump(exclude={"name"}))
     dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None

@@ -23,7 +23,7 @@ from bontune.base.files import replace_file
 from bontune.base.problems import Problem
 from bontune.base.signals import StopSignals
 from bontune.config import Recipe
-from bontune.engines.contract import Engine, EngineFailed, Samples
+from bontune.engines.contract import WITHOUT_SEEDS, Engine, EngineFailed, Samples
 from bontune.engines.seeds import order_of
 from bontune.metrics.evaluation import Evaluation
 from bontune.models.adapters import lasting_name
@@ -341,6 +341,8 @@ class Trainer:
             self.log.cut_after(self.step if found is not None else -1)
             if found is not None:
                 setup.write_recipe(self.folder, self.recipe)  # a finished run may have got more steps
+        if not self.engine.limits.has_seeds:
+            self.log.say(WITHOUT_SEEDS[0].lower() + WITHOUT_SEEDS[1:-1])
         self.log.begin(self.step)
         self.accelerator.wait_for_everyone()
 
