@@ -324,7 +324,7 @@ def _first_beyond(cumulative: Tensor, target: Tensor) -> Tensor:
     """The first place where a cumulative sum exceeds the target; where rounding lets none, the last with any weight."""
     place = torch.searchsorted(cumulative, target, right=True)
     last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
-    return torch.minimum(place, last)
+    return torch.minimum(place, last).clamp(max=cumulative.shape[-1] - 1)  # beyond it lies nothing but NaN
 
 
 def left_pad(encoded: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
