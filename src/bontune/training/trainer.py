@@ -92,8 +92,7 @@ class Trainer:
         self.dtype = saved_dtype(recipe.model) if model is None else None
         self.base = lasting_name(recipe.model) if model is None else None
         self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
-        parts = self.model, self.tokenizer, self.accelerator
-        self.engine = setup.make_engine(recipe, *parts) if engine is None else engine
+        self.engine = engine or setup.make_engine(recipe, self.model, self.tokenizer, self.accelerator)
         options = setup.sampling_options(recipe, self.task, self.problems, self.engine)
         setup.check_engine(self.engine, [*self.problems, *self.evaluator.problems], options.max_new_tokens)
         problems = {"training": self.problems, "evaluation": self.evaluator.problems}
@@ -107,7 +106,15 @@ class Trainer:
         self.sequences = Sequences(
             self.columns, self.engine, self.model, self.tokenizer, self.anchor, options, demonstrations
         )
-        self.updater = Updater(
+        self.updater = self._updater()
+        is_quiet = is_quiet or not self.is_main
+        self.write_report = write_report
+        self.log = RunLog(self.folder, recipe.training.steps, label=recipe.objective.name, is_quiet=is_quiet)
+
+    def _updater(self) -> Updater:
+        """Make what takes the optimizer's steps."""
+        recipe = self.recipe
+        return Updater(
             self.lm,
             self.optimizer,
             self.anchor,
@@ -119,9 +126,6 @@ class Trainer:
             ratios=ratio_options(recipe),
             measures_ratios=not self.engine.limits.has_seeds,
         )
-        is_quiet = is_quiet or not self.is_main
-        self.write_report = write_report
-        self.log = RunLog(self.folder, recipe.training.steps, label=recipe.objective.name, is_quiet=is_quiet)
 
     def train(self) -> dict[str, Any]:
         """Run to the end, from the last checkpoint if there is one, and write the model.
