@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -212,6 +213,25 @@ def test_a_training_reaches_what_the_own_engine_reaches_and_survives_a_breakdown
     for row in rows:
         assert row["ratio"] == pytest.approx(1, abs=1e-3)
         assert row["engine_kl"] < 1e-4
+
+
+TWO = """
+from pathlib import Path
+from engines.test_vllm import trainer
+trainer(Path({folder!r}), "vllm", "training.steps=2").train()
+"""
+
+
+@needs_vllm
+def test_every_process_of_a_training_has_an_engine_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(TWO.format(folder=str(tmp_path / "run")))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(tmp_path / "two.py")]
+    tests = str(Path(__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": tests})
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(tmp_path / "run")
+    assert [row["samples"] for row in rows] == [128, 128], "both processes' samples"
+    assert rows[-1]["ratio"] == pytest.approx(1, abs=1e-4), "both engines have the weights of the update"
 
 
 def last(rows: list[dict[str, Any]]) -> float:

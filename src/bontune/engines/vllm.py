@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from bontune.base.errors import BontuneError
 from bontune.engines.contract import EngineFailed, Limits, Poll, Samples, SamplingOptions, StopReason
@@ -81,8 +81,16 @@ class VLLMEngine:
             self._llm = self._open(model, is_replica)
             return
         with tempfile.TemporaryDirectory(prefix="bontune-vllm-") as folder:
-            save_model(self._policy, tokenizer, Path(folder) / "model")
-            self._llm = self._open(str(Path(folder) / "model"), is_replica)
+            # transformers writes files in the main process alone.
+            is_main = not is_replica or distributed.get_rank() == 0
+            where = [str(Path(folder) / "model")]
+            if is_main:
+                save_model(self._policy, tokenizer, Path(where[0]))
+            if is_replica:
+                distributed.broadcast_object_list(where)
+            self._llm = self._open(where[0], is_replica)
+            if is_replica:
+                distributed.barrier()
         self._check_computes_alike()
         self._sleep()
 
