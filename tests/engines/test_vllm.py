@@ -106,7 +106,7 @@ except BontuneError as error:
     ("given", "phrase"),
     [
         ({"tie_word_embeddings": True}, "keeps some of its old weights.*tied embeddings"),
-        ({"hidden_size": 96}, "does not take the model .*head_dim=24.*take engine.name"),
+        ({"hidden_size": 96}, "does not take the model .*head_dim=24.*take the engine"),
         ({"max_position_embeddings": 10_000_000}, "lower engine.context"),
     ],
     ids=["tied", "head-size", "memory"],

@@ -110,7 +110,7 @@ class VLLMEngine:
         """
         if options.top_p < 1:
             raise BontuneError(
-                f"The engine vllm draws with top_p = 1 alone, got {options.top_p}: take engine transformers, or give "
+                f"The engine vllm draws with top_p = 1 alone, got {options.top_p}: take the engine transformers, or give "
                 "the address of a vLLM server."
             )
         encoded = self._encode(prompts, options.max_new_tokens)
@@ -205,7 +205,7 @@ class VLLMEngine:
             outputs = self._outputs([prompt], options, [("check",)], Completions(self.tokenizer, ()), None)
         except EngineFailed as error:
             raise BontuneError(
-                f"vLLM does not take the model ({reason(error)}): take engine.name=transformers."
+                f"vLLM does not take the model ({reason(error)}): take the engine transformers."
             ) from None
         device, worst = self._policy.device, 0.0
         dtype = self._dtype or torch.float32
@@ -219,8 +219,7 @@ class VLLMEngine:
             worst = max(worst, float((own - found).abs().mean()))
         if not worst <= TOLERANCE.get(dtype, TOLERANCE_OF_16_BITS):
             raise BontuneError(
-                f"The engine vllm {what}: its log-probabilities are {worst:.2g} nats off; take "
-                "engine.name=transformers."
+                f"The engine vllm {what}: its log-probabilities are {worst:.2g} nats off; take the engine transformers."
             )
 
     # ---- drawing ----

@@ -46,7 +46,7 @@ def import_vllm() -> Any:
     except ImportError as error:
         raise BontuneError(
             f"The engine vllm needs vLLM, which cannot be imported here ({reason(error)}): install "
-            "'bontune[vllm]', or take engine.name=transformers."
+            "'bontune[vllm]', or take the engine transformers."
         ) from None
     version = tuple(int(part) for part in vllm.__version__.split(".")[:2] if part.isdigit())
     if version < OLDEST:
@@ -90,7 +90,7 @@ def shifted(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def why_not(error: Exception, options: VLLMOptions) -> str:
     told = reason(error)
-    hint = "take engine.name=transformers"
+    hint = "take the engine transformers"
     if any(word in told.lower() for word in ("memory", "kv cache")):
         hint = (
             f"change engine.gpu_memory (it is {options.gpu_memory}), lower engine.context, or {hint}; on a CPU "
