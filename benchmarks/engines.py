@@ -3,8 +3,8 @@
     .venv-vllm/bin/python benchmarks/engines.py --out benchmarks/results/engines.json
 
 Every engine draws M completions of each of two prompts, of the same length because the end token is never allowed to
-come, in a process of its own on one pinned core, one engine after the other. Seconds are the process's own, so that what
-else runs on the core does not count; each number is the median of the repeats.
+come, in a process of its own on one pinned core, one engine after the other. Seconds are the process's own, so that
+what else runs on the core does not count; each number is the median of the repeats.
 The model has the shape of Gemma 3 270M with the 35,201 tokens that GSM8K uses (123 million parameters) and random
 weights: speed does not depend on them.
 """

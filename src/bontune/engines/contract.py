@@ -159,6 +159,21 @@ def cut_before(text: str, stop: Sequence[str]) -> str:
     return text[: min([place for s in stop if (place := text.find(s)) >= 0], default=len(text))]
 
 
+def parameter_of(parameters: Mapping[str, Tensor], name: str, weights: Tensor) -> Tensor:
+    """The model's parameter that these weights are for; an engine's ``load`` asks for each.
+
+    Raises:
+        BontuneError: the model has no parameter of that name and shape.
+    """
+    found = parameters.get(name)
+    if found is None or found.shape != weights.shape:
+        raise BontuneError(
+            f"The weights {name} of shape {tuple(weights.shape)} do not fit the engine's model, which has "
+            + ("no parameter of that name." if found is None else f"shape {tuple(found.shape)} there.")
+        )
+    return found
+
+
 Poll = Callable[[], None]
 """Called between chunks of work; raises :class:`bontune.base.errors.Interrupted` when the run should stop."""
 

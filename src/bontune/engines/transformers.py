@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bontune.base.errors import BontuneError
 from bontune.engines.cache import select_cache_with_room, shares_prompts
-from bontune.engines.contract import Limits, Poll, Samples, SamplingOptions, StopReason
+from bontune.engines.contract import Limits, Poll, Samples, SamplingOptions, StopReason, parameter_of
 from bontune.engines.generate import can_keep_state, generate
 from bontune.engines.prompts import Prompt, has_chat_template
 from bontune.engines.seeds import stream
@@ -111,13 +110,7 @@ class TransformersEngine:
             self._has_own_parameters = True
         parameters = dict(self.model.named_parameters())
         for name, tensor in weights:
-            parameter = parameters.get(name)
-            if parameter is None or parameter.shape != tensor.shape:
-                raise BontuneError(
-                    f"The weights {name} of shape {tuple(tensor.shape)} do not fit the engine's model, which has "
-                    + ("no parameter of that name." if parameter is None else f"shape {tuple(parameter.shape)} there.")
-                )
-            parameter.data = tensor.detach()
+            parameter_of(parameters, name, tensor).data = tensor.detach()
 
     def _batches(
         self, encoded: list[list[int]], options: SamplingOptions, keys: Sequence[tuple[object, ...]], poll: Poll | None

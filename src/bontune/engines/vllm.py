@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, distributed
 
 from bontune.base.errors import BontuneError
-from bontune.engines.contract import EngineFailed, Limits, Poll, Samples, SamplingOptions, StopReason
+from bontune.engines.contract import EngineFailed, Limits, Poll, Samples, SamplingOptions, StopReason, parameter_of
 from bontune.engines.prompts import Prompt, has_chat_template
 from bontune.engines.seeds import stream
 from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
@@ -110,8 +110,8 @@ class VLLMEngine:
         """
         if options.top_p < 1:
             raise BontuneError(
-                f"The engine vllm draws with top_p = 1 alone, got {options.top_p}: take the engine transformers, or give "
-                "the address of a vLLM server."
+                f"The engine vllm draws with top_p = 1 alone, got {options.top_p}: take the engine transformers, or "
+                "give the address of a vLLM server."
             )
         encoded = self._encode(prompts, options.max_new_tokens)
         self._wake("weights", "kv_cache")
@@ -140,12 +140,7 @@ class VLLMEngine:
             )
         parameters = dict(self._policy.named_parameters())
         for name, tensor in weights:
-            parameter = parameters.get(name)
-            if parameter is None or parameter.shape != tensor.shape:
-                raise BontuneError(
-                    f"The weights {name} of shape {tuple(tensor.shape)} do not fit the engine's model, which has "
-                    + ("no parameter of that name." if parameter is None else f"shape {tuple(parameter.shape)} there.")
-                )
+            parameter_of(parameters, name, tensor)
             self._weights[name] = tensor.detach()
         with self._policy_with(self._weights):
             self._hand_over()
