@@ -12,6 +12,7 @@ weights: speed does not depend on them.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -99,11 +100,11 @@ def time_engine(given: argparse.Namespace) -> None:
     draw = {"bontune": ours, "generate": generate, "vllm": vllm}[given.engine](given.folder)
     found = {}
     for length in given.prompt:
-        prompts = [[10 + (7 * i + p) % 30_000 for i in range(length)] for p in range(NUM_PROMPTS)]
         for samples in given.samples:
-            draw(prompts, samples, 2)
+            draw(prompts_of(length), samples, 2)
             seconds = []
             for _ in range(given.repeats):
+                prompts = prompts_of(length)  # new ones, because vLLM keeps what it has computed for others
                 start = time.process_time()
                 draw(prompts, samples, given.new)
                 seconds.append(time.process_time() - start)
@@ -111,6 +112,15 @@ def time_engine(given: argparse.Namespace) -> None:
                 NUM_PROMPTS * samples * given.new / statistics.median(seconds), 1
             )
     print(json.dumps(found))
+
+
+NUMBERS = itertools.count(10)
+
+
+def prompts_of(length: int) -> list[list[int]]:
+    """Prompts that were not drawn from before."""
+    starts = [next(NUMBERS) for _ in range(NUM_PROMPTS)]
+    return [[10 + (7 * i + 131 * start) % 30_000 for i in range(length)] for start in starts]
 
 
 def loaded(folder: Path) -> tuple[Any, Any]:
