@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ import tiny
 from bontune import Recipe, Trainer
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.config import load_recipe
+from bontune.engines.transformers import TransformersEngine
+from bontune.models import load_model
 from bontune.objectives import bon_rl
 from bontune.training.importance import RatioOptions, RatioSums, weigh_by_ratio
 from bontune.training.reuse import prompts_of_updates, ratio_options
@@ -241,3 +244,14 @@ def test_metrics_have_the_ratios_where_they_are_used_alone(tmp_path: Path) -> No
         assert row["reward"] == before["reward"], "own engine, one update: nothing changes but rounding"
     reused = rows_of(recipe(tmp_path / "c", "training.updates_per_batch=4", "training.minibatches=2"))
     assert reused[-1]["engine_kl"] > 1e-5, "the policy moves away from the one that drew"
+
+
+@pytest.mark.parametrize("name", ["rloo", "sft", "bon_sft", "vbon"])
+def test_another_engines_ratios_are_measured_where_all_sequences_are_its_own(tmp_path: Path, name: str) -> None:
+    """Demonstrations were drawn by nobody, and the anchor's samples by the anchor: they have no ratio to an engine."""
+    model, tokenizer = load_model("countdown-tiny")
+    engine = TransformersEngine(model, tokenizer)
+    engine.limits = replace(engine.limits, has_seeds=False)
+    settings = recipe(tmp_path, f"objective={{name: {name}, n: {1 if name in ('rloo', 'sft') else 4}}}")
+    rows = rows_of(settings, model=model, tokenizer=tokenizer, engine=engine)
+    assert all(("ratio" in row) == (name == "rloo") for row in rows)

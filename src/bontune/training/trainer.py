@@ -124,7 +124,7 @@ class Trainer:
             kl_share=self.columns.kl_share(recipe.kl.share),
             max_grad_norm=recipe.training.max_grad_norm,
             ratios=ratio_options(recipe),
-            measures_ratios=not self.engine.limits.has_seeds,
+            measures_ratios=not self.engine.limits.has_seeds and recipe.objective.row().is_policy_gradient,
         )
 
     def train(self) -> dict[str, Any]:
