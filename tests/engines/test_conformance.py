@@ -116,7 +116,7 @@ def behind_a_server() -> Subject:
     )
 
 
-@functools.cache  # one process holds one vLLM
+@functools.cache  # opening one takes seconds
 def in_vllm() -> Subject:
     made = partial(tiny.model, hidden_size=128, max_position_embeddings=64, tie_word_embeddings=False)
     model, tokenizer = made(), tiny.tokenizer()

@@ -112,7 +112,7 @@ except BontuneError as error:
     ids=["tied", "head-size", "memory"],
 )
 def test_what_it_cannot_do_is_refused_in_a_sentence(given: dict[str, Any], phrase: str) -> None:
-    """In a process of its own, because one process holds one vLLM."""
+    """In a process of its own, so that what a failed start leaves behind does no harm."""
     done = subprocess.run(
         [sys.executable, "-c", ALONE.format(given=given)],
         capture_output=True,
@@ -143,6 +143,54 @@ def test_names_of_engines_are_checked() -> None:
         open_engine("countdown-tiny", engine="vlm")
     with pytest.raises(BontuneError, match="is a server"):
         open_engine("http://127.0.0.1:1/v1", engine="vllm")
+
+
+def test_top_p_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(BontuneError, match=r"top_p = 1 alone, got 0\.9"):
+        trainer(tmp_path / "run", "vllm", "sampling.top_p=0.9")
+    assert not (tmp_path / "run").exists()
+
+
+# ---- memory ----
+
+
+class Recorded:
+    """vLLM's front on a GPU: it notes what is asked about memory, which its build for CPUs ignores."""
+
+    def __init__(self, llm: Any) -> None:
+        self.llm, self.calls = llm, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.llm, name)
+
+    def sleep(self, level: int) -> None:
+        self.calls.append(f"sleep {level}")
+
+    def wake_up(self, tags: list[str]) -> None:
+        self.calls.append("wake " + " ".join(tags))
+
+    def collective_rpc(self, method: str, **given: Any) -> Any:
+        self.calls.append(method)
+        return self.llm.collective_rpc(method, **given)
+
+
+@needs_vllm
+def test_on_a_gpu_it_sleeps_between_draws_and_takes_weights_half_awake(adapted: tuple[Any, VLLMEngine]) -> None:
+    lora, engine = adapted
+    recorded = Recorded(engine._llm)
+    options, keys = SamplingOptions(num_samples=1, max_new_tokens=2), [(i,) for i in range(3)]
+    engine._llm, engine._on_gpu = recorded, True
+    try:
+        for _ in range(2):
+            engine.draw(PROMPTS, options, keys)
+        engine.load((name, p.data) for name, p in lora.named_parameters() if p.requires_grad)
+        engine.load([])
+        engine.draw(PROMPTS, options, keys)
+    finally:
+        engine._llm, engine._on_gpu, engine._asleep = recorded.llm, False, set()
+    draw_and_sleep = ["sleep 1", "wake weights kv_cache", "sleep 1"]
+    load_twice = ["wake weights", "reload_weights", "reload_weights"]
+    assert recorded.calls == [*draw_and_sleep, *load_twice, "wake kv_cache", "sleep 1"]
 
 
 # ---- training ----

@@ -122,16 +122,6 @@ def sample(
     from bontune.cli.drawing import draw_with_progress, pool_request
     from bontune.engines.openai import Serving
 
-    serving = Serving(
-        served_model=served_model,
-        api=api,
-        concurrency=concurrency,
-        timeout_s=timeout,
-        tries=tries,
-        choices=choices,
-        has_logprobs=logprobs,
-        extra=_json_object(extra),
-    )
     request = pool_request(
         model,
         task,
@@ -144,7 +134,16 @@ def sample(
         limit=limit,
         verifier=verifier,
         seed=seed,
-        serving=serving,
+        serving=Serving(
+            served_model=served_model,
+            api=api,
+            concurrency=concurrency,
+            timeout_s=timeout,
+            tries=tries,
+            choices=choices,
+            has_logprobs=logprobs,
+            extra=_json_object(extra),
+        ),
         engine=engine,
     )
     draw_with_progress(request, out)

@@ -50,7 +50,7 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 class Recipe(Section):
-    """One run."""
+    """All settings of one training run."""
 
     model: str = "countdown-tiny"
     """A shipped name, a folder, or a Hugging Face hub id."""

@@ -21,7 +21,15 @@ from bontune.engines.contract import EngineFailed, Limits, Poll, Samples, Sampli
 from bontune.engines.prompts import Prompt, has_chat_template
 from bontune.engines.seeds import stream
 from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
-from bontune.engines.vllm_setup import VLLMOptions, description, import_vllm, reason, shifted, why_not
+from bontune.engines.vllm_setup import (
+    WHOLE_DISTRIBUTION,
+    VLLMOptions,
+    description,
+    import_vllm,
+    reason,
+    shifted,
+    why_not,
+)
 from bontune.models import without_bars
 from bontune.models.adapters import is_adapted, merged_copy
 from bontune.models.precision import cpu_dtype, saved_dtype
@@ -109,10 +117,7 @@ class VLLMEngine:
             EngineFailed: vLLM broke down.
         """
         if options.top_p < 1:
-            raise BontuneError(
-                f"The engine vllm draws with top_p = 1 alone, got {options.top_p}: take the engine transformers, or "
-                "give the address of a vLLM server."
-            )
+            raise BontuneError(WHOLE_DISTRIBUTION.format(top_p=options.top_p))
         encoded = self._encode(prompts, options.max_new_tokens)
         self._wake("weights", "kv_cache")
         completions = Completions(self.tokenizer, options.stop)

@@ -13,6 +13,11 @@ from torch import Tensor
 
 from bontune.base.errors import BontuneError
 
+WHOLE_DISTRIBUTION = (
+    "The engine vllm draws with top_p = 1 alone, got {top_p}: take the engine transformers, or give the address of "
+    "a vLLM server."
+)
+"""What is said where vLLM is to draw by top-p: it gives the log-probabilities of what it truncated."""
 OLDEST = (0, 32)
 """The oldest version of vLLM that this module has been tried with."""
 
@@ -89,6 +94,7 @@ def shifted(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def why_not(error: Exception, options: VLLMOptions) -> str:
+    """Say in one sentence why vLLM was not opened and what to do."""
     told = reason(error)
     hint = "take the engine transformers"
     if any(word in told.lower() for word in ("memory", "kv cache")):

@@ -46,7 +46,7 @@ class PoolRequest:
     verifier: str = "oracle"
     """Verifier that scores; see :func:`bontune.verifiers.verifier_from_text`."""
     seed: int = 0
-    """Seed for sampling; the same seed draws the same completions."""
+    """Seed for sampling; the same seed draws the same completions where the engine has seeds."""
     serving: Serving = field(default_factory=Serving)
     """How a server is asked."""
     engine: str = "auto"

@@ -82,7 +82,7 @@ class BestOfN:
             tokenizer: of a loaded model.
             engine: ``transformers`` or ``vllm`` draws from a model that is no server; ``auto``: transformers.
             temperature, top_p, max_new_tokens, stop: how to draw.
-            seed: seed for sampling; under the same seed a prompt gets the same answer.
+            seed: seed for sampling; under the same seed a prompt gets the same answer where the engine has seeds.
             read_answer: from a completion to the answer that is voted for (``majority``); default: the content of the
                 last ``\\boxed{}``, else the whole text, in normal form.
 

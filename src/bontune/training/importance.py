@@ -4,7 +4,8 @@ The engine μ drew the samples and π is trained: μ rounds otherwise (an infere
 updates on one batch). Every sample keeps its advantage, which was made from its whole group; only the advantage is
 multiplied, by ρ = π/μ of its own tokens. A sample is never taken out of a group whose advantages are made: that would
 break their sum. The exact correction would multiply the ratios of every subset of N samples, whose variance makes it
-useless; this first-order one has a bias of the order of max|ρ − 1|.
+useless. This first-order one is exact for plain RL; for Best-of-N, whose advantages depend on the other samples of the
+pool, most of the bias stays, of the order of max|ρ − 1| (docs/estimators.md, "Samples of another policy").
 
 Shapes: ``_N`` tokens of some rows, flattened; ``_R`` rows.
 

@@ -24,6 +24,7 @@ from bontune.config import Recipe, TaskSection
 from bontune.engines.contract import Engine, SamplingOptions
 from bontune.engines.prompts import asks_chat, prompts_of, stop_of
 from bontune.engines.transformers import TransformersEngine, pad_id
+from bontune.engines.vllm_setup import WHOLE_DISTRIBUTION, VLLMOptions
 from bontune.models import load_model
 from bontune.models.adapters import add_lora
 from bontune.tasks.base import Task
@@ -195,13 +196,14 @@ def make_engine(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
     """Make the engine that draws from the policy in this process.
 
     Raises:
-        BontuneError: vLLM cannot be opened, or does not compute what the model computes.
+        BontuneError: vLLM cannot be opened, does not compute what the model computes, or is to draw by top-p.
     """
     section = recipe.engine
     if section.name == "transformers":
         return TransformersEngine(model, tokenizer, token_budget=recipe.sampling.token_budget)
+    if recipe.sampling.top_p < 1:
+        raise BontuneError(WHOLE_DISTRIBUTION.format(top_p=recipe.sampling.top_p))
     from bontune.engines.vllm import VLLMEngine
-    from bontune.engines.vllm_setup import VLLMOptions
 
     options = VLLMOptions(**section.model_dump(exclude={"name"}))
     dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
