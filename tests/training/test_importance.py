@@ -255,3 +255,22 @@ def test_another_engines_ratios_are_measured_where_all_sequences_are_its_own(tmp
     settings = recipe(tmp_path, f"objective={{name: {name}, n: {1 if name in ('rloo', 'sft') else 4}}}")
     rows = rows_of(settings, model=model, tokenizer=tokenizer, engine=engine)
     assert all(("ratio" in row) == (name == "rloo") for row in rows)
+
+
+def test_every_update_is_taken_and_a_step_that_has_begun_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped run saves whole steps: after its first update a step cannot be interrupted any more."""
+    trainer = Trainer(recipe(tmp_path, "training.updates_per_batch=4", "training.minibatches=2"), is_quiet=True)
+    plain_step, can_stop, sizes = trainer.updater.step, [], []
+
+    def step(samples: Any, *given: Any, poll: Any, num_prompts: int, **more: Any) -> Any:
+        can_stop.append(poll is not None)
+        sizes.append((len(samples.prompts), num_prompts))
+        return plain_step(samples, *given, poll=poll, num_prompts=num_prompts, **more)
+
+    monkeypatch.setattr(trainer.updater, "step", step)
+    trainer.train()
+    assert can_stop == [True, False, False, False] * 3
+    assert sizes == [(2, 2)] * 12, "each update is a mean over its own prompts"
+    assert {int(state["step"]) for state in trainer.optimizer.state.values()} == {12}
