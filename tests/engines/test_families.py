@@ -42,7 +42,7 @@ def gradient(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
-def test_samples_and_gradients_are_those_of_the_plain_model(family: str) -> None:
+def test_samples_and_gradients_are_those_of_the_plain_model(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = families.build(family)
     keys = [(0, p) for p in range(len(PROMPTS))]
     options = SamplingOptions(num_samples=SAMPLES, max_new_tokens=12)
@@ -51,6 +51,10 @@ def test_samples_and_gradients_are_those_of_the_plain_model(family: str) -> None
     plain = plain_logprobs(model, samples)
     is_token = Rows.of(samples).is_token_RT
     assert torch.allclose(samples.logprobs_BT[is_token], torch.cat(plain).detach(), atol=1e-4)
+    monkeypatch.setattr("bontune.engines.transformers.SHARED_FROM", 1)  # read each prompt's states once, if it can
+    shared = TransformersEngine(model, tiny.tokenizer()).draw(PROMPTS, options, keys)
+    assert shared.texts == samples.texts
+    assert torch.allclose(shared.logprobs_BT, samples.logprobs_BT, atol=1e-4)
 
     lm = CausalLM(model, pad=0)
     rows = Rows.of(samples)

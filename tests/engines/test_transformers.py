@@ -1,17 +1,24 @@
 """What the engine in this process promises beyond the contract of all engines (``test_conformance.py``):
 
 1. samples do not depend on the token budget;
-2. samples follow the model's distribution at the given temperature, and the nucleus at the given top-p.
+2. samples follow the model's distribution at the given temperature, and the nucleus at the given top-p;
+3. they are the same whether a prompt's states are copied for its samples or read by all, and however seldom it is asked
+   which rows have ended.
 """
+
+import functools
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import families
 import tiny
-from bontune.engines.contract import SamplingOptions
-from bontune.engines.transformers import TransformersEngine, draw_token
+from bontune.engines.contract import SamplingOptions, StopReason
+from bontune.engines.drawing import Drawing, draw_token
+from bontune.engines.shared_attention import Placement
+from bontune.engines.transformers import TransformersEngine
 
 PROMPTS = ["3,7,2,9:45=", "a", "what is 12+30?", "xyz" * 9]
 KEYS = [(0, "test", i) for i in range(len(PROMPTS))]
@@ -25,6 +32,51 @@ def test_samples_do_not_depend_on_the_token_budget(family):
     tight = TransformersEngine(model, tokenizer, token_budget=64).draw(PROMPTS, options, KEYS)
     assert whole.texts == tight.texts
     torch.testing.assert_close(whole.tokens_BT, tight.tokens_BT)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("budget", [65_536, 300], ids=["at once", "in parts"])
+def test_prompts_that_are_read_by_all_their_samples_give_the_same(family, budget, monkeypatch):
+    model, tokenizer = tiny.model(family, sharp=4.0), tiny.tokenizer()
+    options = SamplingOptions(num_samples=7, max_new_tokens=24, stop=("4", "e"))
+
+    def draw(shared_from):
+        monkeypatch.setattr("bontune.engines.transformers.SHARED_FROM", shared_from)
+        monkeypatch.setattr("bontune.engines.transformers.SHARED_BY", 1)
+        return TransformersEngine(model, tokenizer, token_budget=budget).draw(PROMPTS, options, KEYS)
+
+    placements = []
+    made = Placement.__init__
+    monkeypatch.setattr(Placement, "__init__", lambda self, *a: [made(self, *a), placements.append(self)][0])
+    copied = draw(10_000)
+    assert not placements
+    shared = draw(1)
+    assert placements
+    assert model.config._attn_implementation in ("sdpa", "eager"), "as it was before"
+    assert len(set(shared.lengths_B.tolist())) > 2, "rows end at different tokens"
+    torch.testing.assert_close(shared.tokens_BT, copied.tokens_BT)
+    torch.testing.assert_close(shared.logprobs_BT, copied.logprobs_BT, atol=1e-5, rtol=1e-5)
+    assert shared.stops == copied.stops
+
+
+def test_a_model_with_attention_of_its_own_kind_gets_copies():
+    """Attention sinks (gpt-oss) are no part of the shared attention."""
+    model = families.build("gpt_oss")
+    assert not TransformersEngine(model, tiny.tokenizer())._shares_attention
+
+
+@pytest.mark.parametrize("block", [2, 5, 64])
+def test_asking_seldom_which_rows_have_ended_changes_nothing(block, monkeypatch):
+    model, tokenizer = tiny.model("llama", sharp=4.0), tiny.tokenizer()
+    options = SamplingOptions(num_samples=16, max_new_tokens=40, stop=("4", "ab", "e"))
+    each = TransformersEngine(model, tokenizer).draw(PROMPTS, options, KEYS)
+    assert {StopReason.END, StopReason.STOP} <= set(each.stops)
+    monkeypatch.setattr(Drawing, "__init__", functools.partialmethod(Drawing.__init__, block=block))
+    seldom = TransformersEngine(model, tokenizer).draw(PROMPTS, options, KEYS)
+    assert seldom.texts == each.texts
+    assert seldom.stops == each.stops
+    assert torch.equal(seldom.tokens_BT, each.tokens_BT)
+    torch.testing.assert_close(seldom.logprobs_BT, each.logprobs_BT, atol=1e-5, rtol=1e-5)
 
 
 def test_frequencies_follow_the_model():

@@ -1,4 +1,4 @@
-"""Key-value caches for decoding: rows of a prompt's cache, with room for the tokens to come."""
+"""Key-value caches for decoding: a prompt's states for all its rows, with room for the tokens to come."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from bontune.engines.shared_attention import Placement, SharedStates, mark
+
+KINDS = (DynamicLayer, DynamicSlidingWindowLayer)
 
 
 @torch.no_grad()
@@ -21,8 +25,7 @@ def shares_prompts(model: Any) -> bool:
     except (ValueError, RuntimeError, AttributeError):  # an edge: some families fail to make their cache by themselves
         return False
     cache: Any = getattr(out, "past_key_values", None)
-    kinds = (DynamicLayer, DynamicSlidingWindowLayer)
-    return type(cache) is DynamicCache and all(type(layer) in kinds for layer in cache.layers)
+    return type(cache) is DynamicCache and all(type(layer) in KINDS for layer in cache.layers)
 
 
 def select_cache(cache: Any, indices: Tensor) -> Any:
@@ -33,54 +36,96 @@ def select_cache(cache: Any, indices: Tensor) -> Any:
     return selected
 
 
-def select_cache_with_room(cache: Any, indices: Tensor, num_tokens: int) -> Any:
-    """Return a new cache with these rows, to which ``num_tokens`` more are appended without copying the old ones.
+def decoding_cache(cache: Any, owner_B: Tensor, num_tokens: int, *, num_prompts: int, is_shared: bool) -> DecodingCache:
+    """A cache of B rows, to which ``num_tokens`` more are appended in place; the given one stays as it is.
 
-    Layers with a cache of their own kind (a sliding window, a recurrent state) are left as they are.
+    Args:
+        cache: of P prompts.
+        owner_B: the prompt that each row continues.
+        num_tokens: the longest completion.
+        num_prompts: P.
+        is_shared: keep a prompt's states once for all its rows, for ``shared_attention``; else copy them for each.
     """
-    selected = copy.copy(cache)
-    selected.layers = []
-    for layer in cache.layers:
-        if type(layer) is DynamicLayer and layer.is_initialized:
-            selected.layers.append(_RoomyLayer(layer, indices, num_tokens))
-        else:
-            selected.layers.append(copy.copy(layer))
-            selected.layers[-1].batch_select_indices(indices)
-    return selected
+    placement = Placement(owner_B, num_prompts) if is_shared else None
+    made = DecodingCache(placement)
+    made.layers = [
+        _RoomyLayer(layer, owner_B, num_tokens, placement) if layer.is_initialized else copy.copy(layer)
+        for layer in cache.layers
+    ]
+    return made
+
+
+class DecodingCache(DynamicCache):
+    """The cache of a batch of rows whose prompts' states are read, and whose own are appended."""
+
+    def __init__(self, placement: Placement | None) -> None:
+        super().__init__()
+        self.placement = placement
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep these rows and drop the others, and the prompts that have none left."""
+        prompts = None if self.placement is None else self.placement.keep(rows)
+        for layer in self.layers:
+            if isinstance(layer, _RoomyLayer):
+                layer.select(rows, prompts)
 
 
 class _RoomyLayer(DynamicLayer):
-    """A layer that writes into storage set aside at the start; ``keys`` and ``values`` are views of the used part."""
+    """A layer that writes into storage set aside at the start; ``keys`` and ``values`` are views of the used part.
 
-    def __init__(self, layer: Any, indices: Tensor, num_tokens: int) -> None:
+    A sliding window is not cut: the mask hides what lies before it.
+    """
+
+    def __init__(self, layer: Any, owner_B: Tensor, num_tokens: int, placement: Placement | None) -> None:
         super().__init__()
         self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
-        self._stored = [_with_room(x, indices, num_tokens) for x in (layer.keys, layer.values)]
-        self._show(layer.keys.shape[-2])
+        self.is_sliding = layer.is_sliding
+        self.num_seen = layer.get_seq_length()
+        self.num_dropped = self.num_seen - layer.keys.shape[-2]
+        self._prompts: SharedStates | None = None
+        length = layer.keys.shape[-2]
+        if placement is not None:
+            self._prompts, length = SharedStates(layer.keys, layer.values, placement), 0
+        self._stored = [_with_room(x[..., :length, :], owner_B, num_tokens) for x in (layer.keys, layer.values)]
+        self._show(length)
 
     def _show(self, length: int) -> None:
         self.keys, self.values = (stored[..., :length, :] for stored in self._stored)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Append the states of new tokens, and return all."""
+        """Append states of new tokens; returns all, or with shared prompts the rows' own, marked with the prompts'."""
         length = self.keys.shape[-2]
         end = length + key_states.shape[-2]
         for stored, new in zip(self._stored, (key_states, value_states), strict=True):
             stored[..., length:end, :] = new
+        self.num_seen += end - length
         self._show(end)
+        if self._prompts is not None:
+            mark(self.keys, self._prompts)
         return self.keys, self.values
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows and drop the others, with as much room as before."""
+    def get_seq_length(self) -> int:
+        """Number of tokens seen."""
+        return self.num_seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Number of states that the next tokens can see with their own, and the position of the first."""
+        return self.num_seen - self.num_dropped + query_length, self.num_dropped
+
+    def select(self, rows: Tensor, prompts: Tensor | None) -> None:
+        """Keep these rows, with as much room as before; and these prompts, where some have none left."""
         length = self.keys.shape[-2]
         room = self._stored[0].shape[-2] - length
-        self._stored = [_with_room(x, indices, room) for x in (self.keys, self.values)]
+        self._stored = [_with_room(x, rows, room) for x in (self.keys, self.values)]
         self._show(length)
+        if self._prompts is not None and prompts is not None:
+            self._prompts.keep(prompts)
 
 
 def _with_room(states: Tensor, indices: Tensor, num_tokens: int) -> Tensor:
     """Copy rows of states (rows, heads, length, size) into storage with unset places for ``num_tokens`` more."""
     _, heads, length, size = states.shape
     stored = states.new_empty(len(indices), heads, length + num_tokens, size)
-    torch.index_select(states, 0, indices, out=stored[..., :length, :])
+    if length:
+        torch.index_select(states, 0, indices, out=stored[..., :length, :])
     return stored

@@ -7,24 +7,13 @@ not every recurrent layer leaves padding out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
-
-class Drawing(Protocol):
-    """Draws tokens, and knows which rows have ended."""
-
-    width: int
-    """The longest completion, in tokens."""
-    has_ended_B: Tensor
-    """Which rows have ended."""
-
-    def draw(self, rows: Tensor, t: int, logits: Tensor) -> Tensor:
-        """Draw token t of these rows from their logits (rows, vocabulary)."""
-        ...
+from bontune.engines.drawing import Drawing
 
 
 class _Draw(LogitsProcessor):

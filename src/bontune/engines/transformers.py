@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,25 +18,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bontune.engines.cache import select_cache_with_room, shares_prompts
-from bontune.engines.contract import Limits, Poll, Samples, SamplingOptions, StopReason, parameter_of
+from bontune.engines.cache import decoding_cache, shares_prompts
+from bontune.engines.contract import Limits, Poll, Samples, SamplingOptions, parameter_of
+from bontune.engines.drawing import REASONS, Drawing, RowTensors
 from bontune.engines.generate import can_keep_state, generate
 from bontune.engines.prompts import Prompt, has_chat_template
 from bontune.engines.seeds import stream
+from bontune.engines.shared_attention import shares_attention, sharing
 from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
 
 COMPACT_AT = 0.125
 """Share of ended rows at which they are removed; with fewer, copying the cache costs more than computing them."""
 
-SMALL_VOCABULARY = 4096
-"""Number of tokens up to which all are looked through when one is drawn; of more, blocks of ``BLOCK`` first."""
-BLOCK = 512
-
-REASONS = (StopReason.LENGTH, StopReason.END, StopReason.STOP)
-"""Stop reasons by the numbers that stand for them in tensors."""
-
-RowTensors = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Tokens and log-probabilities (rows, new tokens), lengths and numbers of stop reasons (rows,)."""
+SHARED_FROM, SHARED_BY = 128, 4
+"""Tokens of a prompt and samples of it from which its states are read once for all of them, not copied for each."""
 
 
 class TransformersEngine:
@@ -143,7 +140,7 @@ class TransformersEngine:
                     [stream(*keys[int(row) // m], int(row) % m).random(options.max_new_tokens) for row in rows[part]]
                 )
                 prompt_ids = [encoded[batch[p]] for p in owner[part].tolist()]
-                drawing = _Drawing(
+                drawing = Drawing(
                     torch.from_numpy(draws).to(self.model.device),
                     options,
                     ends=end_ids(self.model, self.tokenizer),
@@ -166,158 +163,94 @@ class TransformersEngine:
     def _keeps_state(self) -> bool:
         return can_keep_state(self.model)
 
-    def _prefill(self, encoded: list[list[int]]) -> tuple[Any, Tensor, Tensor]:
+    def _prefill(self, encoded: list[list[int]]) -> _Prefill:
         ids, mask = left_pad(encoded, pad_id(self.tokenizer, self.model), self.model.device)
         out = self.model(
             input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True, logits_to_keep=1
         )
-        return out.past_key_values, mask, out.logits[:, -1]
+        is_padded = min(map(len, encoded)) < max(map(len, encoded))
+        return _Prefill(out.past_key_values, mask if is_padded else None, mask.sum(-1), out.logits[:, -1])
 
-    def _decode(self, prefill: tuple[Any, Tensor, Tensor], owner: Tensor, drawing: _Drawing) -> None:
+    def _decode(self, prefill: _Prefill, owner: Tensor, drawing: Drawing) -> None:
         """Draw the tokens of some rows; row b continues prompt ``owner[b]`` of the prefill."""
-        owner = owner.to(self.model.device)
-        cache = select_cache_with_room(prefill[0], owner, drawing.width)
-        mask, logits = prefill[1][owner], prefill[2][owner]
-        rows = torch.arange(len(owner), device=owner.device)  # that still run, and idle ones not yet removed
-        position = mask.sum(-1)
-        for t in range(drawing.width):
-            token = drawing.draw(rows, t, logits)
-            is_idle = drawing.has_ended_B[rows]
-            num_idle = int(is_idle.sum())
-            if num_idle == len(rows) or t + 1 == drawing.width:
-                break
-            if num_idle >= COMPACT_AT * len(rows):
-                keep = (~is_idle).nonzero().squeeze(-1)
-                cache.batch_select_indices(keep)
-                rows, token, mask, position = (x[keep] for x in (rows, token, mask, position))
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1)
-            out = self.model(
-                input_ids=token.unsqueeze(-1),
-                attention_mask=mask,
-                position_ids=position.unsqueeze(-1),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            logits, position = out.logits[:, -1], position + 1
+        num_prompts, longest = len(prefill.logits), prefill.cache.get_seq_length()
+        is_worth_it = longest >= SHARED_FROM and len(owner) >= SHARED_BY * num_prompts
+        is_shared = is_worth_it and self._shares_attention
+        rows = _Rows(prefill, owner.to(self.model.device), drawing.width, is_shared=is_shared)
+        numbers = torch.arange(len(owner), device=self.model.device)  # that still run, and idle ones not yet removed
+        logits = prefill.logits[rows.owner]
+        with sharing(self.model) if is_shared else nullcontext():
+            for t in range(drawing.width):
+                token = drawing.draw(numbers, t, logits)
+                if t + 1 == drawing.width:
+                    break
+                if drawing.is_settled(t):
+                    is_idle = drawing.has_ended_B[numbers]
+                    num_idle = int(is_idle.sum())
+                    if num_idle == len(numbers):
+                        break
+                    if num_idle >= COMPACT_AT * len(numbers):
+                        keep = (~is_idle).nonzero().squeeze(-1)
+                        rows.keep(keep)
+                        numbers, token = numbers[keep], token[keep]
+                logits = rows.next_logits(self.model, token)
+
+    @cached_property
+    def _shares_attention(self) -> bool:
+        """Whether the model can read a prompt's states for all its samples: tried out on two short prompts."""
+        prefill = self._prefill([[1, 2, 3], [0, 1]])
+        owner = torch.tensor([0, 0, 1], device=self.model.device)
+
+        def decode(is_shared: bool) -> Tensor:
+            rows = _Rows(prefill, owner, 2, is_shared=is_shared)
+            return torch.stack([rows.next_logits(self.model, token).float() for token in (owner, owner + 1)])
+
+        return shares_attention(self.model, decode)
 
 
-class _Drawing:
-    """The tokens of a batch of rows as they are drawn, and why each row ended."""
+@dataclass(frozen=True, slots=True)
+class _Prefill:
+    """Prompts that were computed."""
 
-    def __init__(
-        self,
-        draws_BT: Tensor,
-        options: SamplingOptions,
-        *,
-        ends: list[int],
-        pad: int,
-        completions: Completions,
-        prompt_ids: list[list[int]],
-        poll: Poll | None,
-    ) -> None:
-        """
-        Args:
-            draws_BT: a uniform number for each token, on the model's device; the width is the longest completion.
-            options: how to draw.
-            ends: tokens that end a completion.
-            pad: fills what follows a row's end.
-            completions: finds stop strings.
-            prompt_ids: each row's prompt.
-            poll: called before each token.
-        """
-        self.draws_BT, self.options, self.completions, self.poll = draws_BT, options, completions, poll
-        (num_rows, self.width), device = draws_BT.shape, draws_BT.device
-        self.ends = torch.tensor(ends, device=device)
-        self.fronts = [completions.front_of(prompt) for prompt in prompt_ids] if options.stop else []
-        self.tokens_BT = torch.full((num_rows, self.width), pad, device=device)
-        self.logprobs_BT = torch.zeros(num_rows, self.width, device=device)
-        self.lengths_B = torch.full((num_rows,), self.width, device=device)
-        self.reasons_B = torch.full_like(self.lengths_B, REASONS.index(StopReason.LENGTH))
-        self.has_ended_B = torch.zeros(num_rows, dtype=torch.bool, device=device)
-
-    def draw(self, rows: Tensor, t: int, logits: Tensor) -> Tensor:
-        """Draw token t of these rows from their logits (rows, vocabulary); what has ended stays as it is."""
-        if self.poll is not None:
-            self.poll()
-        token, logprob = draw_token(logits, self.draws_BT[rows, t], self.options.temperature, self.options.top_p)
-        is_running = ~self.has_ended_B[rows]
-        running = rows[is_running]
-        self.tokens_BT[running, t] = token[is_running]
-        self.logprobs_BT[running, t] = logprob[is_running]
-        is_end = torch.isin(token[is_running], self.ends)
-        self._end(running[is_end], t, StopReason.END)
-        if self.options.stop:
-            running = running[~is_end]
-            fronts = [self.fronts[row] for row in running.tolist()]
-            hits = self.completions.hits_stop(fronts, self.tokens_BT[running, : t + 1])
-            self._end(running[torch.tensor(hits, dtype=torch.bool, device=rows.device)], t, StopReason.STOP)
-        return token
-
-    def result(self) -> RowTensors:
-        """Tokens, log-probabilities, lengths and numbers of stop reasons of all rows."""
-        return self.tokens_BT, self.logprobs_BT, self.lengths_B, self.reasons_B
-
-    def _end(self, rows: Tensor, t: int, reason: StopReason) -> None:
-        self.reasons_B[rows] = REASONS.index(reason)
-        self.lengths_B[rows] = t + 1
-        self.has_ended_B[rows] = True
+    cache: Any
+    mask: Tensor | None
+    """(prompts, longest); None where none is padded."""
+    lengths: Tensor
+    """Numbers of tokens (prompts,)."""
+    logits: Tensor
+    """Of each prompt's first new token (prompts, vocabulary)."""
 
 
-def draw_token(logits: Tensor, uniform: Tensor, temperature: float, top_p: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Draw one token a row by inverting the cumulative distribution at ``uniform``.
+class _Rows:
+    """The state of rows that are decoded, each behind its prompt."""
 
-    Args:
-        logits: (rows, vocabulary).
-        uniform: (rows,) in [0, 1).
-        temperature: 0 takes the most probable token and reports its log-probability at temperature 1.
-        top_p: nucleus; 1 keeps all tokens.
+    def __init__(self, prefill: _Prefill, owner: Tensor, num_tokens: int, *, is_shared: bool) -> None:
+        self.owner, num_prompts = owner, len(prefill.logits)
+        self.cache = decoding_cache(prefill.cache, owner, num_tokens, num_prompts=num_prompts, is_shared=is_shared)
+        self.mask = None if prefill.mask is None else prefill.mask[owner]
+        self.position = prefill.lengths[owner]
 
-    Returns:
-        Token ids (rows,) and their log-probability under the full distribution at that temperature (rows,).
+    def keep(self, keep: Tensor) -> None:
+        """Drop all rows but these."""
+        self.cache.keep(keep)
+        self.position = self.position[keep]
+        self.mask = None if self.mask is None else self.mask[keep]
 
-    References:
-        Nucleus sampling: Holtzman et al., arXiv 1904.09751.
-    """
-    logprobs = torch.log_softmax(logits.float() / (temperature or 1.0), dim=-1)
-    if temperature == 0:
-        token = logprobs.argmax(-1)
-        return token, logprobs.gather(-1, token.unsqueeze(-1)).squeeze(-1)
-    if top_p == 1:
-        token = _place_of(logprobs.exp(), uniform)
-        return token, logprobs.gather(-1, token.unsqueeze(-1)).squeeze(-1)
-    probs, order = logprobs.exp().double().sort(dim=-1, descending=True, stable=True)
-    probs = torch.where(probs.cumsum(-1) - probs < top_p, probs, 0.0)
-    token = order.gather(-1, _place_of(probs, uniform).unsqueeze(-1))
-    return token.squeeze(-1), logprobs.gather(-1, token).squeeze(-1)
-
-
-def _place_of(probs: Tensor, uniform: Tensor) -> Tensor:
-    """The place (rows,) where the cumulative sum of probs (rows, vocabulary) passes ``uniform`` times its total.
-
-    A large vocabulary is searched in two steps, the block first and then the token in it: a cumulative sum in float64
-    over 262,144 tokens costs several times what the probabilities themselves cost.
-    """
-    rows, size = probs.shape
-    uniform = uniform.double().unsqueeze(-1)
-    if size <= SMALL_VOCABULARY:
-        cumulative = probs.double().cumsum(-1)
-        return _first_beyond(cumulative, uniform * cumulative[:, -1:]).squeeze(-1)
-    blocks = torch.nn.functional.pad(probs, (0, -size % BLOCK)).view(rows, -1, BLOCK)
-    sums = blocks.sum(-1).double()
-    ends = sums.cumsum(-1)
-    target = uniform * ends[:, -1:]
-    block = _first_beyond(ends, target)
-    share = (target - (ends - sums).gather(-1, block)) / sums.gather(-1, block)
-    inside = blocks[torch.arange(rows, device=probs.device), block.squeeze(-1)].double().cumsum(-1)
-    return (block * BLOCK + _first_beyond(inside, share * inside[:, -1:])).squeeze(-1)
-
-
-def _first_beyond(cumulative: Tensor, target: Tensor) -> Tensor:
-    """The first place where a cumulative sum exceeds the target; where rounding lets none, the last with any weight."""
-    place = torch.searchsorted(cumulative, target, right=True)
-    last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
-    return torch.minimum(place, last).clamp(max=cumulative.shape[-1] - 1)  # beyond it lies nothing but NaN
+    def next_logits(self, model: Any, token: Tensor) -> Tensor:
+        """Logits (rows, vocabulary) of what follows one more token of each row."""
+        if self.mask is not None:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(token), 1)], dim=-1)
+        out = model(
+            input_ids=token.unsqueeze(-1),
+            attention_mask=self.mask,
+            position_ids=self.position.unsqueeze(-1),
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.position = self.position + 1
+        logits: Tensor = out.logits[:, -1]
+        return logits
 
 
 def left_pad(encoded: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
