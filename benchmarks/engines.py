@@ -2,7 +2,7 @@
 
     .venv-vllm/bin/python benchmarks/engines.py --out benchmarks/results/engines.json
 
-Every engine draws M completions of each of two prompts, of the same length because the end token is never allowed to
+Every engine draws M completions of each prompt, of the same length because the end token is never allowed to
 come, in a process of its own on one pinned core, one engine after the other. Seconds are the process's own, so that
 what else runs on the core does not count; each number is the median of the repeats.
 The model has the shape of Gemma 3 270M with the 35,201 tokens that GSM8K uses (123 million parameters) and random
@@ -12,6 +12,7 @@ weights: speed does not depend on them.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,6 @@ SHAPE = {
     "pad_token_id": 0,
 }
 ENGINES = ("bontune", "generate", "vllm")
-NUM_PROMPTS = 2
 
 
 def main() -> None:
@@ -46,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, nargs="+", default=[1, 8, 32, 128], help="M, samples per prompt")
     parser.add_argument("--prompt", type=int, nargs="+", default=[32, 512], help="tokens of the prompts")
+    parser.add_argument("--prompts", type=int, default=2, help="prompts of a draw")
     parser.add_argument("--new", type=int, default=32, help="tokens of a completion")
     parser.add_argument("--repeats", type=int, default=3, help="timed draws of each engine in each case")
     parser.add_argument("--core", type=int, default=0, help="the core that all engines run on")
@@ -101,25 +103,54 @@ def time_engine(given: argparse.Namespace) -> None:
     found = {}
     for length in given.prompt:
         for samples in given.samples:
-            draw(prompts_of(length), samples, 2)
+            draw(prompts_of(length, given.prompts), samples, 2)
             seconds = []
             for _ in range(given.repeats):
-                prompts = prompts_of(length)  # new ones, because vLLM keeps what it has computed for others
+                prompts = prompts_of(
+                    length, given.prompts
+                )  # new ones, because vLLM keeps what it has computed for others
                 start = time.process_time()
                 draw(prompts, samples, given.new)
                 seconds.append(time.process_time() - start)
             found[f"M={samples} prompt={length}"] = round(
-                NUM_PROMPTS * samples * given.new / statistics.median(seconds), 1
+                given.prompts * samples * given.new / statistics.median(seconds), 1
             )
+            if given.engine == "bontune":
+                rate, limit = matrix_rates(
+                    functools.partial(draw, prompts_of(length, given.prompts), samples, given.new)
+                )
+                print(
+                    f"M={samples} prompt={length}: products at {rate / limit:.0%} of {limit:.0f} GFLOP/s",
+                    file=sys.stderr,
+                )
     print(json.dumps(found))
+
+
+def matrix_rates(draw: Callable[[], None]) -> tuple[float, float]:
+    """GFLOP/s of the matrix products within a draw, prefill included, and of one large product on the same core."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as seen:
+        draw()
+    products = [row for row in seen.key_averages() if row.key in ("aten::mm", "aten::addmm")]
+    rate = sum(row.flops for row in products) / sum(row.self_cpu_time_total for row in products) / 1e3
+    size = 1536
+    a, b = torch.randn(2, size, size)
+    seconds = []
+    for _ in range(5):
+        start = time.process_time()
+        a @ b
+        seconds.append(time.process_time() - start)
+    return rate, 2 * size**3 / statistics.median(seconds) / 1e9
 
 
 NUMBERS = itertools.count(10)
 
 
-def prompts_of(length: int) -> list[list[int]]:
+def prompts_of(length: int, num: int) -> list[list[int]]:
     """Prompts that were not drawn from before."""
-    starts = [next(NUMBERS) for _ in range(NUM_PROMPTS)]
+    starts = [next(NUMBERS) for _ in range(num)]
     return [[10 + (7 * i + 131 * start) % 30_000 for i in range(length)] for start in starts]
 
 

@@ -182,13 +182,13 @@ def test_fingerprints_are_as_before(tmp_path: Path) -> None:
     for key in ("checkpoint_every", "keep_checkpoints", "track", "token_budget"):
         del tree["training"][key]
     del tree["engine"]  # keys that came later, at what was done before there were any
-    for key in ("updates_per_batch", "minibatches", "clip", "clip_range", "importance", "importance_cap"):
+    for key in ("updates_per_batch", "minibatches", "clip", "clip_range", "importance", "importance_cap", "refill"):
         del tree["training"][key]
     tree["training"]["value_lr"] = 1e-5  # its default before ``auto``; without a value head it decides nothing
     assert settings.fingerprint() == hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
     others = {recipe(tmp_path, keep=keep).fingerprint() for keep in ([], ["pass@1"], ["pass@4"])}
     assert len(others) == 3
     changed = {settings.fingerprint()}
-    for override in ("engine.name=vllm", "training.updates_per_batch=2", "training.clip=token"):
+    for override in ("engine.name=vllm", "training.updates_per_batch=2", "training.clip=token", "training.refill={}"):
         changed.add(Recipe.from_dict(apply_overrides(settings.model_dump(), [override])).fingerprint())
-    assert len(changed) == 4
+    assert len(changed) == 5

@@ -73,8 +73,8 @@ def everything(run):
 
 def test_one_sample_can_be_replayed_alone(tmp_path):
     run = trainer(tmp_path, letters(), sampling={"temperature": 0.8})
-    problems = run.batch(5)
-    samples = run.sample(5, problems, StopSignals())
+    problems = run.problems_of(run.draws(5))
+    samples = run.sample(5, problems, run.draws(5), StopSignals())
     for p, i in ((0, 0), (3, 7), (7, 4)):
         ids = list(samples.prompts[p])
         for u in stream(run.recipe.seed, "train", 4 * 8 + p, problems[p].id, i).random(3):
@@ -84,9 +84,9 @@ def test_one_sample_can_be_replayed_alone(tmp_path):
         row = p * 8 + i
         length = int(samples.lengths_B[row])
         assert ids[len(samples.prompts[p]) :][:length] == samples.tokens_BT[row, :length].tolist()
-    again = trainer(tmp_path, letters(), sampling={"temperature": 0.8}).sample(5, problems, StopSignals())
+    again = trainer(tmp_path, letters(), sampling={"temperature": 0.8}).sample(5, problems, run.draws(5), StopSignals())
     assert torch.equal(again.tokens_BT, samples.tokens_BT)
-    other = run.sample(6, problems, StopSignals())
+    other = run.sample(6, problems, run.draws(6), StopSignals())
     assert samples.texts != other.texts
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ def test_sft_is_a_plain_loop(tmp_path: Path, temperature: float) -> None:
     )
     run = trainer(settings, phrases())
     model, tokenizer = copy.deepcopy(run.model), run.tokenizer
-    batches = [run.batch(step) for step in (1, 2, 3)]
+    batches = [run.problems_of(run.draws(step)) for step in (1, 2, 3)]
 
     def losses(of: Any, problems: list[Problem]) -> list[torch.Tensor]:
         found = []
@@ -179,8 +179,8 @@ def weighed(run: Any) -> list[tuple[Graded, torch.Tensor]]:
     """What is weighed from now on, and how."""
     seen, original = [], run.weigh
 
-    def weigh(step: int, graded: Graded) -> torch.Tensor:
-        advantages_PM = original(step, graded)
+    def weigh(step: int, graded: Graded, draws: Sequence[int]) -> torch.Tensor:
+        advantages_PM = original(step, graded, draws)
         seen.append((graded, advantages_PM))
         return advantages_PM
 

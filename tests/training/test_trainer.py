@@ -440,8 +440,8 @@ def test_a_grader_that_fails_now_and_then_is_counted_and_carries_no_weight(tmp_p
     weighed = []
     original = run.weigh
 
-    def weigh(step: int, graded: Any) -> torch.Tensor:
-        advantages_PM = original(step, graded)
+    def weigh(step: int, graded: Any, draws: Any) -> torch.Tensor:
+        advantages_PM = original(step, graded, draws)
         weighed.append(
             {p.row["number"]: a.abs().sum().item() for p, a in zip(graded.problems, advantages_PM, strict=True)}
         )

@@ -84,8 +84,13 @@ def flat(row: dict[str, Any]) -> dict[str, float]:
         {"training": {"lora": {"r": 4}}},
         {"objective": {"name": "bon_rl", "draw": "winner"}},
         {"training": {"device": "auto"}},
+        {
+            "objective": {"name": "bon_rlb", "p_fail": "running", "n": 2},
+            "sampling": {"samples": 2},
+            "training": {"refill": {"up_to": 2.75}},
+        },
     ],
-    ids=["bon_rl", "running p_fail", "value head", "lora", "winners", "auto"],
+    ids=["bon_rl", "running p_fail", "value head", "lora", "winners", "auto", "refill"],
 )
 def test_two_processes_are_one(folder: Path, sections: dict[str, Any], request: pytest.FixtureRequest) -> None:
     name = request.node.callspec.id.replace(" ", "-")

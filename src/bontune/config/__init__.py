@@ -121,7 +121,7 @@ class Recipe(Section):
         tree["engine"] = {"name": self.engine.name}
         if self.engine.name == "transformers":
             tree.pop("engine")
-        for key in ("updates_per_batch", "minibatches", "clip", "clip_range", "importance", "importance_cap"):
+        for key in ("updates_per_batch", "minibatches", "clip", "clip_range", "importance", "importance_cap", "refill"):
             if tree["training"][key] == TrainingSection.model_fields[key].default:
                 tree["training"].pop(key)
         if tree["objective"].get("p_fail") != "value_head":

@@ -103,6 +103,13 @@ class LoraSection(Section):
     """Names of the modules to adapt, or ``all-linear``."""
 
 
+class RefillSection(Section):
+    """Further prompts in place of those whose samples carry no weight, such as all right or all wrong."""
+
+    up_to: float = Field(default=2.0, gt=1)
+    """Prompts that a step may draw in all, as a multiple of ``prompts_per_step``."""
+
+
 class TrainingSection(Section):
     """The optimiser, its schedule, and what keeps a run safe."""
 
@@ -139,6 +146,9 @@ class TrainingSection(Section):
     token, or of the whole sequence, no larger than ``importance_cap``."""
     importance_cap: float = Field(default=2.0, ge=1)
     """Largest importance weight."""
+    refill: RefillSection | None = None
+    """Draw further prompts until ``prompts_per_step`` of them carry weight; the gradient keeps its direction and gets
+    longer. null: a step learns from those of its prompts that carry weight."""
     checkpoint_every: NotNegativeInt = 50
     """Steps between checkpoints; 0: only the last."""
     keep_checkpoints: int = Field(default=2, ge=2)

@@ -314,6 +314,12 @@ def _engine_notes(engine: Mapping[str, Any], steps: Rows) -> list[str]:
 
 def _run_notes(steps: Rows) -> list[str]:
     notes = []
+    refilled = series(steps, "refilled")[1]
+    if refilled.sum():
+        notes.append(
+            f"{int(refilled.sum())} further prompts were drawn in place of some whose samples carry no weight, "
+            f"{refilled.mean():.1f} a step."
+        )
     failures = sum(finite(row.get("grader_errors")) or 0 for row in steps)
     if failures:
         notes.append(f"The grader failed on {counted(int(failures), 'completion')}: nothing is known about them.")

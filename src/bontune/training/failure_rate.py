@@ -44,7 +44,7 @@ class FailureRates:
         self.lm = lm
         self.numbers: dict[str, float] = {}
         """How the estimates of the last batch compare with what it showed; empty for ``plugin``."""
-        self._estimate_P: Tensor | None = None
+        self._estimates: list[Tensor] = []
         self.running: dict[str, float] = {}
         self.overall = 0.5
         self.head: nn.Linear | None = None
@@ -77,20 +77,20 @@ class FailureRates:
 
     def estimate(self, graded: Graded) -> Tensor | None:
         """P_fail (P,) as it was estimated before this batch; None: the objective uses the share in the batch."""
-        self._estimate_P = None
         if self.kind == "running":
             rates = [self.running.get(problem.id, self.overall) for problem in graded.problems]
-            self._estimate_P = torch.tensor(rates, dtype=torch.float64)
+            self._estimates.append(torch.tensor(rates, dtype=torch.float64))
         elif self.head is not None:
             with torch.no_grad():
-                self._estimate_P = torch.sigmoid(self._logits(graded)).double().cpu()
-        return self._estimate_P
+                self._estimates.append(torch.sigmoid(self._logits(graded)).double().cpu())
+        return self._estimates[-1] if self._estimates else None
 
     def learn(self, graded: Graded, accelerator: Any) -> None:
-        """Learn from a batch that was weighed; prompts that were not graded in full teach nothing."""
+        """Learn from a batch that was weighed, in one or several parts; prompts not graded in full teach nothing."""
         failed_P, is_graded_P = 1.0 - graded.rewards_PM.mean(-1), graded.is_graded_P
-        if self._estimate_P is not None:
-            self.numbers = self._calibration(graded, failed_P, accelerator)
+        if self._estimates:
+            self.numbers = self._calibration(torch.cat(self._estimates), graded, failed_P, accelerator)
+            self._estimates.clear()
         if self.kind == "running":
             rows = zip(graded.problems, failed_P.tolist(), is_graded_P.tolist(), strict=True)
             everyone = gather_object([(problem.id, failed) for problem, failed, is_graded in rows if is_graded])
@@ -119,7 +119,7 @@ class FailureRates:
         features_PH = self.lm.prompt_features(graded.samples.prompts)
         return self.head(nn.functional.layer_norm(features_PH, features_PH.shape[-1:])).squeeze(-1)
 
-    def _calibration(self, graded: Graded, failed_P: Tensor, accelerator: Any) -> dict[str, float]:
+    def _calibration(self, estimate_P: Tensor, graded: Graded, failed_P: Tensor, accelerator: Any) -> dict[str, float]:
         """Compare the estimates with the shares that failed, over all processes.
 
         Returns:
@@ -127,9 +127,8 @@ class FailureRates:
             than one number for all prompts, negative is worse. ``p_fail_met``, of ``running`` alone: share of the
             prompts that were met before.
         """
-        assert self._estimate_P is not None
         seen = graded.is_graded_P
-        estimate, failed = self._estimate_P[seen], failed_P[seen].double().cpu()
+        estimate, failed = estimate_P[seen], failed_P[seen].double().cpu()
         num_met = sum(problem.id in self.running for problem in graded.problems)
         sums = [estimate.sum(), failed.sum(), failed.square().sum(), (estimate - failed).square().sum()]
         local = [len(failed), *(total.item() for total in sums), num_met, len(graded.problems)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from bontune.config import Recipe
+from bontune.config import Recipe, TrainingSection
 from bontune.training import setup
 from bontune.training.anchor import Anchor
 from bontune.training.best import BestSteps
@@ -14,6 +15,8 @@ from bontune.training.checkpoint import Checkpoint, load_optimizer, optimizer_te
 from bontune.training.failure_rate import FailureRates
 from bontune.training.forward import CausalLM
 from bontune.training.identity import Identity
+from bontune.training.refill import Refill
+from bontune.training.schedules import learning_rate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,13 +31,17 @@ class RunState:
     """The KL reference."""
     failure_rates: FailureRates
     """What is known of P_fail."""
+    refill: Refill
+    """How many further prompts were drawn."""
     best: BestSteps
     """The best evaluations so far."""
     identity: Identity
     """What decides the run."""
 
     @classmethod
-    def at_start(cls, recipe: Recipe, model: torch.nn.Module, lm: CausalLM, identity: Identity) -> RunState:
+    def at_start(
+        cls, recipe: Recipe, model: torch.nn.Module, lm: CausalLM, identity: Identity, accelerator: Any
+    ) -> RunState:
         """The state before the first step, for a model and its parts as they are now."""
         p_fail = getattr(recipe.objective.options(), "p_fail", "plugin")
         return cls(
@@ -42,6 +49,7 @@ class RunState:
             optimizer=setup.make_optimizer(recipe, model),
             anchor=Anchor(model, recipe.kl.anchor_ema),
             failure_rates=FailureRates(p_fail, lm, value_lr=recipe.training.value_lr, steps=recipe.training.steps),
+            refill=Refill(recipe, accelerator.num_processes, accelerator.process_index),
             best=BestSteps(recipe),
             identity=identity,
         )
@@ -55,7 +63,7 @@ class RunState:
             "optimizer": optimizer_tensors(self.optimizer, self.model),
             **value_tensors,
         }
-        state = {"step": step} | value_state | self.best.state()
+        state = {"step": step, "refilled": self.refill.num_drawn} | value_state | self.best.state()
         return Checkpoint(tensors=tensors, state=state, identity=self.identity)
 
     @torch.no_grad()
@@ -66,5 +74,19 @@ class RunState:
             self.anchor.tensors[name].copy_(saved.tensors["anchor"][name])
         load_optimizer(self.optimizer, self.model, saved.tensors["optimizer"])
         self.failure_rates.restore(saved.tensors, saved.state)
+        self.refill.num_drawn = int(saved.state.get("refilled", 0))
         self.best.restore(saved.state)
         return int(saved.state["step"])
+
+
+def how_it_goes_on(step: int, planned: int, training: TrainingSection) -> str:
+    """Say how a run goes on behind a step, which was to have ``planned`` steps."""
+    if planned < training.steps:
+        rate = learning_rate(step + 1, training)
+        return (
+            f"finished with {planned} steps, going on to {training.steps}; schedules are those of {training.steps} "
+            f"steps, so that the learning rate goes on at {rate:.2g}"
+        )
+    if step == training.steps:
+        return f"already finished: all {step} steps are done; training.steps=… gives it more"
+    return f"continuing after step {step}"

@@ -18,6 +18,7 @@ from bontune.engines.prompts import prompts_of
 from bontune.engines.texts import Completions, encode_prompts
 from bontune.engines.transformers import pad_id
 from bontune.objectives.batch import Columns
+from bontune.pools.collect import Graded
 from bontune.training.anchor import Anchor
 
 
@@ -131,4 +132,29 @@ def join(parts: Sequence[Samples], pad: int) -> Samples:
             for stop in part.stops[p * part.num_samples : (p + 1) * part.num_samples]
         ],
         texts=[[text for part in parts for text in part.texts[p]] for p in range(num_prompts)],
+    )
+
+
+def append(parts: Sequence[Graded]) -> Graded:
+    """Put graded samples of different prompts one after the other; a single part is returned as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    samples = [part.samples for part in parts]
+    width = max(part.tokens_BT.shape[1] for part in samples)
+
+    def below(tensors: list[Tensor]) -> Tensor:
+        return torch.cat([torch.nn.functional.pad(t, (0, width - t.shape[1])) for t in tensors])
+
+    return Graded(
+        problems=[problem for part in parts for problem in part.problems],
+        samples=Samples(
+            prompts=[prompt for part in samples for prompt in part.prompts],
+            tokens_BT=below([part.tokens_BT for part in samples]),
+            lengths_B=torch.cat([part.lengths_B for part in samples]),
+            logprobs_BT=below([part.logprobs_BT for part in samples]),
+            stops=[stop for part in samples for stop in part.stops],
+            texts=[row for part in samples for row in part.texts],
+        ),
+        grades=[row for part in parts for row in part.grades],
+        scores=[row for part in parts for row in part.scores],
     )

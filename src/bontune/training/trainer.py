@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,9 +38,9 @@ from bontune.training.demonstrations import encode_demonstrations
 from bontune.training.evaluator import Evaluator
 from bontune.training.failure_rate import what_running_amounts_to
 from bontune.training.first_evaluation import gains_since_first
-from bontune.training.identity import identity_of
+from bontune.training.identity import STEPS, identity_of
 from bontune.training.reuse import prompts_of_updates, ratio_options
-from bontune.training.run_state import RunState
+from bontune.training.run_state import RunState, how_it_goes_on
 from bontune.training.runlog import RunLog, Stages
 from bontune.training.schedules import kl_coefficient, learning_rate
 from bontune.training.sequences import Sequences
@@ -97,7 +98,7 @@ class Trainer:
         setup.check_engine(self.engine, [*self.problems, *self.evaluator.problems], options.max_new_tokens)
         problems = {"training": self.problems, "evaluation": self.evaluator.problems}
         identity = identity_of(recipe, [self.task, self.evaluator.task], problems)
-        self.state = RunState.at_start(recipe, self.model, self.lm, identity)
+        self.state = RunState.at_start(recipe, self.model, self.lm, identity, self.accelerator)
         self.anchor, self.optimizer = self.state.anchor, self.state.optimizer
         self.weighing = Weighing(recipe, self.lm, self.anchor, self.accelerator.autocast)
         self.columns = self.weighing.columns
@@ -145,12 +146,9 @@ class Trainer:
                 self.evaluate(signals, self.log.evaluation_at(self.step))
             while self.step < total:
                 step, stages = self.step + 1, Stages()
-                problems = self.batch(step)
-                with stages("sample"):
-                    samples = self.sample(step, problems, signals)
-                graded = self.grade(step, problems, samples, stages, signals)
-                with stages("weigh"):
-                    advantages_PM = self.weigh(step, graded)
+                draw = partial(self.draw, step, stages=stages, signals=signals)
+                graded, advantages_PM = draw(self.draws(step))
+                graded, advantages_PM = self.state.refill.fill(step, graded, advantages_PM, self.draws(step), draw)
                 with stages("update"):
                     result = self.update(step, graded, advantages_PM, signals)
                 self.step = step
@@ -192,24 +190,33 @@ class Trainer:
 
     # ---- the stages ----
 
-    def batch(self, step: int) -> list[Problem]:
-        """The problems of a step that this process takes; they follow from seed and step alone."""
-        num = len(self.problems)
-        return [self.problems[int(order_of(num, self.recipe.seed, i // num)[i % num])] for i in self.draws(step)]
-
     def draws(self, step: int) -> range:
         """Numbers of this process's draws in a step, from the endless stream of problems, shuffled anew each epoch."""
         per_step = self.recipe.training.prompts_per_step
         first = (step - 1) * per_step
         return range(first + self.accelerator.process_index, first + per_step, self.accelerator.num_processes)
 
-    def sample(self, step: int, problems: list[Problem], signals: StopSignals) -> Samples:
+    def problems_of(self, draws: Sequence[int]) -> list[Problem]:
+        """The problems of these draws; they follow from the run's seed alone."""
+        num = len(self.problems)
+        return [self.problems[int(order_of(num, self.recipe.seed, i // num)[i % num])] for i in draws]
+
+    def draw(self, step: int, draws: Sequence[int], *, stages: Stages, signals: StopSignals) -> tuple[Graded, Tensor]:
+        """Sample, grade and weigh the problems of these draws; returns them with advantages (P, M)."""
+        problems = self.problems_of(draws)
+        with stages("sample"):
+            samples = self.sample(step, problems, draws, signals)
+        graded = self.grade(step, problems, samples, stages, signals)
+        with stages("weigh"):
+            return graded, self.weigh(step, graded, draws)
+
+    def sample(self, step: int, problems: list[Problem], draws: Sequence[int], signals: StopSignals) -> Samples:
         """Draw the sequences of each problem: M completions, and what else a supervised objective trains on.
 
         A completion's seed is (run seed, "train", draw of the problem, problem, sample).
         """
         with self.accelerator.autocast():
-            samples = self.sequences.of(problems, self.recipe.seed, self.draws(step), signals.poll)
+            samples = self.sequences.of(problems, self.recipe.seed, draws, signals.poll)
         if not bool(samples.logprobs_BT.isfinite().all()):
             self.stop(step, "A sampled token's log-probability is not finite", samples, None)
         return samples
@@ -227,7 +234,7 @@ class Trainer:
             self.stop(step, str(error).removesuffix("."), samples, None)
         return Graded(problems=problems, samples=samples, grades=grades, scores=scores)
 
-    def weigh(self, step: int, graded: Graded) -> Tensor:
+    def weigh(self, step: int, graded: Graded, draws: Sequence[int]) -> Tensor:
         """Advantages (P, M) in mean form; prompts with a completion that could not be graded carry no weight."""
         rewards_PM, is_known_P = graded.rewards_PM, graded.is_graded_P
         if self.recipe.objective.reward == "verifier":
@@ -245,7 +252,7 @@ class Trainer:
                 graded.scores_PM,
                 p_fail,
                 step=step,
-                keys_P=[(self.recipe.seed, "ties", i) for i in self.draws(step)],
+                keys_P=[(self.recipe.seed, "ties", i) for i in draws],
             )
         except ValueError as error:  # such as a reward of ½ where the objective is derived for 0 and 1
             self.stop(step, f"The objective cannot take these rewards: {str(error).rstrip('.')}", graded.samples, None)
@@ -256,14 +263,17 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.recipe.training)
         results: list[UpdateResult] = []
+        num_prompts, num_regular = len(graded.problems), len(self.draws(step))
+        has_kl_P = torch.arange(num_prompts) < num_regular
         try:
-            for chosen in prompts_of_updates(self.recipe, len(graded.problems), step, self.accelerator.process_index):
-                is_whole = len(chosen) == len(graded.problems)
+            for chosen in prompts_of_updates(self.recipe, num_prompts, step, self.accelerator.process_index):
+                is_whole = len(chosen) == num_prompts
                 result = self.updater.step(
                     graded.samples if is_whole else graded.samples.of_prompts(chosen),
                     advantages_PM[chosen],
                     kl_coef=kl_coefficient(step, self.recipe.kl),
                     num_prompts=self.recipe.training.prompts_per_step // self.recipe.training.minibatches,
+                    has_kl_P=has_kl_P[chosen],
                     # A step that has changed the model is finished, because what is saved are whole steps.
                     poll=signals.poll if not results else None,
                 )
@@ -287,6 +297,7 @@ class Trainer:
                 "step": self.step,
                 **numbers,
                 **self.state.failure_rates.numbers,
+                **self.state.refill.numbers,
                 **{name: value for name, value in dataclasses.asdict(result).items() if value is not None},
                 "lr": learning_rate(self.step, self.recipe.training),
                 "kl_coef": kl_coefficient(self.step, self.recipe.kl),
@@ -336,7 +347,7 @@ class Trainer:
         if found is not None:
             self.step = self.state.restore(found)
             self.engine.load(self.anchor.policy_weights())
-            self.log.say(self._continuing(found.identity["training.steps"]))
+            self.log.say(how_it_goes_on(self.step, found.identity[STEPS], self.recipe.training))
         elif (note := what_running_amounts_to(self.recipe, len(self.problems))) is not None:
             self.log.say(note)
         self.accelerator.wait_for_everyone()  # all have read what the main process now tidies
@@ -349,19 +360,6 @@ class Trainer:
             self.log.say(WITHOUT_SEEDS[0].lower() + WITHOUT_SEEDS[1:-1])
         self.log.begin(self.step)
         self.accelerator.wait_for_everyone()
-
-    def _continuing(self, planned: int) -> str:
-        """Say how a run goes on that was to have ``planned`` steps."""
-        training = self.recipe.training
-        if planned < training.steps:
-            rate = learning_rate(self.step + 1, training)
-            return (
-                f"finished with {planned} steps, going on to {training.steps}; schedules are those of {training.steps} "
-                f"steps, so that the learning rate goes on at {rate:.2g}"
-            )
-        if self.step == training.steps:
-            return f"already finished: all {self.step} steps are done; training.steps=… gives it more"
-        return f"continuing after step {self.step}"
 
     def stop(self, step: int, reason: str, samples: Samples, advantages_PM: Tensor | None) -> NoReturn:
         """Keep the offending batch for inspection and stop; the model has not been changed by it.
@@ -379,7 +377,8 @@ class Trainer:
             "n": self.recipe.objective.n,
             "steps": self.step,
             "best": self.state.best.own,
-            "generations": self.step * self.recipe.training.prompts_per_step * self.columns.drawn,
+            "generations": (self.step * self.recipe.training.prompts_per_step + self.state.refill.num_drawn)
+            * self.columns.drawn,
         }
         if self.state.best.kept:
             summary["kept"] = self.state.best.kept

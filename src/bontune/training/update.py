@@ -98,7 +98,14 @@ class Updater:
         self.parameters: list[Tensor] = optimizer.param_groups[0]["params"]
 
     def accumulate(
-        self, samples: Samples, advantages_PM: Tensor, *, kl_coef: float, num_prompts: int, poll: Poll | None = None
+        self,
+        samples: Samples,
+        advantages_PM: Tensor,
+        *,
+        kl_coef: float,
+        num_prompts: int,
+        has_kl_P: Tensor | None = None,
+        poll: Poll | None = None,
     ) -> LossSums:
         """Add the gradient of the loss over this process's samples to ``.grad``.
 
@@ -110,12 +117,15 @@ class Updater:
             advantages_PM: mean form.
             kl_coef: β; at 0 the reference is not computed.
             num_prompts: prompts of this update over all processes; the loss is a mean over num_prompts·M samples.
+            has_kl_P: the prompts on which the KL is estimated, num_prompts of them over all processes; None: all.
             poll: called before each micro-batch.
         """
         num_samples = samples.num_samples
         advantages_B = advantages_PM.reshape(-1).to(torch.float32)
         num_kl = math.ceil(self.kl_share * num_samples) if kl_coef > 0 else 0
         has_kl_B = torch.arange(len(advantages_B)) % num_samples < num_kl
+        if has_kl_P is not None:
+            has_kl_B &= has_kl_P.repeat_interleave(num_samples)
         is_needed_B = (advantages_B != 0) | has_kl_B
         everything = Rows.of(samples)
         weight_B = advantages_B / (num_prompts * num_samples)
@@ -189,16 +199,14 @@ class Updater:
             sums.ratios.add(ratios)
         return sums
 
-    def step(
-        self, samples: Samples, advantages_PM: Tensor, *, kl_coef: float, num_prompts: int, poll: Poll | None = None
-    ) -> UpdateResult:
-        """Accumulate, sum over processes, check, step, and move the anchor.
+    def step(self, samples: Samples, advantages_PM: Tensor, *, kl_coef: float, **options: Any) -> UpdateResult:
+        """Accumulate, sum over processes, check, step, and move the anchor; see :meth:`accumulate`.
 
         Raises:
             RunStopped: the loss or the gradient is not finite; nothing has been changed then.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        sums = self.accumulate(samples, advantages_PM, kl_coef=kl_coef, num_prompts=num_prompts, poll=poll)
+        sums = self.accumulate(samples, advantages_PM, kl_coef=kl_coef, **options)
         weighted = float((advantages_PM != 0).sum())
         local = [sums.policy, sums.kl, sums.entropy, sums.tokens, weighted, float(advantages_PM.numel())]
         policy, kl, entropy, tokens, weighted, count, *ratios = sum_over_processes(
