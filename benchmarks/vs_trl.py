@@ -49,6 +49,8 @@ class Case:
     objective: str
     reward: str
     """``task``, or by a hash of the text: ``graded`` in [0, 1), ``sparse`` 1 for a share of them and else 0."""
+    device: str = "cpu"
+    """``cpu``: in float32; ``auto``: what there is, a GPU in bfloat16."""
 
 
 CASES = {
@@ -132,9 +134,10 @@ def load(case: Case, folder: str) -> tuple[Any, Any]:
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
     lengths = [len(tokenizer(problem.prompt)["input_ids"]) for problem in make_task(case).problems("train")]
-    if max(lengths) > case.longest_prompt or (case.model == "large" and set(lengths) != {PROMPT_TOKENS}):
+    if max(lengths) > case.longest_prompt or (case.reward != "task" and set(lengths) != {case.longest_prompt}):
         raise RuntimeError(f"the prompts have {min(lengths)} to {max(lengths)} tokens, not {case.longest_prompt}")
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer
+    dtype = torch.float32 if case.device == "cpu" else torch.bfloat16
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype), tokenizer
 
 
 def by_hash(kind: str, problem_id: str, text: str) -> float:
@@ -157,7 +160,7 @@ def make_task(case: Case) -> Any:
             if case.reward == "task":
                 return Countdown().problems("train")[: case.num_prompts]
             prompts = (
-                " ".join(f"w{2 + (7919 * p + 31 * i * i) % (VOCABULARY - 2)}" for i in range(PROMPT_TOKENS))
+                " ".join(f"w{2 + (7919 * p + 31 * i * i) % (VOCABULARY - 2)}" for i in range(case.longest_prompt))
                 for p in range(case.num_prompts)
             )
             return [Problem(id=str(p), prompt=prompt, reference="") for p, prompt in enumerate(prompts)]
@@ -188,14 +191,21 @@ class Meter:
 
     def start(self) -> None:
         """Call when the trainer is built."""
+        import torch
+
+        self.cuda = torch.cuda if torch.cuda.is_available() else None
+        if self.cuda is not None:
+            self.cuda.reset_peak_memory_stats()
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the construction
-        self.before = self._status("VmRSS")
+        self.before = self._status("VmRSS") if self.cuda is None else self.cuda.memory_allocated() / 2**20
         self.ends = [(time.perf_counter(), time.process_time())]
 
     def step_ended(self) -> None:
         """Call at the end of each step."""
+        if self.cuda is not None:
+            self.cuda.synchronize()
         self.ends.append((time.perf_counter(), time.process_time()))
-        self.peak = self._status("VmHWM")
+        self.peak = self._status("VmHWM") if self.cuda is None else self.cuda.max_memory_allocated() / 2**20
 
     @staticmethod
     def _status(key: str) -> float:
@@ -248,10 +258,11 @@ def run_bontune(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
                     "prompts_per_step": case.num_prompts,
                     "lr": LEARNING_RATE,
                     "warmup": 0,
-                    "device": "cpu",
+                    "device": case.device,
                     "decay": "constant",
-                    "precision": "fp32",
+                    "precision": "fp32" if case.device == "cpu" else "auto",
                     "checkpoint_every": 0,
+                    "gradient_checkpointing": arguments.get("gradient_checkpointing", "auto"),
                     "token_budget": rows * (case.longest_prompt + case.max_new_tokens),
                 },
                 "kl": {"start": BETA, "end": BETA, "anchor_ema": REFERENCE_RATE, **share},
@@ -268,6 +279,8 @@ def run_bontune(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
         arguments["warmup"],
         mean_length=statistics.mean(lengths),
         weighted=statistics.mean(weighted),
+        samples=case.num_prompts * case.num_samples,
+        prompt_tokens=case.num_prompts * case.longest_prompt,
         kl_share=recipe.kl.share,
         stages={name: statistics.median(row[name] for row in counted) for name in counted[0]},
     )
@@ -275,6 +288,7 @@ def run_bontune(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
 
 def run_trl(case: Case, model_folder: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Steps of TRL's GRPOTrainer."""
+    import torch
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
@@ -311,9 +325,9 @@ def run_trl(case: Case, model_folder: str, arguments: dict[str, Any]) -> dict[st
             ref_model_sync_steps=1,
             disable_dropout=True,
             mask_truncated_completions=False,
-            gradient_checkpointing=False,
-            bf16=False,
-            use_cpu=True,
+            gradient_checkpointing=arguments.get("gradient_checkpointing", False),
+            bf16=case.device != "cpu" and torch.cuda.is_available(),
+            use_cpu=case.device == "cpu" or not torch.cuda.is_available(),
             use_vllm=False,
             shuffle_dataset=False,
             save_strategy="no",
