@@ -78,7 +78,7 @@ class _RoomyLayer(DynamicLayer):
 
     def __init__(self, layer: Any, owner_B: Tensor, num_tokens: int, placement: Placement | None) -> None:
         super().__init__()
-        self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
+        self.dtype, self.device, self.is_initialized = layer.keys.dtype, layer.keys.device, True
         self.is_sliding = layer.is_sliding
         self.num_seen = layer.get_seq_length()
         self.num_dropped = self.num_seen - layer.keys.shape[-2]
