@@ -13,6 +13,7 @@ import typer
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.base.texts import never_fail_to_print
 from bontune.cli import options as given
+from bontune.cli import outward
 from bontune.cli.groups import objectives_app, recipes_app, tasks_app, verify_app
 
 app = typer.Typer(
@@ -199,22 +200,6 @@ def report(
 
 
 @app.command()
-def push(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the Hugging Face hub.")],
-    what: Annotated[str, typer.Option(help="Upload this part of the run: model, adapter, or best/METRIC.")] = "model",
-    private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
-) -> None:
-    """Upload a trained model to the Hugging Face hub, with a model card made from its run.
-
-    Example: bontune push runs/a me/my-model
-    """
-    from bontune.training.model_card import push
-
-    typer.echo(push(run, repository, is_private=private, what=what))
-
-
-@app.command()
 def watch(
     path: Annotated[Path, typer.Argument(metavar="RUN | FOLDER", help="A run folder, or a folder that holds runs.")],
     port: Annotated[int, typer.Option(help="Serve at this port of this machine; 0: any free one.")] = 8123,
@@ -360,43 +345,8 @@ def compare(
     run_compare(arguments, options, ks=k, out=out)
 
 
-@app.command()
-def answer(
-    model: given.Model,
-    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
-    verifier: Annotated[
-        str, typer.Option(help="Pick with this verifier: majority, a reward model, file.py:function, or a judge.")
-    ],
-    n: Annotated[int, typer.Option("-n", min=1, help="Draw N candidates.")] = 32,
-    temperature: given.Temperature = 1.0,
-    top_p: given.TopP = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(help="End a candidate after this many tokens.")] = 512,
-    stop: Annotated[list[str] | None, typer.Option(help="End a candidate at this text; may be repeated.")] = None,
-    seed: given.Seed = 0,
-    shows_all: Annotated[bool, typer.Option("--all", help="Show every candidate.")] = False,
-    is_json: Annotated[bool, typer.Option("--json", help="Print winner, candidates and scores as JSON.")] = False,
-) -> None:
-    """Answer one prompt by Best-of-N: draw N candidates and let the verifier pick one.
-
-    Prints the winner, and the candidates beside it.
-
-    Example: bontune answer countdown-tiny --verifier countdown-verifier -n 32 --max-new-tokens 24 "11,13,7,1:18="
-    """
-    from bontune.cli.answer import run_answer
-
-    run_answer(
-        model,
-        prompt,
-        verifier=verifier,
-        n=n,
-        temperature=temperature,
-        top_p=top_p,
-        max_new_tokens=max_new_tokens,
-        stop=stop or [],
-        seed=seed,
-        shows_all=shows_all,
-        is_json=is_json,
-    )
+for command in (outward.answer, outward.push, outward.export):
+    app.command()(command)
 
 
 @app.command()

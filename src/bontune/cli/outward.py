@@ -1,0 +1,89 @@
+"""Commands that lead out of the package: answer a prompt, share a model, train elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bontune.cli import options as given
+
+
+def answer(
+    model: given.Model,
+    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
+    verifier: Annotated[
+        str, typer.Option(help="Pick with this verifier: majority, a reward model, file.py:function, or a judge.")
+    ],
+    n: Annotated[int, typer.Option("-n", min=1, help="Draw N candidates.")] = 32,
+    temperature: given.Temperature = 1.0,
+    top_p: given.TopP = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="End a candidate after this many tokens.")] = 512,
+    stop: Annotated[list[str] | None, typer.Option(help="End a candidate at this text; may be repeated.")] = None,
+    seed: given.Seed = 0,
+    shows_all: Annotated[bool, typer.Option("--all", help="Show every candidate.")] = False,
+    is_json: Annotated[bool, typer.Option("--json", help="Print winner, candidates and scores as JSON.")] = False,
+) -> None:
+    """Answer one prompt by Best-of-N: draw N candidates and let the verifier pick one.
+
+    Prints the winner, and the candidates beside it.
+
+    Example: bontune answer countdown-tiny --verifier countdown-verifier -n 32 --max-new-tokens 24 "11,13,7,1:18="
+    """
+    from bontune.cli.answer import run_answer
+
+    run_answer(
+        model,
+        prompt,
+        verifier=verifier,
+        n=n,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        stop=stop or [],
+        seed=seed,
+        shows_all=shows_all,
+        is_json=is_json,
+    )
+
+
+def push(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the Hugging Face hub.")],
+    what: Annotated[str, typer.Option(help="Upload this part of the run: model, adapter, or best/METRIC.")] = "model",
+    private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
+) -> None:
+    """Upload a trained model to the Hugging Face hub, with a model card made from its run.
+
+    Example: bontune push runs/a me/my-model
+    """
+    from bontune.training.model_card import push
+
+    typer.echo(push(run, repository, is_private=private, what=what))
+
+
+def export(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (`bontune recipes`), a YAML file, or a run folder.")],
+    overrides: given.KeyValues = None,
+    to: Annotated[str, typer.Option("--to", help="trl: a YAML file; verl: a shell script.")] = "trl",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write this file; default: print.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a recipe for TRL or verl, which train on clusters.
+
+    What has no counterpart there is said in comments at the top.
+
+    Example: bontune export gemma2-2b-math-bon-rl-s --to verl -o train.sh
+    """
+    from bontune.base.files import replace_file
+    from bontune.config import load_recipe
+    from bontune.integrations.export import export as exported
+
+    text = exported(load_recipe(recipe, overrides or []), to)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        replace_file(out, text)
+        typer.echo(f"{out} is for {to}.")
