@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-slow test-vllm lint docs benchmark clean
+.PHONY: help install quickstart test test-slow test-vllm test-trl test-verl lint docs benchmark clean
 
 help:
 	@echo "make quickstart   train the embedded model for Best-of-N and show what it bought (minutes, CPU, offline)"
 	@echo "make test         lint, types and tests"
 	@echo "make test-slow    the tests that take more than a minute"
 	@echo "make test-vllm    the tests of the engine vllm on a real vLLM (its build for CPUs, in .venv-vllm)"
+	@echo "make test-trl     the integration with TRL on the real one (in .venv-trl)"
+	@echo "make test-verl    the integration with verl on the real one, without a GPU (in .venv-verl)"
 	@echo "make docs         the manual as a site, in docs/_build (installs the extra docs)"
 	@echo "make benchmark    speed and memory against TRL (installs the extra trl)"
 
@@ -53,6 +55,30 @@ $(VLLM_STAMP): pyproject.toml
 test-vllm: $(VLLM_STAMP)
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -k vllm tests/engines
 
+# TRL and verl want other versions of the same packages. verl does not name all that its trainer imports.
+TRL := .venv-trl
+VERL := .venv-verl
+PIP := python -m pip install --quiet --disable-pip-version-check
+TESTS := 'pytest>=8' 'hypothesis>=6.100' 'pytest-timeout>=2.3'
+
+$(TRL)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(TRL)
+	$(TRL)/bin/$(PIP) torch==2.13.0
+	$(TRL)/bin/$(PIP) trl==1.16.0 --editable . $(TESTS)
+	@touch $@
+
+$(VERL)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VERL)
+	$(VERL)/bin/$(PIP) torch==2.13.0
+	$(VERL)/bin/$(PIP) verl==0.9.1 cachetools fastapi uvicorn --editable . $(TESTS)
+	@touch $@
+
+test-trl: $(TRL)/.installed
+	OMP_NUM_THREADS=1 $(TRL)/bin/python -m pytest tests/integrations
+
+test-verl: $(VERL)/.installed
+	OMP_NUM_THREADS=1 $(VERL)/bin/python -m pytest tests/integrations
+
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
@@ -63,4 +89,4 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/vs_trl.py
 
 clean:
-	rm -rf $(VENV) $(VLLM) runs
+	rm -rf $(VENV) $(VLLM) $(TRL) $(VERL) runs

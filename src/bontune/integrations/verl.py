@@ -1,4 +1,4 @@
-"""The objectives as advantage estimators of verl, which finds this module by its entry point ``verl.plugins``.
+"""The objectives as advantage estimators of verl, which finds them by our entry point ``verl.plugins``.
 
     python -m verl.trainer.main_ppo algorithm.adv_estimator=bontune_bon_rl +algorithm.bon_n=16 \
         actor_rollout_ref.rollout.n=32 actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-sum-norm …
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -160,11 +159,3 @@ def _step(groups: Mapping[Any, Any]) -> int:
     from hashlib import sha256
 
     return int.from_bytes(sha256(repr(list(groups)).encode()).digest()[:6], "little")
-
-
-try:
-    register()
-except Exception:
-    # verl keeps an error of a plugin to itself, and would only miss the estimators later.
-    logging.getLogger(__name__).exception("bontune could not give verl its advantage estimators")
-    raise
