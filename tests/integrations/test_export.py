@@ -94,7 +94,7 @@ def test_trls_parser_reads_it(name: str, changes: list[str], tmp_path: Path) -> 
     from trl import ModelConfig, TrlParser
 
     from bontune.integrations.trl import BoNGRPOConfig
-    from bontune.integrations.trl_script import BoNScriptArguments
+    from bontune.integrations.trl.script import BoNScriptArguments
 
     found, text = trl(name, *CHANGES, *changes)
     (tmp_path / "bon.yaml").write_text(text)

@@ -30,8 +30,8 @@ import tiny
 from bontune import task_from_rows
 from bontune.base.errors import BontuneError
 from bontune.integrations.groups import able
-from bontune.integrations.trl import BoNGRPOConfig, BoNGRPOTrainer
-from bontune.integrations.trl_script import BoNScriptArguments, task_dataset, task_reward
+from bontune.integrations.trl import BoNGRPOConfig, BoNGRPOTrainer, task_dataset, task_reward
+from bontune.integrations.trl.script import BoNScriptArguments
 
 HERE = Path(__file__).parent
 EXAMPLES = sorted((HERE.parents[1] / "docs" / "examples" / "trl").glob("*.yaml"))

@@ -21,7 +21,7 @@ from yaml import YAMLError
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.engines.contract import cut_before
-from bontune.integrations.trl import BoNGRPOConfig, BoNGRPOTrainer
+from bontune.integrations.trl.trainer import BoNGRPOConfig, BoNGRPOTrainer
 from bontune.tasks import load_task
 from bontune.tasks.base import Task
 

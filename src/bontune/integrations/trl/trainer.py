@@ -1,13 +1,4 @@
-"""Best-of-N training inside TRL: its GRPOTrainer with any objective of ours in place of its advantages.
-
-    from bontune.integrations.trl import BoNGRPOConfig, BoNGRPOTrainer
-
-    config = BoNGRPOConfig(output_dir="out", objective="bon_rl", n=16, num_generations=32)
-    BoNGRPOTrainer("Qwen/Qwen2.5-0.5B-Instruct", my_reward, config, train_dataset=my_prompts).train()
-
-Generation, vLLM, LoRA, DeepSpeed, FSDP and several nodes are TRL's. On the command line:
-``accelerate launch -m bontune.integrations.trl --config bon.yaml``.
-"""
+"""TRL's GRPOTrainer with any objective of ours in place of its advantages, and its settings."""
 
 from __future__ import annotations
 
@@ -25,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 from bontune.base.errors import BontuneError
 from bontune.base.schedules import between
 from bontune.integrations.groups import GroupObjective, group_values
-from bontune.integrations.trl_reference import MovingReference
+from bontune.integrations.trl.reference import MovingReference
 
 
 @dataclass
@@ -249,9 +240,3 @@ class _Schedule(TrainerCallback):
 
     def on_step_begin(self, args: BoNGRPOConfig, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.trainer.beta = args.beta_at(state.global_step + 1, state.max_steps)
-
-
-if __name__ == "__main__":
-    from bontune.integrations.trl_script import main
-
-    main()

@@ -1,0 +1,5 @@
+"""``accelerate launch -m bontune.integrations.trl --config bon.yaml``."""
+
+from bontune.integrations.trl.script import main
+
+main()
