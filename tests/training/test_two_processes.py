@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def launch(folder: Path, how: list[str], run: str, **sections: Any) -> subprocess.CompletedProcess[str]:
+    started = start(folder, how, run, **sections)
+    out, err = started.communicate(timeout=250)
+    return subprocess.CompletedProcess(started.args, started.returncode, out, err)
+
+
+def start(folder: Path, how: list[str], run: str, **sections: Any) -> subprocess.Popen[str]:
     tree = {
         "model": "model",
         "run": run,
@@ -54,14 +62,14 @@ def launch(folder: Path, how: list[str], run: str, **sections: Any) -> subproces
         tree[name] = tree.get(name, {}) | section
     (folder / f"{run}.yaml").write_text(yaml.safe_dump(tree))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, *how, "train", f"{run}.yaml"],
         cwd=folder,
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=250,
-        check=False,
+        start_new_session=True,
     )
 
 
@@ -118,3 +126,53 @@ def test_prompts_that_cannot_be_shared_out_evenly_are_refused(folder: Path) -> N
     assert done.returncode != 0
     assert "error: training.prompts_per_step = 3 must be a multiple of the 2 processes." in done.stderr
     assert not (folder / "odd").exists()
+
+
+LONG = {"training": {"steps": 60, "checkpoint_every": 3}, "eval": {"every": 0}}
+"""Long enough to be met while it runs."""
+
+
+def wait_for_step(run: Path, step: int) -> None:
+    for _ in range(600):
+        if (run / "metrics.jsonl").is_file() and len(metrics(run)) >= step:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the run does not get on")
+
+
+def workers(started: subprocess.Popen[str]) -> list[int]:
+    """The processes that train, by rank."""
+    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+    return [int(pid) for pid in children]
+
+
+@pytest.mark.parametrize(("how", "tolerance"), [(TWO, 0.0), (ONE, 1e-3)], ids=["two again", "one"])
+def test_a_killed_run_goes_on(folder: Path, how: list[str], tolerance: float) -> None:
+    """On as many processes bitwise; on another number of them up to the rounding of sums."""
+    name = f"killed-{len(how)}"
+    whole = launch(folder, TWO, f"{name}-whole", **LONG)
+    assert whole.returncode == 0, whole.stderr
+    started = start(folder, TWO, f"{name}-part", **LONG)
+    wait_for_step(folder / f"{name}-part", 8)
+    for pid in [*workers(started), started.pid]:
+        os.kill(pid, signal.SIGKILL)
+    started.communicate(timeout=60)
+    again = launch(folder, how, f"{name}-part", **LONG)
+    assert again.returncode == 0, again.stderr
+    one, other = (load_file(folder / f"{name}-{part}" / "model" / "model.safetensors") for part in ("whole", "part"))
+    for key, tensor in one.items():
+        torch.testing.assert_close(other[key], tensor, rtol=0, atol=tolerance)
+    steps = [row["step"] for row in metrics(folder / f"{name}-part") if row["kind"] == "step"]
+    assert steps == list(range(1, 61)), "each step once"
+
+
+def test_a_process_that_dies_ends_the_others_with_a_sentence(folder: Path) -> None:
+    started = start(folder, TWO, "orphan", **LONG)
+    wait_for_step(folder / "orphan", 4)
+    os.kill(workers(started)[1], signal.SIGKILL)
+    _, err = started.communicate(timeout=90)
+    assert started.returncode != 0
+    assert "error: Another of the 2 processes of this run has ended" in err
+    again = launch(folder, TWO, "orphan", **LONG)
+    assert again.returncode == 0, again.stderr
+    assert [row["step"] for row in metrics(folder / "orphan") if row["kind"] == "step"] == list(range(1, 61))

@@ -66,7 +66,9 @@ def push(
 def export(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe (`bontune recipes`), a YAML file, or a run folder.")],
     overrides: given.KeyValues = None,
-    to: Annotated[str, typer.Option("--to", help="Write for this trainer: trl, a YAML file; verl, a shell script.")] = "trl",
+    to: Annotated[
+        str, typer.Option("--to", help="Write for this trainer: trl, a YAML file; verl, a shell script.")
+    ] = "trl",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write this file; default: print.", show_default=False)
     ] = None,

@@ -13,7 +13,7 @@ from bontune.config import Recipe
 from bontune.pools.collect import Graded
 from bontune.training import checkpoint
 from bontune.training.forward import CausalLM
-from bontune.training.update import sum_over_processes
+from bontune.training.processes import sum_over_processes
 
 MEMORY = 0.7
 """Weight of the past in a prompt's running average: prompts come back once an epoch, and the policy moves between."""

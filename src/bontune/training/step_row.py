@@ -9,7 +9,7 @@ from bontune.engines.contract import StopReason
 from bontune.objectives.subsets import best_of_n_value
 from bontune.pools.collect import Graded
 from bontune.sandbox.canaries import mentions_canary
-from bontune.training.update import sum_over_processes
+from bontune.training.processes import sum_over_processes
 
 
 def batch_numbers(graded: Graded, num_samples: int, n: int, accelerator: Any) -> dict[str, float]:

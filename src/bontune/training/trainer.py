@@ -39,6 +39,7 @@ from bontune.training.evaluator import Evaluator
 from bontune.training.failure_rate import what_running_amounts_to
 from bontune.training.first_evaluation import gains_since_first
 from bontune.training.identity import STEPS, identity_of
+from bontune.training.processes import one_of_several
 from bontune.training.reuse import prompts_of_updates, ratio_options
 from bontune.training.run_state import RunState, how_it_goes_on
 from bontune.training.runlog import RunLog, Stages
@@ -164,6 +165,7 @@ class Trainer:
     def running(self) -> Iterator[StopSignals]:
         """Hold the run's folder, trackers, signals and log; an interrupted run is saved, a full disk is explained."""
         with (
+            one_of_several(self.accelerator),
             setup.run_folder(self.recipe, self.is_main),
             setup.tracking(self.recipe, self.accelerator) as self.log.trackers,
             StopSignals(self.log.bar.tick) as signals,

@@ -17,6 +17,7 @@ from bontune.training.anchor import Anchor
 from bontune.training.forward import CausalLM, Prefix, Rows
 from bontune.training.importance import RatioOptions, RatioSums, weigh_by_ratio
 from bontune.training.losses import LossSums, Reference, backward_through_head, drawn_logprobs
+from bontune.training.processes import sum_gradients, sum_over_processes
 
 PADDING = 2048
 """Padding that a micro-batch may hold, in tokens; one more forward and backward pass costs about as much."""
@@ -218,8 +219,7 @@ class Updater:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             grads = [p.grad for p in self.parameters if p.grad is not None]
-            for grad in grads:
-                grad.copy_(self.accelerator.reduce(grad, reduction="sum"))
+            sum_gradients(self.accelerator, grads)
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)) if grads else 0.0
         loss = policy + kl_coef * kl
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
@@ -263,9 +263,3 @@ class Updater:
                     continue
             yield order[start:end]
             start, wasted = end, 0
-
-
-def sum_over_processes(accelerator: Any, values: list[float]) -> list[float]:
-    """Sum each value over all processes, in float64."""
-    total = accelerator.reduce(torch.tensor(values, dtype=torch.float64, device=accelerator.device), reduction="sum")
-    return total.tolist()
