@@ -15,7 +15,7 @@ import pytest
 
 import tiny
 from bontune.models import load_model
-from bontune.pools.pool import read_pool
+from bontune.pools.read import read_pool
 
 GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k_train.jsonl.gz"
 NUM_ROWS = 40

@@ -21,7 +21,7 @@ import yaml
 
 from bontune.config import Recipe, load_recipe
 from bontune.objectives.table import TABLE
-from bontune.pools.pool import read_pool
+from bontune.pools.read import read_pool
 from commands import Done, run_many
 
 

@@ -22,7 +22,7 @@ import pytest
 from bontune.base.errors import BontuneError
 from bontune.cli.sweep import parse_temperatures
 from bontune.metrics import pass_at_k
-from bontune.pools.pool import read_pool
+from bontune.pools.read import read_pool
 from commands import run_many
 
 TEMPERATURES = ("0.5", "1.0", "1.5")

@@ -25,7 +25,7 @@ import bontune.cli
 import tiny
 from bontune.base.problems import Problem
 from bontune.metrics import within_prompt_auc
-from bontune.pools.pool import read_pool
+from bontune.pools.read import read_pool
 from bontune.verifiers.reward_model import load_reward_model
 from training.run_driver import ENVIRONMENT
 from verifier_data import separable_rows

@@ -24,7 +24,8 @@ from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import Samples, StopReason
 from bontune.pools.collect import Graded
-from bontune.pools.pool import COLUMNS, Pool, PoolWriter, read_pool, rows_of
+from bontune.pools.pool import COLUMNS, Pool, PoolWriter, rows_of
+from bontune.pools.read import read_pool
 
 SETTINGS = {"model": "m", "stop": ("\n",), "seed": 0}
 PASSED = Grade(reward=1.0, verdict=Verdict.PASSED, answer="4")

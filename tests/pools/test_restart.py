@@ -13,7 +13,7 @@ import tiny
 from bontune.base.errors import BontuneError, Interrupted
 from bontune.engines.contract import SamplingOptions
 from bontune.pools.draw import PoolRequest, draw_missing, draw_pool
-from bontune.pools.pool import read_pool
+from bontune.pools.read import read_pool
 
 GRADER = "import helper\n\ndef grade(row, text):\n    return helper.count(text) / 8\n"
 HELPER = "def count(text):\n    return sum(c.isalpha() for c in text)\n"

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from bontune.engines.seeds import stream
-from bontune.pools.pool import read_pool
+from bontune.pools.read import read_pool
 from bontune.tasks import load_task
 from servers.openai_server import Server, server
 from training import run_driver

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bontune.base.signals import StopSignals
-from bontune.pools.pool import read_pool
+from bontune.pools.read import read_pool
 from training import run_driver
 from training.run_driver import metrics, outcome, steps, wait_for
 

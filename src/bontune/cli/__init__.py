@@ -14,7 +14,7 @@ from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.base.texts import never_fail_to_print
 from bontune.cli import options as given
 from bontune.cli import outward
-from bontune.cli.groups import objectives_app, recipes_app, tasks_app, verify_app
+from bontune.cli.groups import objectives_app, pools_app, recipes_app, tasks_app, verify_app
 
 app = typer.Typer(
     name="bontune",
@@ -28,6 +28,7 @@ app.add_typer(recipes_app, name="recipes")
 app.add_typer(objectives_app, name="objectives")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(verify_app, name="verify")
+app.add_typer(pools_app, name="pools")
 
 
 def _print_version(value: bool) -> None:
@@ -99,6 +100,7 @@ def sample(
     max_new_tokens: given.MaxNewTokens = None,
     split: given.Split = "test",
     limit: given.Limit = None,
+    shard: given.Shard = None,
     verifier: given.Verifier = "oracle",
     seed: given.Seed = 0,
     engine: given.Engine = "auto",
@@ -122,6 +124,7 @@ def sample(
     """
     from bontune.cli.drawing import draw_with_progress, pool_request
     from bontune.engines.openai import Serving
+    from bontune.pools.merge import shard_from_text
 
     request = pool_request(
         model,
@@ -133,6 +136,7 @@ def sample(
         top_p=top_p,
         split=split,
         limit=limit,
+        shard=None if shard is None else shard_from_text(shard),
         verifier=verifier,
         seed=seed,
         serving=Serving(

@@ -21,7 +21,8 @@ from bontune.metrics import Interval
 from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, evaluate_pool
 from bontune.pools import compare
 from bontune.pools.budgets import parse_ks
-from bontune.pools.pool import Pool, read_pool
+from bontune.pools.pool import Pool
+from bontune.pools.read import read_pool
 from bontune.report.read import read_metrics, rows_of_kind
 
 
@@ -37,7 +38,7 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
     if runs:
         _show_runs(runs, paths, out)
         return
-    pools = {str(path): read_pool(path) for path in paths}
+    pools = {str(path): read_pool(path, has_texts=False) for path in paths}
     evaluations = {name: _evaluate(name, pool, ks) for name, pool in pools.items()}
     first, *others = evaluations
     found = {other: _differences(evaluations, first, other) for other in others}

@@ -1,4 +1,4 @@
-"""The commands that have commands of their own: recipes, objectives, tasks and verify."""
+"""The commands that have commands of their own: recipes, objectives, tasks, verify and pools."""
 
 from __future__ import annotations
 
@@ -15,6 +15,28 @@ recipes_app = typer.Typer(
 objectives_app = typer.Typer(help="List the objectives, or show one and its options.", invoke_without_command=True)
 tasks_app = typer.Typer(help="List the tasks that ship with the package, or show one.", invoke_without_command=True)
 verify_app = typer.Typer(help="Train a verifier on pools, or score a pool with one.", no_args_is_help=True)
+
+pools_app = typer.Typer(help="Put the shards of a pool together.", no_args_is_help=True)
+
+
+@pools_app.callback()
+def pools() -> None:
+    """Put the shards of a pool together."""
+
+
+@pools_app.command("merge")
+def merge(
+    parts: Annotated[list[Path], typer.Argument(help="The shards, all of them, in any order.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write this pool, .parquet.")],
+) -> None:
+    """Write the pool that one machine would have drawn.
+
+    Example: bontune pools merge pools/part-*.parquet -o pools/all.parquet
+    """
+    from bontune.pools.merge import merge_pools
+
+    num_problems, num_samples = merge_pools(parts, out)
+    typer.echo(f"{out}: {num_problems} problems × {num_samples} samples")
 
 
 @recipes_app.callback()

@@ -33,6 +33,12 @@ MaxNewTokens = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="Take the problems of this split.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take only the first problems, this many.", show_default=False)]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        help="Draw the i-th of n shards, as i/n; `bontune pools merge` puts them together.", show_default=False
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed for sampling; the same seed draws the same completions.")]
 Budgets = Annotated[
     str | None, typer.Option("--k", help="Report these numbers of samples, such as 1,4,16; default: powers of two.")

@@ -12,7 +12,8 @@ from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.config import is_run
 from bontune.pools.budgets import check_ks
-from bontune.pools.pool import SUFFIXES, read_pool
+from bontune.pools.pool import SUFFIXES
+from bontune.pools.read import read_pool
 from bontune.report.html import write_run_report
 from bontune.report.pool_report import write_pool_report
 from bontune.report.runs_report import write_runs_report

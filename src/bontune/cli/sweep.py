@@ -20,7 +20,8 @@ from bontune.base.files import write_whole
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.pools.budgets import check_ks
 from bontune.pools.draw import PoolRequest
-from bontune.pools.pool import Pool, read_pool
+from bontune.pools.pool import Pool
+from bontune.pools.read import read_pool
 from bontune.report.scaling_tables import terminal_tables
 from bontune.scaling import Study, SweepPool, t_text
 

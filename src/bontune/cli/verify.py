@@ -25,7 +25,7 @@ from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, as_points,
 from bontune.models import best_device, quiet_libraries
 from bontune.models.classifiers import load_classifier
 from bontune.pools.contents import problems_of
-from bontune.pools.pool import read_pool
+from bontune.pools.read import read_pool
 from bontune.pools.scoring import score_pool
 from bontune.verifiers.examples import Examples, make_examples
 from bontune.verifiers.fit import FitOptions, Fitted, fit

@@ -22,7 +22,8 @@ from bontune.objectives.budgets import as_budgets
 from bontune.pools.budgets import check_ks
 from bontune.pools.compare import FEWEST_PROBLEMS
 from bontune.pools.draw import PoolRequest
-from bontune.pools.pool import SUFFIXES, Pool, read_pool
+from bontune.pools.pool import SUFFIXES, Pool
+from bontune.pools.read import read_pool
 from bontune.scaling import t_text
 
 _ALIKE = ("temperature", "split", "verifier", "max_new_tokens", "top_p")

@@ -11,7 +11,7 @@ from bontune.experiments.results import Results
 from bontune.experiments.store import Measurement
 from bontune.experiments.suite import BASE
 from bontune.experiments.work import KEPT_SEED, pool_path
-from bontune.pools.pool import read_pool
+from bontune.pools.read import read_pool
 from bontune.report.scaling_tables import as_csv
 
 NAME = "learned"

@@ -30,7 +30,8 @@ from bontune.models import quiet_libraries
 from bontune.pools.collect import score_all
 from bontune.pools.contents import grades_of, problems_of
 from bontune.pools.draw import PoolRequest, draw_pool
-from bontune.pools.pool import Pool, read_pool
+from bontune.pools.pool import Pool
+from bontune.pools.read import read_pool
 from bontune.report.read import read_json, read_metrics, rows_of_kind
 from bontune.training.checkpoint import versions
 from bontune.training.trainer import Trainer

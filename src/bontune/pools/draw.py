@@ -17,7 +17,8 @@ from bontune.engines.opening import is_address, open_engine
 from bontune.engines.prompts import asks_chat, prompts_of, stop_of
 from bontune.models import weights_digest
 from bontune.pools.collect import collect, collect_streamed
-from bontune.pools.pool import PoolWriter, Rows, problem_rows, read_pool, rows_of
+from bontune.pools.pool import PoolWriter, Rows, problem_rows, rows_of
+from bontune.pools.read import read_pool
 from bontune.tasks import Task, load_task
 from bontune.verifiers import Verifier, verifier_from_text
 from bontune.verifiers.load import contents_digest as verifier_contents
@@ -43,6 +44,8 @@ class PoolRequest:
     """Split of the task."""
     limit: int | None = None
     """Number of problems, the first of the split; None: all."""
+    shard: tuple[int, int] | None = None
+    """(i, n): the i-th of n shards, every n-th problem; None: all."""
     verifier: str = "oracle"
     """Verifier that scores; see :func:`bontune.verifiers.verifier_from_text`."""
     seed: int = 0
@@ -105,10 +108,20 @@ def draw_pool(
     problems = task.problems(request.split)[: request.limit]
     if not problems:
         raise BontuneError(f"Split {request.split!r} of task {request.task} has no problems.")
+    everything = problems
+    if request.shard is not None:
+        number, num_shards = request.shard
+        problems = problems[number - 1 :: num_shards]
+        if not problems:
+            raise BontuneError(
+                f"Shard {number}/{num_shards} of {len(everything)} problems is empty: take fewer shards."
+            )
+        if out.suffix != ".parquet":
+            raise BontuneError(f"A shard ends in .parquet, got {out.name!r}.")
     PoolWriter.check_free(out)
     engine = open_engine(request.model, serving=request.serving, engine=request.engine)
     options = dataclasses.replace(request.sampling, stop=stop_of(task.stop, problems, asks_chat(engine, problems)))
-    settings, notes = _settings(request, task, problems, verifier, engine, options)
+    settings, notes = _settings(request, task, everything, verifier, engine, options)
     num_alike = 0
     with PoolWriter(out, settings, notes) as writer:
 
@@ -158,6 +171,7 @@ def _settings(
         "limit": request.limit,
         "verifier": verifier.name,
         "seed": request.seed,
+        **({} if request.shard is None else {"shard": "{}/{}".format(*request.shard)}),
         **dataclasses.asdict(options),
         **engine.origin(),
         "contents": _contents(request, task, problems),

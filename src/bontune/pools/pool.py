@@ -45,7 +45,6 @@ COLUMNS = (
 )
 """Of a pool, in order. ``reward`` is null where the grader failed; ``score``, the verifier's, is null for −∞ (last).
 ``messages``: the problem as a conversation, JSON, null where it has none."""
-REQUIRED = ("problem_id", "reward")
 SUFFIXES = (".parquet", ".jsonl")
 
 
@@ -306,65 +305,3 @@ def _write_parquet(path: Path, rows: list[dict[str, Any]], settings: Mapping[str
         [(name, types.get(name, text)) for name in COLUMNS], metadata={"bontune": json.dumps(dict(settings))}
     )
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
-
-
-def read_pool(path: Path) -> Pool:
-    """Read a pool: ours, or any Parquet or JSONL with ``problem_id`` and ``reward``, one row per completion.
-
-    Raises:
-        BontuneError: no such file, not a pool, no rows, a reward or score that is no number, or problems with
-            different numbers of samples.
-    """
-    rows, settings = read_rows(path)
-    if not rows:
-        raise BontuneError(f"{path} holds no rows.")
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise BontuneError(f"{path}, row {number} is a {type(row).__name__}; a row must be an object with columns.")
-        missing = [name for name in REQUIRED if name not in row]
-        if missing:
-            raise BontuneError(
-                f"{path}, row {number} has no column {missing[0]!r}; a pool needs {' and '.join(REQUIRED)}, "
-                f"it has {', '.join(row)}."
-            )
-        for name in ("reward", "score"):
-            value = row.get(name)
-            if value is not None and (not isinstance(value, (int, float)) or (name == "reward" and math.isinf(value))):
-                raise BontuneError(f"{path}, row {number}: {name} must be a finite number or null, got {value!r}.")
-        groups.setdefault(str(row["problem_id"]), []).append(row)
-    sizes = {name: len(group) for name, group in groups.items()}
-    few, many = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
-    if sizes[few] != sizes[many]:
-        raise BontuneError(
-            f"{path} has {sizes[few]} samples of problem {few} and {sizes[many]} of {many}; a pool must have as many "
-            "of each."
-        )
-    columns = {name: [[row.get(name) for row in group] for group in groups.values()] for name in rows[0]}
-    return Pool(problem_ids=list(groups), columns=columns, settings=settings)
-
-
-def read_rows(path: Path) -> tuple[list[Any], dict[str, Any]]:
-    """The rows of a file, and the settings that a Parquet file of ours carries."""
-    if not path.is_file():
-        raise BontuneError(f"There is no pool at {path}.")
-    if path.suffix not in SUFFIXES:
-        raise BontuneError(f"A pool ends in .parquet or .jsonl, got {path.name!r}.")
-    try:
-        if path.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            table = pq.read_table(path)
-            return table.to_pylist(), json.loads((table.schema.metadata or {}).get(b"bontune", b"{}"))
-        # Not splitlines: JSON texts may hold separators that it splits at too.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise BontuneError(f"{path} is not a pool: {' '.join(str(error).split())[:200]}") from None
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            if line.strip():
-                rows.append(json.loads(line))
-        except ValueError as error:
-            raise BontuneError(f"{path}, line {number} is not JSON: {error}.") from None
-    return rows, {}
