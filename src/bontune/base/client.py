@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.servers import Servers
 
 if TYPE_CHECKING:
     import httpx2
@@ -56,6 +57,14 @@ class _Retry(Exception):
         """What the server asks to wait."""
 
 
+class _NoServer(Exception):
+    """Nobody answers at an address."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"No server answers at {url} ({reason}): start it, or correct the address.")
+        self.reason = reason
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Address:
     """Where a server is, and which of its models is meant."""
@@ -67,7 +76,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, model: str | None = None) -> Address:
-        """Read ``http://host:8000/v1#model``.
+        """Read ``http://host:8000/v1#model``; of several servers, their addresses with commas between.
 
         Raises:
             BontuneError: no http address, two names, or one that holds a password (addresses are written into pools).
@@ -78,6 +87,12 @@ class Address:
         """
         import httpx2
 
+        if "," in text:
+            several = [cls.parse(part.strip(), model) for part in text.split(",") if part.strip()]
+            names = {address.model for address in several if address.model}
+            if len(names) > 1:
+                raise BontuneError(f"Several servers must hold one model, not {', '.join(sorted(names))}.")
+            return cls(url=",".join(dict.fromkeys(a.url for a in several)), model=names.pop() if names else None)
         where, _, named = text.partition("#")
         try:
             url = httpx2.URL(where)
@@ -96,7 +111,7 @@ class Address:
 
 
 class Endpoint:
-    """A server. Requests run in the background; :meth:`close` ends those that still do."""
+    """A server, or several that hold the same model. Requests run in the background; :meth:`close` ends them."""
 
     def __init__(
         self,
@@ -111,7 +126,7 @@ class Endpoint:
         Args:
             url: its address, see :meth:`Address.parse`.
             api_key: default: the environment variable ``OPENAI_API_KEY``. Sent to this server alone; never written.
-            concurrency: requests at a time.
+            concurrency: requests at a time, to each server.
             timeout_s: for a whole request, from its first byte to the last of the reply.
             num_tries: for each request, the first included.
 
@@ -127,7 +142,8 @@ class Endpoint:
             if not holds:
                 raise BontuneError(f"{rule}, got {given!r}.")
         self.url = Address.parse(url).url
-        self.concurrency = concurrency
+        self.servers = Servers(self.url.split(","))
+        self.concurrency = concurrency * len(self.servers.all)
         self.timeout_s = timeout_s
         self.num_tries = num_tries
         self.num_retries = 0
@@ -151,20 +167,32 @@ class Endpoint:
     def models(self, *, timeout_s: float = 20.0) -> list[str] | None:
         """The names that the server lists; None if it answers but lists none. Also the test whether there is a server.
 
+        Of several servers those are left out that do not answer; the names are those that all others list.
+
         Raises:
             BontuneError: nobody answers there, or the server refuses the key.
         """
+        found: list[list[str] | None] = []
+        for server in self.servers.answering:
+            try:
+                found.append(self._models_of(server.url, timeout_s))
+            except _NoServer as error:
+                if len(self.servers.answering) == 1:
+                    raise BontuneError(str(error)) from None
+                server.reason = error.reason
+        listed = [names for names in found if names is not None]
+        return [name for name in listed[0] if all(name in names for names in listed)] if listed else None
+
+    def _models_of(self, url: str, timeout_s: float) -> list[str] | None:
 
         def names(reply: Any) -> list[str]:
             return [str(model["id"]) for model in reply["data"]]
 
         try:
-            return self.submit(self._once("GET", "/models", None, names, timeout_s)).result()
+            return self.submit(self._once("GET", url, "/models", None, names, timeout_s)).result()
         except _Retry as retry:
             if isinstance(retry.__cause__, (_connection_errors(), asyncio.TimeoutError)):
-                raise BontuneError(
-                    f"No server answers at {self.url} ({retry}): start it, or correct the address."
-                ) from None
+                raise _NoServer(url, str(retry)) from None
             return None
         except Refused as refusal:
             if refusal.status in (401, 403):
@@ -215,10 +243,16 @@ class Endpoint:
         reason = ""
         for number in range(self.num_tries):
             async with self._slots:
-                try:
-                    return await self._once("POST", path, body, read, self.timeout_s, what)
-                except _Retry as retry:
-                    reason, asked_s = str(retry), retry.pause_s
+                with self.servers.least_busy() as server:
+                    try:
+                        reply = await self._once("POST", server.url, path, body, read, self.timeout_s, what)
+                    except _Retry as retry:
+                        reason, asked_s = str(retry), retry.pause_s
+                        if isinstance(retry.__cause__, _connection_errors()):
+                            self.servers.failed(server, reason)
+                    else:
+                        self.servers.answered(server)
+                        return reply
             if asked_s > LONGEST_RETRY_AFTER_S:
                 raise RunStopped(f"The server {self.url} asks to wait {asked_s:.0f} s ({reason}; {what}).")
             if number + 1 < self.num_tries:
@@ -252,6 +286,7 @@ class Endpoint:
     async def _once(
         self,
         method: str,
+        url: str,
         path: str,
         body: dict[str, Any] | None,
         read: Callable[[Any], Reply],
@@ -268,7 +303,7 @@ class Endpoint:
 
         try:
             # httpx's own limits are for single reads: a byte a minute would pass them forever.
-            status, headers, content = await asyncio.wait_for(self._exchange(method, path, body), timeout_s)
+            status, headers, content = await asyncio.wait_for(self._exchange(method, url + path, body), timeout_s)
         except asyncio.TimeoutError as error:
             raise _Retry(f"no answer within {timeout_s:g} s") from error
         except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
@@ -278,8 +313,7 @@ class Endpoint:
         if status >= 300:
             about = f" {what}" if what else ""
             raise Refused(
-                f"The server refuses{about}: {method} {self.url}{path} → status {status}{self._message(content)}",
-                status,
+                f"The server refuses{about}: {method} {url}{path} → status {status}{self._message(content)}", status
             )
         try:
             return read(json.loads(content))
@@ -288,8 +322,8 @@ class Endpoint:
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise _Retry(f"a reply that is not of this API{self._message(content)}") from error
 
-    async def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, httpx2.Headers, bytes]:
-        request = self._opened().build_request(method, self.url + path, json=body)
+    async def _exchange(self, method: str, url: str, body: dict[str, Any] | None) -> tuple[int, httpx2.Headers, bytes]:
+        request = self._opened().build_request(method, url, json=body)
         response = await self._opened().send(request, stream=True)
         try:
             parts, size = [], 0
@@ -306,7 +340,8 @@ class Endpoint:
         import httpx2
 
         if self._client is None:
-            is_local = httpx2.URL(self.url).host in ("localhost", "127.0.0.1", "::1")
+            hosts = {httpx2.URL(server.url).host for server in self.servers.all}
+            is_local = hosts <= {"localhost", "127.0.0.1", "::1"}
             self._client = httpx2.AsyncClient(
                 headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
                 timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),

@@ -52,7 +52,7 @@ Engine = Annotated[
 ]
 ServedModel = Annotated[str | None, _server("Name of the model on the server; default: the only one it serves.")]
 Api = Annotated[str, _server("Call this API: chat, completions, or auto (chat where a problem has messages).")]
-Concurrency = Annotated[int, _server("Keep this many requests in flight.")]
+Concurrency = Annotated[int, _server("Keep this many requests in flight, to each server.")]
 Timeout = Annotated[float, _server("Give up on a request after this many seconds.")]
 Tries = Annotated[int, _server("Send a failing request at most this many times.")]
 Choices = Annotated[int, _server("Ask for this many completions in one request (the field n).")]

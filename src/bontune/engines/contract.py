@@ -307,6 +307,10 @@ class StreamingEngine(Engine, Protocol):
         """One line that tells people how the drawing goes."""
         ...
 
+    def left_out(self) -> Sequence[str]:
+        """A sentence for each of several servers that did not answer and was left out."""
+        ...
+
     def close(self) -> None:
         """End all requests; the engine can be used again."""
         ...

@@ -47,7 +47,7 @@ class Serving:
     """``auto`` asks conversations at ``/chat/completions`` and texts at ``/completions``; ``chat`` asks texts as a
     user's message; ``completions`` takes texts only."""
     concurrency: int = 32
-    """Number of requests at a time."""
+    """Number of requests at a time, to each server."""
     timeout_s: float = 600.0
     """Seconds for a whole request."""
     tries: int = 8
@@ -97,7 +97,8 @@ class OpenAIEngine:
     def __init__(self, url: str, serving: Serving | None = None, *, api_key: str | None = None) -> None:
         """
         Args:
-            url: like ``http://127.0.0.1:8000/v1``; ``#model`` may follow.
+            url: like ``http://127.0.0.1:8000/v1``; ``#model`` may follow. Several with commas between, which hold the
+                same model: the least busy is asked, and one that does not answer is left out.
             serving: how to ask.
             api_key: see :class:`bontune.base.client.Endpoint`.
 
@@ -170,6 +171,7 @@ class OpenAIEngine:
             parts.append(f"{self.progress.num_tokens / seconds:.0f} tokens/s")
         if self.endpoint.num_retries:
             parts.append(f"{self.endpoint.num_retries} retries")
+        parts += self.endpoint.servers.left_out()
         return ", ".join(parts)
 
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
@@ -244,6 +246,10 @@ class OpenAIEngine:
             running.result()
         finally:
             self.endpoint.submit(work.stop()).result()
+
+    def left_out(self) -> Sequence[str]:
+        """A sentence for each server that did not answer and was left out."""
+        return self.endpoint.servers.left_out()
 
     def close(self) -> None:
         """End all requests and connections; the engine can be used again."""

@@ -145,7 +145,7 @@ def draw_pool(
         errors = writer.finish(problem.id for problem in problems)
     is_streaming = isinstance(engine, StreamingEngine)
     is_greedy = is_streaming and num_alike == len(problems) and options.temperature > 0 and options.num_samples >= 4
-    refused = _refused(engine, out) if isinstance(engine, StreamingEngine) else ()
+    refused = [*_refused(engine, out), *engine.left_out()] if isinstance(engine, StreamingEngine) else []
     return DrawnPool(
         path=out,
         num_problems=len(problems),

@@ -79,6 +79,10 @@ class BoNGRPOConfig(GRPOConfig):
             raise BontuneError(
                 "beta_end moves beta, which must be above 0 at the beginning, because the reference is made then."
             )
+        if self.beta_end is not None and self.use_liger_kernel:
+            raise BontuneError(
+                "beta_end moves beta, which the loss of use_liger_kernel takes once for all: leave one out."
+            )
         if self.beta_shape not in ("linear", "cosine", "exponential"):
             raise BontuneError(f"beta_shape must be linear, cosine or exponential, got {self.beta_shape!r}.")
         self.group_objective().check(self.num_generations)
