@@ -169,6 +169,20 @@ def test_a_sample_without_a_reward_has_no_weight(folder: Path, monkeypatch: pyte
     torch.testing.assert_close(advantages[1], objectives.bon_rl(rewards[1], rewards[1], 4), atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("samples", [2, 8])
+def test_an_evaluation_may_have_fewer_samples_than_n(folder: Path, samples: int) -> None:
+    task = letters()
+    run = BoNGRPOTrainer(
+        str(folder / "model"),
+        task_reward(task, "test"),
+        settings(folder, num_generations_eval=samples, per_device_eval_batch_size=8),
+        train_dataset=task_dataset(task),
+        eval_dataset=task_dataset(task, "test"),
+    )
+    found = run.evaluate()
+    assert 0 <= found["eval_bon/pass@1"] <= found[f"eval_bon/pass@{samples}"] <= 1
+
+
 def test_a_later_trl_calls_the_hook(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TRL's proposed ``_transform_advantages`` gets all advantages, before they are logged and shared out."""
     ours = BoNGRPOTrainer._transform_advantages

@@ -88,28 +88,7 @@ def trl_settings(recipe: Recipe) -> Exported:
         "sync_ref_model": kl.anchor_ema > 0 and kl.start > 0,
         "ref_model_mixup_alpha": kl.anchor_ema,
     }
-    if training.precision != "auto":
-        made.settings["bf16"] = training.precision == "bf16"
-    if training.gradient_checkpointing != "auto":
-        made.settings["gradient_checkpointing"] = training.gradient_checkpointing
-    if kl.start > 0:
-        steps = {"beta_end": kl.end, "beta_delay": kl.delay, "beta_steps": kl.steps, "beta_shape": kl.shape}
-        made.settings |= steps
-    if training.lora is not None:
-        made.settings |= {
-            "use_peft": True,
-            "lora_r": training.lora.r,
-            "lora_alpha": training.lora.alpha,
-            "lora_target_modules": training.lora.targets,
-        }
-    if recipe.engine.name == "vllm":
-        made.settings |= {
-            "use_vllm": True,
-            "vllm_mode": "colocate",
-            "vllm_gpu_memory_utilization": recipe.engine.gpu_memory,
-        }
-        if recipe.engine.context is not None:
-            made.settings["vllm_max_model_length"] = recipe.engine.context
+    made.settings |= _trl_extras(recipe)
     if recipe.verifier.name == "reward_model":
         made.settings["verifier"] = str(resolve(recipe.verifier.path or ""))
     elif recipe.verifier.name != "oracle":
@@ -126,6 +105,26 @@ def trl_settings(recipe: Recipe) -> Exported:
     if training.minibatches > 1:
         made.notes.append(f"training.minibatches = {training.minibatches}: TRL takes the whole batch for each update.")
     return _common(made, recipe)
+
+
+def _trl_extras(recipe: Recipe) -> dict[str, Any]:
+    """Keys that TRL's defaults stand for where a recipe does not ask."""
+    training, kl, engine = recipe.training, recipe.kl, recipe.engine
+    found: dict[str, Any] = {}
+    if training.precision != "auto":
+        found["bf16"] = training.precision == "bf16"
+    if training.gradient_checkpointing != "auto":
+        found["gradient_checkpointing"] = training.gradient_checkpointing
+    if kl.start > 0:
+        found |= {"beta_end": kl.end, "beta_delay": kl.delay, "beta_steps": kl.steps, "beta_shape": kl.shape}
+    if training.lora is not None:
+        found |= {"use_peft": True, "lora_r": training.lora.r, "lora_alpha": training.lora.alpha}
+        found["lora_target_modules"] = training.lora.targets
+    if engine.name == "vllm":
+        found |= {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": engine.gpu_memory}
+        if engine.context is not None:
+            found["vllm_max_model_length"] = engine.context
+    return found
 
 
 def verl_settings(recipe: Recipe) -> Exported:
@@ -178,6 +177,13 @@ def verl_settings(recipe: Recipe) -> Exported:
         "trainer.nnodes": 1,
         "trainer.n_gpus_per_node": 8,
     }
+    _say_what_verl_lacks(made, recipe)
+    return _common(made, recipe)
+
+
+def _say_what_verl_lacks(made: Exported, recipe: Recipe) -> None:
+    training, kl = recipe.training, recipe.kl
+    has_kl = kl.start > 0
     if training.lora is not None:
         made.settings["actor_rollout_ref.model.lora_rank"] = training.lora.r
         made.settings["actor_rollout_ref.model.lora_alpha"] = training.lora.alpha
@@ -195,7 +201,6 @@ def verl_settings(recipe: Recipe) -> Exported:
     if training.decay == "cosine" and training.lr_end:
         made.settings["actor_rollout_ref.actor.optim.min_lr_ratio"] = training.lr_end / training.lr
     made.notes.append("data.max_prompt_length is a guess: set it to the longest prompt's tokens.")
-    return _common(made, recipe)
 
 
 def _common(made: Exported, recipe: Recipe) -> Exported:

@@ -108,16 +108,7 @@ def draw_pool(
     problems = task.problems(request.split)[: request.limit]
     if not problems:
         raise BontuneError(f"Split {request.split!r} of task {request.task} has no problems.")
-    everything = problems
-    if request.shard is not None:
-        number, num_shards = request.shard
-        problems = problems[number - 1 :: num_shards]
-        if not problems:
-            raise BontuneError(
-                f"Shard {number}/{num_shards} of {len(everything)} problems is empty: take fewer shards."
-            )
-        if out.suffix != ".parquet":
-            raise BontuneError(f"A shard ends in .parquet, got {out.name!r}.")
+    everything, problems = problems, _shard_of(problems, request, out)
     PoolWriter.check_free(out)
     engine = open_engine(request.model, serving=request.serving, engine=request.engine)
     options = dataclasses.replace(request.sampling, stop=stop_of(task.stop, problems, asks_chat(engine, problems)))
@@ -152,6 +143,18 @@ def draw_pool(
         grader_errors=errors,
         warnings=[*((_ALL_ALIKE,) if is_greedy else ()), *refused],
     )
+
+
+def _shard_of(problems: list[Problem], request: PoolRequest, out: Path) -> list[Problem]:
+    """The problems that this machine draws."""
+    if request.shard is None:
+        return problems
+    number, num_shards = request.shard
+    if number > len(problems):
+        raise BontuneError(f"Shard {number}/{num_shards} of {len(problems)} problems is empty: take fewer shards.")
+    if out.suffix != ".parquet":
+        raise BontuneError(f"A shard ends in .parquet, got {out.name!r}.")
+    return problems[number - 1 :: num_shards]
 
 
 def _settings(

@@ -314,11 +314,9 @@ def _engine_notes(engine: Mapping[str, Any], steps: Rows) -> list[str]:
 
 def _run_notes(steps: Rows) -> list[str]:
     notes = []
-    refilled = series(steps, "refilled")[1]
-    if refilled.sum():
+    if (refilled := series(steps, "refilled")[1]).sum():
         notes.append(
-            f"{int(refilled.sum())} further prompts were drawn in place of some whose samples carry no weight, "
-            f"{refilled.mean():.1f} a step."
+            f"{int(refilled.sum())} prompts were drawn for others without weight, {refilled.mean():.1f} a step."
         )
     failures = sum(finite(row.get("grader_errors")) or 0 for row in steps)
     if failures:

@@ -192,14 +192,11 @@ class BoNGRPOTrainer(GRPOTrainer):
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
         if not hasattr(GRPOTrainer, "_transform_advantages"):
-            num_local = len(batch["advantages"])
-            logged = self._logs["advantages"]
-            num_all = num_local * self.accelerator.num_processes
-            theirs = torch.tensor(list(logged)[-num_all:], device=batch["advantages"].device)
-            ours = self._transform_advantages(theirs)
+            num_local, logged = len(batch["advantages"]), self._logs["advantages"]
+            ours = self._transform_advantages(self.accelerator.gather(batch["advantages"]))
             first = self.accelerator.process_index * num_local
-            batch["advantages"] = ours[first : first + num_local].to(batch["advantages"])
-            for _ in range(min(num_all, len(logged))):
+            batch["advantages"] = ours[first : first + num_local]
+            for _ in range(min(len(ours), len(logged))):
                 logged.pop()
             logged.extend(ours.tolist())
         for name, value in group_values(*self._grouped(), self.objective.largest_n).items():
