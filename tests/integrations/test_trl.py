@@ -301,6 +301,71 @@ def test_the_reference_is_a_moving_average(folder: Path, lora: bool) -> None:
         torch.testing.assert_close(done["reference"][where], tensor, atol=1e-6, rtol=1e-5)
 
 
+SHARDED = """
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+import tiny
+from bontune.base.errors import BontuneError
+from bontune.integrations.trl.reference import MovingReference
+from trl.trainer.callbacks import SyncRefModelCallback
+
+folder = Path(sys.argv[1])
+mesh = init_device_mesh("cpu", (2,))
+policy, reference = (fully_shard(tiny.model(seed=seed), mesh=mesh) for seed in (0, 1))
+rank = torch.distributed.get_rank()
+accelerator = SimpleNamespace(
+    process_index=rank, num_processes=2, is_main_process=rank == 0, unwrap_model=lambda model: model
+)
+trainer = SimpleNamespace(
+    model=policy, ref_model=reference, accelerator=accelerator, _get_output_dir=lambda trial: str(folder)
+)
+moving = MovingReference(trainer)
+SyncRefModelCallback._sync_target_model(policy, reference, 0.3)  # as TRL moves it after a step
+wanted = {name: p.full_tensor() for name, p in reference.named_parameters()}
+for (name, whole), (_, one), (_, other) in zip(
+    wanted.items(), tiny.model(seed=0).named_parameters(), tiny.model(seed=1).named_parameters()
+):
+    torch.testing.assert_close(whole, torch.lerp(other.detach(), one.detach(), 0.3))
+moving.save(7)
+torch.distributed.barrier()
+with torch.no_grad():
+    for p in reference.parameters():
+        p.mul_(0)
+moving.load(str(folder / "checkpoint-7"))
+for name, p in reference.named_parameters():
+    assert torch.equal(p.full_tensor(), wanted[name])
+accelerator.num_processes = 4
+try:
+    moving.load(str(folder / "checkpoint-7"))
+except BontuneError as error:
+    assert "another number of processes" in str(error)
+else:
+    raise AssertionError
+torch.distributed.barrier()
+os._exit(0)  # the threads of gloo do not always end in peace
+"""
+
+
+def test_a_reference_that_is_split_over_processes_is_kept_in_parts(tmp_path: Path) -> None:
+    """With FSDP each process holds, moves and writes its own part."""
+    (tmp_path / "sharded.py").write_text(SHARDED)
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "sharded.py", str(tmp_path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    names = sorted(path.name for path in (tmp_path / "checkpoint-7").iterdir())
+    assert names == ["reference-0-of-2.safetensors", "reference-1-of-2.safetensors"]
+
+
 # ---- what is refused, and the examples ----
 
 
