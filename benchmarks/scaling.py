@@ -84,17 +84,7 @@ def worker(point: dict[str, Any]) -> None:
         make_model(Path(folder), point["vocabulary"])
         arguments = {"warmup": 1, "steps": point["steps"], "micro_batches": 1}
         run = vs_trl.run_bontune(case, folder, arguments, 1.0)
-    print(
-        json.dumps(
-            {
-                "seconds": statistics.median(run["cpu_seconds"]),
-                "mib": run["step_mib"],
-                "gflop": gflop(point),
-                "sample": run["stages"]["sample"],
-                "update": run["stages"]["update"],
-            }
-        )
-    )
+    print(json.dumps({"seconds": statistics.median(run["cpu_seconds"]), "mib": run["step_mib"], "gflop": gflop(point)}))
 
 
 def make_model(folder: Path, vocabulary: int) -> None:
@@ -134,16 +124,12 @@ def gflop(point: dict[str, Any]) -> float:
 
 def table(axis: str, rows: list[dict[str, Any]]) -> str:
     """Seconds, memory and arithmetic of an axis, each also over its value at the first point."""
-    lines = [
-        f"| {axis} | s/step | × | GFLOP | × | GFLOP/s | step memory, MiB | sampling, s | update, s |",
-        "|---:|" + "---:|" * 8,
-    ]
+    lines = [f"| {axis} | s/step | × | GFLOP | × | GFLOP/s | step memory, MiB |", "|---:|" + "---:|" * 6]
     first = rows[0]
     for row in rows:
         lines.append(
             f"| {row[axis]} | {row['seconds']:.2f} | {row['seconds'] / first['seconds']:.1f} | {row['gflop']:.1f} | "
-            f"{row['gflop'] / first['gflop']:.1f} | {row['gflop'] / row['seconds']:.0f} | {row['mib']:.0f} | "
-            f"{row['sample']:.2f} | {row['update']:.2f} |"
+            f"{row['gflop'] / first['gflop']:.1f} | {row['gflop'] / row['seconds']:.0f} | {row['mib']:.0f} |"
         )
     return "\n".join(lines) + "\n"
 
