@@ -228,3 +228,21 @@ def test_a_pool_that_nothing_graded_is_refused_and_says_why() -> None:
     some = Pool(problem_ids=["a"], columns={"reward": [[1.0, None]]}, settings={})
     assert some.ungraded("mine") == "mine: 1 completion could not be graded; what cannot be graded counts as wrong"
     assert Pool(problem_ids=["a"], columns={"reward": [[1.0, 0.0]]}, settings={}).ungraded("mine") is None
+
+
+def test_categories_and_rows_of_problems_that_are_mixed_are_read(tmp_path: Path) -> None:
+    """As pandas writes a column of categories, one of which has no row."""
+    names = pa.DictionaryArray.from_arrays(pa.array([2, 0, 2, 0]), pa.array(["a", "nobody", "b"]))
+    table = pa.table({"problem_id": names, "reward": [1.0, 0.0, 0.5, 1.0], "answer": ["x", None, "y", "x"]})
+    pq.write_table(table, tmp_path / "pool.parquet")
+    pool = read_pool(tmp_path / "pool.parquet")
+    assert pool.problem_ids == ["b", "a"], "in the order in which they come"
+    assert pool.columns["reward"] == [[1.0, 0.5], [0.0, 1.0]]
+    assert pool.columns["answer"] == [["x", "y"], [None, "x"]]
+
+
+def test_texts_stay_on_disk_where_they_are_not_asked_for(tmp_path: Path) -> None:
+    table = pa.table({"problem_id": ["a", "a"], "reward": [1, 0], "prompt": ["p", "p"], "completion": ["c", "d"]})
+    pq.write_table(table, tmp_path / "pool.parquet")
+    assert set(read_pool(tmp_path / "pool.parquet", has_texts=False).columns) == {"problem_id", "reward"}
+    assert read_pool(tmp_path / "pool.parquet").columns["completion"] == [["c", "d"]]

@@ -59,7 +59,7 @@ def _read_columns(path: Path, without: tuple[str, ...]) -> tuple[dict[str, list[
                 return None, {}
     if pa.types.is_floating(table.schema.field("reward").type) and pc.any(pc.is_inf(table["reward"])).as_py():
         return None, {}
-    names = table["problem_id"].combine_chunks().dictionary_encode()
+    names = _plain(table["problem_id"]).dictionary_encode()
     if names.null_count:
         return None, {}
     codes = names.indices.to_numpy()
@@ -76,8 +76,8 @@ def _by_problem(column: Any, order: np.ndarray, num_samples: int) -> list[list[A
     """The values of a column, M of each problem."""
     import pyarrow as pa
 
-    column = column.combine_chunks()
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    column = _plain(column)
+    if pa.types.is_large_string(column.type):
         encoded = column.dictionary_encode()
         different: list[Any] = [*encoded.dictionary.to_pylist(), None]
         places = encoded.indices.fill_null(len(different) - 1).to_numpy()[order].tolist()
@@ -85,6 +85,15 @@ def _by_problem(column: Any, order: np.ndarray, num_samples: int) -> list[list[A
     else:
         values = column.take(pa.array(order)).to_pylist()
     return [values[i : i + num_samples] for i in range(0, len(values), num_samples)]
+
+
+def _plain(column: Any) -> Any:
+    """A column in one piece; categories as their values, and texts with room for more than two gigabytes of them."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return (column.cast(pa.large_string()) if pa.types.is_string(column.type) else column).combine_chunks()
 
 
 def _unequal(path: Path, sizes: Mapping[str, int]) -> BontuneError:
