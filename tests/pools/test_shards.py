@@ -31,11 +31,11 @@ def parts(folder: Path, *numbers: int) -> list[Path]:
     return [folder / f"part{i}.parquet" for i in numbers]
 
 
-@pytest.mark.parametrize("at_a_time", [1, 2, 4096])
+@pytest.mark.parametrize("at_a_time", [1, 24, 65_536])
 def test_they_are_the_pool_of_one_machine(
     folder: Path, tmp_path: Path, at_a_time: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(merge, "PROBLEMS_AT_A_TIME", at_a_time)
+    monkeypatch.setattr(merge, "ROWS_AT_A_TIME", at_a_time)
     assert merge_pools(parts(folder, 2, 3, 1), tmp_path / "out" / "merged.parquet") == (11, 4)
     whole, merged = pq.read_table(folder / "whole.parquet"), pq.read_table(tmp_path / "out" / "merged.parquet")
     assert merged.schema.equals(whole.schema, check_metadata=True)

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bontune.base.errors import BontuneError
+from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.files import sync, sync_folder
 
-PROBLEMS_AT_A_TIME = 4096
-"""Problems whose rows are held in memory."""
+ROWS_AT_A_TIME = 65_536
+"""Rows that are put in order at once."""
 FREE = ("shard", "isolation", "server")
 """Settings in which shards differ, or may."""
 
@@ -45,6 +45,7 @@ def merge_pools(parts: Sequence[Path], out: Path) -> tuple[int, int]:
 
     Raises:
         BontuneError: a part is missing, is there twice, or was drawn otherwise.
+        RunStopped: the pool cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -72,8 +73,9 @@ def merge_pools(parts: Sequence[Path], out: Path) -> tuple[int, int]:
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for start in range(0, -(-total // num_parts), PROBLEMS_AT_A_TIME):
-                stop = start + PROBLEMS_AT_A_TIME
+            at_a_time = max(ROWS_AT_A_TIME // (num_samples * num_parts), 1)
+            for start in range(0, counts[0], at_a_time):
+                stop = start + at_a_time
                 slices = [
                     tables[path].slice(start * num_samples, (min(stop, count) - start) * num_samples)
                     for path, count in zip(ordered, counts, strict=True)
@@ -84,6 +86,8 @@ def merge_pools(parts: Sequence[Path], out: Path) -> tuple[int, int]:
         sync(temporary)
         os.replace(temporary, out)
         sync_folder(out.parent)
+    except OSError as error:
+        raise RunStopped(f"{out} could not be written: {error.strerror}; the shards are as they were.") from error
     finally:
         temporary.unlink(missing_ok=True)
     return total, num_samples
