@@ -88,6 +88,15 @@ def test_servers_of_different_models_are_refused() -> None:
         Address.parse("http://a/v1#m,http://b/v1#n")
 
 
+def test_servers_that_list_other_models_are_refused(driver: Driver, second: Server, tmp_path: Path) -> None:
+    server().behave()
+    second.behave(models=["another"])
+    done = driver.run("sample", f"{server().url},{second.url}", *SMALL, "-o", str(tmp_path / "pool.jsonl"))
+    second.behave()
+    assert done.code == 2
+    assert "list no model in common" in done.message
+
+
 def test_the_least_busy_is_asked_and_the_last_is_never_left_out() -> None:
     servers = Servers(["a", "b"])
     with servers.least_busy() as first, servers.least_busy() as other, servers.least_busy() as third:

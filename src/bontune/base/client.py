@@ -170,7 +170,7 @@ class Endpoint:
         Of several servers those are left out that do not answer; the names are those that all others list.
 
         Raises:
-            BontuneError: nobody answers there, or the server refuses the key.
+            BontuneError: nobody answers there, the server refuses the key, or several have no model in common.
         """
         found: list[list[str] | None] = []
         for server in self.servers.answering:
@@ -181,10 +181,14 @@ class Endpoint:
                     raise BontuneError(str(error)) from None
                 server.reason = error.reason
         listed = [names for names in found if names is not None]
-        return [name for name in listed[0] if all(name in names for names in listed)] if listed else None
+        if not listed:
+            return None
+        common = [name for name in listed[0] if all(name in names for names in listed)]
+        if listed[0] and not common:
+            raise BontuneError(f"The servers {self.url} list no model in common; they must hold the same one.")
+        return common
 
     def _models_of(self, url: str, timeout_s: float) -> list[str] | None:
-
         def names(reply: Any) -> list[str]:
             return [str(model["id"]) for model in reply["data"]]
 

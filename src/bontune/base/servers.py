@@ -12,10 +12,10 @@ MOST_FAILURES = 2
 
 @dataclass
 class Server:
-    """One of them."""
+    """One of several servers that hold the same model."""
 
     url: str
-    """Its address."""
+    """The server's address, as a request is sent to it."""
     num_busy: int = 0
     """Requests that it holds."""
     num_failures: int = 0
