@@ -69,10 +69,15 @@ class BoNGRPOConfig(GRPOConfig):
             BontuneError: an objective, a budget, an option or a schedule that cannot work.
         """
         super().__post_init__()
-        if isinstance(self.n, str):
-            self.n = json.loads(self.n)
-        if isinstance(self.n, Mapping):
-            self.n = {int(key): weight for key, weight in self.n.items()}
+        try:
+            self.n = json.loads(self.n) if isinstance(self.n, str) else self.n
+            if isinstance(self.n, Mapping):
+                self.n = {int(key): weight for key, weight in self.n.items()}
+        except ValueError:
+            raise BontuneError(
+                'n must be a whole number, or a weight for each of several as in {"1": 0.5, "16": 0.5}, '
+                f"got {self.n!r}."
+            ) from None
         if self.beta == 0:
             self.sync_ref_model = False  # there is no reference then
         if self.beta_end is not None and self.beta <= 0:
