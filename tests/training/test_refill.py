@@ -158,8 +158,19 @@ def test_the_kl_is_over_the_ordinary_prompts(tmp_path: Path, monkeypatch: pytest
     run.train()
     assert all(has_kl.tolist() == [True] * 4 + [False] * (len(has_kl) - 4) for has_kl in seen)
     assert max(map(len, seen)) > 4
-    drawn = sum(row["samples"] for row in rows_of(tmp_path)) // SAMPLES
-    assert len(run.state.failure_rates.running) == min(drawn, 12), "P_fail is learned of every prompt that was drawn"
+
+
+def test_p_fail_is_learned_from_every_prompt_that_was_drawn(tmp_path: Path) -> None:
+    run = trainer(
+        tmp_path,
+        training={"refill": {"up_to": 3.0}, "steps": 1},
+        objective={"name": "bon_rlb", "n": 2, "p_fail": "running"},
+    )
+    run.train()
+    num_further = rows_of(tmp_path)[0]["refilled"]
+    drawn = [*run.draws(1), *(-1 - extra for extra in range(num_further))]
+    assert num_further > 0
+    assert set(run.state.failure_rates.running) == {problem.id for problem in run.problems_of(drawn)}
 
 
 @pytest.mark.parametrize(

@@ -315,9 +315,7 @@ def _engine_notes(engine: Mapping[str, Any], steps: Rows) -> list[str]:
 def _run_notes(steps: Rows) -> list[str]:
     notes = []
     if (refilled := series(steps, "refilled")[1]).sum():
-        notes.append(
-            f"{int(refilled.sum())} prompts were drawn for others without weight, {refilled.mean():.1f} a step."
-        )
+        notes.append(f"{int(refilled.sum())} prompts were drawn in place of others without weight.")
     failures = sum(finite(row.get("grader_errors")) or 0 for row in steps)
     if failures:
         notes.append(f"The grader failed on {counted(int(failures), 'completion')}: nothing is known about them.")
