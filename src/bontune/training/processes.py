@@ -40,6 +40,7 @@ def one_of_several(accelerator: Any) -> Iterator[None]:
 def sum_gradients(accelerator: Any, grads: Sequence[Tensor]) -> None:
     """Sum gradients over all processes in place, many small ones in one message."""
     bucket: list[Tensor] = []
+    num_waiting = 0
 
     def send() -> None:
         if bucket:
@@ -49,11 +50,12 @@ def sum_gradients(accelerator: Any, grads: Sequence[Tensor]) -> None:
             bucket.clear()
 
     for grad in grads:
-        if bucket and (
-            grad.dtype != bucket[0].dtype or sum(g.numel() for g in bucket) + grad.numel() > NUMBERS_IN_A_MESSAGE
-        ):
+        is_full = num_waiting + grad.numel() > NUMBERS_IN_A_MESSAGE
+        if bucket and (is_full or grad.dtype != bucket[0].dtype):
             send()
+            num_waiting = 0
         bucket.append(grad)
+        num_waiting += grad.numel()
     send()
 
 
