@@ -27,8 +27,9 @@ TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    tiny.model(sharp=2.0).save_pretrained(folder / "model")
-    tiny.tokenizer().save_pretrained(folder / "model")
+    for name, family, is_tied in (("model", "qwen2", False), ("tied", "gemma2", True)):
+        tiny.model(family, sharp=2.0, tie_word_embeddings=is_tied).save_pretrained(folder / name)
+        tiny.tokenizer().save_pretrained(folder / name)
     rows = [{"prompt": letter * (1 + i % 3) + "="} for i, letter in enumerate("abcdefghijklmnop")]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "mine.py").write_text("def low(row, text):\n    return text[:1].islower()\n")
@@ -59,7 +60,7 @@ def start(folder: Path, how: list[str], run: str, **sections: Any) -> subprocess
         "eval": {"every": 3, "k": [1, 4], "samples": 8},
     }
     for name, section in sections.items():
-        tree[name] = tree.get(name, {}) | section
+        tree[name] = tree.get(name, {}) | section if isinstance(section, dict) else section
     (folder / f"{run}.yaml").write_text(yaml.safe_dump(tree))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
@@ -97,14 +98,29 @@ def flat(row: dict[str, Any]) -> dict[str, float]:
             "sampling": {"samples": 2},
             "training": {"refill": {"up_to": 2.75}},
         },
+        {"training": {"shard": True}, "eval": {"keep": ["pass@4"]}},
+        {"training": {"shard": True, "token_budget": 40, "importance": "sequence_truncate"}},
+        {"model": "tied", "training": {"shard": True, "gradient_checkpointing": True}},
     ],
-    ids=["bon_rl", "running p_fail", "value head", "lora", "winners", "auto", "refill"],
+    ids=[
+        "bon_rl",
+        "running p_fail",
+        "value head",
+        "lora",
+        "winners",
+        "auto",
+        "refill",
+        "shards",
+        "shards in pieces",
+        "shards, tied",
+    ],
 )
 def test_two_processes_are_one(folder: Path, sections: dict[str, Any], request: pytest.FixtureRequest) -> None:
     name = request.node.callspec.id.replace(" ", "-")
     runs = []
-    for how, label in ((ONE, "one"), (TWO, "two")):
-        done = launch(folder, how, f"{name}-{label}", **sections)
+    alone = sections | {"training": {k: v for k, v in sections.get("training", {}).items() if k != "shard"}}
+    for how, label, settings in ((ONE, "one", alone), (TWO, "two", sections)):
+        done = launch(folder, how, f"{name}-{label}", **settings)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("holds the model") == 1
         runs.append(folder / f"{name}-{label}")
@@ -146,18 +162,27 @@ def workers(started: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in children]
 
 
-@pytest.mark.parametrize(("how", "tolerance"), [(TWO, 0.0), (ONE, 1e-3)], ids=["two again", "one"])
-def test_a_killed_run_goes_on(folder: Path, how: list[str], tolerance: float) -> None:
+def in_shards(is_sharded: bool) -> dict[str, Any]:
+    return LONG | {"training": LONG["training"] | {"shard": is_sharded}}
+
+
+@pytest.mark.parametrize(
+    ("is_sharded", "how", "tolerance"),
+    [(False, TWO, 0.0), (False, ONE, 1e-3), (True, TWO, 0.0), (True, ONE, 1e-3)],
+    ids=["two again", "one", "shards again", "shards, then one"],
+)
+def test_a_killed_run_goes_on(folder: Path, is_sharded: bool, how: list[str], tolerance: float) -> None:
     """On as many processes bitwise; on another number of them up to the rounding of sums."""
-    name = f"killed-{len(how)}"
-    whole = launch(folder, TWO, f"{name}-whole", **LONG)
+    name = f"killed-{len(how)}-{is_sharded}"
+    settings = in_shards(is_sharded)
+    whole = launch(folder, TWO, f"{name}-whole", **settings)
     assert whole.returncode == 0, whole.stderr
-    started = start(folder, TWO, f"{name}-part", **LONG)
+    started = start(folder, TWO, f"{name}-part", **settings)
     wait_for_step(folder / f"{name}-part", 8)
     for pid in [*workers(started), started.pid]:
         os.kill(pid, signal.SIGKILL)
     started.communicate(timeout=60)
-    again = launch(folder, how, f"{name}-part", **LONG)
+    again = launch(folder, how, f"{name}-part", **in_shards(is_sharded and how is TWO))
     assert again.returncode == 0, again.stderr
     one, other = (load_file(folder / f"{name}-{part}" / "model" / "model.safetensors") for part in ("whole", "part"))
     for key, tensor in one.items():
@@ -176,3 +201,42 @@ def test_a_process_that_dies_ends_the_others_with_a_sentence(folder: Path) -> No
     again = launch(folder, TWO, "orphan", **LONG)
     assert again.returncode == 0, again.stderr
     assert [row["step"] for row in metrics(folder / "orphan") if row["kind"] == "step"] == list(range(1, 61))
+
+
+def test_shards_stop_together_when_one_process_gets_a_signal(folder: Path) -> None:
+    started = start(folder, TWO, "stopped", **in_shards(True))
+    wait_for_step(folder / "stopped", 4)
+    os.kill(workers(started)[1], signal.SIGTERM)
+    _, err = started.communicate(timeout=90)
+    assert started.returncode != 0
+    assert "stopped by a signal; step" in err
+    done = max(row["step"] for row in metrics(folder / "stopped"))
+    assert (folder / "stopped" / "checkpoints" / f"step_{done:06d}").is_dir(), "the last step is saved, though no third"
+    again = launch(folder, TWO, "stopped", **in_shards(True))
+    assert again.returncode == 0, again.stderr
+    assert [row["step"] for row in metrics(folder / "stopped") if row["kind"] == "step"] == list(range(1, 61))
+
+
+@pytest.mark.parametrize(
+    ("how", "sections", "what"),
+    [
+        (ONE, {}, "one process: start several with torchrun or `accelerate launch`."),
+        (TWO, {"training": {"shard": True, "lora": {"r": 4}}}, "training.lora: adapters are small"),
+        (TWO, {"objective": {"name": "bon_rlb", "p_fail": "value_head"}}, "objective.p_fail=value_head: take running"),
+        (TWO, {"objective": {"name": "dco"}}, "objective.name=dco, which compares"),
+    ],
+    ids=["one process", "adapters", "value head", "reference"],
+)
+def test_what_shards_do_not_go_with(folder: Path, how: list[str], sections: dict[str, Any], what: str) -> None:
+    run = f"refused-{what[:12]}".replace(" ", "-").replace(":", "")
+    done = launch(folder, how, run, **({"training": {"shard": True}} | sections))
+    assert done.returncode != 0
+    assert f"on several processes; it does not go with {what}" in done.stderr
+    assert not (folder / run).exists()
+
+
+def test_accelerates_own_sharding_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    done = launch(folder, ONE, "fsdp")
+    assert done.returncode != 0
+    assert "leave that out of accelerate's settings and set training.shard=true." in done.stderr

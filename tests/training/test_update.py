@@ -6,6 +6,8 @@
 3. the anchor follows θ with its rate and shares frozen weights; with LoRA too.
 """
 
+from functools import partial
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -216,6 +218,21 @@ def test_gradient_checkpointing_gives_the_same_gradient():
     model.train()
     updater.accumulate(samples, advantages(), kl_coef=0.3, num_prompts=3)
     assert_same_gradient(model, expected)
+
+
+@pytest.mark.parametrize("share_prompt", [True, False])
+def test_bf16_computes_policy_and_anchor_each_with_its_own_weights(share_prompt):
+    """Autocast keeps the bf16 values of weights; the anchor's are not the policy's."""
+    found = []
+    for is_bf16 in (False, True):
+        model, samples, updater, _ = set_up("qwen2", share_prompt=share_prompt, token_budget=60)
+        updater.accelerator.autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=is_bf16)
+        perturb(model)
+        sums = updater.accumulate(samples, advantages(), kl_coef=0.3, num_prompts=3)
+        found.append((sums.kl, {name: p.grad.clone() for name, p in model.named_parameters()}))
+    (kl, expected), (kl_bf16, _) = found
+    assert kl_bf16 == pytest.approx(kl, rel=0.05)
+    assert_same_gradient(model, expected, tolerance=0.05)
 
 
 @pytest.mark.parametrize("lora", [False, True])

@@ -57,3 +57,7 @@ class StopSignals:
             self.on_poll()
         if self.received is not None:
             raise Interrupted(self.received.name)
+
+    def poll_between_steps(self) -> None:
+        """The same, where nothing is under way."""
+        self.poll()

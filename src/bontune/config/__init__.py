@@ -113,6 +113,7 @@ class Recipe(Section):
             ("training", "keep_checkpoints"),
             ("training", "track"),
             ("training", "token_budget"),
+            ("training", "shard"),
             ("sampling", "token_budget"),
         ):
             tree[section].pop(key)

@@ -7,7 +7,6 @@ prompt yields does not depend on the batch it sits in (up to the rounding of the
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from bontune.engines.prompts import Prompt, has_chat_template
 from bontune.engines.seeds import stream
 from bontune.engines.shared_attention import shares_attention, sharing
 from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
+from bontune.models.copies import copy_with
 
 COMPACT_AT = 0.125
 """Share of ended rows at which they are removed; with fewer, copying the cache costs more than computing them."""
@@ -98,16 +98,16 @@ class TransformersEngine:
         """Draw with these weights; see :meth:`bontune.engines.contract.Engine.load`.
 
         The first call gives the engine parameters of its own, which refer to the memory of the model's. The model that
-        the engine was made with is never touched, and no weight is copied.
+        the engine was made with is never touched, and no weight is copied, unless the engine has it in another dtype.
         """
         if not self._has_own_parameters:
             own = {id(p): nn.Parameter(p.data, requires_grad=False) for p in self.model.parameters()}
-            shared = {id(buffer): buffer for buffer in self.model.buffers()}
-            self.model = copy.deepcopy(self.model, {**own, **shared})
+            self.model = copy_with(self.model, own)
             self._has_own_parameters = True
         parameters = dict(self.model.named_parameters())
         for name, tensor in weights:
-            parameter_of(parameters, name, tensor).data = tensor.detach()
+            parameter = parameter_of(parameters, name, tensor)
+            parameter.data = tensor.detach().to(parameter.dtype)
 
     def _batches(
         self, encoded: list[list[int]], options: SamplingOptions, keys: Sequence[tuple[object, ...]], poll: Poll | None

@@ -13,7 +13,7 @@ import os
 import platform
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ from torch import Tensor
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.files import replace_file, sync, use_umask
 from bontune.training.identity import STEPS, Identity, differences, grown_from
+from bontune.training.sharding import like, whole
 
 MANIFEST = "MANIFEST.json"
 
@@ -184,19 +185,17 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in packages} | {"python": platform.python_version()}
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> dict[str, Tensor]:
-    """An optimizer's state as tensors named ``parameter/key``.
+def optimizer_tensors(optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """An optimizer's state as whole tensors named ``parameter/key``.
 
     Args:
         optimizer: AdamW, or another that keeps numbers and tensors for each parameter.
         module: the module whose parameters the optimizer updates; names them.
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    return {
-        f"{names[id(parameter)]}/{key}": value if isinstance(value, Tensor) else torch.tensor(value)
-        for parameter, entries in optimizer.state.items()
-        for key, value in entries.items()
-    }
+    for parameter, entries in optimizer.state.items():
+        for key, value in entries.items():
+            yield f"{names[id(parameter)]}/{key}", whole(value) if isinstance(value, Tensor) else torch.tensor(value)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, module: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -205,7 +204,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, module: torch.nn.Module, te
     for name, tensor in tensors.items():
         parameter_name, _, key = name.rpartition("/")
         parameter = parameters[parameter_name]
-        optimizer.state[parameter][key] = tensor if key == "step" else tensor.to(parameter.device)
+        optimizer.state[parameter][key] = tensor if key == "step" else like(tensor, parameter)
 
 
 def _sha256(path: Path) -> str:

@@ -161,7 +161,7 @@ def _memory(recipe: Recipe, shape: Shape, trainable: int, longest: int, *, is_gp
     head = min(max(chunk, shape.vocabulary), tokens * shape.vocabulary) * 4 * 4
     return {
         "weights": 4.0 * trainable + (element * frozen),
-        "bf16 copies": (2.0 * trainable if is_bf16 else 0.0),
+        "bf16 copies": (4.0 * trainable if is_bf16 else 0.0),  # autocast's in an update, and the engine's
         "gradient": 4.0 * trainable,
         "AdamW": 8.0 * trainable,
         "anchor": 4.0 * trainable,

@@ -64,7 +64,7 @@ class FailureRates:
             return {}, values
         tensors: dict[str, dict[str, Tensor]] = {
             "value_head": dict(self.head.named_parameters()),
-            "value_optimizer": checkpoint.optimizer_tensors(self.optimizer, self.head),
+            "value_optimizer": dict(checkpoint.optimizer_tensors(self.optimizer, self.head)),
         }
         return tensors, values
 

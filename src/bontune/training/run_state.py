@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bontune.config import Recipe, TrainingSection
 from bontune.training import setup
@@ -17,6 +19,7 @@ from bontune.training.forward import CausalLM
 from bontune.training.identity import Identity
 from bontune.training.refill import Refill
 from bontune.training.schedules import learning_rate
+from bontune.training.sharding import Sharding
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,43 +43,50 @@ class RunState:
 
     @classmethod
     def at_start(
-        cls, recipe: Recipe, model: torch.nn.Module, lm: CausalLM, identity: Identity, accelerator: Any
+        cls,
+        recipe: Recipe,
+        model: torch.nn.Module,
+        lm: CausalLM,
+        identity: Identity,
+        accelerator: Any,
+        sharding: Sharding | None,
     ) -> RunState:
         """The state before the first step, for a model and its parts as they are now."""
         p_fail = getattr(recipe.objective.options(), "p_fail", "plugin")
         return cls(
             model=model,
             optimizer=setup.make_optimizer(recipe, model),
-            anchor=Anchor(model, recipe.kl.anchor_ema),
+            anchor=Anchor(model, recipe.kl.anchor_ema, sharding),
             failure_rates=FailureRates(p_fail, lm, value_lr=recipe.training.value_lr, steps=recipe.training.steps),
             refill=Refill(recipe, accelerator.num_processes, accelerator.process_index),
             best=BestSteps(recipe),
             identity=identity,
         )
 
-    def checkpoint(self, step: int) -> Checkpoint:
-        """The state after a step."""
+    def checkpoint(self, step: int, *, is_wanted: bool = True) -> Checkpoint:
+        """The state after a step; where it is not wanted, this process only helps to put the tensors together."""
         value_tensors, value_state = self.failure_rates.state()
         tensors = {
-            "policy": dict(self.anchor.policy_weights()),
-            "anchor": self.anchor.tensors,
-            "optimizer": optimizer_tensors(self.optimizer, self.model),
+            "policy": _on_cpu(self.anchor.policy_weights(), is_wanted),
+            "anchor": _on_cpu(self.anchor.weights(), is_wanted),
+            "optimizer": _on_cpu(optimizer_tensors(self.optimizer, self.model), is_wanted),
             **value_tensors,
         }
         state = {"step": step, "refilled": self.refill.num_drawn} | value_state | self.best.state()
         return Checkpoint(tensors=tensors, state=state, identity=self.identity)
 
-    @torch.no_grad()
     def restore(self, saved: Checkpoint) -> int:
         """Put back what a checkpoint holds; returns its step."""
-        for name, weights in self.anchor.policy_weights():
-            weights.copy_(saved.tensors["policy"][name])
-            self.anchor.tensors[name].copy_(saved.tensors["anchor"][name])
+        self.anchor.restore(saved.tensors["policy"], saved.tensors["anchor"])
         load_optimizer(self.optimizer, self.model, saved.tensors["optimizer"])
         self.failure_rates.restore(saved.tensors, saved.state)
         self.refill.num_drawn = int(saved.state.get("refilled", 0))
         self.best.restore(saved.state)
         return int(saved.state["step"])
+
+
+def _on_cpu(tensors: Iterable[tuple[str, Tensor]], is_wanted: bool) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in tensors if is_wanted}
 
 
 def how_it_goes_on(step: int, planned: int, training: TrainingSection) -> str:

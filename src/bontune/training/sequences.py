@@ -72,7 +72,7 @@ class Sequences:
 
         parts = [draw("train", self.columns.own)] if self.columns.own else []
         if self.columns.reference:
-            self.engine.load(self.anchor.tensors.items())
+            self.engine.load(self.anchor.weights())
             try:
                 parts.append(draw("reference", self.columns.reference))
             finally:

@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import AutocastKwargs
 from filelock import BaseFileLock, FileLock, Timeout
+from torch import nn
 
 import bontune.tasks as tasks
 import bontune.verifiers as verifiers
@@ -27,6 +29,7 @@ from bontune.engines.transformers import TransformersEngine, pad_id
 from bontune.engines.vllm_setup import WHOLE_DISTRIBUTION, VLLMOptions
 from bontune.models import load_model
 from bontune.models.adapters import add_lora
+from bontune.models.copies import copy_with, linear_only
 from bontune.tasks.base import Task
 from bontune.training.forward import CausalLM, disable_dropout
 
@@ -94,6 +97,12 @@ def make_accelerator(recipe: Recipe) -> Any:
     for name in recipe.training.track:
         if find_spec(name) is None:
             raise BontuneError(f"training.track names {name}, which is not installed: pip install 'bontune[tracking]'.")
+    for library in ("FSDP", "DEEPSPEED"):
+        if os.environ.get(f"ACCELERATE_USE_{library}", "false") == "true":
+            raise BontuneError(
+                f"accelerate was told to use {library}; bontune lays a policy in parts by itself: leave that out of "
+                "accelerate's settings and set training.shard=true."
+            )
     # Apple's GPUs have no float64, in which tokens are drawn. Without this word accelerate joins no processes on a CPU.
     on_cpu = (
         recipe.training.device == "cpu" or torch.backends.mps.is_available() or not torch.accelerator.is_available()
@@ -107,6 +116,8 @@ def make_accelerator(recipe: Recipe) -> Any:
         mixed_precision="no" if precision == "fp32" else "bf16",
         log_with=list(recipe.training.track) or None,
         project_dir=recipe.run,
+        # Weights that autocast has cast are kept whole until the end of its context: those of a policy in parts, too.
+        kwargs_handlers=[AutocastKwargs(cache_enabled=not recipe.training.shard)],
     )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
@@ -190,6 +201,23 @@ def make_optimizer(recipe: Recipe, model: Any) -> torch.optim.Optimizer:
     """Make AdamW for the parameters that are trained."""
     trained = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.AdamW(trained, lr=recipe.training.lr, weight_decay=recipe.training.weight_decay)
+
+
+def drawing_model(recipe: Recipe, model: Any, accelerator: Any) -> Any:
+    """The model that is drawn from: the policy itself, or a copy of it.
+
+    Under bf16, autocast would cast float32 weights for each token anew; the copy has what it casts them to, and shares
+    the others, so that it draws the same. vLLM keeps weights of its own.
+    """
+    is_cast = accelerator.mixed_precision == "bf16" and recipe.engine.name == "transformers"
+    if not is_cast and not recipe.training.shard:
+        return model
+    cast = linear_only(model) if is_cast else set()
+    own = {
+        id(p): nn.Parameter(p.detach().to(torch.bfloat16 if id(p) in cast else None, copy=recipe.training.shard), False)
+        for p in model.parameters()
+    }
+    return copy_with(model, own)
 
 
 def make_engine(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) -> Engine:

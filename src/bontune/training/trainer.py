@@ -39,12 +39,13 @@ from bontune.training.evaluator import Evaluator
 from bontune.training.failure_rate import what_running_amounts_to
 from bontune.training.first_evaluation import gains_since_first
 from bontune.training.identity import STEPS, identity_of
-from bontune.training.processes import one_of_several
+from bontune.training.processes import JointSignals, one_of_several
 from bontune.training.reuse import prompts_of_updates, ratio_options
 from bontune.training.run_state import RunState, how_it_goes_on
 from bontune.training.runlog import RunLog, Stages
 from bontune.training.schedules import kl_coefficient, learning_rate
 from bontune.training.sequences import Sequences
+from bontune.training.sharding import Sharding
 from bontune.training.step_row import batch_numbers
 from bontune.training.update import Updater, UpdateResult
 from bontune.training.weighing import Weighing
@@ -94,12 +95,15 @@ class Trainer:
         self.dtype = saved_dtype(recipe.model) if model is None else None
         self.base = lasting_name(recipe.model) if model is None else None
         self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
-        self.engine = engine or setup.make_engine(recipe, self.model, self.tokenizer, self.accelerator)
+        is_sharded = recipe.training.shard
+        drawing = setup.drawing_model(recipe, self.model, self.accelerator) if engine is None else None
+        self.sharding = Sharding(recipe, self.model, self.lm, self.accelerator) if is_sharded else None
+        self.engine = engine or setup.make_engine(recipe, drawing, self.tokenizer, self.accelerator)
         options = setup.sampling_options(recipe, self.task, self.problems, self.engine)
         setup.check_engine(self.engine, [*self.problems, *self.evaluator.problems], options.max_new_tokens)
         problems = {"training": self.problems, "evaluation": self.evaluator.problems}
         identity = identity_of(recipe, [self.task, self.evaluator.task], problems)
-        self.state = RunState.at_start(recipe, self.model, self.lm, identity, self.accelerator)
+        self.state = RunState.at_start(recipe, self.model, self.lm, identity, self.accelerator, self.sharding)
         self.anchor, self.optimizer = self.state.anchor, self.state.optimizer
         self.weighing = Weighing(recipe, self.lm, self.anchor, self.accelerator.autocast)
         self.columns = self.weighing.columns
@@ -127,6 +131,7 @@ class Trainer:
             max_grad_norm=recipe.training.max_grad_norm,
             ratios=ratio_options(recipe),
             measures_ratios=not self.engine.limits.has_seeds and recipe.objective.row().is_policy_gradient,
+            sharding=self.sharding,
         )
 
     def train(self) -> dict[str, Any]:
@@ -158,7 +163,7 @@ class Trainer:
                     self.evaluate(signals)
                 if (every and step % every == 0) or step == total:
                     self.save()
-                signals.poll()
+                signals.poll_between_steps()
             return self.finish()
 
     @contextmanager
@@ -168,7 +173,7 @@ class Trainer:
             one_of_several(self.accelerator),
             setup.run_folder(self.recipe, self.is_main),
             setup.tracking(self.recipe, self.accelerator) as self.log.trackers,
-            StopSignals(self.log.bar.tick) as signals,
+            self._signals() as signals,
             self.log,
         ):
             try:
@@ -179,7 +184,8 @@ class Trainer:
                 self.log.say(f"stopped by a signal; {saved if self.step else 'no step was complete yet'}")
                 raise
             except EngineFailed:
-                self.save()
+                if self.sharding is None:  # parts are not put together while one process is in trouble
+                    self.save()
                 raise
             except BrokenPipeError:
                 raise
@@ -189,6 +195,11 @@ class Trainer:
                     f"The run had to stop after step {self.step}: {reason}; its checkpoints are intact: put that right "
                     "and start the same command again."
                 ) from error
+
+    def _signals(self) -> StopSignals:
+        if self.sharding is None:
+            return StopSignals(self.log.bar.tick)
+        return JointSignals(self.accelerator, self.log.bar.tick)
 
     # ---- the stages ----
 
@@ -321,10 +332,9 @@ class Trainer:
                 shown_samples.append(self.folder, self.step, self.evaluator.shown)
                 if self.log.trackers is not None:
                     tracked.log_samples(self.log.trackers, self.step, self.evaluator.shown)
-        if self.is_main:
-            for name in self.state.best.note(self.step, measured):
-                folder = self.folder / "best" / name
-                self.write_model(folder, adapter=folder / "adapter")
+        for name in self.state.best.note(self.step, measured):
+            folder = self.folder / "best" / name
+            self.write_model(folder, adapter=folder / "adapter")
 
     def evaluate_problems(self, problems: list[Problem]) -> Evaluation:
         """Evaluate the policy as it is now on any problems of the evaluation's task."""
@@ -334,14 +344,18 @@ class Trainer:
 
     def save(self) -> None:
         """Checkpoint the last completed step."""
-        if self.is_main and self.step > 0:
-            state, keep = self.state.checkpoint(self.step), self.recipe.training.keep_checkpoints
-            checkpoint.save(self.folder / "checkpoints", self.step, state, keep=keep)
+        if self.step > 0 and (self.is_main or self.sharding is not None):
+            state = self.state.checkpoint(self.step, is_wanted=self.is_main)
+            if self.is_main:
+                keep = self.recipe.training.keep_checkpoints
+                checkpoint.save(self.folder / "checkpoints", self.step, state, keep=keep)
         self.accelerator.wait_for_everyone()
 
     def write_model(self, folder: Path, *, adapter: Path) -> None:
         """Write the policy in the dtype in which the model came; adapters are merged in, and kept apart as well."""
-        save_model(self.model, self.tokenizer, folder, base=self.base, adapter=adapter, dtype=self.dtype)
+        model = self.model if self.sharding is None else self.sharding.whole_model(is_wanted=self.is_main)
+        if self.is_main:
+            save_model(model, self.tokenizer, folder, base=self.base, adapter=adapter, dtype=self.dtype)
 
     def resume(self) -> None:
         """Continue from the newest whole checkpoint, if there is one."""
@@ -386,8 +400,8 @@ class Trainer:
             summary["kept"] = self.state.best.kept
         if self.isolation is not None:
             summary["isolation"] = self.isolation
+        self.write_model(self.folder / "model", adapter=self.folder / "adapter")
         if self.is_main:
-            self.write_model(self.folder / "model", adapter=self.folder / "adapter")
             replace_file(self.folder / "summary.json", json.dumps(summary, indent=1), is_synced=True)
             page = None if self.write_report is None else self.write_report(self.folder)
             if page is not None and self.log.trackers is not None:

@@ -18,6 +18,7 @@ from bontune.training.forward import CausalLM, Prefix, Rows
 from bontune.training.importance import RatioOptions, RatioSums, weigh_by_ratio
 from bontune.training.losses import LossSums, Reference, backward_through_head, drawn_logprobs
 from bontune.training.processes import sum_gradients, sum_over_processes
+from bontune.training.sharding import Sharding, whole
 
 PADDING = 2048
 """Padding that a micro-batch may hold, in tokens; one more forward and backward pass costs about as much."""
@@ -72,6 +73,7 @@ class Updater:
         max_grad_norm: float,
         ratios: RatioOptions | None = None,
         measures_ratios: bool = False,
+        sharding: Sharding | None = None,
     ) -> None:
         """
         Args:
@@ -85,6 +87,7 @@ class Updater:
             max_grad_norm: gradients are scaled down to it.
             ratios: what is done with the ratios of the policy to the engine that drew; None: nothing.
             measures_ratios: measure them even if nothing is done with them.
+            sharding: of a policy in parts.
         """
         self.lm = lm
         self.optimizer = optimizer
@@ -96,6 +99,7 @@ class Updater:
         self.max_grad_norm = max_grad_norm
         self.ratios = ratios or RatioOptions()
         self.measures_ratios = measures_ratios or self.ratios.are_used
+        self.sharding = sharding
         self.parameters: list[Tensor] = optimizer.param_groups[0]["params"]
 
     def accumulate(
@@ -132,24 +136,37 @@ class Updater:
         weight_B = advantages_B / (num_prompts * num_samples)
         kl_weight_B = has_kl_B.to(torch.float32) / (num_prompts * max(num_kl, 1))
         sums = LossSums()
-        for prompts in self._prompt_groups(samples, is_needed_B):
-            chosen = (is_needed_B & torch.isin(everything.owner_R, prompts)).nonzero().squeeze(-1)
+        micro_batches = list(self._micro_batches(samples, is_needed_B, everything.owner_R))
+        num_missing = 0
+        if self.sharding is not None:
+            num_own = sum(len(buckets) for _, buckets in micro_batches)
+            num_missing = self.sharding.most(num_own) - num_own
+        for prompts, buckets in micro_batches:
             with self.accelerator.autocast():
                 encoded = [samples.prompts[p] for p in prompts.tolist()]
                 prefix = self.lm.encode(encoded)
                 leaf = prefix.as_leaf()
                 ref_prefix = self._reference_prefix(encoded) if num_kl else None
-                for bucket in self._buckets(samples.lengths_B[chosen], prefix.ids.shape[1]):
+                for rows_B in buckets:
                     if poll is not None:
                         poll()
-                    rows_B = chosen[bucket]
                     rows = everything.select(rows_B)
                     rows = dataclasses.replace(rows, owner_R=torch.searchsorted(prompts, rows.owner_R))
                     drawn_RT = samples.logprobs_BT[rows_B, : rows.tokens_RT.shape[1]]
                     weights = weight_B[rows_B], kl_weight_B[rows_B]
                     sums.add(self._backward(leaf, ref_prefix, rows, drawn_RT, *weights, kl_coef))
             prefix.backward_from(leaf)
+        for _ in range(num_missing):
+            self._take_empty_one(samples, everything, has_reference=num_kl > 0, kl_coef=kl_coef)
         return sums
+
+    def _take_empty_one(self, samples: Samples, everything: Rows, *, has_reference: bool, kl_coef: float) -> None:
+        """Go through the layers with a weight of 0, where another process has a micro-batch more."""
+        first, nothing = everything.select(torch.tensor([0])), torch.zeros(1)
+        drawn_RT = samples.logprobs_BT[:1, : first.tokens_RT.shape[1]]
+        with self.accelerator.autocast():
+            prefix = self.lm.encode(samples.prompts[:1])
+            self._backward(prefix, prefix if has_reference else None, first, drawn_RT, nothing, nothing, kl_coef)
 
     def _reference_prefix(self, encoded: list[list[int]]) -> Prefix:
         with torch.no_grad(), self.anchor.in_place_of_policy():
@@ -169,6 +186,8 @@ class Updater:
         device = leaf.ids.device
         reference = None
         has_kl_R = kl_weight_R != 0
+        if self.sharding is not None and not bool(has_kl_R.any()):
+            has_kl_R = torch.arange(len(has_kl_R)) == 0  # other processes may need the reference's layers now
         if ref_prefix is not None and bool(has_kl_R.any()):
             kl_rows = rows.select(has_kl_R.nonzero().squeeze(-1)).to(device)
             with torch.no_grad(), self.anchor.in_place_of_policy():
@@ -219,8 +238,9 @@ class Updater:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             grads = [p.grad for p in self.parameters if p.grad is not None]
-            sum_gradients(self.accelerator, grads)
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)) if grads else 0.0
+            if self.sharding is None:  # parts have been summed on their way
+                sum_gradients(self.accelerator, grads)
+        grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))) if grads else 0.0
         loss = policy + kl_coef * kl
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise RunStopped(f"loss {loss} and gradient norm {grad_norm} are not both finite")
@@ -234,6 +254,15 @@ class Updater:
             weighted=weighted / count,
             **(RatioSums.of(ratios).numbers() if self.measures_ratios else {}),
         )
+
+    def _micro_batches(
+        self, samples: Samples, is_needed_B: Tensor, owner_B: Tensor
+    ) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Prompts that are computed together, and their rows, as many at a time as fit the budget."""
+        for prompts in self._prompt_groups(samples, is_needed_B):
+            chosen = (is_needed_B & torch.isin(owner_B, prompts)).nonzero().squeeze(-1)
+            longest = max(len(samples.prompts[p]) for p in prompts.tolist())
+            yield prompts, [chosen[bucket] for bucket in self._buckets(samples.lengths_B[chosen], longest)]
 
     def _prompt_groups(self, samples: Samples, is_needed_B: Tensor) -> Iterator[Tensor]:
         """Group the prompts that have any sample to train on, as many at a time as fit the budget together."""
