@@ -63,7 +63,7 @@ def everything(run):
     tensors = {
         **{f"policy {name}": p for name, p in run.model.named_parameters()},
         **{f"anchor {name}": p for name, p in run.anchor.tensors.items()},
-        **checkpoint.optimizer_tensors(run.optimizer, run.model),
+        **dict(checkpoint.optimizer_tensors(run.optimizer, run.model)),
     }
     return {name: tensor.detach().clone().view(torch.uint8) for name, tensor in tensors.items() if tensor.numel() > 1}
 
