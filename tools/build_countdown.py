@@ -48,9 +48,9 @@ def build_tokenizer() -> Any:
     )
 
 
-def build_model(tokenizer: Any, seed: int) -> Any:
+def build_model(tokenizer: Any, seed: int, width: int) -> Any:
     """A fresh Llama; see :func:`tiny_llama.build_llama`."""
-    return build_llama(tokenizer, seed, context=64, max_new_tokens=MAX_COMPLETION_TOKENS)
+    return build_llama(tokenizer, seed, context=64, max_new_tokens=MAX_COMPLETION_TOKENS, width=width)
 
 
 def train(model: Any, tokenizer: Any, *, steps: int, batch_size: int, lr: float, seed: int) -> None:

@@ -16,8 +16,8 @@ PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 NO_LOSS = -100
 
 
-def build_llama(tokenizer: Any, seed: int, *, context: int, max_new_tokens: int) -> Any:
-    """A fresh Llama: 3 layers, width 64, 4 heads. Seeds torch's global generator."""
+def build_llama(tokenizer: Any, seed: int, *, context: int, max_new_tokens: int, width: int = 64) -> Any:
+    """A fresh Llama: 3 layers, heads of 16. Seeds torch's global generator."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -25,10 +25,10 @@ def build_llama(tokenizer: Any, seed: int, *, context: int, max_new_tokens: int)
     special = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=180,
+        hidden_size=width,
+        intermediate_size=width * 45 // 16,
         num_hidden_layers=3,
-        num_attention_heads=4,
+        num_attention_heads=width // 16,
         max_position_embeddings=context,
         tie_word_embeddings=False,
         dtype="float32",
@@ -91,7 +91,7 @@ def build_command(
     batch_size: int,
     lr: float,
     build_tokenizer: Callable[[], Any],
-    build_model: Callable[[Any, int], Any],
+    build_model: Callable[..., Any],
     train: Callable[..., None],
 ) -> None:
     """The command line of a build script: build, train and save.
@@ -109,6 +109,7 @@ def build_command(
         "--batch-size", type=int, default=batch_size, help="demonstrations a step (default: %(default)s)"
     )
     parser.add_argument("--lr", type=float, default=lr, help="peak learning rate (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=64, help="of the model (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and demonstrations (default: %(default)s)")
     options = parser.parse_args(arguments)
 
@@ -116,7 +117,7 @@ def build_command(
 
     torch.set_num_threads(1)  # sums in a fixed order: the same model from the same seed on the same machine
     tokenizer = build_tokenizer()
-    model = build_model(tokenizer, options.seed)
+    model = build_model(tokenizer, options.seed, options.width)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     train(model, tokenizer, steps=options.steps, batch_size=options.batch_size, lr=options.lr, seed=options.seed)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,25 @@ class TaskSection(Section):
         return dict(self.model_extra or {})
 
 
+class RefitSection(Section):
+    """How a verifier learns along with the policy."""
+
+    every: PositiveInt = 50
+    """Steps between two fits."""
+    problems: PositiveInt = 512
+    """Newest prompts whose samples it learns from; only those with right and wrong samples count."""
+    first: NotNegativeInt = 512
+    """Prompts from the beginning of the run that stay among its examples."""
+    samples: PositiveInt = 16
+    """Samples of each prompt that it learns from."""
+    epochs: PositiveInt = 1
+    """Passes over the examples in a fit."""
+    batch_size: PositiveInt = 256
+    """Completions per update."""
+    lr: PositiveFloat = 3e-4
+    """Peak learning rate of a fit; a large verifier wants less, such as 1e-5."""
+
+
 class VerifierSection(Section):
     """What Best-of-N selects by."""
 
@@ -48,10 +67,12 @@ class VerifierSection(Section):
     """For ``endpoint``: the model's name there; null: its only one."""
     prompt: str | None = None
     """For ``endpoint``: what to ask, a text or a file; null: the judge's own."""
+    refit: RefitSection | None = None
+    """Fit a ``reward_model`` further on the policy's own samples during the training; null: it stays as it is."""
 
     def options(self) -> dict[str, str | None]:
-        """All keys but the name."""
-        return self.model_dump(exclude={"name"})
+        """What loads the verifier: all keys but the name and ``refit``."""
+        return self.model_dump(exclude={"name", "refit"})
 
 
 class SamplingSection(Section):

@@ -12,6 +12,7 @@ from bontune.experiments.results import OWN, Results
 from bontune.experiments.suite import Claim
 from bontune.metrics import Interval
 from bontune.metrics.arrays import FloatArray
+from bontune.pools.compare import mean_over_runs
 from bontune.report.wording import split_metric
 
 NUM_RESAMPLES = 2_000
@@ -83,7 +84,8 @@ def _judge(results: Results, claim: Claim) -> Judged:
     a = next(iter(claim.ladder)) if claim.kind == "generations" else claim.a
     measure = {"difference": _difference, "every_k": _smallest_gain, "generations": _generations}[claim.kind]
     where = 1.0 if claim.at_one_temperature else OWN
-    levels = [results.level(arm, claim.metric, "test", where) for arm in (a, claim.b)]
+    sides = (a, claim.metric), (a, claim.against) if claim.against else (claim.b, claim.metric)
+    levels = [results.level(arm, metric, "test", where) for arm, metric in sides]
     seeds = [0 if level is None else level.num_seeds for level in levels]
     temperatures = [None if level is None else level.temperature for level in levels]
     return Judged(
@@ -96,7 +98,11 @@ def _judge(results: Results, claim: Claim) -> Judged:
 
 
 def _difference(results: Results, claim: Claim, temperature: float | str) -> Interval | None:
-    found = results.difference(claim.a, claim.b, claim.metric, "test", temperature)
+    if claim.against:
+        of_runs = [results.values(claim.a, metric, "test", temperature) for metric in (claim.metric, claim.against)]
+        found = None if of_runs[0] is None or of_runs[1] is None else mean_over_runs(of_runs[0] - of_runs[1])
+    else:
+        found = results.difference(claim.a, claim.b, claim.metric, "test", temperature)
     return found and Interval(value=100 * found.value, low=100 * found.low, high=100 * found.high)
 
 

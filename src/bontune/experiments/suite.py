@@ -66,7 +66,10 @@ class Claim(Section):
     b: str
     """An arm."""
     metric: str
-    """Metric that the claim is about, such as ``pass@32``."""
+    """Metric that the claim is about, such as ``pass@32``; ``own:best@32`` is under the verifier that learned along in
+    the run, ``own:base:best@32`` is what that verifier makes of the base model."""
+    against: str = ""
+    """Another metric of the same runs of ``a`` that is subtracted, in place of ``metric`` of ``b``."""
     ladder: dict[str, PositiveFloat] = {}
     """Arm → its generations as a share of ``b``'s, rising; only for ``generations``."""
     sign: Literal[1, -1] = 1
@@ -254,8 +257,10 @@ def _check(suite: Suite) -> None:
     if max(measuring.ks) > measuring.samples:
         raise BontuneError(f"measuring.ks asks for {max(measuring.ks)} of measuring.samples = {measuring.samples}.")
     metrics = [f"{family}@{k}" for family in ("pass", "best") for k in measuring.ks]
-    others = [f"{name}:best@{k}" for name in measuring.other_verifiers for k in measuring.ks]
-    used = [(metric, metrics + others) for metric in (suite.metric, *(claim.metric for claim in suite.claims))]
+    names = [*measuring.other_verifiers, "own", "own:base"]
+    others = [f"{name}:best@{k}" for name in names for k in measuring.ks]
+    claimed = [metric for claim in suite.claims for metric in (claim.metric, claim.against) if metric]
+    used = [(metric, metrics + others) for metric in (suite.metric, *claimed)]
     for metric, known in [*((arm.select, metrics) for arm in arms.values()), *used]:  # others: not during training
         if not set(metric.split("+")) <= set(known):
             raise BontuneError(f"The suite names the metric {metric!r}; with its measuring.ks there are {known}.")
@@ -270,6 +275,11 @@ def _check(suite: Suite) -> None:
     for claim in suite.claims:
         if claim.kind == "generations" and not claim.ladder:
             raise BontuneError(f"The claim {claim.id} is about generations: it needs a ladder of arms.")
+        if claim.metric.startswith("own:") and not (claim.at_one_temperature and claim.against):
+            raise BontuneError(
+                f"The claim {claim.id} is about a run's own verifier, which others are not measured under: it needs "
+                "`against`, a metric of the same run, and at_one_temperature: true."
+            )
         named = [claim.b, *(claim.ladder if claim.kind == "generations" else [claim.a])]
         for name in named:
             if name not in arms:

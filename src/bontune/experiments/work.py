@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def measure(
     trial = None if this.arm == BASE else store.trial(this)
     for what in (Measurement(**fields) for fields in whats):
         if store.measured(this, select, what) is None:
-            found = None if trial is None else _same_model(store, this, trial, select, what)
+            has_own = (run_folder(Path(work), this) / "verifier").is_dir()  # under which no other run is measured
+            found = None if trial is None or has_own else _same_model(store, this, trial, select, what)
             if found is None:
                 with visited(Path(work)):
                     found = _measure_one(store, Path(work), this, select, what)
@@ -140,11 +142,35 @@ def _measure_one(store: Store, work: Path, run: Run, select: str, what: Measurem
         limit=num_problems(suite, what.data),
         verifier=suite.measuring.verifier,
     )
-    check_made_with(_settings_of(path), store.measuring_settings(run, what))
+    settings = store.measuring_settings(run, what)
+    found = evaluate(suite, _drawn(request, path, settings), path)
+    own = run_folder(work, run) / "verifier"
+    if not own.is_dir():
+        return found
+    values = dict(found.values) | {f"own:{name}": v for name, v in _under(own, suite, read_pool(path), path).items()}
+    if what.data == "test" and what.temperature == 1.0:  # is the gain the policy's, or its verifier's?
+        base = path.with_name(f"{BASE}-{path.name}")
+        pool = _drawn(replace(request, model=tree["model"]), base, settings)
+        values |= {f"own:base:{name}": v for name, v in _under(own, suite, pool, base).items()}
+        _forget(base)
+    return Evaluation(problem_ids=found.problem_ids, values=values)
+
+
+def _drawn(request: PoolRequest, path: Path, settings: dict[str, Any]) -> Pool:
+    """The pool of a request, which is drawn unless it is there."""
+    check_made_with(_settings_of(path), settings)
     if not path.exists():
         with StopSignals() as signals:
             draw_pool(request, path, poll=signals.poll)
-    return evaluate(suite, read_pool(path), path)
+    return read_pool(path)
+
+
+def _under(verifier: Path | str, suite: Suite, pool: Pool, path: Path) -> dict[str, np.ndarray]:
+    """best@k and AUC of a pool under another verifier."""
+    spec = str(verifier)
+    scores = score_all(verifier_from_text(spec), problems_of(pool, path), pool.columns["completion"], grades_of(pool))
+    scored = evaluate_pool(pool.problem_ids, pool.rewards(), suite.measuring.ks, scores_PM=scores)
+    return {metric: v for metric, v in scored.values.items() if metric.startswith(("best@", "auc"))}
 
 
 def check_made_with(path: Path, settings: dict[str, Any]) -> None:
@@ -183,13 +209,8 @@ def evaluate(suite: Suite, pool: Pool, path: Path) -> Evaluation:
     levels = [row[0] for row in pool.columns.get("level", [])]
     values["level"] = np.asarray([_number(level) for level in levels] or [np.nan] * len(pool.problem_ids))
     for name, spec in verifiers(suite).items():
-        if not name:
-            continue
-        others = score_all(
-            verifier_from_text(spec), problems_of(pool, path), pool.columns["completion"], grades_of(pool)
-        )
-        scored = evaluate_pool(pool.problem_ids, rewards, ks, scores_PM=others)
-        values |= {f"{name}:{metric}": v for metric, v in scored.values.items() if metric.startswith(("best@", "auc"))}
+        if name:
+            values |= {f"{name}:{metric}": v for metric, v in _under(spec, suite, pool, path).items()}
     return Evaluation(problem_ids=pool.problem_ids, values=values)
 
 

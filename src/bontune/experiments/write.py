@@ -96,7 +96,7 @@ def difference_rows(results: Results) -> list[dict[str, Any]]:
             continue
         for data in ("test", *(["harder"] if results.suite.measuring.harder is not None else [])):
             for metric in metrics_of(results, arm):
-                if "@" not in metric:
+                if "@" not in metric or metric not in metrics_of(results, BASE):
                     continue
                 for choice in choices_of(results, metric):
                     found = results.difference(arm, BASE, metric, data, choice)

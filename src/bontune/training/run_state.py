@@ -18,6 +18,7 @@ from bontune.training.failure_rate import FailureRates
 from bontune.training.forward import CausalLM
 from bontune.training.identity import Identity
 from bontune.training.refill import Refill
+from bontune.training.refit import Refit
 from bontune.training.schedules import learning_rate
 from bontune.training.sharding import Sharding
 
@@ -36,6 +37,8 @@ class RunState:
     """What is known of P_fail."""
     refill: Refill
     """How many further prompts were drawn."""
+    refit: Refit
+    """The verifier, and the samples that it learns from."""
     best: BestSteps
     """The best evaluations so far."""
     identity: Identity
@@ -48,6 +51,7 @@ class RunState:
         model: torch.nn.Module,
         lm: CausalLM,
         identity: Identity,
+        refit: Refit,
         accelerator: Any,
         sharding: Sharding | None,
     ) -> RunState:
@@ -59,6 +63,7 @@ class RunState:
             anchor=Anchor(model, recipe.kl.anchor_ema, sharding),
             failure_rates=FailureRates(p_fail, lm, value_lr=recipe.training.value_lr, steps=recipe.training.steps),
             refill=Refill(recipe, accelerator.num_processes, accelerator.process_index),
+            refit=refit,
             best=BestSteps(recipe),
             identity=identity,
         )
@@ -66,13 +71,15 @@ class RunState:
     def checkpoint(self, step: int, *, is_wanted: bool = True) -> Checkpoint:
         """The state after a step; where it is not wanted, this process only helps to put the tensors together."""
         value_tensors, value_state = self.failure_rates.state()
+        verifier_tensors, verifier_state = self.refit.state()
         tensors = {
             "policy": _on_cpu(self.anchor.policy_weights(), is_wanted),
             "anchor": _on_cpu(self.anchor.weights(), is_wanted),
             "optimizer": _on_cpu(optimizer_tensors(self.optimizer, self.model), is_wanted),
             **value_tensors,
+            **verifier_tensors,
         }
-        state = {"step": step, "refilled": self.refill.num_drawn} | value_state | self.best.state()
+        state = {"step": step, "refilled": self.refill.num_drawn} | value_state | verifier_state | self.best.state()
         return Checkpoint(tensors=tensors, state=state, identity=self.identity)
 
     def restore(self, saved: Checkpoint) -> int:
@@ -81,6 +88,7 @@ class RunState:
         load_optimizer(self.optimizer, self.model, saved.tensors["optimizer"])
         self.failure_rates.restore(saved.tensors, saved.state)
         self.refill.num_drawn = int(saved.state.get("refilled", 0))
+        self.refit.restore(saved.tensors, saved.state)
         self.best.restore(saved.state)
         return int(saved.state["step"])
 

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -40,6 +40,7 @@ from bontune.training.failure_rate import what_running_amounts_to
 from bontune.training.first_evaluation import gains_since_first
 from bontune.training.identity import STEPS, identity_of
 from bontune.training.processes import JointSignals, one_of_several
+from bontune.training.refit import Refit
 from bontune.training.reuse import prompts_of_updates, ratio_options
 from bontune.training.run_state import RunState, how_it_goes_on
 from bontune.training.runlog import RunLog, Stages
@@ -102,8 +103,9 @@ class Trainer:
         options = setup.sampling_options(recipe, self.task, self.problems, self.engine)
         setup.check_engine(self.engine, [*self.problems, *self.evaluator.problems], options.max_new_tokens)
         problems = {"training": self.problems, "evaluation": self.evaluator.problems}
+        refit = Refit(recipe, self.verifier, self.problems, self.accelerator)
         identity = identity_of(recipe, [self.task, self.evaluator.task], problems)
-        self.state = RunState.at_start(recipe, self.model, self.lm, identity, self.accelerator, self.sharding)
+        self.state = RunState.at_start(recipe, self.model, self.lm, identity, refit, self.accelerator, self.sharding)
         self.anchor, self.optimizer = self.state.anchor, self.state.optimizer
         self.weighing = Weighing(recipe, self.lm, self.anchor, self.accelerator.autocast)
         self.columns = self.weighing.columns
@@ -158,6 +160,8 @@ class Trainer:
                 with stages("update"):
                     result = self.update(step, graded, advantages_PM, signals)
                 self.step = step
+                with stages("refit") if self.recipe.verifier.refit else nullcontext():
+                    self.state.refit.learn(step, graded)
                 self.record(graded, result, stages)
                 if self.evaluator.is_due(step):
                     self.evaluate(signals)
@@ -311,6 +315,7 @@ class Trainer:
                 **numbers,
                 **self.state.failure_rates.numbers,
                 **self.state.refill.numbers,
+                **self.state.refit.numbers,
                 **{name: value for name, value in dataclasses.asdict(result).items() if value is not None},
                 "lr": learning_rate(self.step, self.recipe.training),
                 "kl_coef": kl_coefficient(self.step, self.recipe.kl),
@@ -402,6 +407,7 @@ class Trainer:
             summary["isolation"] = self.isolation
         self.write_model(self.folder / "model", adapter=self.folder / "adapter")
         if self.is_main:
+            self.state.refit.write(self.folder / "verifier")
             replace_file(self.folder / "summary.json", json.dumps(summary, indent=1), is_synced=True)
             page = None if self.write_report is None else self.write_report(self.folder)
             if page is not None and self.log.trackers is not None:
