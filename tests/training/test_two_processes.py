@@ -60,7 +60,8 @@ def start(folder: Path, how: list[str], run: str, **sections: Any) -> subprocess
         "eval": {"every": 3, "k": [1, 4], "samples": 8},
     }
     for name, section in sections.items():
-        tree[name] = tree.get(name, {}) | section if isinstance(section, dict) else section
+        is_whole = not isinstance(section, dict) or "name" in section
+        tree[name] = section if is_whole and name != "objective" else tree.get(name, {}) | section
     (folder / f"{run}.yaml").write_text(yaml.safe_dump(tree))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
@@ -100,6 +101,13 @@ def flat(row: dict[str, Any]) -> dict[str, float]:
         },
         {"training": {"shard": True}, "eval": {"keep": ["pass@4"]}},
         {"training": {"shard": True, "token_budget": 40, "importance": "sequence_truncate"}},
+        {
+            "model": "countdown-tiny",
+            "task": {"name": "countdown"},
+            "verifier": {"name": "reward_model", "path": "countdown-verifier", "refit": {"every": 5, "first": 50}},
+            "sampling": {"samples": 8, "max_new_tokens": 20},
+            "training": {"prompts_per_step": 64, "lr": 3e-4},
+        },
         {"model": "tied", "training": {"shard": True, "gradient_checkpointing": True}},
     ],
     ids=[
@@ -112,6 +120,7 @@ def flat(row: dict[str, Any]) -> dict[str, float]:
         "refill",
         "shards",
         "shards in pieces",
+        "refit",
         "shards, tied",
     ],
 )

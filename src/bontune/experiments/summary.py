@@ -35,7 +35,7 @@ def summarise(results: Results, verdicts: Sequence[Judged]) -> dict[str, Any]:
     differences = []
     for verdict in verdicts:
         claim = verdict.claim
-        if claim.kind == "difference" and {claim.a, claim.b} <= set(shown):
+        if claim.kind == "difference" and not claim.against and {claim.a, claim.b} <= set(shown):
             found = results.difference(claim.a, claim.b, claim.metric)
             if found is not None:
                 pair = {"a": name[claim.a], "b": name[claim.b], "metric": claim.metric}

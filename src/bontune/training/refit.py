@@ -25,6 +25,9 @@ from bontune.verifiers.reward_model import RewardModel, save_reward_model
 HELD_OUT = 0.1
 """Share of the kept problems that decide which weights of a fit are the best, and whether it was of use at all."""
 
+FEWEST = 100
+"""Problems without which no fit is made: a tenth of them would not tell a better verifier from a worse one."""
+
 Row = tuple[str, list[str], list[float]]
 """Id of a problem, completions of it, and their rewards."""
 
@@ -90,7 +93,7 @@ class Refit:
         for _, row in sorted(gather_object(list(zip(places, own, strict=True))), key=lambda pair: pair[0]):
             if len(set(row[2])) > 1:
                 (self.first if len(self.first) < self.section.first else self.newest).append(row)
-        if step % self.section.every == 0 and len(self.first) + len(self.newest) > 1:
+        if step % self.section.every == 0 and len(self.first) + len(self.newest) >= FEWEST:
             self._fit(step)
 
     def _fit(self, step: int) -> None:
