@@ -34,6 +34,7 @@ from bontune.metrics import (
     oracle_gap,
     paired_difference,
     pass_at_k,
+    pass_hat_k,
     within_prompt_auc,
 )
 
@@ -90,9 +91,11 @@ def test_pool_metrics_are_means_over_all_subsets(pool):
     binary, graded, scores, _, k = pool
     m = len(binary)
     any_correct = mean_over_subsets(m, k, lambda s: float(any(binary[i] for i in s)))
+    all_correct = mean_over_subsets(m, k, lambda s: float(all(binary[i] for i in s)))
     highest = mean_over_subsets(m, k, lambda s: max(graded[i] for i in s))
     picked = mean_over_subsets(m, k, lambda s: picked_reward(graded, scores, s))
     np.testing.assert_allclose(pass_at_k(binary, k), any_correct, **CLOSE)
+    np.testing.assert_allclose(pass_hat_k(binary, k), all_correct, **CLOSE)
     np.testing.assert_allclose(max_at_k(binary, k), any_correct, **CLOSE)
     np.testing.assert_allclose(max_at_k(graded, k), highest, **CLOSE)
     np.testing.assert_allclose(best_of_k(graded, scores, k), picked, **CLOSE)

@@ -151,7 +151,7 @@ def test_evaluation_of_a_verifier() -> None:
     rewards[0], rewards[1, :2] = 0.0, (0.0, 1.0)  # one problem without a right sample
     scores = rng.normal(size=(5, 8)) + rewards
     answers = [["right" if r else str(rng.integers(3)) for r in row] for row in rewards]
-    found = evaluate_pool(list("abcde"), rewards, [1, 4], scores_PM=scores, answers_PM=answers, vote=True)
+    found = evaluate_pool(list("abcde"), rewards, [1, 4], scores_PM=scores, answers_PM=answers, is_full=True)
     np.testing.assert_allclose(found.values["gap@4"], pass_at_k(rewards, 4) - best_of_k(rewards, scores, 4), atol=1e-12)
     np.testing.assert_array_equal(found.values["drop@4"], drop_at_k(rewards, scores, 4))
     np.testing.assert_array_equal(
@@ -170,8 +170,9 @@ def test_evaluation_of_a_verifier() -> None:
 def test_the_oracle_gets_no_rows_that_say_nothing() -> None:
     rewards = [[1.0, 0.0, 0.0, 1.0]]
     for scores in (rewards, [[1.0, 0.0, -math.inf, 1.0]]):  # −∞: what could not be graded
-        found = evaluate_pool(["a"], rewards, [1, 2], scores_PM=scores, answers_PM=[list("abcd")], vote=True)
-        assert {name.partition("@")[0] for name in found.values} == {"pass", "best", "majority", "distinct", "entropy"}
+        found = evaluate_pool(["a"], rewards, [1, 2], scores_PM=scores, answers_PM=[list("abcd")], is_full=True)
+        families = {name.partition("@")[0] for name in found.values}
+        assert families == {"pass", "all", "best", "majority", "distinct", "entropy"}
 
 
 def test_an_evaluation_without_two_classes_or_with_graded_rewards_has_no_auc() -> None:

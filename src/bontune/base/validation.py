@@ -52,7 +52,8 @@ def explain(section: type[BaseModel], error: ValidationError, what: str, see: st
     if first["type"] == "extra_forbidden":
         siblings = [key for key in keys if key.rpartition(".")[0] == where.rpartition(".")[0]]
         leaf = where.rpartition(".")[2]
-        near = next((k for k in keys if k.rpartition(".")[2] == leaf), None) or nearest(where, siblings, 0.5)
+        of_that_name = [key for key in keys if key.rpartition(".")[2] == leaf]
+        near = min(of_that_name, key=lambda key: key.count("."), default=None) or nearest(where, siblings, 0.5)
         near = near or nearest(where, keys, 0.5)
         hint = f" Did you mean {near!r}?" if near else ""
         return f"The {what} has no key {where!r}.{hint} {see}"

@@ -126,7 +126,7 @@ def _evaluate(path: str, pool: Pool, ks: str | None) -> Evaluation:
             budgets,
             scores_PM=pool.scores(),
             answers_PM=pool.columns.get("answer"),
-            vote=True,
+            is_full=True,
         )
     except ValueError as error:  # what a pool of other origin may hold, such as answers that cannot be compared
         raise BontuneError(f"{path} cannot be evaluated: {error}") from None

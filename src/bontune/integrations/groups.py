@@ -52,8 +52,8 @@ class GroupObjective:
         row, read = section.row(), section.options()
         if not fits(row):
             raise BontuneError(
-                f"The objective {name} weighs more than rewarded samples of the policy (demonstrations, a reference's "
-                f"samples or log-probabilities), which only `bontune train` has; here: {', '.join(able())}."
+                f"The objective {name} weighs more than rewarded samples of the policy (demonstrations, answers, a "
+                f"reference's samples or log-probabilities), which only `bontune train` has; here: {', '.join(able())}."
             )
         if getattr(read, "p_fail", "plugin") != "plugin":
             raise BontuneError(
@@ -137,7 +137,7 @@ class GroupObjective:
 
 def fits(row: Objective) -> bool:
     """Whether an objective needs nothing but rewarded samples of the policy."""
-    return row.is_policy_gradient and row.sources == ("own",) and row.logprobs == "none"
+    return row.is_policy_gradient and row.sources == ("own",) and row.logprobs == "none" and not row.needs_answers
 
 
 def able() -> list[str]:

@@ -10,7 +10,15 @@ Rewards are float, int or bool: a tensor gives a tensor on its device, all else 
 from bontune.metrics.calibration import Calibration, ReliabilityBin, calibration, platt_scaling, sigmoid
 from bontune.metrics.distribution import AnswerDistribution, answer_distribution
 from bontune.metrics.intervals import Interval, bootstrap_interval, default_ks, paired_difference
-from bontune.metrics.selection import best_of_k, drop_at_k, max_at_k, oracle_gap, pass_at_k, within_prompt_auc
+from bontune.metrics.selection import (
+    best_of_k,
+    drop_at_k,
+    max_at_k,
+    oracle_gap,
+    pass_at_k,
+    pass_hat_k,
+    within_prompt_auc,
+)
 from bontune.metrics.votes import MAX_EXACT_SUBSETS, answer_entropy, distinct_answers, majority_at_k
 
 __all__ = [
@@ -32,6 +40,7 @@ __all__ = [
     "oracle_gap",
     "paired_difference",
     "pass_at_k",
+    "pass_hat_k",
     "platt_scaling",
     "sigmoid",
     "within_prompt_auc",

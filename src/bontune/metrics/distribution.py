@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bontune.metrics.arrays import FloatArray, Values
-from bontune.metrics.votes import answer_ids, answer_rows
 from bontune.objectives.inputs import as_rewards, as_scores, check_budget
+from bontune.objectives.votes import answer_ids, answer_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -50,7 +50,7 @@ def evaluate_pool(
     *,
     scores_PM: Sequence[Sequence[float]] | None = None,
     answers_PM: Sequence[Sequence[Any]] | None = None,
-    vote: bool = False,
+    is_full: bool = False,
 ) -> Evaluation:
     """Compute pass@k (max@k for graded rewards), best@k under the scores, what the verifier loses, votes, diversity.
 
@@ -64,7 +64,7 @@ def evaluate_pool(
         ks: budgets, each ≤ M.
         scores_PM: the verifier's.
         answers_PM: answers in normal form; diversity and votes are left out without them.
-        vote: compute majority@k and weighted@k too (the slowest of the metrics).
+        is_full: compute all@k, majority@k and weighted@k, too; votes are the slowest of the metrics.
 
     Raises:
         ValueError: a k above M.
@@ -73,16 +73,18 @@ def evaluate_pool(
     is_binary = bool(np.isin(rewards, (0.0, 1.0)).all())
     name, metric = ("pass", metrics.pass_at_k) if is_binary else ("max", metrics.max_at_k)
     values: dict[str, np.ndarray] = {f"{name}@{k}": metric(rewards, k) for k in ks}
+    if is_full and is_binary:
+        values |= {f"all@{k}": metrics.pass_hat_k(rewards, k) for k in ks}
     if scores_PM is not None:
         scores = np.asarray(scores_PM, dtype=np.float64)
         values |= {f"best@{k}": metrics.best_of_k(rewards, scores, k) for k in ks}
         if not np.array_equal(np.where(np.isneginf(scores), rewards, scores), rewards):
             values |= _of_verifier(rewards, scores, ks, is_binary=is_binary)
-            if vote and answers_PM is not None:
+            if is_full and answers_PM is not None:
                 weights = vote_weights(scores)
                 values |= {f"weighted@{k}": metrics.majority_at_k(answers_PM, rewards, k, weights) for k in ks}
     if answers_PM is not None:
-        if vote:
+        if is_full:
             values |= {f"majority@{k}": metrics.majority_at_k(answers_PM, rewards, k) for k in ks}
         values["distinct"] = np.asarray(metrics.distinct_answers(answers_PM), dtype=np.float64)
         values["entropy"] = np.asarray(metrics.answer_entropy(answers_PM), dtype=np.float64)
@@ -105,6 +107,7 @@ def _of_verifier(
 MEANINGS = {
     "pass": "share of problems that at least one of k samples solves",
     "max": "highest reward among k samples",
+    "all": "share of problems that each of k samples solves (pass^k)",
     "best": "reward of the sample that the verifier picks among k",
     "gap": "pass@k − best@k: what a verifier that is never wrong would add",
     "drop": "highest best@j up to k, minus best@k: what more samples cost, because the verifier is fooled",

@@ -40,6 +40,32 @@ def pass_at_k(rewards: Kind, k: int) -> Kind:
     return like(rewards, 1.0 - ratios[m - rewards_PM.sum(-1).long()])
 
 
+def pass_hat_k(rewards: Kind, k: int) -> Kind:
+    """pass^k, the probability that all of k samples are correct: how far a model can be relied on.
+
+        pass^k = C(c, k) / C(M, k),   c = number of correct samples;   unbiased for every k ≤ M
+
+    Args:
+        rewards: (..., M), every one 0 or 1.
+        k: samples drawn, 1 ≤ k ≤ M.
+
+    Returns:
+        (...,) float64; exactly 1 for c = M and exactly 0 for c < k.
+
+    Raises:
+        ValueError: as :func:`pass_at_k`.
+
+    References:
+        Yao et al., τ-bench, arXiv 2406.12045.
+
+    >>> pass_hat_k([[1, 1, 0, 0], [1, 1, 1, 1]], k=2).round(4).tolist()
+    [0.1667, 1.0]
+    """
+    rewards_PM = _binary(rewards, "pass_hat_k", "give each sample a verdict")
+    ratios = subset_ratios(rewards_PM.shape[-1], check_budget(k, rewards_PM.shape[-1], what="k"))
+    return like(rewards, ratios.to(rewards_PM.device)[rewards_PM.sum(-1).long()])
+
+
 def max_at_k(rewards: Kind, k: int) -> Kind:
     """Expected highest reward among k samples: pass@k for graded rewards, and pass@k itself for rewards of 0 or 1.
 

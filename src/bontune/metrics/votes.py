@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import sys
-from collections.abc import Hashable, Sequence
-from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from bontune.metrics.arrays import FloatArray, Kind, Values, like
 from bontune.objectives.inputs import as_rewards, as_scores, check_budget
+from bontune.objectives.votes import answer_ids, answer_rows, vote
 
 MAX_EXACT_SUBSETS = 5000
 """A weighted vote visits every subset up to this many, and samples subsets beyond."""
-_gauss_legendre = functools.lru_cache(np.polynomial.legendre.leggauss)
 
 
 def majority_at_k(
@@ -62,7 +58,7 @@ def majority_at_k(
         raise ValueError(f"answers and rewards need the same shape, got {shape} and {tuple(rewards_PM.shape)}.")
     votes = zip(map(answer_ids, rows), rewards_PM.reshape(-1, m).cpu().numpy(), strict=True)
     if weights is None:
-        values = [_vote(ids_M, rewards_M, k) for ids_M, rewards_M in votes]
+        values = [vote(ids_M, rewards_M, k) for ids_M, rewards_M in votes]
     else:
         weights_PM = as_scores(weights, rewards_PM).to("cpu", torch.float64).reshape(-1, m).numpy()
         if np.isinf(weights_PM).any():
@@ -119,59 +115,6 @@ def answer_entropy(answers: Values) -> FloatArray:
     return np.array(entropies, dtype=np.float64).reshape(shape[:-1])
 
 
-def _vote(ids_M: NDArray[np.int64], rewards_M: FloatArray, k: int) -> float:
-    """Exact expected reward of a plain vote; answers with equally many holders have equal chances."""
-    if ids_M.max() < 0:
-        return 0.0
-    counts_A = np.bincount(ids_M + 1)[1:]
-    means_A = np.bincount(ids_M + 1, weights=rewards_M)[1:] / counts_A
-    counts, sizes = np.unique(counts_A, return_counts=True)
-    chances = _election_chances(tuple(counts.tolist()), tuple(sizes.tolist()), len(ids_M), k)
-    return float(chances[np.searchsorted(counts, counts_A)] @ means_A)
-
-
-@functools.lru_cache(maxsize=4096)
-def _election_chances(counts: tuple[int, ...], sizes: tuple[int, ...], m: int, k: int) -> FloatArray:
-    """P(one given answer is elected) for an answer of each of the ``counts`` of holders, which ``sizes`` answers have.
-
-    The votes x_b in a random k-subset are independent Binomial(n_b, k/M), with probabilities β_b, conditioned on their
-    total being k, abstentions included. With 1/(1 + j) = ∫₀¹ yʲ dy for the j rivals that tie with a at t votes,
-
-        P(a elected) ∝ Σ_t β_a(t) · [x^{k−t}] ∫₀¹ Π_{b≠a} (Σ_{u<t} β_b(u) xᵘ + y β_b(t) xᵗ) dy
-
-    The polynomial in x is evaluated at the (M+1)th roots of unity and its coefficient read off by an inverse DFT; in y
-    Gauss–Legendre is exact for its degree. Nothing is approximated but by float64 rounding (1e-13 up to M = 4096).
-    Answers held fewer than t times cannot reach t: together with the abstainers they are one Binomial.
-    """
-    n_C, size_C = np.array(counts), np.array(sizes)
-    votes = [_binomial(n, k, m) for n in counts]
-    chances_C = np.zeros(len(counts))
-    for t in range(1, min(k, counts[-1]) + 1):
-        able = np.flatnonzero(n_C >= t)
-        size = size_C[able]
-        at_t = np.array([votes[c][t] for c in able])
-        below_t = np.fft.rfft(np.array([votes[c][:t] for c in able]), m + 1)
-        rest = np.fft.rfft(_binomial(m - int(n_C[able] @ size), k, m), m + 1)
-        x_t = np.exp(-2j * np.pi / (m + 1) * (t * np.arange(len(rest)) % (m + 1)))
-        nodes, dy = _gauss_legendre((min(int(size.sum()), k // t) + 1) // 2)  # degree: the rivals that can tie
-        factors = below_t[:, None] + (nodes[:, None] + 1) / 2 * at_t[:, None, None] * x_t  # counts × nodes × roots
-        shared = rest * (factors ** (size[:, None, None] - 1)).prod(0)
-        # Without one of each count in turn, by multiplying and not by dividing: a factor can be 0.
-        rivals = np.array([shared * np.delete(factors, i, axis=0).prod(0) for i in range(len(able))])
-        chances_C[able] += at_t * np.fft.irfft(dy / 2 @ rivals, m + 1)[:, k - t]
-    return cast(FloatArray, chances_C.clip(min=0.0) / _binomial(m, k, m)[k])
-
-
-def _binomial(n: int, k: int, m: int) -> FloatArray:
-    """Binomial(n, k/m) as (n + 1,) probabilities, built outwards from the mode so that nothing over- or underflows."""
-    mode = min(n, (n + 1) * k // m)
-    up, down = np.arange(mode, n), np.arange(mode, 0, -1)
-    rise = np.cumprod((n - up) * k / ((up + 1) * max(m - k, 1)))
-    fall = np.cumprod(down * (m - k) / ((n - down + 1) * k))
-    shape = np.concatenate([fall[::-1], [1.0], rise])
-    return cast(FloatArray, shape / shape.sum())
-
-
 def _subsets(m: int, k: int, num_draws: int, seed: int) -> FloatArray:
     """(S, M) of 0 and 1: every k-subset where they are few, else ``num_draws`` random ones."""
     if math.comb(m, k) <= MAX_EXACT_SUBSETS:
@@ -192,28 +135,3 @@ def _weighted_vote(ids_M: NDArray[np.int64], rewards_M: FloatArray, w_M: FloatAr
     slack = 1e-12 * np.abs(w_M).sum()  # equal weights added in another order differ by rounding
     is_elected_SA = is_present_SA & (sums_SA >= sums_SA.max(-1, keepdims=True) - slack)
     return float((is_elected_SA @ means_A / is_elected_SA.sum(-1).clip(min=1)).mean())
-
-
-def answer_rows(answers: Any) -> tuple[list[list[Hashable]], tuple[int, ...]]:
-    """All prompts' answers as one list of rows, and the shape (..., M) they came in."""
-    node = answers.tolist() if isinstance(answers, (Tensor, np.ndarray)) else answers
-    if not isinstance(node, list) or not node:
-        raise ValueError(f"answers must be a list or array of shape (..., M) with M >= 1, got {answers!r:.80}.")
-    if not any(isinstance(element, (list, Tensor, np.ndarray)) for element in node):
-        return [node], (len(node),)
-    parts = [answer_rows(element) for element in node]
-    if len(shapes := sorted({shape for _, shape in parts})) > 1:
-        raise ValueError(f"answers needs M samples for every prompt, got rows of shapes {shapes[0]} and {shapes[1]}.")
-    return [row for rows, _ in parts for row in rows], (len(node), *shapes[0])
-
-
-def answer_ids(row: Sequence[Hashable]) -> NDArray[np.int64]:
-    """Number the answers of one prompt 0, 1, … in order of appearance; None is −1."""
-    numbers: dict[Hashable, int] = {}
-    try:
-        ids_M = np.array([-1 if answer is None else numbers.setdefault(answer, len(numbers)) for answer in row])
-    except TypeError as error:
-        raise ValueError(f"answers must be hashable (strings, numbers, tuples) or None: {error}.") from error
-    if any(answer != answer for answer in numbers):
-        raise ValueError("answers holds NaN, which equals nothing, not even itself; use None for no answer.")
-    return ids_M

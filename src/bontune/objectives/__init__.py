@@ -20,6 +20,7 @@ from bontune.objectives.max_at_k import passk_training, pkpo
 from bontune.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
 from bontune.objectives.ranks import rank
 from bontune.objectives.table import TABLE
+from bontune.objectives.votes import majority_vote
 from bontune.objectives.winners import WINNER_OBJECTIVES, draw_winners, winner_advantages
 
 
@@ -69,6 +70,7 @@ __all__ = [
     "grpo",
     "inference_loo",
     "lambda_n",
+    "majority_vote",
     "maxrl",
     "names",
     "passk_training",

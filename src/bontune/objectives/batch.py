@@ -67,6 +67,8 @@ class Batch:
     """log of the anchor's probability of the same sequences."""
     same_as_PS: Tensor | None = None
     """int64, for each sequence the first one of its prompt with an equal text."""
+    answers_PS: Tensor | None = None
+    """int64, a number for each different answer of a prompt; −1: no answer."""
     generator_of: Callable[[int], torch.Generator] = field(default=lambda p: torch.Generator())
     """Makes the generator for random choices within prompt p; which process holds the prompt makes no difference."""
 

@@ -40,6 +40,7 @@ from bontune.objectives.options import (
 )
 from bontune.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
 from bontune.objectives.ranks import rank
+from bontune.objectives.votes import majority_vote
 from bontune.objectives.winners import draw_winners, winner_advantages
 
 # ---- how each weighs a batch: advantages (P, S) in mean form ----
@@ -68,6 +69,12 @@ def _bon_rl(batch: Batch, n: Budgets, o: BonRlOptions) -> Tensor:
 
 def _rank(batch: Batch, n: Budgets, o: RankOptions) -> Tensor:
     return rank(batch.rewards_PS, batch.scores_PS, n, o.weights, m=o.m, share=o.share, baseline=o.baseline)
+
+
+def _majority_vote(batch: Batch, n: Budgets, o: NoOptions) -> Tensor:
+    if batch.answers_PS is None:
+        raise ValueError("it needs the answers of the samples.")
+    return majority_vote(batch.rewards_PS, batch.answers_PS, n)
 
 
 def _bon_rl_variational(batch: Batch, n: int, o: BonRlOptions) -> Tensor:
@@ -165,6 +172,8 @@ class Objective:
     """Whether weights are advantages in mean form; else they are weights of a loss, in sum form."""
     takes_any_reward: bool = True
     """Whether rewards other than 0 and 1, such as a verifier's scores, may be its rewards."""
+    needs_answers: bool = False
+    """Whether it asks which samples give the same answer, as the task's grader reads it."""
     takes_budgets: bool = False
     """Whether N may be several budgets with a weight for each."""
 
@@ -205,6 +214,7 @@ class Objective:
             rewards_PS=zeros,
             scores_PS=zeros,
             same_as_PS=zeros.long(),
+            answers_PS=zeros.long(),
             logprobs_PX=some if self.logprobs != "none" else None,
             ref_logprobs_PX=some if self.logprobs == "ratio" else None,
         )
@@ -276,6 +286,14 @@ ROWS = (
         source="docs/estimators.md",
         options=RankOptions,
         weigh=_rank,
+        takes_budgets=True,
+    ),
+    Objective(
+        function=majority_vote,
+        summary="Trains for a majority vote among N samples (self-consistency).",
+        source="docs/estimators.md",
+        weigh=_majority_vote,
+        needs_answers=True,
         takes_budgets=True,
     ),
     Objective(

@@ -22,7 +22,7 @@ from bontune.report.wording import split_metric
 
 Row: TypeAlias = dict[str, Any]
 
-FAMILIES = ("pass", "max", "best", "majority", "weighted")
+FAMILIES = ("pass", "max", "all", "best", "majority", "weighted")
 """Families of metrics that say what selection yields, in the order of figures and tables."""
 LABELS = {
     "pass": "some sample is right",
@@ -99,7 +99,7 @@ def measure(name: str, pool: Pool, ks: Sequence[int] | None = None) -> Evaluated
             budgets,
             scores_PM=pool.scores(),
             answers_PM=answers if has_answers else None,
-            vote=True,
+            is_full=True,
         )
     except ValueError as error:
         raise BontuneError(f"{name} cannot be evaluated: {error}") from None

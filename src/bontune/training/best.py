@@ -10,8 +10,6 @@ from bontune.base.errors import BontuneError
 from bontune.config import Recipe
 from bontune.objectives.budgets import as_budgets
 
-FAMILIES = ("pass", "best")
-
 
 class BestSteps:
     """The best evaluations so far: one by the run's own aim, and one by each metric of ``eval.keep``.
@@ -31,7 +29,8 @@ class BestSteps:
         self.keep = tuple(recipe.eval.keep)
         self.own: dict[str, Any] = {}
         self.kept: dict[str, dict[str, Any]] = {}
-        known = [f"{family}@{k}" for family in FAMILIES for k in recipe.eval.k]
+        families = ["pass", "best", *(["majority"] if recipe.objective.row().needs_answers else [])]
+        known = [f"{family}@{k}" for family in families for k in recipe.eval.k]
         for name in self.keep:
             if not set(name.split("+")) <= set(known):
                 raise BontuneError(f"eval.keep names {name!r}, which is not evaluated; there are {', '.join(known)}.")
@@ -64,10 +63,11 @@ class BestSteps:
 
 def _aim(recipe: Recipe) -> dict[str, float]:
     """Metrics that the run trains for, each with its weight at the end of the training."""
+    family = "majority" if recipe.objective.row().needs_answers else "best"
     aim: dict[str, float] = {}
     for budget, weight in as_budgets(recipe.objective.n_at()).items():
         within = max((k for k in recipe.eval.k if k <= budget), default=min(recipe.eval.k))
-        aim[f"best@{within}"] = aim.get(f"best@{within}", 0.0) + weight
+        aim[f"{family}@{within}"] = aim.get(f"{family}@{within}", 0.0) + weight
     return aim
 
 

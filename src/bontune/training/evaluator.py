@@ -64,4 +64,7 @@ class Evaluator:
         place = {problem.id: i for i, problem in enumerate(problems)}
         rows = sorted(gather_object(rows), key=lambda row: place[row[0]])
         ids, rewards_PM, scores_PM, answers_PM = (list(column) for column in zip(*rows, strict=True))
-        return evaluate_pool(ids, rewards_PM, self.recipe.eval.k, scores_PM=scores_PM, answers_PM=answers_PM)
+        is_full = self.recipe.objective.row().needs_answers  # what is trained for is measured
+        return evaluate_pool(
+            ids, rewards_PM, self.recipe.eval.k, scores_PM=scores_PM, answers_PM=answers_PM, is_full=is_full
+        )

@@ -268,6 +268,7 @@ class Trainer:
                 rewards_PM,
                 graded.scores_PM,
                 p_fail,
+                answers_PS=graded.answers(),
                 step=step,
                 keys_P=[(self.recipe.seed, "ties", i) for i in draws],
             )

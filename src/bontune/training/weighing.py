@@ -16,6 +16,7 @@ from bontune.config import Recipe
 from bontune.engines.contract import Samples
 from bontune.engines.seeds import stream
 from bontune.objectives.batch import Batch
+from bontune.objectives.votes import numbered
 from bontune.training.anchor import Anchor
 from bontune.training.forward import CausalLM
 from bontune.training.likelihood import sequence_logprobs
@@ -51,6 +52,7 @@ class Weighing:
         scores_PS: Tensor,
         p_fail_P: Tensor | None,
         *,
+        answers_PS: Sequence[Sequence[str | None]],
         step: int,
         keys_P: Sequence[tuple[object, ...]],
     ) -> Tensor:
@@ -60,6 +62,7 @@ class Weighing:
             samples: the sequences.
             rewards_PS, scores_PS: float64.
             p_fail_P: estimate of P_fail from before this batch, or None.
+            answers_PS: in normal form; None: no answer.
             step: of the training, from 1; weights of several budgets may follow a schedule.
             keys_P: a seed key for each prompt, for ties that are broken at random.
 
@@ -80,6 +83,7 @@ class Weighing:
             logprobs_PX=logprobs_PX,
             ref_logprobs_PX=ref_logprobs_PX,
             same_as_PS=torch.tensor([[row.index(text) for text in row] for row in samples.texts]),
+            answers_PS=torch.tensor([numbered(row) for row in answers_PS]),
             generator_of=lambda p: torch.Generator().manual_seed(int(stream(*keys_P[p]).integers(2**62))),
         )
         n = self.section.n_at((step - 1) / max(self.num_steps - 1, 1))
