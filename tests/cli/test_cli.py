@@ -209,9 +209,9 @@ def test_eval_of_other_pools(tmp_path: Path) -> None:
     done = ok(run(tmp_path, "eval", foreign.name, "--out", "numbers.json"))
     assert "pool[1].jsonl: 2 problems" in done.stdout, "brackets are no markup"
     metrics = json.loads((tmp_path / "numbers.json").read_text())["pools"][foreign.name]["metrics"]
-    # pass@2 of the first: 1 − C(2,2)/C(4,2) = 5/6
+    # pass@2 of the first: 1 − C(2,2)/C(4,2) = 5/6, all@2: 1/6
     assert {name: m["value"] for name, m in metrics.items()} == pytest.approx(
-        {"pass@1": 1 / 4, "pass@2": 5 / 12, "pass@4": 1 / 2}
+        {"pass@1": 1 / 4, "pass@2": 5 / 12, "pass@4": 1 / 2, "all@1": 1 / 4, "all@2": 1 / 12, "all@4": 0.0}
     )
 
 

@@ -35,6 +35,7 @@ from bontune.metrics import (
     paired_difference,
     pass_at_k,
     pass_hat_k,
+    simultaneous_band,
     within_prompt_auc,
 )
 
@@ -525,3 +526,26 @@ REFUSED = [
 def test_what_is_refused_says_why(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_band_holds_at_every_k_at_once():
+    """Against the truth in simulated worlds: single intervals miss somewhere far more often than one time in twenty."""
+    rng = np.random.default_rng(0)
+    num_worlds, num_prompts = 300, 200
+    missed, missed_singly = 0, 0
+    for world in range(num_worlds):
+        values = rng.normal(size=(6, num_prompts)) * np.arange(1, 7)[:, None] + 0.3 * rng.normal(size=num_prompts)
+        band = simultaneous_band(values, num_resamples=400, seed=world)
+        missed += any(not i.low <= 0.0 <= i.high for i in band)
+        single = [bootstrap_interval(row, num_resamples=400, seed=world) for row in values]
+        missed_singly += any(not i.low <= 0.0 <= i.high for i in single)
+    assert missed / num_worlds < 0.1
+    assert missed_singly / num_worlds > 0.2
+
+
+def test_a_band_over_one_mean_is_symmetric_and_one_of_equal_values_has_no_width():
+    band = simultaneous_band([[0.0, 1.0, 1.0, 0.0], [0.5, 0.5, 0.5, 0.5]])
+    assert band[0].value - band[0].low == pytest.approx(band[0].high - band[0].value)
+    assert band[1] == Interval(value=0.5, low=0.5, high=0.5)
+    with pytest.raises(ValueError, match="one row of P numbers"):
+        simultaneous_band([[0.0, 1.0], [0.0]])

@@ -173,25 +173,25 @@ def found_with(by_k: dict[int, tuple[float, float]], family: str = "pass") -> Co
             {1: (-0.104, 0.0), 4: (0.0, 0.1), 16: (0.067, 0.0)},
             "pass",
             "At N = 16 b solves 6.7 points more than a [6.7, 6.7]; at N = 1, 10.4 fewer [10.4, 10.4]. "
-            "Clearly more at N = 16; clearly fewer at N = 1; no clear difference at N = 4.",
+            "Over all N at once: clearly fewer at N = 1; no clear difference at N = 4; clearly more at N = 16.",
         ),
         (
             {1: (0.0, 0.1), 2: (0.0, 0.1), 16: (-0.25, 0.0)},
             "max",
             "At N = 16 b scores 25.0 points less than a [25.0, 25.0]; at N = 1 there is no clear difference "
-            "(0.0 [-1.4, +1.4]). Clearly less at N = 16; no clear difference at N = 1, 2.",
+            "(0.0 [-1.4, +1.4]). Over all N at once: no clear difference up to N = 2; clearly less at N = 16.",
         ),
         (
             {1: (0.1, 0.0), 2: (0.1, 0.0), 4: (0.2, 0.0)},
             "best",
             "At N = 4, picked by judge, b solves 20.0 points more than a [20.0, 20.0]; at N = 1, 10.0 more "
-            "[10.0, 10.0]. Clearly more at every N.",
+            "[10.0, 10.0]. Over all N at once: clearly more at every N.",
         ),
         (
             {1: (0.0, 0.1), 2: (0.0, 0.1), 4: (0.0, 0.1)},
             "pass",
             "At N = 4 there is no clear difference between b and a (0.0 [-1.4, +1.4] points). "
-            "No clear difference at any N.",
+            "Over all N at once: no clear difference at any N.",
         ),
         ({8: (0.1, 0.0)}, "pass", "At N = 8 b solves 10.0 points more than a [10.0, 10.0]."),
     ],

@@ -14,7 +14,7 @@ from bontune.experiments.suite import BASE, Suite
 from bontune.metrics import Interval
 from bontune.metrics.arrays import FloatArray
 from bontune.metrics.evaluation import Evaluation
-from bontune.pools.compare import difference_over_runs, mean_over_runs
+from bontune.pools.compare import band_over_runs, difference_over_runs, mean_over_runs
 
 OWN = "own"
 """Instead of a temperature: each arm's own best one for the metric, chosen on validation."""
@@ -129,6 +129,14 @@ class Results:
         if values_a is None or values_b is None:
             return None
         return difference_over_runs(values_a, values_b)
+
+    def band(self, arm: str, family: str) -> list[Interval] | None:
+        """The arm minus the base model at T = 1 at every k of a family, within a band over all k at once."""
+        metrics = [f"{family}@{k}" for k in self.suite.measuring.ks]
+        ours, theirs = ([self.values(name, metric, "test", 1.0) for metric in metrics] for name in (arm, BASE))
+        if any(values is None for values in (*ours, *theirs)):
+            return None
+        return band_over_runs([v for v in ours if v is not None], [v for v in theirs if v is not None])
 
     def trial(self, run: Run) -> dict[str, Any] | None:
         """The account of a training run; None if it is not complete."""

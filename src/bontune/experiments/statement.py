@@ -12,6 +12,8 @@ from bontune.experiments.figures import Figure
 from bontune.experiments.results import OWN, Level, Results
 from bontune.experiments.suite import BASE
 from bontune.metrics import Interval
+from bontune.pools.compare import outcome_of
+from bontune.report.compared import ranges
 
 _STATES = {True: "holds", False: "does not hold", None: "not measured yet"}
 
@@ -31,12 +33,38 @@ def statement(results: Results, verdicts: Sequence[Judged], figures: Sequence[Fi
         parts += [unfinished, ""]
     parts += ["## Claim by claim", "", *_claims(verdicts), "", *_how(results), ""]
     parts += ["## Every arm", "", *_arms(results), ""]
+    parts += ["## From which k on", "", *_by_budget(results), ""]
     for figure in figures:
         path = os.path.relpath(figure.png, out)
         numbers = os.path.relpath(figure.csv, out)
         parts += [f"## {figure.title}", "", f"![{figure.title}]({path})", ""]
         parts += [f"{figure.caption} [Numbers]({numbers}).", ""]
     return "\n".join(parts)
+
+
+def _by_budget(results: Results) -> list[str]:
+    """Where each arm is better or worse than the base model."""
+    suite = results.suite
+    families = ["pass", *(["best"] if suite.measuring.verifier != "oracle" else [])]
+    rows = []
+    for arm in results.arms:
+        bands = {family: results.band(arm, family) for family in families if arm != BASE}
+        if not bands or any(band is None for band in bands.values()):
+            continue
+        said = [
+            ranges([(k, outcome_of(i.low, i.high)) for k, i in zip(suite.measuring.ks, band, strict=True)])
+            for band in bands.values()
+            if band is not None
+        ]
+        rows.append(f"| {suite.arms[arm].label} | {results.suite.num_seeds(arm)} | {' | '.join(said)} |")
+    return [
+        "Each arm against the base model at T = 1, by a 95 % band over problems and training seeds that holds for all "
+        "k together.",
+        "",
+        f"| arm | seeds | {' | '.join(f'{family}@k' for family in families)} |",
+        f"|---|---|{'---|' * len(families)}",
+        *rows,
+    ]
 
 
 def described(verdict: Judged, interval: Interval | None) -> str:

@@ -9,7 +9,7 @@ Rewards are float, int or bool: a tensor gives a tensor on its device, all else 
 
 from bontune.metrics.calibration import Calibration, ReliabilityBin, calibration, platt_scaling, sigmoid
 from bontune.metrics.distribution import AnswerDistribution, answer_distribution
-from bontune.metrics.intervals import Interval, bootstrap_interval, default_ks, paired_difference
+from bontune.metrics.intervals import Interval, bootstrap_interval, default_ks, paired_difference, simultaneous_band
 from bontune.metrics.selection import (
     best_of_k,
     drop_at_k,
@@ -43,5 +43,6 @@ __all__ = [
     "pass_hat_k",
     "platt_scaling",
     "sigmoid",
+    "simultaneous_band",
     "within_prompt_auc",
 ]

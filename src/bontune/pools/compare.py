@@ -1,7 +1,8 @@
 """Is one model better than another, at which number of samples, and with which doubt: the one place that says so.
 
 Everything is paired by problem, and in fractions. :func:`differences` and :func:`compare` look at pools: their
-intervals are 95 % bootstraps over problems, each by itself, so of twenty that are looked at, one misses by chance.
+intervals are 95 % bootstraps over problems, each by itself, so of twenty that are looked at, one misses by chance;
+beside each lies its part of a band that holds over all k of a family at once, for statements about many k.
 :func:`difference_over_runs` looks at several training runs of either side: its interval is over problems and runs.
 """
 
@@ -15,9 +16,10 @@ from enum import Enum
 import numpy as np
 from scipy.stats import t as student
 
-from bontune.metrics import Interval, bootstrap_interval
+from bontune.metrics import Interval, bootstrap_interval, simultaneous_band
 from bontune.metrics.arrays import FloatArray, Values
 from bontune.metrics.evaluation import Evaluation
+from bontune.metrics.intervals import band_from
 
 FEWEST_PROBLEMS = 10
 """Below this an interval over problems is far too narrow: none is given for a group of fewer."""
@@ -66,6 +68,8 @@ class Difference:
     """Temperature of ``a``, where each model has its own for the metric."""
     b_temperature: float | None = None
     """Temperature of ``b``."""
+    band: Interval | None = None
+    """Its part of the 95 % band over all k of the family at once; None: it was not asked for."""
 
     @property
     def family(self) -> str:
@@ -80,12 +84,20 @@ class Difference:
     @property
     def outcome(self) -> Outcome:
         """More or fewer only if the interval excludes 0, as it is written: in points, with one digit."""
-        if self.low is None or self.high is None:
-            return Outcome.UNKNOWN
-        low, high = round(100 * self.low, 1), round(100 * self.high, 1)
-        if low <= 0 <= high:
-            return Outcome.UNCLEAR
-        return Outcome.MORE if low > 0 else Outcome.FEWER
+        return Outcome.UNKNOWN if self.low is None or self.high is None else outcome_of(self.low, self.high)
+
+    @property
+    def outcome_of_all(self) -> Outcome:
+        """The same by the band over all k."""
+        return Outcome.UNKNOWN if self.band is None else outcome_of(self.band.low, self.band.high)
+
+
+def outcome_of(low: float, high: float) -> Outcome:
+    """What an interval says, as it is written: in points, with one digit."""
+    low, high = round(100 * low, 1), round(100 * high, 1)
+    if low <= 0 <= high:
+        return Outcome.UNCLEAR
+    return Outcome.MORE if low > 0 else Outcome.FEWER
 
 
 def differences(evaluations: Mapping[str, Evaluation], metrics: Iterable[str] | None = None) -> list[Difference]:
@@ -150,6 +162,39 @@ def difference_over_runs(a_SP: Values, b_SP: Values, level: float = 0.95) -> Int
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"a_SP and b_SP must hold the same prompts, got {a.shape[1]} and {b.shape[1]} of them.")
     return _welch_interval(a.mean(0) - b.mean(0), [a.mean(1), b.mean(1)], level)
+
+
+def band_over_runs(
+    a_KSP: Sequence[Values], b_KSP: Sequence[Values], level: float = 0.95, num_resamples: int = 2_000
+) -> list[Interval]:
+    """mean(a) − mean(b) for K metrics, with a band that holds for all K at once, over prompts and training runs.
+
+    Prompts and the runs of either side are redrawn, the same for all K.
+
+    Args:
+        a_KSP: for each metric (S, P), one number per run and prompt.
+        b_KSP: for each metric (S′, P), the same prompts.
+        level: nominal coverage of all K together.
+        num_resamples: of the bootstrap.
+
+    Raises:
+        ValueError: as :func:`difference_over_runs`.
+
+    References:
+        :func:`bontune.metrics.simultaneous_band`.
+    """
+    a, b = (np.stack([_as_runs(values, "values") for values in side]) for side in (a_KSP, b_KSP))
+    if a.shape[::2] != b.shape[::2]:
+        raise ValueError(f"Both sides need the same metrics and prompts, got {a.shape[::2]} and {b.shape[::2]}.")
+    rng = np.random.default_rng(0)
+
+    def resampled() -> FloatArray:
+        problems = rng.integers(a.shape[2], size=a.shape[2])
+        sides = [side[:, rng.integers(side.shape[1], size=side.shape[1])] for side in (a, b)]
+        ours, theirs = (side.mean(1)[:, problems].mean(1) for side in sides)
+        return np.asarray(ours - theirs)
+
+    return band_from(a.mean((1, 2)) - b.mean((1, 2)), np.stack([resampled() for _ in range(num_resamples)]), level)
 
 
 def _welch_interval(over_prompts: FloatArray, over_runs: list[FloatArray], level: float) -> Interval:
@@ -226,7 +271,12 @@ def compare(
             groups.setdefault(levels[problem], []).append(problem)
     return Comparison(
         sampled=sampled,
-        differences=tuple(_difference(sampled, other, reference, name) for other in others for name in names),
+        differences=tuple(
+            dataclasses.replace(_difference(sampled, other, reference, f"{family}@{budget}"), band=part)
+            for other in others
+            for family in families
+            for budget, part in zip(ks, _band(sampled, other, reference, family, ks), strict=True)
+        ),
         by_level=tuple(
             _difference(sampled, other, reference, f"{families[-1]}@{k}", level=level, problems=groups[level])
             for other in others
@@ -267,6 +317,12 @@ def _difference(
         a_temperature=sampled.own_temperatures.get(name, {}).get(metric),
         b_temperature=sampled.own_temperatures.get(reference, {}).get(metric),
     )
+
+
+def _band(sampled: Sampled, name: str, reference: str, family: str, ks: Sequence[int]) -> list[Interval]:
+    ours, theirs = sampled.evaluations[name], sampled.evaluations[reference]
+    metrics = [f"{family}@{budget}" for budget in ks]
+    return simultaneous_band([ours.values[metric] - theirs.values[metric] for metric in metrics])
 
 
 def _only(evaluation: Evaluation, problems: Sequence[str]) -> Evaluation:

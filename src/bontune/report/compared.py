@@ -70,19 +70,40 @@ def _sentence(of: Sequence[Difference], k: int, *, is_graded: bool) -> str:
 
 
 def _by_budget(of: Sequence[Difference], *, is_graded: bool) -> str:
-    """Say where a model is ahead and where behind; empty if :func:`_sentence` has named all budgets."""
+    """Say where a model is ahead and where behind, by the band; empty if :func:`_sentence` has named all budgets."""
     if len(of) < 3:
         return ""
+    return f"Over all N at once: {ranges([(d.k, d.outcome_of_all) for d in of], is_graded=is_graded)}."
+
+
+def ranges(outcomes: Sequence[tuple[int, Outcome]], *, is_graded: bool = False) -> str:
+    """``clearly more up to N = 4; no clear difference at N = 8; clearly fewer from N = 16 on``.
+
+    Args:
+        outcomes: (k, what a difference amounts to by a band over all k), k ascending.
+        is_graded: say "less" for "fewer".
+    """
+    runs: list[tuple[Outcome, list[int]]] = []
+    for k, outcome in outcomes:
+        if not runs or runs[-1][0] is not outcome:
+            runs.append((outcome, []))
+        runs[-1][1].append(k)
     parts = []
-    for outcome in Outcome:
-        ks = [str(difference.k) for difference in of if difference.outcome is outcome]
-        unclear = outcome is Outcome.UNCLEAR
-        name = "no clear difference" if unclear else f"clearly {_word(outcome, is_graded)}"
-        if len(ks) == len(of):
-            parts = [f"{name} at any N" if unclear else f"{name} at every N"]
-        elif ks:
-            parts.append(f"{name} at N = {', '.join(ks)}")
-    return f"{capitalized('; '.join(parts))}."
+    for number, (outcome, ks) in enumerate(runs):
+        is_unclear = outcome in (Outcome.UNCLEAR, Outcome.UNKNOWN)
+        name = "no clear difference" if is_unclear else f"clearly {_word(outcome, is_graded)}"
+        if len(runs) == 1:
+            where = "at any N" if is_unclear else "at every N"
+        elif len(ks) == 1:
+            where = f"at N = {ks[0]}"
+        elif number == 0:
+            where = f"up to N = {ks[-1]}"
+        elif number == len(runs) - 1:
+            where = f"from N = {ks[0]} on"
+        else:
+            where = f"from N = {ks[0]} to {ks[-1]}"
+        parts.append(f"{name} {where}")
+    return "; ".join(parts)
 
 
 def _word(outcome: Outcome, is_graded: bool) -> str:
@@ -188,6 +209,8 @@ def rows_of(comparison: Comparison) -> list[dict[str, Any]]:
             "difference": d.value,
             "low": d.low,
             "high": d.high,
+            "band_low": None if d.band is None else d.band.low,
+            "band_high": None if d.band is None else d.band.high,
             "verdict": (Outcome.UNCLEAR if d.outcome is Outcome.UNKNOWN else d.outcome).value,
             "run_temperature": sampled.temperature if d.a_temperature is None else d.a_temperature,
             "reference_temperature": (sampled.temperature if d.b_temperature is None else d.b_temperature),
