@@ -215,18 +215,36 @@ def test_eval_of_other_pools(tmp_path: Path) -> None:
     )
 
 
+def test_eval_of_a_pool_with_more_samples_of_one_problem(tmp_path: Path) -> None:
+    """Each problem counts alike, with its own samples; k ends where the fewest end."""
+    rewards = {"a": [1, 0, 0, 1], "b": [0, 1]}
+    rows = [{"problem_id": p, "reward": r, "score": i / 8} for p, row in rewards.items() for i, r in enumerate(row)]
+    (tmp_path / "uneven.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = ok(run(tmp_path, "eval", "uneven.jsonl", "--out", "numbers.json"))
+    assert "warning: uneven.jsonl: problems have 2 to 4 samples; k ends at 2" in done.stderr
+    metrics = json.loads((tmp_path / "numbers.json").read_text())["pools"]["uneven.jsonl"]["metrics"]
+    found = {name: m["value"] for name, m in metrics.items() if name.startswith(("pass", "best"))}
+    # best@2 of a: the pick is the later of two samples, of which 3 of 6 pairs end with the last and none with the first
+    assert found == pytest.approx(
+        {"pass@1": 1 / 2, "pass@2": (5 / 6 + 1) / 2, "best@1": 1 / 2, "best@2": (1 / 2 + 1) / 2}
+    )
+    assert_refused(run(tmp_path, "report", "uneven.jsonl"), "2 samples of problem b and 4 of a", "bontune eval")
+
+
 def test_eval_refuses_in_one_sentence(tmp_path: Path) -> None:
     def pool(name: str, rows: list[dict[str, Any]]) -> str:
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
         return name
 
     a, b = {"problem_id": "a", "reward": 1}, {"problem_id": "b", "reward": 0}
-    good, uneven = pool("good.jsonl", [a, a]), pool("uneven.jsonl", [a, a, b])
-    other, lists = pool("other.jsonl", [b, b]), pool("lists.jsonl", [a | {"answer": {"x": 1}}] * 2)
+    good, other, lists = (
+        pool("good.jsonl", [a, a]),
+        pool("other.jsonl", [b, b]),
+        pool("lists.jsonl", [a | {"answer": {"x": 1}}] * 2),
+    )
     (tmp_path / "file").touch()
     cases: list[tuple[list[str], list[str]]] = [
         (["absent.parquet"], ["no pool at absent.parquet"]),
-        ([uneven], ["1 samples of problem b and 2 of a"]),
         ([good, "--k", "4"], ["k = 4 is more than the 2 samples"]),
         ([good, "--k", "one"], ["--k takes numbers like 1,4,16, got 'one'"]),
         ([good, "--k", "0"], ["--k takes numbers from 1 up"]),

@@ -187,3 +187,30 @@ def test_vote_weights_are_probabilities() -> None:
     np.testing.assert_allclose(vote_weights(np.array([[-2.0, 0.5]])), [[1 / (1 + np.exp(2)), 1 / (1 + np.exp(-0.5))]])
     np.testing.assert_array_equal(vote_weights(np.array([[0.5, -np.inf]])), [[0.5, 0.0]])
     assert np.isfinite(vote_weights(np.array([[np.inf, -np.inf, -800.0]]))).all()
+
+
+def test_problems_with_different_numbers_of_samples_are_evaluated_each_by_itself() -> None:
+    rng = np.random.default_rng(5)
+    sizes = [4, 8, 4, 16, 8, 4]
+    rewards = [(rng.random(m) < 0.5).astype(float).tolist() for m in sizes]
+    scores = [rng.normal(size=m).tolist() for m in sizes]
+    answers = [[str(rng.integers(3)) for _ in range(m)] for m in sizes]
+    ids = [f"p{p}" for p in range(len(sizes))]
+    whole = evaluate_pool(ids, rewards, [1, 2, 4], scores_PM=scores, answers_PM=answers, is_full=True)
+    assert whole.problem_ids == ids
+    for p, name in enumerate(ids):
+        alone = evaluate_pool(
+            [name], [rewards[p]], [1, 2, 4], scores_PM=[scores[p]], answers_PM=[answers[p]], is_full=True
+        )
+        assert set(alone.values) - set(whole.values) == {"drop@1", "drop@2", "drop@4"}
+        for metric in whole.values.keys() & alone.values.keys():
+            value = alone.values[metric]
+            np.testing.assert_allclose(whole.values[metric][p], value[0], err_msg=metric)
+    with pytest.raises(ValueError, match="k = 8"):
+        evaluate_pool(ids, rewards, [8], scores_PM=scores)
+
+
+def test_different_numbers_of_samples_of_graded_rewards_are_all_graded() -> None:
+    found = evaluate_pool(["a", "b"], [[1.0, 0.0], [0.5, 0.0, 1.0]], [1, 2], scores_PM=[[1.0, 2.0], [1.0, 2.0, 3.0]])
+    assert {name.partition("@")[0] for name in found.values} == {"max", "best", "gap"}
+    np.testing.assert_allclose(found.values["max@2"], [1.0, (0.5 + 1 + 1) / 3])

@@ -38,7 +38,7 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
     if runs:
         _show_runs(runs, paths, out)
         return
-    pools = {str(path): read_pool(path, has_texts=False) for path in paths}
+    pools = {str(path): read_pool(path, has_texts=False, is_even=False) for path in paths}
     evaluations = {name: _evaluate(name, pool, ks) for name, pool in pools.items()}
     first, *others = evaluations
     found = {other: _differences(evaluations, first, other) for other in others}
@@ -115,7 +115,13 @@ def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) ->
 
 def _evaluate(path: str, pool: Pool, ks: str | None) -> Evaluation:
     """The metrics of one pool."""
-    num_samples = len(pool.columns["reward"][0])
+    sizes = {len(row) for row in pool.columns["reward"]}
+    num_samples = min(sizes)
+    if len(sizes) > 1:
+        print(
+            f"warning: {path}: problems have {num_samples} to {max(sizes)} samples; k ends at {num_samples}",
+            file=sys.stderr,
+        )
     budgets = metrics.default_ks(num_samples) if ks is None else parse_ks(ks)
     if max(budgets) > num_samples:
         raise BontuneError(f"k = {max(budgets)} is more than the {num_samples} samples per problem of {path}.")

@@ -60,8 +60,8 @@ def evaluate_pool(
 
     Args:
         problem_ids: P ids.
-        rewards_PM: P × M.
-        ks: budgets, each ≤ M.
+        rewards_PM: P × M; M may differ from problem to problem, since every metric is a problem's own.
+        ks: budgets, each ≤ the smallest M.
         scores_PM: the verifier's.
         answers_PM: answers in normal form; diversity and votes are left out without them.
         is_full: compute all@k, majority@k and weighted@k, too; votes are the slowest of the metrics.
@@ -69,6 +69,8 @@ def evaluate_pool(
     Raises:
         ValueError: a k above M.
     """
+    if len({len(row) for row in rewards_PM}) > 1:
+        return _of_unequal(problem_ids, rewards_PM, ks, scores_PM, answers_PM, is_full=is_full)
     rewards = np.asarray(rewards_PM, dtype=np.float64)
     is_binary = bool(np.isin(rewards, (0.0, 1.0)).all())
     name, metric = ("pass", metrics.pass_at_k) if is_binary else ("max", metrics.max_at_k)
@@ -88,6 +90,43 @@ def evaluate_pool(
             values |= {f"majority@{k}": metrics.majority_at_k(answers_PM, rewards, k) for k in ks}
         values["distinct"] = np.asarray(metrics.distinct_answers(answers_PM), dtype=np.float64)
         values["entropy"] = np.asarray(metrics.answer_entropy(answers_PM), dtype=np.float64)
+    return Evaluation(problem_ids=list(problem_ids), values=values)
+
+
+def _of_unequal(
+    problem_ids: Sequence[str],
+    rewards_PM: Sequence[Sequence[float]],
+    ks: Sequence[int],
+    scores_PM: Sequence[Sequence[float]] | None,
+    answers_PM: Sequence[Sequence[Any]] | None,
+    *,
+    is_full: bool,
+) -> Evaluation:
+    """The same but drop@k for problems with different numbers of samples: those with equally many at a time."""
+    is_binary = all(reward in (0.0, 1.0) for row in rewards_PM for reward in row)
+    places: dict[int, list[int]] = {}
+    for p, row in enumerate(rewards_PM):
+        places.setdefault(len(row), []).append(p)
+    values: dict[str, np.ndarray] = {}
+    for of_size in places.values():
+        part = evaluate_pool(
+            [problem_ids[p] for p in of_size],
+            [rewards_PM[p] for p in of_size],
+            ks,
+            scores_PM=None if scores_PM is None else [scores_PM[p] for p in of_size],
+            answers_PM=None if answers_PM is None else [answers_PM[p] for p in of_size],
+            is_full=is_full,
+        )
+        for name, found in part.values.items():
+            family, at, k = name.partition("@")
+            if family == "drop" or (family in ("all", "auc") and not is_binary):  # drop: from a peak of all problems
+                continue
+            name = f"max{at}{k}" if family == "pass" and not is_binary else name
+            values.setdefault(name, np.full(len(problem_ids), np.nan))[of_size] = found
+    # The gap is left out of a part whose scores happen to be its rewards: there is none.
+    for name, found in values.items():
+        if name.startswith("gap@"):
+            found[np.isnan(found)] = 0.0
     return Evaluation(problem_ids=list(problem_ids), values=values)
 
 

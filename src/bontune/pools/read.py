@@ -18,25 +18,28 @@ TEXTS = ("prompt", "completion", "messages")
 """The columns that hold nearly all of a pool's bytes."""
 
 
-def read_pool(path: Path, *, has_texts: bool = True) -> Pool:
+def read_pool(path: Path, *, has_texts: bool = True, is_even: bool = True) -> Pool:
     """Read a pool: ours, or any Parquet or JSONL with ``problem_id`` and ``reward``, one row per completion.
 
     Args:
         path: of the file.
         has_texts: whether what was asked and written is read too; of a Parquet file it stays on disk otherwise.
+        is_even: refuse problems with different numbers of samples.
 
     Raises:
         BontuneError: no such file, not a pool, no rows, a reward or score that is no number, or problems with
             different numbers of samples.
     """
     if path.suffix == ".parquet" and path.is_file():
-        columns, settings = _read_columns(path, () if has_texts else TEXTS)
+        columns, settings = _read_columns(path, () if has_texts else TEXTS, is_even)
         if columns is not None:
             return Pool(problem_ids=[str(row[0]) for row in columns["problem_id"]], columns=columns, settings=settings)
-    return _read_by_row(path)
+    return _read_by_row(path, is_even)
 
 
-def _read_columns(path: Path, without: tuple[str, ...]) -> tuple[dict[str, list[list[Any]]] | None, dict[str, Any]]:
+def _read_columns(
+    path: Path, without: tuple[str, ...], is_even: bool
+) -> tuple[dict[str, list[list[Any]]] | None, dict[str, Any]]:
     """The columns of a Parquet pool, P × M values each, and its settings; None where a row must be looked at.
 
     Equal texts are one object, so that a million rows take as much memory as there are different texts.
@@ -65,14 +68,14 @@ def _read_columns(path: Path, without: tuple[str, ...]) -> tuple[dict[str, list[
     codes = names.indices.to_numpy()
     counts = np.bincount(codes)
     few, many = int(counts.argmin()), int(counts.argmax())
-    if counts[few] != counts[many]:
+    if is_even and counts[few] != counts[many]:
         raise _unequal(path, {str(names.dictionary[i]): int(counts[i]) for i in (few, many)})
     order = codes.argsort(kind="stable")
-    columns = {name: _by_problem(table[name], order, int(counts[0])) for name in table.column_names}
+    columns = {name: _by_problem(table[name], order, counts) for name in table.column_names}
     return columns, json.loads((schema.metadata or {}).get(b"bontune", b"{}"))
 
 
-def _by_problem(column: Any, order: np.ndarray, num_samples: int) -> list[list[Any]]:
+def _by_problem(column: Any, order: np.ndarray, counts: np.ndarray) -> list[list[Any]]:
     """The values of a column, M of each problem."""
     import pyarrow as pa
 
@@ -84,7 +87,8 @@ def _by_problem(column: Any, order: np.ndarray, num_samples: int) -> list[list[A
         values = [different[place] for place in places]
     else:
         values = column.take(pa.array(order)).to_pylist()
-    return [values[i : i + num_samples] for i in range(0, len(values), num_samples)]
+    ends = np.cumsum(counts).tolist()
+    return [values[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _plain(column: Any) -> Any:
@@ -100,11 +104,11 @@ def _unequal(path: Path, sizes: Mapping[str, int]) -> BontuneError:
     few, many = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
     return BontuneError(
         f"{path} has {sizes[few]} samples of problem {few} and {sizes[many]} of {many}; a pool must have as many of "
-        "each."
+        "each (`bontune eval` takes it as it is)."
     )
 
 
-def _read_by_row(path: Path) -> Pool:
+def _read_by_row(path: Path, is_even: bool) -> Pool:
     """Read a pool row by row, and say which is wrong."""
     rows, settings = read_rows(path)
     if not rows:
@@ -125,7 +129,7 @@ def _read_by_row(path: Path) -> Pool:
                 raise BontuneError(f"{path}, row {number}: {name} must be a finite number or null, got {value!r}.")
         groups.setdefault(str(row["problem_id"]), []).append(row)
     sizes = {name: len(group) for name, group in groups.items()}
-    if len(set(sizes.values())) > 1:
+    if is_even and len(set(sizes.values())) > 1:
         raise _unequal(path, sizes)
     columns = {name: [[row.get(name) for row in group] for group in groups.values()] for name in rows[0]}
     return Pool(problem_ids=list(groups), columns=columns, settings=settings)
