@@ -223,7 +223,9 @@ def _number(level: object) -> float:
 
 
 def progress_of(folder: Path) -> tuple[int, float | None]:
-    """The step that a training is at, and the seconds that its last step took."""
+    """The step that a training is at, and the seconds that a step takes: the median of the last ones."""
     path = folder / "metrics.jsonl"
     rows = rows_of_kind(read_metrics(path), "step") if path.exists() else []
-    return (int(rows[-1]["step"]), sum(rows[-1]["seconds"].values())) if rows else (0, None)
+    if not rows:
+        return 0, None
+    return int(rows[-1]["step"]), float(np.median([sum(row["seconds"].values()) for row in rows[-5:]]))
