@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bontune.pools.compare import difference_over_runs, mean_over_runs
+from bontune.pools.over_runs import difference_over_runs, mean_over_runs
 
 NUM_TRIALS = 400
 

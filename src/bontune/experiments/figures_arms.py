@@ -37,7 +37,7 @@ from bontune.experiments.results import OWN, Results
 from bontune.experiments.store import Measurement
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
-from bontune.pools.compare import mean_over_runs
+from bontune.pools.over_runs import mean_over_runs
 from bontune.report.canvas import INK, QUIET, SMALL_PT, dress, new_figure
 from bontune.report.wording import counted, split_metric
 

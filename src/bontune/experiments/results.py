@@ -14,7 +14,7 @@ from bontune.experiments.suite import BASE, Suite
 from bontune.metrics import Interval
 from bontune.metrics.arrays import FloatArray
 from bontune.metrics.evaluation import Evaluation
-from bontune.pools.compare import band_over_runs, difference_over_runs, mean_over_runs
+from bontune.pools.over_runs import band_over_runs, difference_over_runs, mean_over_runs
 
 OWN = "own"
 """Instead of a temperature: each arm's own best one for the metric, chosen on validation."""

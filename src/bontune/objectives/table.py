@@ -20,8 +20,8 @@ from torch import Tensor
 from bontune.objectives.batch import Batch, Columns, Source
 from bontune.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp
 from bontune.objectives.bon_likelihood import bon_sft
-from bontune.objectives.budgets import Budgets, as_budgets
-from bontune.objectives.distillation import best_and_worst, bonbon, bond, vbon
+from bontune.objectives.budgets import Budgets
+from bontune.objectives.distillation import bonbon, bond, vbon
 from bontune.objectives.imitation import bon_distillation, dco, rft, sft, star
 from bontune.objectives.max_at_k import passk_training, pkpo
 from bontune.objectives.options import (
@@ -41,113 +41,21 @@ from bontune.objectives.options import (
 from bontune.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
 from bontune.objectives.ranks import rank
 from bontune.objectives.votes import majority_vote
-from bontune.objectives.winners import draw_winners, winner_advantages
-
-# ---- how each weighs a batch: advantages (P, S) in mean form ----
-
-
-def _winners(name: str, batch: Batch, n: int, **options: Any) -> Tensor:
-    winners = torch.stack([draw_winners(scores, n, batch.generator_of(p)) for p, scores in enumerate(batch.scores_PS)])
-    return winner_advantages(name, batch.rewards_PS, batch.scores_PS, n, winners, batch.p_fail_P, **options)
-
-
-def _each_budget(weigh: Callable[[Batch, int, Any], Tensor]) -> Callable[[Batch, Budgets, Any], Tensor]:
-    """Weigh by each of several budgets in turn, and sum with their weights."""
-
-    def weigh_all(batch: Batch, n: Budgets, o: Any) -> Tensor:
-        parts = [weight * weigh(batch, budget, o) for budget, weight in as_budgets(n).items()]
-        return torch.stack(parts).sum(0)
-
-    return weigh_all
-
-
-def _bon_rl(batch: Batch, n: Budgets, o: BonRlOptions) -> Tensor:
-    if o.draw == "winner":
-        return _each_budget(lambda batch, n, o: _winners("bon_rl", batch, n))(batch, n, o)
-    return bon_rl(batch.rewards_PS, batch.scores_PS, n, o.baseline)
-
-
-def _rank(batch: Batch, n: Budgets, o: RankOptions) -> Tensor:
-    return rank(batch.rewards_PS, batch.scores_PS, n, o.weights, m=o.m, share=o.share, baseline=o.baseline)
-
-
-def _majority_vote(batch: Batch, n: Budgets, o: NoOptions) -> Tensor:
-    if batch.answers_PS is None:
-        raise ValueError("it needs the answers of the samples.")
-    return majority_vote(batch.rewards_PS, batch.answers_PS, n)
-
-
-def _bon_rl_variational(batch: Batch, n: int, o: BonRlOptions) -> Tensor:
-    if o.draw == "winner":
-        return _winners("bon_rl_variational", batch, n)
-    return bon_rl_variational(batch.rewards_PS, batch.scores_PS, n, o.baseline)
-
-
-def _bon_rlb(batch: Batch, n: int, o: BonRlbOptions) -> Tensor:
-    if o.draw == "winner":
-        return _winners("bon_rlb", batch, n, sign=o.sign, baseline=o.baseline)
-    return bon_rlb(batch.rewards_PS, n, batch.p_fail_P, o.sign, o.baseline)
-
-
-def _bon_rlbp(batch: Batch, n: int, o: BonRlbpOptions) -> Tensor:
-    if o.draw == "winner":
-        return _winners("bon_rlbp", batch, n, baseline=o.baseline)
-    return bon_rlbp(batch.rewards_PS, n, batch.p_fail_P, o.baseline)
-
-
-def _rft(batch: Batch, n: int, o: RftOptions) -> Tensor:
-    return rft(batch.rewards_PS, batch.same_as_PS if o.distinct else None, is_normalised=o.normalised)
-
-
-def _bon_distillation(batch: Batch, n: int, o: BonDistillationOptions) -> Tensor:
-    return bon_distillation(batch.scores_PS, n, batch.rewards_PS if o.winners == "correct" else None)
-
-
-def _bon_sft(batch: Batch, n: int, o: BonSftOptions) -> Tensor:
-    own, expert = batch.own(batch.scores_PS), batch.scores_PS[:, -1]
-    weights = bon_sft(own, expert, n, law=o.law, baseline=o.baseline, estimate=o.estimate)
-    return torch.cat([weights.own, weights.expert.unsqueeze(-1)], dim=-1)
-
-
-def _bonbon(batch: Batch, n: int, o: BonbonOptions) -> Tensor:
-    """The mean over the K // N pairs; a sample that is best and worst of a tied group gets both weights."""
-    scores_PS = batch.scores_PS
-    pairs_PG2 = torch.stack([best_and_worst(scores, n, batch.generator_of(p)) for p, scores in enumerate(scores_PS)])
-    num_prompts, num_pairs, _ = pairs_PG2.shape
-
-    def of_pairs(values_PS: Tensor | None) -> Tensor:
-        values_PS = torch.zeros_like(scores_PS) if values_PS is None else values_PS
-        return values_PS.gather(-1, pairs_PG2.flatten(1)).view(num_prompts, num_pairs, 2)
-
-    has_contrast = of_pairs(scores_PS)[..., 0] > of_pairs(scores_PS)[..., 1]
-    found = bonbon(
-        of_pairs(batch.logprobs_PX), of_pairs(batch.ref_logprobs_PX), n, has_contrast=has_contrast, alpha=o.alpha
-    )
-    return torch.zeros_like(scores_PS).scatter_add(-1, pairs_PG2.flatten(1), found.weights.flatten(1) / num_pairs)
-
-
-def _vbon(batch: Batch, n: int, o: VbonOptions) -> Tensor:
-    advantages_PM = vbon(
-        batch.own(batch.scores_PS), n, batch.reference(batch.scores_PS), batch.log_ratios(), o.estimate
-    )
-    return torch.nn.functional.pad(advantages_PM / batch.columns.own, (0, batch.columns.reference))
-
-
-def _bond(batch: Batch, n: int, o: BondOptions) -> Tensor:
-    found = bond(
-        batch.own(batch.scores_PS),
-        batch.reference(batch.scores_PS),
-        n,
-        log_ratios=batch.log_ratios(),
-        beta=o.beta,
-        law=o.law,
-        estimate=o.estimate,
-    )
-    backward = found.advantages / batch.columns.own
-    return torch.cat([backward, found.weights], dim=-1) if batch.columns.reference else backward + found.weights
-
-
-# ---- the table ----
+from bontune.objectives.weigh import (
+    each_budget,
+    weigh_bon_distillation,
+    weigh_bon_rl,
+    weigh_bon_rl_variational,
+    weigh_bon_rlb,
+    weigh_bon_rlbp,
+    weigh_bon_sft,
+    weigh_bonbon,
+    weigh_bond,
+    weigh_majority_vote,
+    weigh_rank,
+    weigh_rft,
+    weigh_vbon,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,7 +177,7 @@ ROWS = (
         summary="Trains for pass@N, normalised within the groups of N.",
         source="Chen et al., arXiv 2508.10751",
         takes_any_reward=False,
-        weigh=_each_budget(lambda batch, n, o: passk_training(batch.rewards_PS, n)),
+        weigh=each_budget(lambda batch, n, o: passk_training(batch.rewards_PS, n)),
         takes_budgets=True,
     ),
     Objective(
@@ -277,7 +185,7 @@ ROWS = (
         summary="Trains for Best-of-N under any verifier and any reward, exactly, from all samples.",
         source="docs/estimators.md",
         options=BonRlOptions,
-        weigh=_bon_rl,
+        weigh=weigh_bon_rl,
         takes_budgets=True,
     ),
     Objective(
@@ -285,14 +193,14 @@ ROWS = (
         summary="Trains for any use of N samples that pays by rank: the mean of the best m, the tail, own weights.",
         source="docs/estimators.md",
         options=RankOptions,
-        weigh=_rank,
+        weigh=weigh_rank,
         takes_budgets=True,
     ),
     Objective(
         function=majority_vote,
         summary="Trains for a majority vote among N samples (self-consistency).",
         source="docs/estimators.md",
-        weigh=_majority_vote,
+        weigh=weigh_majority_vote,
         needs_answers=True,
         takes_budgets=True,
     ),
@@ -301,7 +209,7 @@ ROWS = (
         summary="Trains for Best-of-N with rewards of 0 and 1 by the paper's closed form.",
         source=f"{CHOW}, Lemma 3",
         options=BonRlbOptions,
-        weigh=_each_budget(_bon_rlb),
+        weigh=each_budget(weigh_bon_rlb),
         takes_budgets=True,
         takes_any_reward=False,
     ),
@@ -310,7 +218,7 @@ ROWS = (
         summary="Trains for Best-of-N by the closed form's part on correct samples.",
         source=f"{CHOW}, Corollary 4",
         options=BonRlbpOptions,
-        weigh=_each_budget(_bon_rlbp),
+        weigh=each_budget(weigh_bon_rlbp),
         takes_budgets=True,
         takes_any_reward=False,
     ),
@@ -319,7 +227,7 @@ ROWS = (
         summary="Trains for Best-of-N by the paper's variational form.",
         source=f"{CHOW}, eq. 5–6",
         options=BonRlOptions,
-        weigh=_each_budget(_bon_rl_variational),
+        weigh=each_budget(weigh_bon_rl_variational),
         takes_budgets=True,
     ),
     Objective(
@@ -351,7 +259,7 @@ ROWS = (
         source="Yuan et al., arXiv 2308.01825",
         options=RftOptions,
         is_policy_gradient=False,
-        weigh=_rft,
+        weigh=weigh_rft,
     ),
     Objective(
         function=bon_distillation,
@@ -359,7 +267,7 @@ ROWS = (
         source="docs/estimators.md",
         options=BonDistillationOptions,
         is_policy_gradient=False,
-        weigh=_bon_distillation,
+        weigh=weigh_bon_distillation,
     ),
     Objective(
         function=bon_sft,
@@ -368,7 +276,7 @@ ROWS = (
         options=BonSftOptions,
         sources=("own", "demonstrated"),
         is_policy_gradient=False,
-        weigh=_bon_sft,
+        weigh=weigh_bon_sft,
     ),
     Objective(
         function=bonbon,
@@ -378,7 +286,7 @@ ROWS = (
         sources=("reference",),
         logprobs="ratio",
         is_policy_gradient=False,
-        weigh=_bonbon,
+        weigh=weigh_bonbon,
     ),
     Objective(
         function=vbon,
@@ -388,7 +296,7 @@ ROWS = (
         sources=("own", "reference"),
         logprobs="ratio",
         is_policy_gradient=False,
-        weigh=_vbon,
+        weigh=weigh_vbon,
     ),
     Objective(
         function=bond,
@@ -398,7 +306,7 @@ ROWS = (
         sources=("own", "reference"),
         logprobs="ratio",
         is_policy_gradient=False,
-        weigh=_bond,
+        weigh=weigh_bond,
     ),
 )
 TABLE = {row.name: row for row in ROWS}

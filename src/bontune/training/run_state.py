@@ -82,6 +82,17 @@ class RunState:
         state = {"step": step, "refilled": self.refill.num_drawn} | value_state | verifier_state | self.best.state()
         return Checkpoint(tensors=tensors, state=state, identity=self.identity)
 
+    def summary(self, recipe: Recipe, step: int, drawn: int) -> dict[str, Any]:
+        """What is said of a finished run; ``drawn``: sequences that an engine drew for a prompt."""
+        found = {
+            "objective": recipe.objective.name,
+            "n": recipe.objective.n,
+            "steps": step,
+            "best": self.best.own,
+            "generations": (step * recipe.training.prompts_per_step + self.refill.num_drawn) * drawn,
+        }
+        return found | ({"kept": self.best.kept} if self.best.kept else {})
+
     def restore(self, saved: Checkpoint) -> int:
         """Put back what a checkpoint holds; returns its step."""
         self.anchor.restore(saved.tensors["policy"], saved.tensors["anchor"])

@@ -96,10 +96,7 @@ class Trainer:
         self.dtype = saved_dtype(recipe.model) if model is None else None
         self.base = lasting_name(recipe.model) if model is None else None
         self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
-        is_sharded = recipe.training.shard
-        drawing = setup.drawing_model(recipe, self.model, self.accelerator) if engine is None else None
-        self.sharding = Sharding(recipe, self.model, self.lm, self.accelerator) if is_sharded else None
-        self.engine = engine or setup.make_engine(recipe, drawing, self.tokenizer, self.accelerator)
+        self.engine, self.sharding = self._engine(engine)
         options = setup.sampling_options(recipe, self.task, self.problems, self.engine)
         setup.check_engine(self.engine, [*self.problems, *self.evaluator.problems], options.max_new_tokens)
         problems = {"training": self.problems, "evaluation": self.evaluator.problems}
@@ -118,6 +115,13 @@ class Trainer:
         is_quiet = is_quiet or not self.is_main
         self.write_report = write_report
         self.log = RunLog(self.folder, recipe.training.steps, label=recipe.objective.name, is_quiet=is_quiet)
+
+    def _engine(self, given: Engine | None) -> tuple[Engine, Sharding | None]:
+        """Make what draws, and then lay the policy in parts if it is to lie so."""
+        recipe, accelerator = self.recipe, self.accelerator
+        drawing = setup.drawing_model(recipe, self.model, accelerator) if given is None else None
+        sharding = Sharding(recipe, self.model, self.lm, accelerator) if recipe.training.shard else None
+        return given or setup.make_engine(recipe, drawing, self.tokenizer, accelerator), sharding
 
     def _updater(self) -> Updater:
         """Make what takes the optimizer's steps."""
@@ -394,16 +398,7 @@ class Trainer:
 
     def finish(self) -> dict[str, Any]:
         """Write the final model and the summary."""
-        summary = {
-            "objective": self.recipe.objective.name,
-            "n": self.recipe.objective.n,
-            "steps": self.step,
-            "best": self.state.best.own,
-            "generations": (self.step * self.recipe.training.prompts_per_step + self.state.refill.num_drawn)
-            * self.columns.drawn,
-        }
-        if self.state.best.kept:
-            summary["kept"] = self.state.best.kept
+        summary = self.state.summary(self.recipe, self.step, self.columns.drawn)
         if self.isolation is not None:
             summary["isolation"] = self.isolation
         self.write_model(self.folder / "model", adapter=self.folder / "adapter")
