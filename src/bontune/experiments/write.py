@@ -69,7 +69,7 @@ def arm_rows(results: Results) -> list[dict[str, Any]]:
     rows = []
     for arm in results.arms:
         for data in ("test", *(["harder"] if results.suite.measuring.harder is not None else [])):
-            for metric in metrics_of(results, arm):
+            for metric in metrics_of(results, arm, data):
                 for choice in choices_of(results, metric):
                     level = results.level(arm, metric, data, choice)
                     if level is not None:
@@ -175,9 +175,11 @@ def measured_rows(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def metrics_of(results: Results, arm: str) -> list[str]:
-    """The metrics of an arm that have a value for every problem."""
-    found = results.evaluations(arm, "test", 1.0)
+def metrics_of(results: Results, arm: str, data: str = "test") -> list[str]:
+    """The metrics of an arm that have a value for every problem; none where it is not measured on the problems."""
+    found = results.evaluations(arm, data, 1.0)
+    if not found:
+        return []
     return [name for name in found[0].values if name not in ("level", "auc") and not name.endswith(":auc")]
 
 
