@@ -179,9 +179,9 @@ def test_fingerprints_are_as_before(tmp_path: Path) -> None:
     settings = recipe(tmp_path, keep=[])
     tree = settings.model_dump(mode="json")
     del tree["run"], tree["eval"]["keep"], tree["sampling"]["token_budget"]
-    for key in ("checkpoint_every", "keep_checkpoints", "track", "token_budget"):
+    for key in ("checkpoint_every", "keep_checkpoints", "track", "token_budget", "shard"):
         del tree["training"][key]
-    del tree["engine"]  # keys that came later, at what was done before there were any
+    del tree["engine"], tree["verifier"]["refit"]  # keys that came later, at what was done before there were any
     for key in ("updates_per_batch", "minibatches", "clip", "clip_range", "importance", "importance_cap", "refill"):
         del tree["training"][key]
     tree["training"]["value_lr"] = 1e-5  # its default before ``auto``; without a value head it decides nothing
@@ -189,6 +189,9 @@ def test_fingerprints_are_as_before(tmp_path: Path) -> None:
     others = {recipe(tmp_path, keep=keep).fingerprint() for keep in ([], ["pass@1"], ["pass@4"])}
     assert len(others) == 3
     changed = {settings.fingerprint()}
-    for override in ("engine.name=vllm", "training.updates_per_batch=2", "training.clip=token", "training.refill={}"):
+    overrides = ("engine.name=vllm", "training.updates_per_batch=2", "training.clip=token", "training.refill={}")
+    for override in (*overrides, "verifier.refit={}"):
         changed.add(Recipe.from_dict(apply_overrides(settings.model_dump(), [override])).fingerprint())
-    assert len(changed) == 5
+    assert len(changed) == 6
+    in_parts = Recipe.from_dict(apply_overrides(settings.model_dump(), ["training.shard=true"]))
+    assert in_parts.fingerprint() == settings.fingerprint(), "it rounds otherwise, and is the same run"

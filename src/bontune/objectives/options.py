@@ -96,8 +96,9 @@ class BonSftOptions:
 
     baseline: Literal["loo", "none"] = "loo"
     """Variance reduction: leave one sample out, or none."""
-    law: Literal["exact", "no_ties", "variational"] = "exact"
-    """The law of Best-of-N whose likelihood is maximised."""
+    law: Literal["exact", "no_ties", "variational"] = "variational"
+    """The law of Best-of-N whose likelihood is maximised; the paper's variational one trains better than the exact one,
+    which imitates the choice among right answers (docs/paper.md)."""
     estimate: Literal["loo", "plugin"] = "loo"
     """Whether a sample is left out when its own place in that law is estimated."""
 
