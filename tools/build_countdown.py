@@ -48,7 +48,7 @@ def build_tokenizer() -> Any:
     )
 
 
-def build_model(tokenizer: Any, seed: int, width: int) -> Any:
+def build_model(tokenizer: Any, seed: int, width: int = 64) -> Any:
     """A fresh Llama; see :func:`tiny_llama.build_llama`."""
     return build_llama(tokenizer, seed, context=64, max_new_tokens=MAX_COMPLETION_TOKENS, width=width)
 

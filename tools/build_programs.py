@@ -101,9 +101,9 @@ def build_tokenizer() -> Any:
     )
 
 
-def build_model(tokenizer: Any, seed: int) -> Any:
+def build_model(tokenizer: Any, seed: int, width: int = 64) -> Any:
     """A fresh Llama; see :func:`tiny_llama.build_llama`."""
-    return build_llama(tokenizer, seed, context=CONTEXT, max_new_tokens=MAX_COMPLETION_TOKENS)
+    return build_llama(tokenizer, seed, context=CONTEXT, max_new_tokens=MAX_COMPLETION_TOKENS, width=width)
 
 
 def train(model: Any, tokenizer: Any, *, steps: int, batch_size: int, lr: float, seed: int) -> None:

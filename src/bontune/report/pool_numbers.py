@@ -22,7 +22,7 @@ from bontune.report.wording import split_metric
 
 Row: TypeAlias = dict[str, Any]
 
-FAMILIES = ("pass", "max", "all", "best", "majority", "weighted")
+FAMILIES = ("pass", "max", "best", "majority", "weighted")
 """Families of metrics that say what selection yields, in the order of figures and tables."""
 LABELS = {
     "pass": "some sample is right",
