@@ -227,7 +227,7 @@ def root(slope: Callable[[float], float]) -> float:
 # With P(capital) = p and experts that answer "A" in a share a:
 #   sft      a log p + (1−a) log(1−p), greatest at p = a.
 #   dco      a log(1−(1−p)^N) + (1−a) log(1−p^N): that very answer among N.
-#   bon_sft  verifier prefers capitals: π_bon(capital) = 1 − (1−p)^N, so 1 − (1−p)^N = a.
+#   bon_sft  (exact law) verifier prefers capitals: π_bon(capital) = 1 − (1−p)^N, so 1 − (1−p)^N = a.
 #            verifier knows the row's kind: the winner is of that kind unless all N are of the other, as in dco.
 #   bond     verifier prefers capitals, reference has p0: π_bon(capital) = 1 − (1−p0)^N.
 #   vbon     ref·F^{N−1}/Z with F = 1 for capitals, 1−p0 for others: p0/(p0 + (1−p0)^N).
@@ -239,8 +239,8 @@ COVER = root(lambda p: 0.9 * 4 * (1 - p) ** 3 / (1 - (1 - p) ** 4) - 0.1 * 4 * p
     [
         ({"name": "sft"}, 9, False, lambda p0: 0.9),
         ({"name": "dco", "n": 4}, 9, False, lambda p0: COVER),
-        ({"name": "bon_sft", "n": 4}, 6, True, lambda p0: 1 - 0.4 ** (1 / 4)),
-        ({"name": "bon_sft", "n": 4}, 9, False, lambda p0: COVER),
+        ({"name": "bon_sft", "n": 4, "law": "exact"}, 6, True, lambda p0: 1 - 0.4 ** (1 / 4)),
+        ({"name": "bon_sft", "n": 4, "law": "exact"}, 9, False, lambda p0: COVER),
         ({"name": "bond", "n": 4, "reference_samples": 32}, 5, True, lambda p0: 1 - (1 - p0) ** 4),
         ({"name": "vbon", "n": 4, "reference_samples": 32}, 5, True, lambda p0: p0 / (p0 + (1 - p0) ** 4)),
     ],
