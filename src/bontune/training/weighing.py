@@ -83,7 +83,7 @@ class Weighing:
             logprobs_PX=logprobs_PX,
             ref_logprobs_PX=ref_logprobs_PX,
             same_as_PS=torch.tensor([[row.index(text) for text in row] for row in samples.texts]),
-            answers_PS=torch.tensor([numbered(row) for row in answers_PS]),
+            answers_PS=torch.tensor([numbered(row) for row in answers_PS]) if self.objective.needs_answers else None,
             generator_of=lambda p: torch.Generator().manual_seed(int(stream(*keys_P[p]).integers(2**62))),
         )
         n = self.section.n_at((step - 1) / max(self.num_steps - 1, 1))
