@@ -1,15 +1,18 @@
 """Contract of a verifier that learns along:
 
-1. it keeps the prompts that teach a difference, the run's first for good and of the others the newest;
+1. it keeps the prompts that teach a difference, the run's first for good and of the others the newest, and makes no fit
+   on few of them;
 2. a fit happens when it is due and never ends with a higher loss on held-out problems than it began with; the
    verifier then ranks the policy's samples better than the one it was;
 3. the verifier that selects is the one that the run writes; a run that was stopped ends as one that was not, bitwise;
-4. verifiers that cannot be fitted are refused before anything is written.
+4. verifiers that cannot be fitted and tasks of few problems are refused before anything is written; rewards that it
+   cannot learn stop the run.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 
 from bontune import Recipe, Trainer
-from bontune.base.errors import BontuneError
+from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.tasks import load_task
@@ -43,7 +46,7 @@ def settings(run: Path, **sections: Any) -> Recipe:
         "verifier": REWARD_MODEL | {"refit": {"every": 5, "first": 100, "batch_size": 128}},
         "objective": {"name": "bon_rl", "n": 8},
         "sampling": {"samples": 16},
-        "training": {"steps": 8, "prompts_per_step": 48, "device": "cpu", "checkpoint_every": 3},
+        "training": {"steps": 10, "prompts_per_step": 48, "device": "cpu", "checkpoint_every": 3},
         "eval": {"every": 0, "samples": 32, "k": [1, 8]},
     }
     return Recipe.from_dict(
@@ -56,10 +59,13 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+PROBLEMS = [Problem(id=str(i), prompt=f"p{i}", reference=None) for i in range(100)]
+
+
 def batch(*rewards: list[float]) -> Any:
-    """A graded batch of problems 0, 1, … with these rewards."""
+    """A graded batch of problems 0, 1, … with these rewards; NaN: could not be graded."""
     grades = [[Grade(verdict=Verdict.PASSED if r else Verdict.FAILED, reward=float(r)) for r in row] for row in rewards]
-    problems = [Problem(id=str(i), prompt=f"p{i}", reference=None) for i in range(len(rewards))]
+    problems = PROBLEMS[: len(rewards)]
     texts = [[f"{i}" for i in range(len(row))] for row in rewards]
     return SimpleNamespace(problems=problems, samples=SimpleNamespace(texts=texts), grades=grades)
 
@@ -67,13 +73,14 @@ def batch(*rewards: list[float]) -> Any:
 def refit_of(run: Path, **keys: Any) -> Refit:
     recipe = settings(run, verifier=REWARD_MODEL | {"refit": {"every": 100} | keys})
     verifier = load_verifier("reward_model", path="countdown-verifier-rough")
-    return Refit(recipe, verifier, batch([1.0], [1.0], [1.0], [1.0]).problems, ONE_PROCESS)
+    return Refit(recipe, verifier, PROBLEMS, ONE_PROCESS)
 
 
 def test_prompts_that_teach_a_difference_are_kept(tmp_path: Path) -> None:
     refit = refit_of(tmp_path, first=2, problems=3, samples=2)
     for step in range(1, 4):
-        refit.learn(step, batch([1, 0, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]))  # the first two samples of each count
+        # The first two samples of each count, and what could not be graded makes no difference.
+        refit.learn(step, batch([1, 0, 0], [0, 0, 1], [1, math.nan, 0], [0, 1, 1]))
     assert [row[0] for row in refit.first] == ["0", "3"], "the first"
     assert [row[0] for row in refit.newest] == ["3", "0", "3"], "the newest three of four"
     assert all(len(row[1]) == len(row[2]) == 2 for row in (*refit.first, *refit.newest))
@@ -123,6 +130,30 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None
     for file in ("model/model.safetensors", "verifier/model.safetensors"):
         whole, part = (load_file(tmp_path / name / file) for name in ("whole", "part"))
         assert all(torch.equal(part[name], tensor) for name, tensor in whole.items()), file
+
+
+def test_no_fit_on_few_problems_however_often_they_come(tmp_path: Path) -> None:
+    """Each fit holds out a tenth of the problems, not of the visits."""
+    refit = refit_of(tmp_path, every=1)
+    before = {name: tensor.clone() for name, tensor in refit.verifier.model.state_dict().items()}
+    for step in range(1, 61):
+        refit.learn(step, batch([1, 0], [0, 1]))
+    assert len(refit.first) == 120
+    assert refit.num_fits == 0
+    assert refit.numbers == {}
+    assert all(torch.equal(before[name], tensor) for name, tensor in refit.verifier.model.state_dict().items())
+
+
+@pytest.mark.parametrize("reward", [-1.0, 1.5])
+def test_rewards_that_a_verifier_cannot_learn_stop_the_run(tmp_path: Path, reward: float) -> None:
+    with pytest.raises(RunStopped, match=f"learns rewards from 0 to 1, and the grader gave {reward:g}"):
+        refit_of(tmp_path).learn(1, batch([0, reward]))
+
+
+def test_too_few_problems_are_refused(tmp_path: Path) -> None:
+    recipe = settings(tmp_path / "run")
+    with pytest.raises(BontuneError, match="learns from 100 problems or more, and the task has 99"):
+        Refit(recipe, load_verifier("reward_model", path="countdown-verifier-rough"), PROBLEMS[:99], ONE_PROCESS)
 
 
 @pytest.mark.parametrize("verifier", [{"name": "oracle"}, {"name": "majority"}])

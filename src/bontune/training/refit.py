@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections import deque
@@ -12,7 +13,7 @@ from typing import Any
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
-from bontune.base.errors import BontuneError
+from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
 from bontune.config import Recipe
 from bontune.config.sections import RefitSection
@@ -28,8 +29,8 @@ HELD_OUT = 0.1
 FEWEST = 100
 """Problems without which no fit is made: a tenth of them would not tell a better verifier from a worse one."""
 
-Row = tuple[str, list[str], list[float]]
-"""Id of a problem, completions of it, and their rewards."""
+Row = tuple[str, list[str], list[float | None]]
+"""Id of a problem, completions of it, and their rewards; None: it could not be graded."""
 
 
 class Refit:
@@ -50,7 +51,7 @@ class Refit:
             accelerator: the processes, whose samples are put together.
 
         Raises:
-            BontuneError: the verifier is none that can be fitted.
+            BontuneError: the verifier is none that can be fitted, or there are too few problems to fit it on.
         """
         self.section: RefitSection | None = recipe.verifier.refit
         self.seed = recipe.seed
@@ -65,9 +66,14 @@ class Refit:
                 "verifier.refit continues the fit of a reward model with one label (verifier.name=reward_model, "
                 f"verifier.path=…), and the verifier is {verifier.name}: leave verifier.refit out."
             )
+        self.problems = {problem.id: problem for problem in problems}
+        if len(self.problems) < FEWEST:
+            raise BontuneError(
+                f"verifier.refit learns from {FEWEST} problems or more, and the task has {len(self.problems)}: leave "
+                "it out, or give more problems."
+            )
         verifier.model.float()
         self.verifier = verifier
-        self.problems = {problem.id: problem for problem in problems}
         self.first: list[Row] = []
         self.newest: deque[Row] = deque(maxlen=self.section.problems)
 
@@ -79,21 +85,25 @@ class Refit:
         Args:
             step: of the training.
             graded: this process's samples.
+
+        Raises:
+            RunStopped: a reward outside 0 to 1, or a loss that is not finite.
         """
         self.numbers = {}
         if self.section is None:
             return
+        most = self.section.samples
         own = [
-            (problem.id, row[: self.section.samples], [grade.reward for grade in grades[: self.section.samples]])
+            (problem.id, row[:most], [_known(grade.reward) for grade in grades[:most]])
             for problem, row, grades in zip(graded.problems, graded.samples.texts, graded.grades, strict=True)
         ]
         places = range(
             self.accelerator.process_index, len(own) * self.accelerator.num_processes, self.accelerator.num_processes
         )
         for _, row in sorted(gather_object(list(zip(places, own, strict=True))), key=lambda pair: pair[0]):
-            if len(set(row[2])) > 1:
+            if len(set(row[2]) - {None}) > 1:
                 (self.first if len(self.first) < self.section.first else self.newest).append(row)
-        if step % self.section.every == 0 and len(self.first) + len(self.newest) >= FEWEST:
+        if step % self.section.every == 0 and len({row[0] for row in (*self.first, *self.newest)}) >= FEWEST:
             self._fit(step)
 
     def _fit(self, step: int) -> None:
@@ -147,3 +157,14 @@ class Refit:
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
+
+
+def _known(reward: float) -> float | None:
+    if math.isnan(reward):
+        return None
+    if not 0 <= reward <= 1:
+        raise RunStopped(
+            f"verifier.refit learns rewards from 0 to 1, and the grader gave {reward:g}: leave verifier.refit out, or "
+            "let the grader stay within them."
+        )
+    return reward

@@ -111,8 +111,7 @@ def fit(
     losses: list[float] = []
     was_stopped = False
     for step in range(total):
-        was_stopped = _is_interrupted(poll, has_result=len(found.history) > 1)
-        if was_stopped:
+        if was_stopped := _is_interrupted(poll, has_result=len(found.history) > 1):
             break
         if step % per_epoch == 0:
             shuffled = torch.randperm(len(train.encoded), generator=order).tolist()
@@ -202,7 +201,7 @@ def _update(model: Any, optimizer: Any, texts: _Texts, rows: list[int], options:
         total += loss.item()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     if not (math.isfinite(total) and bool(norm.isfinite())):
-        raise RunStopped("The verifier's loss or gradient is not finite: use a lower --lr.")
+        raise RunStopped("The verifier's loss or gradient is not finite: use a lower learning rate.")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total
