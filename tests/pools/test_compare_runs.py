@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bontune.pools.over_runs import difference_over_runs, mean_over_runs
+from bontune.pools.over_runs import band_over_runs, difference_over_runs, mean_over_runs
 
 NUM_TRIALS = 400
 
@@ -125,3 +125,33 @@ def test_values_that_are_all_equal() -> None:
 def test_refusals(call: object, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         call()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("run", [0.0, 0.05], ids=["prompts decide", "runs decide"])
+def test_a_band_covers_all_metrics_at_once(run: float) -> None:
+    """Six metrics of five runs against one, with errors of their own; single intervals miss one of them often."""
+    rng = np.random.default_rng(2)
+    num_trials, hits, single_hits = 150, 0, 0
+    for _ in range(num_trials):
+        pairs = [drawn(rng, (5, 1), 100, 0.3, 0.0, 0.2, 0.1) for _ in range(6)]
+        a = [ours + rng.normal(0, run, (5, 1)) for ours, _ in pairs]
+        b = [theirs for _, theirs in pairs]
+        hits += all(i.low <= 0.1 <= i.high for i in band_over_runs(a, b, num_resamples=300))
+        single_hits += all(
+            difference_over_runs(x, y).low <= 0.1 <= difference_over_runs(x, y).high for x, y in zip(a, b, strict=True)
+        )
+    assert hits / num_trials >= 0.9
+    assert single_hits / num_trials <= 0.85
+
+
+def test_a_band_over_one_metric_is_its_interval() -> None:
+    a, b = drawn(np.random.default_rng(3), (5, 5), 200, 0.3, 0.02, 0.1, 0.1)
+    single, (band,) = difference_over_runs(a, b), band_over_runs([a], [b])
+    assert band.value == single.value
+    assert band.high - band.low == pytest.approx(single.high - single.low, rel=0.05)
+    assert band_over_runs([np.ones((2, 3))], [np.zeros((1, 3))])[0].low == 1.0
+
+
+def test_a_band_needs_the_same_metrics_and_prompts() -> None:
+    with pytest.raises(ValueError, match="same metrics and prompts"):
+        band_over_runs([np.zeros((2, 3))], [np.zeros((2, 4))])

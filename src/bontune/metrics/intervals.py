@@ -120,20 +120,25 @@ def simultaneous_band(
     num_prompts = values.shape[1]
     rng = np.random.default_rng(seed)
     means = np.stack([values[:, rng.integers(num_prompts, size=num_prompts)].mean(1) for _ in range(num_resamples)])
-    return band_from(values.mean(1), means, level)
+    half = furthest_error(values.mean(1), means, level) * means.std(0)
+    return [
+        Interval(value=float(v), low=float(v - h), high=float(v + h)) for v, h in zip(values.mean(1), half, strict=True)
+    ]
 
 
-def band_from(values_K: FloatArray, resampled_BK: FloatArray, level: float = 0.95) -> list[Interval]:
-    """The band of :func:`simultaneous_band` from resampled values (B, K)."""
+def furthest_error(values_K: FloatArray, resampled_BK: FloatArray, level: float = 0.95) -> float:
+    """The quantile over resamples of the largest error among K values, each in its own standard errors.
+
+    Raises:
+        ValueError: level is out of range.
+    """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie strictly between 0 and 1, got {level!r}.")
     errors = resampled_BK.std(0)
     varies = errors > 1e-12
     if not varies.any():
-        return [Interval(value=float(v), low=float(v), high=float(v)) for v in values_K]
-    furthest = (np.abs(resampled_BK - values_K)[:, varies] / errors[varies]).max(1)
-    half = float(np.quantile(furthest, level)) * np.where(varies, errors, 0.0)
-    return [Interval(value=float(v), low=float(v - h), high=float(v + h)) for v, h in zip(values_K, half, strict=True)]
+        return 0.0
+    return float(np.quantile((np.abs(resampled_BK - values_K)[:, varies] / errors[varies]).max(1), level))
 
 
 def _as_prompts(values: Any, name: str) -> FloatArray:

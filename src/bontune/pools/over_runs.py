@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import norm as normal
 from scipy.stats import t as student
 
 from bontune.metrics import Interval
 from bontune.metrics.arrays import FloatArray, Values
-from bontune.metrics.intervals import band_from
+from bontune.metrics.intervals import furthest_error
 
 
 def mean_over_runs(values_SP: Values, level: float = 0.95) -> Interval:
@@ -57,7 +58,9 @@ def band_over_runs(
 ) -> list[Interval]:
     """mean(a) − mean(b) for K metrics, with a band that holds for all K at once, over prompts and training runs.
 
-    Prompts and the runs of either side are redrawn, the same for all K.
+    Each metric's own interval (:func:`difference_over_runs`, which knows that a handful of runs is few) is widened by
+    one factor for all K: that by which the largest of K resampled errors is beyond a single one's, where prompts and
+    the runs of either side are redrawn, the same for all K. With K = 1 it is that interval.
 
     Args:
         a_KSP: for each metric (S, P), one number per run and prompt.
@@ -82,7 +85,13 @@ def band_over_runs(
         ours, theirs = (side.mean(1)[:, problems].mean(1) for side in sides)
         return np.asarray(ours - theirs)
 
-    return band_from(a.mean((1, 2)) - b.mean((1, 2)), np.stack([resampled() for _ in range(num_resamples)]), level)
+    single = [difference_over_runs(ours, theirs, level) for ours, theirs in zip(a, b, strict=True)]
+    values_K, means_BK = np.array([i.value for i in single]), np.stack([resampled() for _ in range(num_resamples)])
+    factor = max(1.0, furthest_error(values_K, means_BK, level) / float(normal.ppf((1 + level) / 2)))
+    return [
+        Interval(value=i.value, low=i.value - factor * (i.value - i.low), high=i.value + factor * (i.high - i.value))
+        for i in single
+    ]
 
 
 def _welch_interval(over_prompts: FloatArray, over_runs: list[FloatArray], level: float) -> Interval:
