@@ -138,6 +138,13 @@ ARMS = SMALL["arms"]
         ({"claims": [CLAIM | {"b": "urs"}]}, [], ["claim c names the arm 'urs'"]),
         ({"claims": [CLAIM | {"metric": "pass@9"}]}, [], ["'pass@9'"]),
         ({"claims": [CLAIM | {"metric": "rough:best@8"}]}, [], ["'rough:best@8'"]),
+        ({"claims": [CLAIM | {"metric": "own:best@8"}]}, [], ["claim c is about a run's own verifier", "`against`"]),
+        (
+            {"claims": [CLAIM | {"metric": "own:best@8", "against": "own:base:best@8"}]},
+            [],
+            ["claim c is about a run's own verifier", "at_one_temperature: true"],
+        ),
+        ({"claims": [CLAIM | {"against": "own:best@9"}]}, [], ["'own:best@9'"]),
         ({"claims": [LADDER]}, [], ["claim c is about generations: it needs a ladder"]),
         ({"claims": [LADDER | {"ladder": {"urs": 0.5}}]}, [], ["claim c names the arm 'urs'"]),
         ({"claims": [LADDER | {"ladder": {"rl": 1.0, "half": 0.5}}]}, [], ["must rise, got [1.0, 0.5]"]),

@@ -1,0 +1,125 @@
+"""Contract of measuring a run under the verifier that learned along in it, on a run too short for that verifier to
+change: then its own verifier is the shipped one, and every number has a twin.
+
+1. `own:` metrics are those of the suite's verifier, of the run and of the base model;
+2. a claim `against` another metric of the same run is the run minus that metric, paired;
+3. tables, claims and statement are written with them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from bontune.experiments.command import run_reproduce
+from bontune.experiments.run import Runner
+from bontune.experiments.suite import load_suite
+
+SUITE: dict[str, Any] = {
+    "title": "Own",
+    "base": "countdown",
+    "metric": "pass@8",
+    "seeds": 2,
+    "evaluations": 4,
+    "recipe": {
+        "training": {"steps": 8, "prompts_per_step": 16, "warmup": 0, "device": "cpu"},
+        "sampling": {"samples": 16},
+        "kl": {"start": 0.1, "end": 0.1, "steps": 8, "delay": 0},
+    },
+    "measuring": {
+        "samples": 16,
+        "ks": [1, 8],
+        "temperatures": [1.0],
+        "validation_problems": 24,
+        "test_problems": 12,
+        "harder": {"hard": True},
+        "harder_problems": 4,
+        "verifier": "countdown-verifier",
+    },
+    "arms": {
+        "base": {"label": "base model"},
+        "along": {
+            "label": "learns along",
+            "recipe": {
+                "objective": {"name": "rloo", "n": 1},
+                "verifier": {"name": "reward_model", "path": "countdown-verifier", "refit": {"every": 4}},
+            },
+            "lr": [8e-4],
+            "select": "pass@1",
+        },
+    },
+    "claims": [
+        {"id": "shipped", "claim": "S.", "a": "along", "b": "base", "metric": "best@8", "at_one_temperature": True},
+        {
+            "id": "own",
+            "claim": "O.",
+            "a": "along",
+            "b": "base",
+            "metric": "own:best@8",
+            "against": "own:base:best@8",
+            "at_one_temperature": True,
+        },
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "own.yaml").write_text(yaml.safe_dump(SUITE))
+    runner = Runner(load_suite(str(folder / "own.yaml")), folder / "out", folder / "work")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    while jobs := runner.jobs():
+        for job in jobs:
+            job.function(**job.arguments)
+    torch.set_num_threads(threads)
+    run_reproduce(
+        str(folder / "own.yaml"),
+        [],
+        out=folder / "out",
+        work=folder / "work",
+        arms=None,
+        workers=1,
+        is_report_only=True,
+    )
+    return folder / "out"
+
+
+def rows(out: Path, name: str) -> list[dict[str, str]]:
+    with open(out / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_own_metrics_are_those_of_the_same_verifier(out: Path) -> None:
+    found = {
+        (r["arm"], r["seed"], r["metric"]): float(r["mean"]) for r in rows(out, "measured.csv") if r["data"] == "test"
+    }
+    for seed in "01":
+        for k in (1, 8):
+            own, base = (found["along", seed, f"own:{whose}best@{k}"] for whose in ("", "base:"))
+            assert own == pytest.approx(found["along", seed, f"best@{k}"])
+            assert base == pytest.approx(found["base", "0", f"best@{k}"])
+    assert found["along", "1", "best@8"] != found["base", "0", "best@8"], "it is another model"
+
+
+def test_a_claim_against_another_metric_of_the_run(out: Path) -> None:
+    shipped, own = json.loads((out / "claims.json").read_text())
+    assert own["measured"] == pytest.approx(shipped["measured"], abs=0.01)
+    assert own["low"] < own["measured"] < own["high"]
+    assert (own["seeds"], own["own_temperatures"]) == ([2, 2], [1.0, 1.0])
+
+
+def test_everything_is_written(out: Path) -> None:
+    harder = {row["metric"] for row in rows(out, "arms.csv") if row["data"] == "harder"}
+    assert "own:best@8" in harder
+    assert "own:base:best@8" not in harder, "the base model is scored on the test problems alone"
+    statement = (out / "README.md").read_text()
+    assert "| learns along | 2 |" in statement.partition("## From which k on")[2]
+    assert (out / "report.html").is_file()
