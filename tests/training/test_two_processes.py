@@ -212,6 +212,43 @@ def test_a_process_that_dies_ends_the_others_with_a_sentence(folder: Path) -> No
     assert [row["step"] for row in metrics(folder / "orphan") if row["kind"] == "step"] == list(range(1, 61))
 
 
+HELD = """
+import json, sys
+from bontune import Recipe, Trainer
+
+run = Trainer(Recipe.from_dict(json.loads(sys.argv[1])), is_quiet=True)
+run.train()
+held = {
+    "policy": run.optimizer.param_groups[0]["params"],
+    "gradient": [p.grad for p in run.optimizer.param_groups[0]["params"]],
+    "anchor": run.anchor.tensors.values(),
+    "moments": [entry["exp_avg"] for entry in run.optimizer.state.values()],
+}
+numbers = {name: sum(t.to_local().numel() for t in tensors) for name, tensors in held.items()}
+print("held", json.dumps(numbers | {"of": sum(p.numel() for p in run.engine.model.parameters())}), flush=True)
+"""
+
+
+def test_each_process_holds_its_part_of_everything_that_is_trained(folder: Path) -> None:
+    (folder / "held.py").write_text(HELD)
+    start(folder, ONE, "held", training={"shard": True, "steps": 1}, eval={"every": 0}).kill()  # writes the recipe
+    tree = yaml.safe_load((folder / "held.yaml").read_text())
+    done = subprocess.run(
+        [sys.executable, *TWO[:-2], "held.py", json.dumps(tree)],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    parts = [json.loads(line.partition(" ")[2]) for line in done.stdout.splitlines() if line.startswith("held ")]
+    assert len(parts) == 2
+    for what in ("policy", "gradient", "anchor", "moments"):
+        assert sum(part[what] for part in parts) == parts[0]["of"], "together they hold each number once"
+        assert all(0.4 < part[what] / part["of"] < 0.6 for part in parts)
+
+
 def test_shards_stop_together_when_one_process_gets_a_signal(folder: Path) -> None:
     started = start(folder, TWO, "stopped", **in_shards(True))
     wait_for_step(folder / "stopped", 4)

@@ -176,6 +176,10 @@ def _print_work(console: Console, recipe: Recipe, shape: Shape, plan: Plan, note
     table.add_row("samples", f"{_count(plan.work.generations)} ({recipe.training.steps:,} steps × {per_step:,})")
     table.add_row("prompt tokens", f"{plan.work.prompt_tokens} on average")
     table.add_row("new tokens", f"at most {_count(plan.work.tokens)} ({recipe.sampling.max_new_tokens} a sample)")
+    if recipe.training.shard:
+        table.add_row(
+            "in parts", "weights, gradient, AdamW and anchor: divide by the processes, and add a copy to draw from"
+        )
     if recipe.training.refill is not None:
         table.add_row("samples with refill", f"up to {recipe.training.refill.up_to:g} times as many")
     table.add_row("samples in evaluations", _count(plan.work.eval_generations))

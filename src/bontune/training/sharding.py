@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe
+from bontune.models.adapters import is_adapted
 from bontune.models.copies import copy_with
 from bontune.training.forward import CausalLM
 
@@ -37,7 +38,7 @@ class Sharding:
         Raises:
             BontuneError: a setting that cannot be used with a policy in parts.
         """
-        _check(recipe, accelerator.num_processes)
+        _check(recipe, model, accelerator.num_processes)
         self.model = model
         self._without_weights = copy_with(model, {id(p): _on_meta(p) for p in model.parameters()})
         body = lm.body
@@ -94,12 +95,12 @@ def like(tensor: Tensor, other: Tensor) -> Tensor:
     return distribute_tensor(moved, other.device_mesh, other.placements, src_data_rank=None)
 
 
-def _check(recipe: Recipe, num_processes: int) -> None:
+def _check(recipe: Recipe, model: Any, num_processes: int) -> None:
     row, options = recipe.objective.row(), recipe.objective.options()
     columns = row.columns(options, recipe.sampling.samples)
     refused = {
         "one process: start several with torchrun or `accelerate launch`": num_processes == 1,
-        "training.lora: adapters are small, so leave one of the two out": recipe.training.lora is not None,
+        "training.lora: adapters are small, so leave one of the two out": is_adapted(model),
         "objective.p_fail=value_head: take running or plugin": getattr(options, "p_fail", None) == "value_head",
         f"objective.name={recipe.objective.name}, which compares or draws with the reference": (
             row.logprobs != "none" or columns.reference > 0
