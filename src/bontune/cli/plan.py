@@ -55,9 +55,16 @@ def run_plan(recipe: str, overrides: Sequence[str]) -> None:
         console.print(_looked_at(settings, *loaded))
     console.print(_memory_table(plans, gpu_memory))
     console.print(
-        "Completions are taken at their longest, and every sample as carrying weight. Each of several GPUs needs the "
-        "memory of one.",
+        f"Completions are taken at their longest, and every sample as carrying weight. {_of_several(settings)}",
         style="dim",
+    )
+
+
+def _of_several(recipe: Recipe) -> str:
+    if not recipe.training.shard:
+        return "Each of several GPUs needs the memory of one."
+    return (
+        "Of several GPUs each holds its share of weights, gradient, AdamW and anchor, and a whole copy of the weights."
     )
 
 
@@ -176,10 +183,8 @@ def _print_work(console: Console, recipe: Recipe, shape: Shape, plan: Plan, note
     table.add_row("samples", f"{_count(plan.work.generations)} ({recipe.training.steps:,} steps × {per_step:,})")
     table.add_row("prompt tokens", f"{plan.work.prompt_tokens} on average")
     table.add_row("new tokens", f"at most {_count(plan.work.tokens)} ({recipe.sampling.max_new_tokens} a sample)")
-    if recipe.training.shard:
-        table.add_row(
-            "in parts", "weights, gradient, AdamW and anchor: divide by the processes, and add a copy to draw from"
-        )
+    if recipe.verifier.refit is not None:
+        table.add_row("fits of the verifier", str(recipe.training.steps // recipe.verifier.refit.every))
     if recipe.training.refill is not None:
         table.add_row("samples with refill", f"up to {recipe.training.refill.up_to:g} times as many")
     table.add_row("samples in evaluations", _count(plan.work.eval_generations))
