@@ -41,7 +41,7 @@ from bontune.training.first_evaluation import gains_since_first
 from bontune.training.identity import STEPS, identity_of
 from bontune.training.processes import JointSignals, one_of_several
 from bontune.training.refit import Refit
-from bontune.training.reuse import prompts_of_updates, ratio_options
+from bontune.training.reuse import prompts_of_updates
 from bontune.training.run_state import RunState, how_it_goes_on
 from bontune.training.runlog import RunLog, Stages
 from bontune.training.schedules import kl_coefficient, learning_rate
@@ -111,7 +111,9 @@ class Trainer:
         self.sequences = Sequences(
             self.columns, self.engine, self.model, self.tokenizer, self.anchor, options, demonstrations
         )
-        self.updater = self._updater()
+        self.updater = Updater.of(
+            recipe, self.lm, self.state, self.columns, self.engine, self.accelerator, sharding=self.sharding
+        )
         is_quiet = is_quiet or not self.is_main
         self.write_report = write_report
         self.log = RunLog(self.folder, recipe.training.steps, label=recipe.objective.name, is_quiet=is_quiet)
@@ -122,23 +124,6 @@ class Trainer:
         drawing = setup.drawing_model(recipe, self.model, accelerator) if given is None else None
         sharding = Sharding(recipe, self.model, self.lm, accelerator) if recipe.training.shard else None
         return given or setup.make_engine(recipe, drawing, self.tokenizer, accelerator), sharding
-
-    def _updater(self) -> Updater:
-        """Make what takes the optimizer's steps."""
-        recipe = self.recipe
-        return Updater(
-            self.lm,
-            self.optimizer,
-            self.anchor,
-            self.accelerator,
-            temperature=recipe.sampling.temperature,
-            token_budget=recipe.training.token_budget,
-            kl_share=self.columns.kl_share(recipe.kl.share),
-            max_grad_norm=recipe.training.max_grad_norm,
-            ratios=ratio_options(recipe),
-            measures_ratios=not self.engine.limits.has_seeds and recipe.objective.row().is_policy_gradient,
-            sharding=self.sharding,
-        )
 
     def train(self) -> dict[str, Any]:
         """Run to the end, from the last checkpoint if there is one, and write the model.

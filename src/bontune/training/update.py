@@ -12,12 +12,16 @@ import torch
 from torch import Tensor
 
 from bontune.base.errors import RunStopped
-from bontune.engines.contract import Poll, Samples
+from bontune.config import Recipe
+from bontune.engines.contract import Engine, Poll, Samples
+from bontune.objectives.batch import Columns
 from bontune.training.anchor import Anchor
 from bontune.training.forward import CausalLM, Prefix, Rows
 from bontune.training.importance import RatioOptions, RatioSums, weigh_by_ratio
 from bontune.training.losses import LossSums, Reference, backward_through_head, drawn_logprobs
 from bontune.training.processes import sum_gradients, sum_over_processes
+from bontune.training.reuse import ratio_options
+from bontune.training.run_state import RunState
 from bontune.training.sharding import Sharding, whole
 
 PADDING = 2048
@@ -101,6 +105,33 @@ class Updater:
         self.measures_ratios = measures_ratios or self.ratios.are_used
         self.sharding = sharding
         self.parameters: list[Tensor] = optimizer.param_groups[0]["params"]
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        lm: CausalLM,
+        state: RunState,
+        columns: Columns,
+        engine: Engine,
+        accelerator: Any,
+        *,
+        sharding: Sharding | None,
+    ) -> Updater:
+        """What takes the steps of a recipe's run."""
+        return cls(
+            lm,
+            state.optimizer,
+            state.anchor,
+            accelerator,
+            temperature=recipe.sampling.temperature,
+            token_budget=recipe.training.token_budget,
+            kl_share=columns.kl_share(recipe.kl.share),
+            max_grad_norm=recipe.training.max_grad_norm,
+            ratios=ratio_options(recipe),
+            measures_ratios=not engine.limits.has_seeds and recipe.objective.row().is_policy_gradient,
+            sharding=sharding,
+        )
 
     def accumulate(
         self,
