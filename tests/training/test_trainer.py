@@ -466,7 +466,7 @@ def test_a_broken_grader_stops_the_run_before_the_step(tmp_path: Path) -> None:
 
 def test_rewards_that_the_objective_is_not_for_stop_with_a_sentence(tmp_path: Path) -> None:
     task = task_from_rows([{"prompt": f"{i}="} for i in range(8)], lambda row, text: 0.5, hold_out=0.0)
-    with pytest.raises(RunStopped, match=r"cannot take these rewards: .*0 or 1, got 0\.5; .* use bon_rl at step 1"):
+    with pytest.raises(RunStopped, match=r"cannot take these grades: .*0 or 1, got 0\.5; .* use bon_rl at step 1"):
         trainer(recipe(tmp_path, objective={"name": "bon_rlb"}), task).train()
 
 

@@ -262,7 +262,7 @@ class Trainer:
                 keys_P=[(self.recipe.seed, "ties", i) for i in draws],
             )
         except ValueError as error:  # such as a reward of ½ where the objective is derived for 0 and 1
-            self.stop(step, f"The objective cannot take these rewards: {str(error).rstrip('.')}", graded.samples, None)
+            self.stop(step, f"The objective cannot take these grades: {str(error).rstrip('.')}", graded.samples, None)
         return advantages_PM * is_known_P.unsqueeze(-1)
 
     def update(self, step: int, graded: Graded, advantages_PM: Tensor, signals: StopSignals) -> UpdateResult:

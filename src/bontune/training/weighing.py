@@ -67,8 +67,13 @@ class Weighing:
             keys_P: a seed key for each prompt, for ties that are broken at random.
 
         Raises:
-            ValueError: rewards or log-probabilities that the objective cannot take.
+            ValueError: rewards, answers or log-probabilities that the objective cannot take.
         """
+        needs_answers = self.objective.needs_answers
+        if needs_answers and step == 1 and all(answer is None for row in answers_PS for answer in row):
+            raise ValueError(
+                "no sample of the first step has an answer, and the objective needs the grader to read one"
+            )
         logprobs_PX = ref_logprobs_PX = None
         if self.objective.logprobs != "none":
             logprobs_PX = self._logprobs(samples)
@@ -83,7 +88,7 @@ class Weighing:
             logprobs_PX=logprobs_PX,
             ref_logprobs_PX=ref_logprobs_PX,
             same_as_PS=torch.tensor([[row.index(text) for text in row] for row in samples.texts]),
-            answers_PS=torch.tensor([numbered(row) for row in answers_PS]) if self.objective.needs_answers else None,
+            answers_PS=torch.tensor([numbered(row) for row in answers_PS]) if needs_answers else None,
             generator_of=lambda p: torch.Generator().manual_seed(int(stream(*keys_P[p]).integers(2**62))),
         )
         n = self.section.n_at((step - 1) / max(self.num_steps - 1, 1))
