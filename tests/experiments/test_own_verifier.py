@@ -53,6 +53,23 @@ SUITE: dict[str, Any] = {
             "lr": [8e-4],
             "select": "pass@1",
         },
+        "still": {
+            "label": "stays as it is",
+            "recipe": {
+                "objective": {"name": "rloo", "n": 1},
+                "verifier": {"name": "reward_model", "path": "countdown-verifier"},
+            },
+            "lr": [8e-4],
+            "select": "pass@1",
+            "seeds": 1,
+        },
+        "other": {
+            "label": "another",
+            "recipe": {"objective": {"name": "rloo", "n": 1}},
+            "lr": [8e-4],
+            "select": "pass@1",
+            "seeds": 1,
+        },
     },
     "claims": [
         {"id": "shipped", "claim": "S.", "a": "along", "b": "base", "metric": "best@8", "at_one_temperature": True},
@@ -123,3 +140,15 @@ def test_everything_is_written(out: Path) -> None:
     statement = (out / "README.md").read_text()
     assert "| learns along | 2 |" in statement.partition("## From which k on")[2]
     assert (out / "report.html").is_file()
+
+
+def test_the_figure_shows_both_verifiers_and_the_same_training_without(out: Path) -> None:
+    found = rows(out / "figures", "refit.csv")
+    own = {row["k"]: row for row in found if row["selected_by"] == "own"}
+    shipped = {row["k"]: row for row in found if row["selected_by"] == "countdown-verifier" and row["arm"] == "along"}
+    assert own.keys() == shipped.keys() == {"1", "8"}
+    for k, row in own.items():  # the verifier did not change in so short a run
+        assert float(row["difference_points"]) == pytest.approx(float(shipped[k]["difference_points"]), abs=1e-3)
+        assert float(row["low_points"]) < float(row["difference_points"]) < float(row["high_points"])
+    assert {row["arm"] for row in found} == {"along", "still"}, "an arm for another verifier is not in it"
+    assert (out / "figures" / "refit.png").is_file()
