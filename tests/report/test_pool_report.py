@@ -439,6 +439,14 @@ def test_sentences_tables_and_csv_hold_the_numbers_of_the_pools(tmp_path: Path) 
     ]
     assert [float(row["best@8"]) for row in sheets["problems"]] == [*best["a"], *best["b"]]
     assert {row["level"] for row in sheets["levels"]} == {"1", "2", "3"}
+    everywhere = metrics.bootstrap_interval(metrics.pass_hat_k(first.rewards(), 2))
+    row = next(row for row in sheets["curves"] if (row["pool"], row["metric"], row["k"]) == ("a", "all", "2"))
+    assert float(row["value"]) == everywhere.value
+    assert "all@k: share of problems that each of k samples solves" in source
+    header, *lines = re.findall(r"<tr>.*?</tr>", source[source.index(">all@k<") - 600 :], re.DOTALL)
+    column = re.findall(r"<th[^>]*>([^<]+)", header).index("all@k")
+    line = next(line for line in lines if re.search(r"<th[^>]*>2<", line))
+    assert f"{100 * everywhere.value:.1f}" in re.findall(r"<t[hd].*?</t[hd]>", line, re.DOTALL)[column]
 
 
 def test_pools_of_different_temperatures_get_a_map_and_others_do_not(tmp_path: Path) -> None:

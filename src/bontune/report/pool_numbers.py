@@ -108,7 +108,7 @@ def measure(name: str, pool: Pool, ks: Sequence[int] | None = None) -> Evaluated
 
 def number_grid(measured: EvaluatedPool) -> Grid:
     """k down, metrics across."""
-    families = [*measured.families, *(f for f in ("gap", "drop") if measured.points(f))]
+    families = [*measured.families, *(f for f in ("all", "gap", "drop") if measured.points(f))]
     cell = fraction_cell if measured.is_share else number_cell
     points = {family: measured.points(family) for family in families}
     rows = [

@@ -269,6 +269,8 @@ def _reading(measured: Sequence[EvaluatedPool]) -> list[str]:
         "each k up to the number of samples, and steady up to about half of it.",
         "Intervals are over problems: how far a number may move with other problems of the same kind.",
     ]
+    if any(one.points("all") for one in measured):
+        notes.append(f"all@k: {MEANINGS['all']}: how far one answer can be relied on.")
     if "best" in families:
         notes += [f"{family}@k: {MEANINGS[family]}." for family in ("gap", "drop")]
     elif any(one.pool.scores() is not None for one in measured):
