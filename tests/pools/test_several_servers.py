@@ -1,7 +1,7 @@
 """Contract of `bontune sample http://a,http://b`, on two real servers:
 
 1. both are asked, and the pool is byte for byte the one of a single server;
-2. one that dies, or was never there, is left out and said; none that answers is an error as of one;
+2. one that dies, falls silent, or was never there, is left out and said; none that answers is an error as of one;
 3. servers of different models are refused.
 """
 
@@ -68,6 +68,28 @@ def test_one_that_dies_is_left_out(driver: Driver, second: Server, alone: bytes,
     assert done.code == 0, done.output
     assert out.read_bytes() == alone
     assert f"warning: {second.url} was left out (" in done.output
+
+
+def test_one_that_falls_silent_is_left_out(driver: Driver, second: Server, alone: bytes, tmp_path: Path) -> None:
+    server().behave()
+    second.behave(fault="hang", times=-1)
+    out = tmp_path / "pool.jsonl"
+    done = driver.run(
+        "sample",
+        f"{server().url},{second.url}",
+        *SMALL,
+        "--timeout",
+        "3",
+        "--served-model",
+        "countdown-tiny",
+        "-o",
+        str(out),
+    )
+    second.kill()
+    second.restart()
+    assert done.code == 0, done.output
+    assert out.read_bytes() == alone
+    assert f"warning: {second.url} was left out (no answer within 3 s)" in done.output
 
 
 def test_one_that_was_never_there_is_left_out(driver: Driver, alone: bytes, tmp_path: Path) -> None:

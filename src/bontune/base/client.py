@@ -248,11 +248,14 @@ class Endpoint:
         for number in range(self.num_tries):
             async with self._slots:
                 with self.servers.least_busy() as server:
+                    num_answers = server.num_answers
                     try:
                         reply = await self._once("POST", server.url, path, body, read, self.timeout_s, what)
                     except _Retry as retry:
                         reason, asked_s = str(retry), retry.pause_s
-                        if isinstance(retry.__cause__, _connection_errors()):
+                        is_out_of_time = isinstance(retry.__cause__, asyncio.TimeoutError)
+                        is_silent = is_out_of_time and server.num_answers == num_answers  # not merely busy with others
+                        if is_silent or isinstance(retry.__cause__, _connection_errors()):
                             self.servers.failed(server, reason)
                     else:
                         self.servers.answered(server)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 MOST_FAILURES = 2
-"""Connections in a row that may fail before a server is left out, where others are left."""
+"""Connections in a row that may fail, or requests wait in vain, before a server is left out, where others are left."""
 
 
 @dataclass
@@ -18,8 +18,10 @@ class Server:
     """The server's address, as a request is sent to it."""
     num_busy: int = 0
     """Requests that it holds."""
+    num_answers: int = 0
+    """Requests that it answered."""
     num_failures: int = 0
-    """Connections that failed in a row."""
+    """Connections that failed in a row, and requests during which it answered nobody."""
     reason: str = ""
     """Why it is left out; empty: it is not."""
 
@@ -51,10 +53,14 @@ class Servers:
 
     def answered(self, server: Server) -> None:
         """A request was answered."""
+        server.num_answers += 1
         server.num_failures = 0
 
     def failed(self, server: Server, reason: str) -> None:
-        """A connection failed; a server that fails again and again is left out, but the last one never."""
+        """A connection failed, or a request waited in vain for a silent server.
+
+        A server that fails again and again is left out, but the last one never.
+        """
         server.num_failures += 1
         if server.num_failures >= MOST_FAILURES and len(self.answering) > 1:
             server.reason = reason
