@@ -37,15 +37,20 @@ _N_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*", "<", ">")
 
 
 def draw_curves(results: Results) -> Drawing | None:
-    """pass@N, and Best-of-N under the verifier, against N."""
-    arms, has_verifier = main_arms(results.suite), results.suite.measuring.verifier != "oracle"
-    families = ["pass", "best"] if has_verifier else ["pass"]
-    notes = {"pass": "pass@N: any of N samples is correct", "best": "Best-of-N: the verifier's pick of N is correct"}
+    """pass@N, Best-of-N under the verifier, and the vote of N, as far as they are measured, against N."""
+    arms, measuring = main_arms(results.suite), results.suite.measuring
+    has_verifier = measuring.verifier != "oracle"
+    families = ["pass", *(["best"] if has_verifier else []), *(["majority"] if measuring.votes else [])]
+    notes = {
+        "pass": "pass@N: any of N samples is correct",
+        "best": "Best-of-N: the verifier's pick of N is correct",
+        "majority": "majority@N: the most frequent answer of N is correct",
+    }
     found = {family: {arm: curve(results, arm, family, "test") for arm in arms} for family in families}
     if not any(found["pass"].values()):
         return None
     title = "Success with N samples"
-    canvas = new_figure(9.6 if has_verifier else 7.6, 4.5)
+    canvas = new_figure({1: 7.6, 2: 9.6}.get(len(families), 13.6), 4.5)
     panels = canvas.subplots(1, len(families), squeeze=False, gridspec_kw={"wspace": 0.2})[0]
     for axes, family in zip(panels, families, strict=True):
         lines = _draw(axes, results, found[family], "N, samples per problem")
@@ -61,7 +66,7 @@ def draw_curves(results: Results) -> Drawing | None:
         for arm, points in found[family].items()
         for k, y in points
     ]
-    picked = f"; Best-of-N by {results.suite.measuring.verifier}" if has_verifier else ""
+    picked = f"; Best-of-N by {measuring.verifier}" if has_verifier else ""
     return Drawing(
         name="curves",
         title=title,

@@ -161,6 +161,8 @@ class Store:
             "weights": self._weights,
             "max_new_tokens": self.suite.tree(BASE)["sampling"]["max_new_tokens"],
         }
+        if measuring.votes:
+            settings["votes"] = True
         return settings if run.arm == BASE else settings | {"training": self.training_settings(run)}
 
     def _models(self) -> set[str]:

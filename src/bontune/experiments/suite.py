@@ -109,6 +109,8 @@ class Measuring(Section):
     """Verifier that picks in best@k, as ``bontune sample`` takes it."""
     other_verifiers: dict[str, str] = {}
     """Other verifiers, by name: they tell what a model is worth under a verifier that it was not trained for."""
+    votes: bool = False
+    """Whether the vote of k samples is measured, too: majority@k."""
 
 
 class Suite(Section):
@@ -257,11 +259,15 @@ def _check(suite: Suite) -> None:
     if max(measuring.ks) > measuring.samples:
         raise BontuneError(f"measuring.ks asks for {max(measuring.ks)} of measuring.samples = {measuring.samples}.")
     metrics = [f"{family}@{k}" for family in ("pass", "best") for k in measuring.ks]
+    votes = [f"majority@{k}" for k in measuring.ks if measuring.votes]
     names = [*measuring.other_verifiers, "own", "own:base"]
     others = [f"{name}:best@{k}" for name in names for k in measuring.ks]
     claimed = [metric for claim in suite.claims for metric in (claim.metric, claim.against) if metric]
-    used = [(metric, metrics + others) for metric in (suite.metric, *claimed)]
-    for metric, known in [*((arm.select, metrics) for arm in arms.values()), *used]:  # others: not during training
+    used = [(metric, metrics + votes + others) for metric in (suite.metric, *claimed)]
+    for name in suite.arms:  # others are not measured during training, and votes only where the objective needs answers
+        has_votes = measuring.votes and Recipe.from_dict(suite.tree(name)).objective.row().needs_answers
+        used.append((arms[name].select, metrics + votes if has_votes else metrics))
+    for metric, known in used:
         if not set(metric.split("+")) <= set(known):
             raise BontuneError(f"The suite names the metric {metric!r}; with its measuring.ks there are {known}.")
     base = arms[BASE]

@@ -200,11 +200,14 @@ def _forget(pool: Path) -> None:
 
 
 def evaluate(suite: Suite, pool: Pool, path: Path) -> Evaluation:
-    """pass@k, best@k under each verifier (``name:best@k`` for other ones), AUC, level, distinct answers, entropy."""
+    """Every metric that suites use: pass@k, best@k under each verifier (``name:best@k`` for other ones), AUC, level,
+    distinct answers, entropy, and majority@k where the suite asks for votes."""
     ks = suite.measuring.ks
-    scores, rewards = pool.scores(), pool.rewards()
-    evaluation = evaluate_pool(pool.problem_ids, rewards, ks, scores_PM=scores, answers_PM=pool.columns["answer"])
-    wanted = ("pass@", "max@", "best@", "auc", "distinct", "entropy")
+    scores, rewards, has_votes = pool.scores(), pool.rewards(), suite.measuring.votes
+    evaluation = evaluate_pool(
+        pool.problem_ids, rewards, ks, scores_PM=scores, answers_PM=pool.columns["answer"], is_full=has_votes
+    )
+    wanted = ("pass@", "max@", "best@", "auc", "distinct", "entropy", *(["majority@"] if has_votes else []))
     values = {name: v for name, v in evaluation.values.items() if name.startswith(wanted)}
     levels = [row[0] for row in pool.columns.get("level", [])]
     values["level"] = np.asarray([_number(level) for level in levels] or [np.nan] * len(pool.problem_ids))

@@ -1,0 +1,118 @@
+"""Contract of suites that measure votes, on a run of a few steps:
+
+1. majority@k of a run and of the base model is what its pool says;
+2. an arm of an objective of votes chooses its checkpoint by it, any other arm may not;
+3. claims, tables and the picture of curves have it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import bontune.metrics as metrics
+from bontune.base.errors import BontuneError
+from bontune.experiments.command import run_reproduce
+from bontune.experiments.run import Runner
+from bontune.experiments.suite import load_suite
+from bontune.pools.read import read_pool
+
+SUITE: dict[str, Any] = {
+    "title": "Votes",
+    "base": "countdown",
+    "metric": "majority@8",
+    "seeds": 1,
+    "evaluations": 2,
+    "recipe": {
+        "training": {"steps": 2, "prompts_per_step": 8, "warmup": 0, "device": "cpu"},
+        "sampling": {"samples": 12},
+        "kl": {"start": 0.1, "end": 0.1, "steps": 2, "delay": 0},
+    },
+    "measuring": {
+        "samples": 16,
+        "ks": [1, 8],
+        "temperatures": [1.0],
+        "validation_problems": 12,
+        "test_problems": 20,
+        "votes": True,
+    },
+    "arms": {
+        "base": {"label": "base model"},
+        "majority": {
+            "label": "vote",
+            "recipe": {"objective": {"name": "majority_vote", "n": 8}},
+            "lr": [8e-4],
+            "select": "majority@8",
+        },
+        "rl": {"label": "RL", "recipe": {"objective": {"name": "rloo", "n": 1}}, "lr": [8e-4], "select": "pass@1"},
+    },
+    "claims": [{"id": "vote", "claim": "V.", "a": "majority", "b": "base", "metric": "majority@8"}],
+}
+
+
+def written(folder: Path, suite: dict[str, Any]) -> Path:
+    path = folder / "votes.yaml"
+    path.write_text(yaml.safe_dump(suite))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("votes")
+    path = written(made, SUITE)
+    runner = Runner(load_suite(str(path)), made / "out", made / "work")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    while jobs := runner.jobs():
+        for job in jobs:
+            job.function(**job.arguments)
+    torch.set_num_threads(threads)
+    run_reproduce(str(path), [], out=made / "out", work=made / "work", arms=None, workers=1, is_report_only=True)
+    return made
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("arm", ["base", "majority", "rl"])
+def test_votes_are_those_of_the_pool(folder: Path, arm: str) -> None:
+    of_base = folder / "work" / "base" / "pools" / "model" / "test-T1.parquet"
+    pool = read_pool(next((folder / "work").glob(f"{arm}*/pools/*/test-T1.parquet"), of_base))  # of step 0 where kept
+    measured = {
+        row["metric"]: float(row["mean"])
+        for row in rows(folder / "out" / "measured.csv")
+        if (row["arm"], row["data"]) == (arm, "test")
+    }
+    for k in (1, 8):
+        votes = metrics.majority_at_k(pool.columns["answer"], np.asarray(pool.rewards()), k)
+        assert measured[f"majority@{k}"] == pytest.approx(votes.mean(), abs=1e-4)
+    assert measured["majority@1"] == pytest.approx(measured["pass@1"], abs=1e-4)
+
+
+def test_only_an_objective_of_votes_is_chosen_by_them(folder: Path, tmp_path: Path) -> None:
+    (trial,) = (folder / "work").glob("majority*/metrics.jsonl")
+    assert "majority@8" in trial.read_text()
+    arms = SUITE["arms"] | {"rl": SUITE["arms"]["rl"] | {"select": "majority@8"}}
+    with pytest.raises(BontuneError, match="names the metric 'majority@8'"):
+        load_suite(str(written(tmp_path, SUITE | {"arms": arms})))
+    measuring = SUITE["measuring"] | {"votes": False}
+    with pytest.raises(BontuneError, match="names the metric 'majority@8'"):
+        load_suite(str(written(tmp_path, SUITE | {"measuring": measuring})))
+
+
+def test_claims_tables_and_the_picture_have_them(folder: Path) -> None:
+    (claim,) = json.loads((folder / "out" / "claims.json").read_text())
+    assert claim["metric"] == "majority@8"
+    assert claim["low"] <= claim["measured"] <= claim["high"]
+    assert "majority@8, own best T" in (folder / "out" / "README.md").read_text()
+    drawn = {(row["arm"], row["metric"]) for row in rows(folder / "out" / "figures" / "curves.csv")}
+    assert {("base", "majority@8"), ("majority", "majority@8"), ("rl", "majority@8"), ("rl", "pass@8")} <= drawn
