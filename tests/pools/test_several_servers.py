@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bontune.base.client import Address
+from bontune.base.address import Address
 from bontune.base.errors import BontuneError
 from bontune.base.servers import MOST_FAILURES, Servers
 from servers.openai_server import Server, server

@@ -16,10 +16,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bontune.base.address import API_KEY_VARIABLE, Address
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.servers import Servers
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import httpx2
 
 Reply = TypeVar("Reply")
-API_KEY_VARIABLE = "OPENAI_API_KEY"
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 LONGEST_RETRY_AFTER_S = 600.0
@@ -63,51 +62,6 @@ class _NoServer(Exception):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"No server answers at {url} ({reason}): start it, or correct the address.")
         self.reason = reason
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Address:
-    """Where a server is, and which of its models is meant."""
-
-    url: str
-    """Without a slash at the end, mostly ending in ``/v1``."""
-    model: str | None
-    """The model's name at the server; None: the only one there."""
-
-    @classmethod
-    def parse(cls, text: str, model: str | None = None) -> Address:
-        """Read ``http://host:8000/v1#model``; of several servers, their addresses with commas between.
-
-        Raises:
-            BontuneError: no http address, two names, or one that holds a password (addresses are written into pools).
-
-        Example:
-            >>> Address.parse("http://127.0.0.1:8000/v1/#org/name")
-            Address(url='http://127.0.0.1:8000/v1', model='org/name')
-        """
-        import httpx2
-
-        if "," in text:
-            several = [cls.parse(part.strip(), model) for part in text.split(",") if part.strip()]
-            names = {address.model for address in several if address.model}
-            if len(names) > 1:
-                raise BontuneError(f"Several servers must hold one model, not {', '.join(sorted(names))}.")
-            return cls(url=",".join(dict.fromkeys(a.url for a in several)), model=names.pop() if names else None)
-        where, _, named = text.partition("#")
-        try:
-            url = httpx2.URL(where)
-        except httpx2.InvalidURL as error:
-            raise BontuneError(f"{where!r} is no address of a server: {error}.") from None
-        if url.scheme not in ("http", "https") or not url.host:
-            raise BontuneError(f"A server's address looks like http://127.0.0.1:8000/v1, got {where!r}.")
-        if url.userinfo or url.query:
-            raise BontuneError(
-                f"The address of {url.host} must hold no password and nothing after a question mark: put the server's "
-                f"key into the environment variable {API_KEY_VARIABLE}."
-            )
-        if named and model and named != model:
-            raise BontuneError(f"Two names for one model: #{named} in the address and {model}; give one.")
-        return cls(url=where.rstrip("/"), model=model or named or None)
 
 
 class Endpoint:

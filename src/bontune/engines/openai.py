@@ -17,7 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bontune.base.client import Address, Endpoint, Refused
+from bontune.base.address import Address
+from bontune.base.client import Endpoint, Refused
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, Completions, Limits, Poll, SamplingOptions, StopReason

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bontune.base.client import Address, BadReply, Endpoint
+from bontune.base.address import Address
+from bontune.base.client import BadReply, Endpoint
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem
