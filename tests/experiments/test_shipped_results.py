@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import draw_sizes
 import pytest
 
 from bontune.experiments.run import Runner
@@ -13,6 +14,8 @@ from bontune.experiments.suite import load_suite
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted(path.parent for path in (ROOT / "results").glob("*/claims.json"))
+SIZES = {39_776: "sizes/40k", 155_968: "countdown", 617_600: "sizes/617k"}
+"""Number of parameters → results of a model of that size."""
 PAGES = [ROOT / "README.md", ROOT / "docs" / "paper.md"]
 
 
@@ -32,6 +35,16 @@ def test_the_suite_is_finished_as_the_code_is_today(folder: Path, tmp_path: Path
     runner = Runner(load_suite(folder.name), folder, tmp_path / "work")
     runner.store.check_all()
     assert runner.jobs() == []
+
+
+def test_the_line_through_the_sizes_is_that_of_their_results(tmp_path: Path) -> None:
+    folders = {number: ROOT / "results" / name for number, name in SIZES.items()}
+    for folder in folders.values():
+        rows = {row["id"]: row for row in json.loads((folder / "claims.json").read_text(encoding="utf-8"))}
+        assert {claim.id for claim in load_suite("sizes").claims} <= rows.keys()
+        assert min(rows["bon_vs_rl_pass32"]["seeds"]) >= 3
+    draw_sizes.main([f"{number}={folder}" for number, folder in folders.items()] + ["--out", str(tmp_path)])
+    assert (tmp_path / "sizes.csv").read_bytes() == (ROOT / "results" / "sizes" / "sizes.csv").read_bytes()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
