@@ -421,6 +421,9 @@ def test_sentences_tables_and_csv_hold_the_numbers_of_the_pools(tmp_path: Path) 
     paired = metrics.paired_difference(best["b"], best["a"])
     assert paired.high < 0
     assert f"b: best@8 is {-100 * paired.value:.1f} points lower than a&#39;s (95 % interval" in source
+    pairs = [[metrics.best_of_k(p.rewards(), p.scores(), k) for p in (other, first)] for k in (1, 2, 4, 8)]
+    assert all(i.high < 0 for i in metrics.simultaneous_band([ours - theirs for ours, theirs in pairs]))
+    assert "Over all N at once: clearly fewer at every N." in source
     folder = tmp_path / "report_csv"
     assert sorted(path.name for path in folder.iterdir()) == [
         "curves.csv",
@@ -464,7 +467,9 @@ def test_pools_of_different_temperatures_get_a_map_and_others_do_not(tmp_path: P
     assert "Heat map" not in source(model="another")
     assert "Heat map" not in source(temperature=0.5)
     different = {"a": make_pool(20, 4), "b": make_pool(21, 4)}
-    assert "The pools hold different problems" in page_of(tmp_path, different).read_text(encoding="utf-8")
+    source_of_different = page_of(tmp_path, different).read_text(encoding="utf-8")
+    assert "The pools hold different problems" in source_of_different
+    assert "Over all N at once" not in source_of_different
 
 
 def test_an_oracle_graded_rewards_and_bare_pools(tmp_path: Path) -> None:

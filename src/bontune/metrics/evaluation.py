@@ -35,12 +35,20 @@ class Evaluation:
         Raises:
             ValueError: they do not hold the same problems, or none has a value in both.
         """
+        return metrics.paired_difference(*self.paired(other, name))
+
+    def paired(self, other: Evaluation, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The values of both in one order, of the problems that have a value in both.
+
+        Raises:
+            ValueError: they do not hold the same problems.
+        """
         if set(self.problem_ids) != set(other.problem_ids):
             raise ValueError("The two evaluations are of different problems; a paired difference needs the same ones.")
         place = {problem: i for i, problem in enumerate(other.problem_ids)}
         theirs = other.values[name][[place[problem] for problem in self.problem_ids]]
         has_both = ~np.isnan(self.values[name]) & ~np.isnan(theirs)
-        return metrics.paired_difference(self.values[name][has_both], theirs[has_both])
+        return self.values[name][has_both], theirs[has_both]
 
 
 def evaluate_pool(

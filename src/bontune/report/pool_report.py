@@ -16,10 +16,11 @@ from typing import Any
 from markupsafe import Markup
 
 from bontune.base.files import write_whole
-from bontune.metrics import Interval
+from bontune.metrics import Interval, simultaneous_band
 from bontune.metrics.evaluation import MEANINGS
-from bontune.pools.compare import Difference, Outcome
+from bontune.pools.compare import Difference, Outcome, outcome_of
 from bontune.pools.pool import Pool
+from bontune.report.compared import ranges
 from bontune.report.findings import MARKS, READINGS, interval_text
 from bontune.report.page import Cell, Grid, Line, Picture, drawing, facts, write_page
 from bontune.report.plots import draw_curves
@@ -175,7 +176,26 @@ def _findings(measured: Sequence[EvaluatedPool], found: Sequence[Difference]) ->
     of_family = [entry for entry in found if split_metric(entry.metric)[0] == family]
     largest = max((split_metric(entry.metric)[1] or 0 for entry in of_family), default=0)
     chosen = [entry for entry in of_family if split_metric(entry.metric)[1] == largest]
-    return [{"text": _sentence(entry), "mark": MARKS.get(entry.outcome, "")} for entry in chosen]
+    over_all = _over_all(measured, family) if found else {}
+    return [
+        {"text": f"{_sentence(entry)}{over_all.get(entry.a, '')}", "mark": MARKS.get(entry.outcome, "")}
+        for entry in chosen
+    ]
+
+
+def _over_all(measured: Sequence[EvaluatedPool], family: str) -> dict[str, str]:
+    """Pool → where it is ahead of the first and where behind, by a band that holds at every k together."""
+    first, *others = measured
+    sentences = {}
+    for other in others:
+        ks = [k for k in first.ks if k in first.points(family) and k in other.points(family)]
+        if len(ks) < 3:  # the sentences about single budgets say it
+            continue
+        pairs = [other.evaluation.paired(first.evaluation, f"{family}@{k}") for k in ks]
+        band = simultaneous_band([ours - theirs for ours, theirs in pairs])
+        outcomes = [(k, outcome_of(part.low, part.high)) for k, part in zip(ks, band, strict=True)]
+        sentences[other.name] = f" Over all N at once: {ranges(outcomes, is_graded=family == 'max')}."
+    return sentences
 
 
 def _sentence(entry: Difference) -> str:
