@@ -95,7 +95,8 @@ def _draw_ladder(axes: Axes, results: Results, verdict: Judged, levels: dict[str
     axes.axhspan(rival.low, rival.high, color=against.style.colour, alpha=0.1, linewidth=0, zorder=1)
     axes.axhline(rival.value, color=against.style.colour, linewidth=1.5, linestyle=(0, (5, 2)), zorder=2)
     axes.set_xlim(-0.03 * widest, 1.03 * widest)
-    panel(axes, f"{claim.metric}, by generations in training as a share of the rival's")
+    lowest = next(iter(claim.ladder))
+    panel(axes, f"{claim.metric}; first: {suite.arms[lowest].label}")
     axes.annotate(
         suite.arms[BASE].label,
         (0, line.y[0].low),
@@ -112,7 +113,7 @@ def _draw_ladder(axes: Axes, results: Results, verdict: Judged, levels: dict[str
             ticks.append(share)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
-    x_name(axes, "generations in training")
+    x_name(axes, "generations in training, as a share of the rival's")
     return [line, against]
 
 
