@@ -1,7 +1,8 @@
 """Contract of `bontune sample http://a,http://b`, on two real servers:
 
 1. both are asked, and the pool is byte for byte the one of a single server;
-2. one that dies, falls silent, or was never there, is left out and said; none that answers is an error as of one;
+2. one that dies, falls silent, or was never there, is left out and said, one that is slow with some requests is not;
+   none that answers is an error as of one;
 3. servers of different models are refused.
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bontune.base.address import Address
+from bontune.base.client import Endpoint
 from bontune.base.errors import BontuneError
 from bontune.base.servers import MOST_FAILURES, Servers
 from servers.openai_server import Server, server
@@ -90,6 +92,19 @@ def test_one_that_falls_silent_is_left_out(driver: Driver, second: Server, alone
     assert done.code == 0, done.output
     assert out.read_bytes() == alone
     assert f"warning: {second.url} was left out (no answer within 3 s)" in done.output
+
+
+def test_one_that_answers_others_in_the_meantime_is_not_silent(second: Server) -> None:
+    """Three of its requests wait in vain at the same time, which one after the other would be two too many."""
+    server().behave()
+    second.behave(fault="hang", times=3)
+    body = {"model": "countdown-tiny", "prompt": "1,2,3,4:10=", "max_tokens": 4, "temperature": 1.0, "top_p": 1.0}
+    with Endpoint(f"{server().url},{second.url}", concurrency=4, timeout_s=4, num_tries=4) as endpoint:
+        work = [endpoint.post("/completions", body, lambda reply: reply["choices"], str(n)) for n in range(64)]
+        asked = [endpoint.submit(one) for one in work]
+        assert all(one.result(60) for one in asked)
+        assert endpoint.num_retries == 3
+        assert endpoint.servers.left_out() == []
 
 
 def test_one_that_was_never_there_is_left_out(driver: Driver, alone: bytes, tmp_path: Path) -> None:
