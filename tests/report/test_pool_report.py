@@ -485,6 +485,12 @@ def test_an_oracle_graded_rewards_and_bare_pools(tmp_path: Path) -> None:
         text.replace("\N{NO-BREAK SPACE}", " ")
     )
     assert "1 completion could not be graded" in text
+    worse = make_pool(10, 4, rate=0.0)
+    worse.columns["reward"] = [[0.25 * r for r in row] for row in worse.columns["reward"]]
+    two = (
+        page_of(tmp_path, {"g": graded, "worse": worse}).read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    )
+    assert "Over all N at once: clearly less at every N." in two
     bare = Pool(problem_ids=["x", "y"], columns={"reward": [[1.0], [0.0]]}, settings={})
     assert "1 sample of each of 2 problems: one sample solves 50.0" in (
         page_of(tmp_path, {"bare": bare}).read_text(encoding="utf-8")

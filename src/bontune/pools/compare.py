@@ -166,7 +166,9 @@ def compare(
             dataclasses.replace(_difference(sampled, other, reference, f"{family}@{budget}"), band=part)
             for other in others
             for family in families
-            for budget, part in zip(ks, _band(sampled, other, reference, family, ks), strict=True)
+            for budget, part in zip(
+                ks, band(sampled.evaluations[other], sampled.evaluations[reference], family, ks), strict=True
+            )
         ),
         by_level=tuple(
             _difference(sampled, other, reference, f"{families[-1]}@{k}", level=level, problems=groups[level])
@@ -210,10 +212,14 @@ def _difference(
     )
 
 
-def _band(sampled: Sampled, name: str, reference: str, family: str, ks: Sequence[int]) -> list[Interval]:
-    ours, theirs = sampled.evaluations[name], sampled.evaluations[reference]
-    metrics = [f"{family}@{budget}" for budget in ks]
-    return simultaneous_band([ours.values[metric] - theirs.values[metric] for metric in metrics])
+def band(evaluation: Evaluation, reference: Evaluation, family: str, ks: Sequence[int]) -> list[Interval]:
+    """mean(evaluation − reference) at every k of a family, within a 95 % band that holds for all k at once.
+
+    Raises:
+        ValueError: they are of different problems.
+    """
+    pairs = [evaluation.paired(reference, f"{family}@{k}") for k in ks]
+    return simultaneous_band([ours - theirs for ours, theirs in pairs])
 
 
 def _only(evaluation: Evaluation, problems: Sequence[str]) -> Evaluation:

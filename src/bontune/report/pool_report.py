@@ -16,8 +16,9 @@ from typing import Any
 from markupsafe import Markup
 
 from bontune.base.files import write_whole
-from bontune.metrics import Interval, simultaneous_band
+from bontune.metrics import Interval
 from bontune.metrics.evaluation import MEANINGS
+from bontune.pools import compare
 from bontune.pools.compare import Difference, Outcome, outcome_of
 from bontune.pools.pool import Pool
 from bontune.report.compared import ranges
@@ -191,10 +192,9 @@ def _over_all(measured: Sequence[EvaluatedPool], family: str) -> dict[str, str]:
         ks = [k for k in first.ks if k in first.points(family) and k in other.points(family)]
         if len(ks) < 3:  # the sentences about single budgets say it
             continue
-        pairs = [other.evaluation.paired(first.evaluation, f"{family}@{k}") for k in ks]
-        band = simultaneous_band([ours - theirs for ours, theirs in pairs])
+        band = compare.band(other.evaluation, first.evaluation, family, ks)
         outcomes = [(k, outcome_of(part.low, part.high)) for k, part in zip(ks, band, strict=True)]
-        sentences[other.name] = f" Over all N at once: {ranges(outcomes, is_graded=family == 'max')}."
+        sentences[other.name] = f" Over all N at once: {ranges(outcomes, is_graded=first.base == 'max')}."
     return sentences
 
 
