@@ -14,12 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import yaml
 
-from bontune.experiments.command import run_reproduce
-from bontune.experiments.run import Runner
-from bontune.experiments.suite import load_suite
+from experiments.whole import run_whole
 
 SUITE: dict[str, Any] = {
     "title": "Own",
@@ -88,25 +84,7 @@ SUITE: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("own")
-    (folder / "own.yaml").write_text(yaml.safe_dump(SUITE))
-    runner = Runner(load_suite(str(folder / "own.yaml")), folder / "out", folder / "work")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    while jobs := runner.jobs():
-        for job in jobs:
-            job.function(**job.arguments)
-    torch.set_num_threads(threads)
-    run_reproduce(
-        str(folder / "own.yaml"),
-        [],
-        out=folder / "out",
-        work=folder / "work",
-        arms=None,
-        workers=1,
-        is_report_only=True,
-    )
-    return folder / "out"
+    return run_whole(tmp_path_factory.mktemp("own"), SUITE)
 
 
 def rows(out: Path, name: str) -> list[dict[str, str]]:

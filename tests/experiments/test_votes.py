@@ -2,7 +2,7 @@
 
 1. majority@k of a run and of the base model is what its pool says;
 2. an arm of an objective of votes chooses its checkpoint by it, any other arm may not;
-3. claims, tables and the picture of curves have it.
+3. claims, tables and pictures have it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import yaml
+from matplotlib.text import Text
 
 import bontune.metrics as metrics
 from bontune.base.errors import BontuneError
-from bontune.experiments.command import run_reproduce
-from bontune.experiments.run import Runner
+from bontune.experiments.figures_frontier import draw_frontier
+from bontune.experiments.results import Results
+from bontune.experiments.store import Store
 from bontune.experiments.suite import load_suite
 from bontune.pools.read import read_pool
+from experiments.whole import run_whole, written
 
 SUITE: dict[str, Any] = {
     "title": "Votes",
@@ -57,25 +58,9 @@ SUITE: dict[str, Any] = {
 }
 
 
-def written(folder: Path, suite: dict[str, Any]) -> Path:
-    path = folder / "votes.yaml"
-    path.write_text(yaml.safe_dump(suite))
-    return path
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("votes")
-    path = written(made, SUITE)
-    runner = Runner(load_suite(str(path)), made / "out", made / "work")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    while jobs := runner.jobs():
-        for job in jobs:
-            job.function(**job.arguments)
-    torch.set_num_threads(threads)
-    run_reproduce(str(path), [], out=made / "out", work=made / "work", arms=None, workers=1, is_report_only=True)
-    return made
+    return run_whole(tmp_path_factory.mktemp("votes"), SUITE).parent
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -109,10 +94,20 @@ def test_only_an_objective_of_votes_is_chosen_by_them(folder: Path, tmp_path: Pa
         load_suite(str(written(tmp_path, SUITE | {"measuring": measuring})))
 
 
-def test_claims_tables_and_the_picture_have_them(folder: Path) -> None:
+def test_claims_tables_and_pictures_have_them(folder: Path) -> None:
     (claim,) = json.loads((folder / "out" / "claims.json").read_text())
     assert claim["metric"] == "majority@8"
     assert claim["low"] <= claim["measured"] <= claim["high"]
     assert "majority@8, own best T" in (folder / "out" / "README.md").read_text()
     drawn = {(row["arm"], row["metric"]) for row in rows(folder / "out" / "figures" / "curves.csv")}
     assert {("base", "majority@8"), ("majority", "majority@8"), ("rl", "majority@8"), ("rl", "pass@8")} <= drawn
+    by_n = rows(folder / "out" / "figures" / "n_prime.csv")
+    assert {(row["n_prime"], row["arm"], row["metric"]) for row in by_n if row["k"] == "8"} == {
+        ("1", "rl", "majority@8"),
+        ("8", "majority", "majority@8"),
+    }
+    suite = load_suite(str(folder / "suite.yaml"))
+    drawing = draw_frontier(Results(suite, Store(folder / "out", suite)))
+    assert drawing is not None
+    texts = [text.get_text() for text in drawing.canvas.findobj(Text)]
+    assert "problems solved by the most frequent answer of 8 (majority@8)" in texts

@@ -30,6 +30,7 @@ from bontune.experiments.results import Results
 from bontune.experiments.suite import BASE, main_arms
 from bontune.metrics import Interval
 from bontune.report.canvas import new_figure
+from bontune.report.wording import split_metric
 
 Curves = dict[str, list[tuple[int, Interval]]]
 _INTERVALS = "Bands: 95 % intervals over problems and training runs."
@@ -115,9 +116,10 @@ def draw_harder(results: Results) -> Drawing | None:
 
 
 def draw_n_prime(results: Results) -> Drawing | None:
-    """What the N trained for does to pass@k of every k."""
+    """What the N trained for does to pass@k of every k, or to the vote where that is what the suite leads with."""
     arms = arms_by_n(results)
-    gains = {n: gain_curve(results, arm, "pass", "test") for n, arm in arms.items()}
+    family = "majority" if split_metric(results.suite.metric)[0] == "majority" else "pass"
+    gains = {n: gain_curve(results, arm, family, "test") for n, arm in arms.items()}
     gains = {n: points for n, points in gains.items() if points}
     if len(gains) < 2:
         return None
@@ -148,14 +150,14 @@ def draw_n_prime(results: Results) -> Drawing | None:
                 )
         lines.append(line)
     k_axis(axes, results.suite.measuring.ks, "k, samples per problem when used")
-    panel(axes, "pass@k minus that of the base model, points; ring: k = N′, the N trained for", is_difference=True)
+    panel(axes, f"{family}@k minus that of the base model, points; ring: k = N′, the N trained for", is_difference=True)
     headline(canvas, title)
     lines.append(_base_line(results))
     name_ends(canvas, (axes, lines))
     rows = [
         {"n_prime": n}
         | style_columns(results, arms[n])
-        | {"metric": f"pass@{k}", "k": k, "temperature": 1.0}
+        | {"metric": f"{family}@{k}", "k": k, "temperature": 1.0}
         | points_columns(y)
         | {"seeds": len(results.evaluations(arms[n], "test", 1.0))}
         for n, points in gains.items()

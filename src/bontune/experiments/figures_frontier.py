@@ -28,6 +28,11 @@ from bontune.report.canvas import HAIRLINE, QUIET, SMALL_PT, apart, new_figure, 
 from bontune.report.wording import split_metric
 
 _LABEL_WIDTH = 30
+_SOLVED_BY = {
+    "pass": "at least one of {k} samples",
+    "best": "the verifier's pick of {k}",
+    "majority": "the most frequent answer of {k}",
+}
 Place = tuple[Level, Level]
 """What an arm reaches with one sample and with N."""
 
@@ -46,7 +51,7 @@ def draw_frontier(results: Results) -> Drawing | None:
     title = f"One answer and {k} answers from the same model"
     canvas = new_figure(9.0, 6.0)
     axes = canvas.subplots()
-    panel(axes, f"problems solved by at least one of {k} samples ({metric})")
+    panel(axes, f"problems solved by {_SOLVED_BY[family].format(k=k)} ({metric})")
     percent_axis(axes.xaxis)
     x_name(axes, f"problems solved by a single sample ({one})")
     named = [arm for arm in [BASE, *(results.suite.frontier or main_arms(results.suite))] if arm in found]
