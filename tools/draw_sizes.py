@@ -1,7 +1,7 @@
 """The effect against the size of the model: ``python tools/draw_sizes.py NUMBER=RESULTS … --out FOLDER``.
 
 Each argument is a number of parameters and the results that a suite with the arms ``base``, ``rl`` and ``bon_rl`` left
-for a model of that size, such as ``156160=results/countdown``. Writes ``sizes.png`` and ``sizes.csv``.
+for a model of that size, such as ``155968=results/countdown``. Writes ``sizes.png`` and ``sizes.csv``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def levels(folder: Path) -> dict[str, dict[str, float]]:
     return {
         row["arm"]: {name: float(row[name]) for name in ("value", "low", "high")}
         for row in rows
-        if row["arm"] in LEVELS and float(row["temperature"]) == 1.0 and row["is_own_best"] == "False"
+        if row["arm"] in LEVELS and float(row["temperature"]) == 1.0
     }
 
 
@@ -51,7 +51,7 @@ def gains(folder: Path) -> dict[str, dict[str, float]]:
     return {
         row["id"]: {"value": row["measured"], "low": row["low"], "high": row["high"]}
         for row in rows
-        if row["id"] in GAINS
+        if row["id"] in GAINS and row["measured"] is not None
     }
 
 
@@ -87,8 +87,8 @@ def draw(folders: dict[int, Path]) -> Drawing:
     return Drawing(
         name="sizes",
         title=title,
-        caption="Countdown, 500 test problems; trainings as in the results of each size. Left: at T = 1; right: each "
-        "arm at its own best temperature, chosen on validation. Bands: 95 % intervals over problems and trainings.",
+        caption="Problems and trainings as in the results of each size. Left: at T = 1; right: each arm at its own "
+        "best temperature, chosen on validation. Bands: 95 % intervals over problems and trainings.",
         canvas=canvas,
         rows=rows,
     )
@@ -110,10 +110,15 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     folders: dict[int, Path] = {}
     for text in options.results:
-        number, separator, folder = text.partition("=")
-        if not separator or not number.isdecimal() or not (Path(folder) / "claims.json").is_file():
+        number, _, name = text.partition("=")
+        folder = Path(name)
+        if not number.isdecimal() or int(number) == 0 or not (folder / "claims.json").is_file():
             parser.error(f"{text} is not PARAMETERS=FOLDER with the results of a suite in the folder")
-        folders[int(number)] = Path(folder)
+        if int(number) in folders:
+            parser.error(f"{number} parameters are given twice")
+        if levels(folder).keys() != LEVELS.keys() or gains(folder).keys() != GAINS.keys():
+            parser.error(f"{folder} lacks measurements of {', '.join(LEVELS)} in {METRIC}: its suite is not finished")
+        folders[int(number)] = folder
     figure = draw(dict(sorted(folders.items()))).write(options.out)
     print(f"saved to {figure.png} and {figure.csv}")
 

@@ -47,6 +47,26 @@ def test_the_line_through_the_sizes_is_that_of_their_results(tmp_path: Path) -> 
     assert (tmp_path / "sizes.csv").read_bytes() == (ROOT / "results" / "sizes" / "sizes.csv").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        (["results/countdown"], "not PARAMETERS=FOLDER"),
+        (["0=results/countdown"], "not PARAMETERS=FOLDER"),
+        (["1=nowhere"], "not PARAMETERS=FOLDER"),
+        (["1=results/countdown", "1=results/sizes/40k"], "1 parameters are given twice"),
+        (["1=results/votes"], "lacks measurements of base, rl, bon_rl in pass@32"),
+    ],
+)
+def test_what_is_no_line_is_refused(
+    results: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit):
+        draw_sizes.main([*results, "--out", str(tmp_path)])
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_rows_of_claims_are_copied_as_they_are(page: Path) -> None:
     """A row of a page that ends with a verdict stands in a statement of results; no number is typed by hand."""
