@@ -4,8 +4,9 @@
 2. the candidates are N draws from the model, the same for the same seed, whatever else is asked with them;
 3. Best-of-N by majority agrees with a count by hand;
 4. over many problems its success is what ``best_of_k`` says of the pool;
-5. the command prints the winner alone on the output, and everything as JSON;
-6. what cannot work is said in one sentence.
+5. with a score to stop at, the draws end with the round that holds it, and cost and success are what the pool says;
+6. the command prints the winner alone on the output, and everything as JSON;
+7. what cannot work is said in one sentence.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from bontune import BestOfN, load_task
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
 from bontune.cli import main
-from bontune.metrics import best_of_k
+from bontune.metrics import adaptive_best_of_n, best_of_k
 from bontune.models import load_model
 
 
@@ -98,6 +99,51 @@ def test_its_success_is_what_the_pool_says() -> None:
     assert abs(winners.mean() - expected.mean()) < 4 * error
 
 
+def test_draws_end_with_the_round_that_holds_the_score() -> None:
+    def score(problem: Problem, completion: str) -> float:
+        return float(sum(map(ord, completion)) % 5)
+
+    best = tiny_best(score, 7, stop_at=4.0, round_size=2)
+    answers = best.generate([f"{letter}=" for letter in "abcdefghijkl"])
+    assert len({len(answer.candidates) for answer in answers}) > 1
+    for answer in answers:
+        scores = [candidate.score for candidate in answer.candidates]
+        assert answer.score == max(scores)
+        assert len(scores) in (2, 4, 6, 7)
+        assert len(scores) == 7 or max(scores) >= 4.0
+        before = scores[: (len(scores) - 1) // 2 * 2]
+        assert all(score < 4.0 for score in before)
+    assert best.generate("c=") == answers[2]
+
+
+def test_a_round_is_the_start_of_what_is_drawn_at_once() -> None:
+    whole = tiny_best(n=8).generate("b=")
+    assert tiny_best(n=8, stop_at=-1.0, round_size=3).generate("b=").candidates == whole.candidates[:3]
+    assert tiny_best(n=8, stop_at=1e9, round_size=8).generate("b=") == whole
+
+
+def test_stopping_costs_and_brings_what_the_pool_says() -> None:
+    """Draws and success over independent answers lie within four standard errors of what a pool of 32 tells."""
+    task = load_task("countdown")
+    problems = task.problems("validation")[:150]
+    prompts = [problem.prompt for problem in problems]
+
+    def rewards(texts: list[list[str]]) -> np.ndarray:
+        return np.array([[grade.reward for grade in row] for row in task.grade(problems, texts)])
+
+    pool = BestOfN("countdown-tiny", "countdown-verifier", 32, max_new_tokens=24).generate(prompts)
+    right = rewards([[candidate.text for candidate in answer.candidates] for answer in pool])
+    scores = np.array([[candidate.score for candidate in answer.candidates] for answer in pool])
+    expected, draws = adaptive_best_of_n(right, scores, 8, -2.0, round_size=2)
+    best = BestOfN("countdown-tiny", "countdown-verifier", 8, stop_at=-2.0, round_size=2, max_new_tokens=24, seed=1)
+    answers = best.generate(prompts)
+    found = np.array([len(answer.candidates) for answer in answers])
+    assert 2 < found.mean() < 8
+    assert abs(found.mean() - draws.mean()) < 4 * found.std() / len(prompts) ** 0.5
+    success = rewards([[answer.winner] for answer in answers])
+    assert abs(success.mean() - expected.mean()) < 4 * success.std() / len(prompts) ** 0.5
+
+
 def test_conversations(tmp_path: object) -> None:
     model, tokenizer = load_model("tiny-gemma2")
     best = BestOfN(model, length, 3, tokenizer=tokenizer, max_new_tokens=3)
@@ -112,6 +158,10 @@ def test_conversations(tmp_path: object) -> None:
         ({"verifier": 3}, "method score"),
         ({"n": 0}, "num_samples must be at least 1"),
         ({"temperature": -1.0}, "temperature must be 0 or more"),
+        ({"round_size": 2}, "give stop_at, too"),
+        ({"stop_at": float("nan")}, "stop_at is a number"),
+        ({"stop_at": 1.0, "round_size": 0}, "1 draw at least"),
+        ({"stop_at": 1.0, "verifier": "majority"}, "Votes count all N"),
     ],
 )
 def test_what_cannot_work(options: dict[str, object], message: str) -> None:

@@ -27,6 +27,8 @@ def run_answer(
     *,
     verifier: str,
     n: int,
+    stop_at: float | None,
+    round_size: int | None,
     temperature: float,
     top_p: float,
     max_new_tokens: int,
@@ -47,7 +49,16 @@ def run_answer(
     quiet_libraries()
 
     best = BestOfN(
-        model, verifier, n, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, stop=stop, seed=seed
+        model,
+        verifier,
+        n,
+        stop_at=stop_at,
+        round_size=round_size,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        stop=stop,
+        seed=seed,
     )
     answer = best.generate(prompt)
     if is_json:

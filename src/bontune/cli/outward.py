@@ -17,6 +17,16 @@ def answer(
         str, typer.Option(help="Pick with this verifier: majority, a reward model, file.py:function, or a judge.")
     ],
     n: Annotated[int, typer.Option("-n", min=1, help="Draw N candidates.")] = 32,
+    stop_at: Annotated[
+        float | None,
+        typer.Option(help="Draw no more once a candidate has this score; N is then the most.", show_default=False),
+    ] = None,
+    round_size: Annotated[
+        int | None,
+        typer.Option(
+            "--round", min=1, help="With --stop-at, draw this many at a time; default: N / 8.", show_default=False
+        ),
+    ] = None,
     temperature: given.Temperature = 1.0,
     top_p: given.TopP = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="End a candidate after this many tokens.")] = 512,
@@ -38,6 +48,8 @@ def answer(
         prompt,
         verifier=verifier,
         n=n,
+        stop_at=stop_at,
+        round_size=round_size,
         temperature=temperature,
         top_p=top_p,
         max_new_tokens=max_new_tokens,

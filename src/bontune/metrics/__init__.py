@@ -7,6 +7,7 @@ Shapes: ``_M`` samples of one prompt, the last axis; leading axes, ``_P``: promp
 Rewards are float, int or bool: a tensor gives a tensor on its device, all else NumPy, in float64. Scores may be ±inf.
 """
 
+from bontune.metrics.adaptive import adaptive_best_of_n
 from bontune.metrics.calibration import Calibration, ReliabilityBin, calibration, platt_scaling, sigmoid
 from bontune.metrics.distribution import AnswerDistribution, answer_distribution
 from bontune.metrics.intervals import Interval, bootstrap_interval, default_ks, paired_difference, simultaneous_band
@@ -27,6 +28,7 @@ __all__ = [
     "Calibration",
     "Interval",
     "ReliabilityBin",
+    "adaptive_best_of_n",
     "answer_distribution",
     "answer_entropy",
     "best_of_k",

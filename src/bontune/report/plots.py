@@ -106,8 +106,8 @@ def draw_curves(
     ticks = _ticks(every_k)
     for name, line in lines.items():
         axes.fill_between(line.k, line.low, line.high, color=colour[name], alpha=0.15, linewidth=0)
-        at_ticks = [index for index, k in enumerate(line.k) if k in ticks]
-        style: dict[str, Any] = {"color": colour[name], "marker": marker[name], "markevery": at_ticks}
+        with_marker = [index for index, k in enumerate(line.k) if k in ticks or k % 1]
+        style: dict[str, Any] = {"color": colour[name], "marker": marker[name], "markevery": with_marker}
         axes.plot(line.k, line.value, markersize=4.5, linewidth=1.8, zorder=3, **style)
     _scale_axes(axes, every_k, lines, ticks, is_share=is_share)
     _place_labels(figure, axes, lines, colour, is_share=is_share)
@@ -213,8 +213,12 @@ def _floats(values: Sequence[Any] | None) -> Floats:
 
 
 def _ticks(every_k: Floats) -> list[float]:
-    """The measured k; if they are many, the powers of two among them and the last, none too close to its neighbour."""
-    few = every_k if every_k.size <= _MOST_TICKS else every_k[np.isin(every_k, 2.0 ** np.arange(64))]
+    """The measured k; if they are many, the powers of two among them and the last, none too close to its neighbour. If
+    some are means, all powers of two in their range."""
+    powers = 2.0 ** np.arange(64)
+    if (every_k % 1).any():
+        return [float(k) for k in powers if every_k[0] <= k <= every_k[-1]]
+    few = every_k if every_k.size <= _MOST_TICKS else every_k[np.isin(every_k, powers)]
     ticks = [float(every_k[-1])]
     nearest = np.log2(every_k[-1] / every_k[0]) / 20
     for k in few[::-1]:
@@ -252,7 +256,7 @@ def _place_labels(
     """Name each line at its right end, in its colour; the labels keep a line's height apart."""
     width_in, height_in = figure.get_size_inches()
     texts = {
-        name: f"{shortened(heading(name))}\n{_shown(line.value[-1], is_share)} at k = {line.k[-1]:g}"
+        name: f"{shortened(heading(name))}\n{_shown(line.value[-1], is_share)} at k = {round(line.k[-1], 1):g}"
         for name, line in lines.items()
     }
     drawn = {
@@ -331,7 +335,7 @@ def _describe_curves(lines: Mapping[str, _Line], marked: Sequence[int], title: s
     for name, line in lines.items():
         shown = f"{label(name)} {_shown(line.value[0], is_share)} at k = {line.k[0]:g}"
         if line.k.size > 1:
-            shown += f" and {_shown(line.value[-1], is_share)} at k = {line.k[-1]:g}"
+            shown += f" and {_shown(line.value[-1], is_share)} at k = {round(line.k[-1], 1):g}"
         parts.append(shown)
     trained = "".join(f" A vertical line marks N = {n}, for which training was done." for n in marked)
     what = "of the share of problems solved by at least one of k samples" if title == _PASS_TITLE else f"({title})"

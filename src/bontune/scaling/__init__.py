@@ -9,6 +9,7 @@ Shapes: ``_T`` temperatures, ``_N`` budgets N, ``_P`` problems, ``_M`` samples o
 problems, ``_C`` whatever is compared.
 """
 
+from bontune.scaling.adaptive import ScoredPool, StoppingPoint, StoppingStudy, study_stopping
 from bontune.scaling.advice import advise, advise_all, listed, metric_name, t_text
 from bontune.scaling.choice import Choice, choose
 from bontune.scaling.law import Law, LawVerdict, fit_law, fit_laws
@@ -24,6 +25,9 @@ __all__ = [
     "Law",
     "LawVerdict",
     "Optimum",
+    "ScoredPool",
+    "StoppingPoint",
+    "StoppingStudy",
     "Study",
     "Surface",
     "SweepPool",
@@ -38,5 +42,6 @@ __all__ = [
     "metric_name",
     "resampled_means",
     "study",
+    "study_stopping",
     "t_text",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bontune.answers.math_answer import extract_answer, normal_form
@@ -39,7 +39,7 @@ class Answer:
     score: float
     """Score of the winner."""
     candidates: list[Candidate]
-    """All N candidates, in the order in which they were drawn."""
+    """All N candidates, or those up to the round with a score to stop at, in the order in which they were drawn."""
     prompt: Prompt
     """The prompt that was asked."""
 
@@ -63,6 +63,8 @@ class BestOfN:
         verifier: Verifier | Callable[[Problem, str], float] | str,
         n: int,
         *,
+        stop_at: float | None = None,
+        round_size: int | None = None,
         tokenizer: Any = None,
         engine: str = "auto",
         temperature: float = 1.0,
@@ -79,6 +81,9 @@ class BestOfN:
             verifier: a verifier, a function (problem, completion) -> float, or what ``--verifier`` takes:
                 ``majority``, a reward model's folder, ``file.py:function`` …
             n: N ≥ 1.
+            stop_at: a score at which no more is drawn, so that N is the most; None: N are always drawn. ``bontune
+                adaptive`` finds one, and measures what it saves.
+            round_size: draws between two looks of the verifier, with ``stop_at``; None: N / 8.
             tokenizer: of a loaded model.
             engine: ``transformers`` or ``vllm`` draws from a model that is no server; ``auto``: transformers.
             temperature, top_p, max_new_tokens, stop: how to draw.
@@ -87,7 +92,8 @@ class BestOfN:
                 last ``\\boxed{}``, else the whole text, in normal form.
 
         Raises:
-            BontuneError: an option outside its range, a model or verifier that cannot be loaded, or ``oracle``.
+            BontuneError: an option outside its range, a model or verifier that cannot be loaded, ``oracle``, or votes
+                that are to stop early.
         """
         self.options = SamplingOptions(
             num_samples=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, stop=tuple(stop)
@@ -95,6 +101,14 @@ class BestOfN:
         self.verifier = verifier_from_text(verifier) if isinstance(verifier, str) else as_verifier(verifier)
         if self.verifier.name == "oracle":
             raise BontuneError("The oracle knows right answers; in use there are none: name another verifier.")
+        if stop_at is None and round_size is not None:
+            raise BontuneError("round_size says how many are drawn before stop_at is looked at: give stop_at, too.")
+        if stop_at is not None and (math.isnan(stop_at) or (round_size is not None and round_size < 1)):
+            raise BontuneError(f"stop_at is a number and a round has 1 draw at least, got {stop_at} and {round_size}.")
+        if stop_at is not None and self.verifier.name == "majority":
+            raise BontuneError("Votes count all N answers; stop_at needs a verifier that scores each answer by itself.")
+        self._stop_at = math.inf if stop_at is None else stop_at
+        self._round_size = n if stop_at is None else round_size or -(-n // 8)
         self.seed = seed
         self._read_answer = read_answer or _boxed_or_whole
         self.engine = open_engine(model, tokenizer, engine=engine)
@@ -120,16 +134,27 @@ class BestOfN:
     def _generate(self, prompts: list[Prompt]) -> list[Answer]:
         prompts = [_readable(prompt) for prompt in prompts]
         asked = [self._as_asked(prompt) for prompt in prompts]
-        keys = [(self.seed, "answer", repr(prompt)) for prompt in asked]
-        drawn = self.engine.draw(asked, self.options, keys)
-        if isinstance(drawn, Samples):
-            drawn.check_finite()
-        texts = drawn.texts
-        scores = self._scores([_problem(prompt) for prompt in prompts], texts)
-        return [
-            self._choose(prompt, key, row_texts, row_scores)
-            for prompt, key, row_texts, row_scores in zip(prompts, keys, texts, scores, strict=True)
-        ]
+        keys: list[tuple[object, ...]] = [(self.seed, "answer", repr(prompt)) for prompt in asked]
+        problems = [_problem(prompt) for prompt in prompts]
+        texts: list[list[str]] = [[] for _ in prompts]
+        scores: list[list[float]] = [[] for _ in prompts]
+        n, going = self.options.num_samples, list(range(len(prompts)))
+        for start in range(0, n, self._round_size):
+            options = replace(self.options, num_samples=min(self._round_size, n - start))
+            # The first round has the keys of a draw that is not stopped: N in one round are the same N as ever.
+            drawn = self.engine.draw(
+                [asked[i] for i in going], options, [(*keys[i], start) if start else keys[i] for i in going]
+            )
+            if isinstance(drawn, Samples):
+                drawn.check_finite()
+            found = self._scores([problems[i] for i in going], drawn.texts)
+            for i, row_texts, row_scores in zip(going, drawn.texts, found, strict=True):
+                texts[i] += row_texts
+                scores[i] += row_scores
+            going = [i for i in going if max(scores[i]) < self._stop_at]
+            if not going:
+                break
+        return [self._choose(*of) for of in zip(prompts, keys, texts, scores, strict=True)]
 
     def _as_asked(self, prompt: Prompt) -> Prompt:
         return as_message(prompt) if isinstance(prompt, str) and self.engine.takes_chat() else prompt

@@ -1,0 +1,142 @@
+"""``bontune adaptive``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bontune.base.errors import BontuneError
+from bontune.base.files import write_whole
+from bontune.base.tables import as_csv
+from bontune.metrics import Interval
+from bontune.pools.budgets import check_ks
+from bontune.pools.read import read_pool
+from bontune.report.canvas import save
+from bontune.report.plots import draw_curves
+from bontune.report.wording import percent, points
+from bontune.scaling import ScoredPool, StoppingPoint, StoppingStudy, study_stopping
+from bontune.scaling.adaptive import MARGIN
+
+
+def run_adaptive(paths: list[Path], *, n: int | None, round_size: int, ks: str | None, out: Path) -> None:
+    """Print what stopping early is worth at each budget, and write ``adaptive.csv`` and ``adaptive.png``.
+
+    Raises:
+        BontuneError: more than two pools, a pool without a verifier's scores, or an N that it cannot tell about.
+    """
+    if len(paths) > 2:
+        raise BontuneError(
+            f"Give one pool, or two: scores are chosen on the first, measured on the second; got {len(paths)}."
+        )
+    pools = [_scored(path) for path in paths]
+    fewest = min(pool.rewards_PM.shape[1] for pool in pools)
+    n = max(fewest // 2, 1) if n is None else n
+    if not round_size < n <= fewest:
+        raise BontuneError(
+            f"-n lies between a round of {round_size} and the {fewest} samples per problem, got {n}: with fewer there "
+            "is nothing to stop."
+        )
+    study = study_stopping(pools[0], pools[-1], n=n, round_size=round_size, ks=check_ks(ks, n))
+    if not study.points:
+        raise BontuneError(
+            f"--k holds no budget between a round of {round_size} and N = {n} that stopping early could have."
+        )
+    console = Console()
+    console.print(_table(study, paths[-1]))
+    console.print(_finding(study), highlight=False, markup=False)
+    write_whole(out / "adaptive.csv", as_csv([_row(point) for point in study.points]), "numbers")
+    figure, description = draw_curves(_curves(study), title="Best-of-N by draws per problem")
+    save(figure, out / "adaptive.png", "Stopping early against a fixed number of draws", description)
+    print(f"{out}: adaptive.csv and adaptive.png")
+
+
+def _scored(path: Path) -> ScoredPool:
+    """The rewards and scores of a pool.
+
+    Raises:
+        BontuneError: it has no scores, or they are counts of votes.
+    """
+    pool = read_pool(path, has_texts=False)
+    scores = pool.scores()
+    if scores is None:
+        raise BontuneError(f"{path} has no scores: draw it with --verifier.")
+    if pool.settings.get("verifier") == "majority":
+        raise BontuneError(
+            f"The scores of {path} are votes, which count all samples of a problem; stopping early needs a verifier "
+            "that scores each sample by itself."
+        )
+    if note := pool.ungraded(path):
+        print(f"warning: {note}", file=sys.stderr)
+    return ScoredPool(rewards_PM=np.array(pool.rewards()), scores_PM=np.array(scores))
+
+
+def _finding(study: StoppingStudy) -> str:
+    """What the study says, in a sentence or two."""
+    point = study.cheapest
+    if point is None:
+        return (
+            f"Stopping early loses more than {100 * MARGIN:g} point of best@{study.n} ({percent(study.full.value)} %) "
+            "wherever it saves a draw."
+        )
+    saved = 1 - point.draws.value / study.n
+    return (
+        f"Stopping at a score of {point.stop_at:.4g} takes {point.draws.value:.1f} draws in place of {study.n} "
+        f"({100 * saved:.0f} % fewer): {percent(point.reward.value)} %, {_signed(point.loss)} points against the "
+        f"{percent(study.full.value)} % of best@{study.n}.\n"
+        f"In use: BestOfN(model, verifier, {study.n}, stop_at={point.stop_at:.4g}, round_size={study.round_size}), or "
+        f"bontune answer … -n {study.n} --stop-at {point.stop_at:.4g} --round {study.round_size}"
+    )
+
+
+def _table(study: StoppingStudy, path: Path) -> Table:
+    table = Table(
+        title=f"{path}: at most {study.n} draws, in rounds of {study.round_size}",
+        caption=f"{study.num_problems} problems; % and points, with 95 % intervals over the problems",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in ("k", "stop at", "draws", "stopped early", "as many each", "difference"):
+        table.add_column(name, justify="right")
+    for point in study.points:
+        table.add_row(
+            str(point.budget),
+            f"{point.stop_at:.4g}",
+            f"{point.draws.value:.1f}",
+            percent(point.reward.value),
+            percent(point.fixed.value),
+            _signed(point.gain),
+        )
+    return table
+
+
+def _signed(interval: Interval) -> str:
+    return f"{points(interval.value)} [{points(interval.low)}, {points(interval.high)}]"
+
+
+def _row(point: StoppingPoint) -> dict[str, float]:
+    row: dict[str, float] = {"k": point.budget, "stop_at": point.stop_at}
+    for name in ("draws", "reward", "fixed", "gain", "loss"):
+        interval: Interval = getattr(point, name)
+        row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return row
+
+
+def _curves(study: StoppingStudy) -> dict[str, dict[str, list[float]]]:
+    """The two lines of the picture: reward by draws."""
+    lines = {
+        "stopped early": [(point.draws.value, point.reward) for point in study.points],
+        "as many draws each": [*((point.draws.value, point.fixed) for point in study.points), (study.n, study.full)],
+    }
+    return {
+        name: {
+            "k": [k for k, _ in line],
+            "value": [reward.value for _, reward in line],
+            "low": [reward.low for _, reward in line],
+            "high": [reward.high for _, reward in line],
+        }
+        for name, line in lines.items()
+    }
