@@ -69,7 +69,7 @@ def test_the_score_in_use(
         (["countdown-verifier"] * 3, [], "got 3"),
         (["countdown-verifier"], ["-n", "32"], "16 samples per problem, got 32"),
         (["countdown-verifier"], ["-n", "4", "--round", "4"], "nothing to stop"),
-        (["countdown-verifier"], ["-n", "8", "--round", "4", "--k", "2"], "no budget"),
+        (["countdown-verifier"], ["-n", "8", "--round", "4", "--k", "2"], "between a round of 4 and N = 8"),
         (["no-such"], [], "no pool"),
     ],
 )

@@ -2,7 +2,8 @@
 
 1. Reward and draws equal their means over all M! orders: ties, −∞ scores, rounds that do not divide N.
 2. At the ends it is best-of-N, and best-of one round.
-3. With a verifier that is never wrong, the draws are those of a geometric law cut at N.
+3. With a verifier that is never wrong, the draws are those of a geometric law cut at N, and what they cost is a sum of
+   pass@k: an adaptive N with a price per draw is several N at once.
 4. The kind and the leading axes of the rewards come back; what is out of range is a ValueError.
 """
 
@@ -17,7 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bontune.metrics import adaptive_best_of_n, best_of_k
+from bontune.metrics import adaptive_best_of_n, best_of_k, pass_at_k
 
 
 def by_all_orders(
@@ -72,6 +73,13 @@ def test_a_verifier_that_is_never_wrong() -> None:
     reward, draws = adaptive_best_of_n(rights, rights, 16, 1.0)
     for found, expected in ((reward, 1 - 0.8**16), (draws, (1 - 0.8**16) / 0.2)):
         assert abs(found.mean() - expected) < 4 * found.std() / 4000**0.5
+
+
+def test_a_price_per_draw_is_several_n_at_once() -> None:
+    rights = (np.random.default_rng(2).random((50, 12)) < 0.3).astype(float)
+    reward, draws = adaptive_best_of_n(rights, rights, 8, 1.0)
+    np.testing.assert_allclose(reward, pass_at_k(rights, 8), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(draws, 8 - sum(pass_at_k(rights, k) for k in range(1, 8)), rtol=0, atol=1e-12)
 
 
 def test_tensors_stay_tensors() -> None:

@@ -43,7 +43,8 @@ def run_adaptive(paths: list[Path], *, n: int | None, round_size: int, ks: str |
     study = study_stopping(pools[0], pools[-1], n=n, round_size=round_size, ks=check_ks(ks, n))
     if not study.points:
         raise BontuneError(
-            f"--k holds no budget between a round of {round_size} and N = {n} that stopping early could have."
+            f"No score of {paths[0]} ends the drawing at a budget asked for: --k takes numbers between a round of "
+            f"{round_size} and N = {n}, and the verifier has to know a score for most samples."
         )
     console = Console()
     console.print(_table(study, paths[-1]))
