@@ -14,6 +14,7 @@ from bontune.experiments.suite import BASE
 from bontune.metrics import Interval
 from bontune.pools.compare import outcome_of
 from bontune.report.compared import ranges
+from bontune.report.wording import points
 
 _STATES = {True: "holds", False: "does not hold", None: "not measured yet"}
 
@@ -71,9 +72,10 @@ def described(verdict: Judged, interval: Interval | None) -> str:
     """``+6.7 [4.1, 9.3]`` points, or ``0.21 [0.12, 0.40]`` of the generations."""
     if interval is None:
         return "–"
-    form = "{:.2f}" if verdict.claim.kind == "generations" else "{:+.1f}"
+    is_ratio = verdict.claim.kind == "generations"
     value, low, high = (
-        "never" if math.isinf(x) else form.format(x) for x in (interval.value, interval.low, interval.high)
+        "never" if math.isinf(x) else f"{x:.2f}" if is_ratio else points(x / 100)
+        for x in (interval.value, interval.low, interval.high)
     )
     return f"{value} [{low}, {high}]"
 
