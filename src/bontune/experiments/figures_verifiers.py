@@ -29,7 +29,7 @@ from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
 from bontune.pools.over_runs import mean_over_runs
 from bontune.report.canvas import INK, QUIET, SMALL_PT, new_figure
-from bontune.report.wording import split_metric
+from bontune.report.wording import counted, split_metric
 
 Gains = dict[str, list[tuple[int, Interval]]]
 """Arm → its difference to the base model at each k."""
@@ -154,13 +154,16 @@ def draw_refit(results: Results) -> Drawing | None:
     arms = [arm for arm in results.arms if arm in learning or arm in _twins(results.suite, learning)]
     shipped: Gains = {arm: _shipped_gains(results, arm) for arm in arms}
     title = "Best-of-N over the base model, where the verifier learns along"
-    canvas = new_figure(10.6, 4.5)
+    canvas = new_figure(10.6, max(4.5, 1.6 + 0.56 * len(arms)))
     panels = canvas.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.12})
+    most_seeds = max(results.suite.num_seeds(arm) for arm in arms)
     notes = [f"points, picked by {who}" for who in ("the run's last verifier", results.suite.measuring.verifier)]
     for axes, found, note in zip(panels, (own, shipped), notes, strict=True):
-        lines = lines_of(results, found)
-        for line in lines:
-            draw_line(axes, line)
+        lines = []
+        for arm, points in found.items():
+            for line in lines_of(results, {arm: points}):
+                draw_line(axes, line, has_band=results.suite.num_seeds(arm) == most_seeds)
+                lines.append(line)
         k_axis(axes, results.suite.measuring.ks, "N, samples per problem")
         panel(axes, note, is_difference=True)
     panels[1].tick_params(labelleft=False)
@@ -182,7 +185,7 @@ def draw_refit(results: Results) -> Drawing | None:
         rows=rows,
         caption=f"{scope(results, arms)}, T = 1. The base model's samples are picked from by the same verifier: left, "
         "the one that each run ended with; right, the shipped one, beside trainings that differ in refitting alone. "
-        "Bands: 95 % intervals over problems and training runs.",
+        f"Bands: 95 % intervals over problems and training runs, of arms with {counted(most_seeds, 'seed')}.",
     )
 
 
