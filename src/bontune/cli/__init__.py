@@ -277,33 +277,6 @@ def sweep(
 
 
 @app.command()
-def adaptive(
-    pools: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="POOL [POOL]",
-            help="A pool with scores; scores to stop at are chosen on it, measured on the second.",
-        ),
-    ],
-    n: Annotated[
-        int | None, typer.Option("-n", min=2, help="Draw N at most; default: half of the samples.", show_default=False)
-    ] = None,
-    round_size: Annotated[
-        int, typer.Option("--round", min=1, help="Draw this many at a time before the verifier looks.")
-    ] = 1,
-    k: given.Budgets = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Write numbers and a picture here.")] = Path("adaptive"),
-) -> None:
-    """Measure how many draws it saves to stop as soon as the verifier's score is high enough.
-
-    Example: bontune adaptive validation.parquet test.parquet -n 32 --round 4
-    """
-    from bontune.cli.adaptive import run_adaptive
-
-    run_adaptive(pools, n=n, round_size=round_size, ks=k, out=out)
-
-
-@app.command()
 def reproduce(
     suite: Annotated[
         str,
@@ -377,7 +350,7 @@ def compare(
     run_compare(arguments, options, ks=k, out=out)
 
 
-for command in (outward.answer, outward.push, outward.export):
+for command in (outward.adaptive, outward.answer, outward.push, outward.export):
     app.command()(command)
 
 

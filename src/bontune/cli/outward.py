@@ -1,4 +1,4 @@
-"""Commands that lead out of the package: answer a prompt, share a model, train elsewhere."""
+"""Commands that lead out of the package: use Best-of-N with few draws, share a model, train elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,32 @@ from typing import Annotated
 import typer
 
 from bontune.cli import options as given
+
+
+def adaptive(
+    pools: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="POOL [POOL]",
+            help="A pool with scores; scores to stop at are chosen on it, measured on the second.",
+        ),
+    ],
+    n: Annotated[
+        int | None, typer.Option("-n", min=2, help="Draw N at most; default: half of the samples.", show_default=False)
+    ] = None,
+    round_size: Annotated[
+        int, typer.Option("--round", min=1, help="Draw this many at a time before the verifier looks.")
+    ] = 1,
+    k: given.Budgets = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write numbers and a picture here.")] = Path("adaptive"),
+) -> None:
+    """Measure how many draws it saves to stop as soon as the verifier's score is high enough.
+
+    Example: bontune adaptive validation.parquet test.parquet -n 32 --round 4
+    """
+    from bontune.cli.adaptive import run_adaptive
+
+    run_adaptive(pools, n=n, round_size=round_size, ks=k, out=out)
 
 
 def answer(
