@@ -14,6 +14,7 @@ from bontune.base.files import write_whole
 from bontune.base.tables import as_csv
 from bontune.metrics import Interval
 from bontune.pools.budgets import check_ks
+from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
 from bontune.report.canvas import save
 from bontune.report.plots import draw_curves
@@ -26,21 +27,34 @@ def run_adaptive(paths: list[Path], *, n: int | None, round_size: int, ks: str |
     """Print what stopping early is worth at each budget, and write ``adaptive.csv`` and ``adaptive.png``.
 
     Raises:
-        BontuneError: more than two pools, a pool without a verifier's scores, or an N that it cannot tell about.
+        BontuneError: more than two pools, a pool without a verifier's scores, scores of two verifiers, or an N that it
+            cannot tell about.
     """
     if len(paths) > 2:
         raise BontuneError(
             f"Give one pool, or two: scores are chosen on the first, measured on the second; got {len(paths)}."
         )
     pools = [_scored(path) for path in paths]
-    fewest = min(pool.rewards_PM.shape[1] for pool in pools)
+    first, last = (pool.settings.get("verifier") for pool in (pools[0], pools[-1]))
+    if first != last:
+        raise BontuneError(
+            f"{paths[0]} is scored by {first} and {paths[-1]} by {last}: a score to stop at says something about one "
+            "verifier only."
+        )
+    if first == "oracle":
+        print(
+            "warning: the oracle knows right answers; this is what a verifier that is never wrong would save",
+            file=sys.stderr,
+        )
+    scored = [ScoredPool(rewards_PM=np.array(pool.rewards()), scores_PM=np.array(pool.scores())) for pool in pools]
+    fewest = min(pool.rewards_PM.shape[1] for pool in scored)
     n = max(fewest // 2, 1) if n is None else n
     if not round_size < n <= fewest:
         raise BontuneError(
             f"-n lies between a round of {round_size} and the {fewest} samples per problem, got {n}: with fewer there "
             "is nothing to stop."
         )
-    study = study_stopping(pools[0], pools[-1], n=n, round_size=round_size, ks=check_ks(ks, n))
+    study = study_stopping(scored[0], scored[-1], n=n, round_size=round_size, ks=check_ks(ks, n))
     if not study.points:
         raise BontuneError(
             f"No score of {paths[0]} ends the drawing at a budget asked for: --k takes numbers between a round of "
@@ -55,15 +69,14 @@ def run_adaptive(paths: list[Path], *, n: int | None, round_size: int, ks: str |
     print(f"{out}: adaptive.csv and adaptive.png")
 
 
-def _scored(path: Path) -> ScoredPool:
-    """The rewards and scores of a pool.
+def _scored(path: Path) -> Pool:
+    """A pool that a verifier has scored.
 
     Raises:
         BontuneError: it has no scores, or they are counts of votes.
     """
     pool = read_pool(path, has_texts=False)
-    scores = pool.scores()
-    if scores is None:
+    if pool.scores() is None:
         raise BontuneError(f"{path} has no scores: draw it with --verifier.")
     if pool.settings.get("verifier") == "majority":
         raise BontuneError(
@@ -72,7 +85,7 @@ def _scored(path: Path) -> ScoredPool:
         )
     if note := pool.ungraded(path):
         print(f"warning: {note}", file=sys.stderr)
-    return ScoredPool(rewards_PM=np.array(pool.rewards()), scores_PM=np.array(scores))
+    return pool
 
 
 def _finding(study: StoppingStudy) -> str:
