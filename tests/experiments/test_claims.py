@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bontune.experiments.claims import Judged, _crossing, judge
 from bontune.experiments.results import OWN, Results
-from bontune.experiments.statement import statement
+from bontune.experiments.statement import described, statement
 from bontune.experiments.store import Run
 from bontune.experiments.suite import BASE, Claim
 from bontune.metrics import Interval
@@ -251,6 +251,20 @@ def test_what_is_not_measured_neither_holds_nor_fails(tmp_path: Path) -> None:
     text = statement(results, judge(results), [], tmp_path, "bontune reproduce small")
     assert text.count("**not measured yet**") == 3
     assert "Not complete yet: nothing of rl, kept, half. The command goes on with them." in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "interval", "text"),
+    [
+        ("difference", Interval(value=-0.001, low=-2.8, high=0.04), "0.0 [-2.8, 0.0]"),
+        ("difference", Interval(value=3.96, low=2.05, high=5.94), "+4.0 [+2.0, +5.9]"),
+        ("generations", Interval(value=0.785, low=0.5, high=math.inf), "0.79 [0.50, never]"),
+    ],
+)
+def test_how_numbers_are_written(kind: Any, interval: Interval, text: str) -> None:
+    claim = Claim(id="c", claim="C.", a="a", b="b", metric="pass@8", kind=kind)
+    judged = Judged(claim=claim, own=interval, at_1=None, num_seeds=(5, 1), temperatures=(None, None))
+    assert described(judged, interval) == text
 
 
 def test_the_statement_says_what_was_measured(tmp_path: Path) -> None:

@@ -13,8 +13,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
+from bontune.experiments.figures_verifiers import draw_refit
+from bontune.experiments.results import Results
+from bontune.experiments.store import Store
+from bontune.experiments.suite import Suite
 from experiments.whole import run_whole
 
 SUITE: dict[str, Any] = {
@@ -120,6 +126,16 @@ def test_everything_is_written(out: Path) -> None:
     assert (out / "report.html").is_file()
 
 
+def _arms_of(axes: Axes) -> list[Any]:
+    return [
+        line for line in axes.get_lines() if len(np.atleast_1d(line.get_xdata())) == 2 and line.get_marker() != "None"
+    ]
+
+
+def _bands_of(axes: Axes) -> list[Any]:
+    return list(axes.collections)
+
+
 def test_the_figure_shows_both_verifiers_and_the_same_training_without(out: Path) -> None:
     found = rows(out / "figures", "refit.csv")
     own = {row["k"]: row for row in found if row["selected_by"] == "own"}
@@ -129,4 +145,10 @@ def test_the_figure_shows_both_verifiers_and_the_same_training_without(out: Path
         assert float(row["difference_points"]) == pytest.approx(float(shipped[k]["difference_points"]), abs=1e-3)
         assert float(row["low_points"]) < float(row["difference_points"]) < float(row["high_points"])
     assert {row["arm"] for row in found} == {"along", "still"}, "an arm for another verifier is not in it"
+    suite = Suite.model_validate(SUITE)
+    drawing = draw_refit(Results(suite, Store(out, suite)))
+    assert drawing is not None
+    assert "of arms with 2 seeds" in drawing.caption
+    lines, bands = ([len(kind(axes)) for axes in drawing.canvas.axes] for kind in (_arms_of, _bands_of))
+    assert (lines, bands) == ([1, 2], [1, 1]), "an arm with fewer seeds has no band"
     assert (out / "figures" / "refit.png").is_file()

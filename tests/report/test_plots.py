@@ -148,6 +148,7 @@ def test_ticks_are_the_measured_k_and_thin_out_when_there_are_many() -> None:
     assert _ticks(np.arange(1.0, 65.0)) == KS
     assert _ticks(np.arange(1.0, 67.0)) == [1, 2, 4, 8, 16, 32, 66]
     assert _ticks(np.array([5.0])) == [5]
+    assert _ticks(np.array([2.1, 7.9, 16.0])) == [4, 8, 16], "means are no ticks"
 
 
 def test_smoothing_keeps_a_constant_and_the_length() -> None:

@@ -1,8 +1,8 @@
 """Stopping early, studied on pools whose answer is known.
 
 1. Each score to stop at draws as many samples as its budget on the pool it was chosen on, to within one score's step.
-2. Under a verifier whose scores tell problems apart it beats a fixed number of draws; under one that says nothing it
-   does not, and no draw is saved.
+2. Under a verifier that tells right from wrong it beats a fixed number of draws; under one that says nothing it does
+   not, and where each problem has a scale of its own no number of draws below N is said to do as well.
 3. Rewards do not move the scores of a budget; what is measured is what ``adaptive_best_of_n`` says.
 """
 
@@ -45,12 +45,25 @@ def test_a_good_verifier_saves_draws_on_other_problems_too() -> None:
     assert study.cheapest.loss.low > -0.02
 
 
-def test_a_verifier_that_says_nothing_saves_nothing_by_itself() -> None:
-    """Whichever sample it takes is right as often, so that one draw is as good as sixteen and nothing is gained."""
+def test_a_verifier_that_says_nothing_gains_nothing() -> None:
+    """Whichever sample it takes is right as often, so that stopping early is worth as much as any number of draws."""
     rng = np.random.default_rng(2)
     pool = ScoredPool(rewards_PM=drawn(2, 0).rewards_PM, scores_PM=rng.normal(size=(200, 32)))
     study = study_stopping(pool, pool, n=16)
     assert all(point.gain.low < 0 < point.gain.high for point in study.points)
+
+
+def test_scores_that_compare_only_answers_to_one_prompt_save_nothing() -> None:
+    """The right answer scores highest in its problem, but each problem has a scale of its own."""
+    rewards_PM = np.zeros((40, 32))
+    rewards_PM[:, 0] = 1.0
+    wrong_PM = np.random.default_rng(4).random((40, 32))
+    pool = ScoredPool(
+        rewards_PM=rewards_PM, scores_PM=100.0 * np.arange(40)[:, None] + np.where(rewards_PM > 0, 2.0, wrong_PM)
+    )
+    study = study_stopping(pool, pool, n=16)
+    assert study.full.value == 0.5
+    assert study.cheapest is None
 
 
 def test_rewards_do_not_choose_a_budgets_score() -> None:

@@ -51,13 +51,13 @@ class StoppingStudy:
     n: int
     """N, the most that is drawn."""
     round_size: int
-    """Draws per round."""
+    """Completions that are drawn for a problem before the verifier looks at their scores."""
     num_problems: int
     """Problems that were measured."""
     full: Interval
-    """best@N."""
+    """Reward of the answer that is picked where all N are always drawn: best@N."""
     points: list[StoppingPoint]
-    """By rising budget."""
+    """The scores to stop at that were measured, one for each budget, by rising budget."""
     cheapest: StoppingPoint | None
     """The fewest draws that are not worse than N draws by more than :data:`MARGIN`, on the problems that the scores
     were chosen on; None where only N draws are."""
