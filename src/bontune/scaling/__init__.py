@@ -3,8 +3,8 @@
 From one pool per temperature, of the same problems: the measured grid, the law pass@N ≈ exp(a N^b) at each temperature
 and smoothed across them, the best temperature for each N, the best pair within a budget of tokens, and the same by
 difficulty. Uncertainty is the choice of problems: every interval comes from the same resamples of them, so that what
-is compared is compared on the same problems. Beside it: what stopping before N saves. Pure functions of arrays; no files, no
-models.
+is compared is compared on the same problems. Beside it: what stopping before N saves. Pure functions of
+arrays; no files, no models.
 
 Shapes: ``_T`` temperatures, ``_N`` budgets N, ``_P`` problems, ``_M`` samples of a problem, ``_R`` resamples of the
 problems, ``_C`` whatever is compared.
