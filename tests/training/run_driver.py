@@ -178,8 +178,12 @@ def sabotaged(order: dict[str, Any]) -> None:
 
     ``kill_at``: SIGKILL before the n-th call of ``kill_in`` (default: fsync and rename). ``signals``: [n, names]:
     these signals at the n-th poll of the stop flag. ``polls``: write the number of polls into this file.
-    ``file_limit``: bytes that a file may have.
+    ``file_limit``: bytes that a file may have. ``threads``: of torch, which has one otherwise.
     """
+    if "threads" in order:
+        import torch
+
+        torch.set_num_threads(order["threads"])
     if "kill_at" in order:
         _count_calls(os, order.get("kill_in", ["fsync", "replace"]), order["kill_at"], ["SIGKILL"])
     if "signals" in order or "polls" in order:

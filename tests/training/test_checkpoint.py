@@ -5,7 +5,7 @@
 2. it is never overwritten, at least two are kept, and the latest is computed;
 3. killed before any fsync, rename or removal, a run resumes and ends bitwise equal to one that was left alone:
    weights, optimizer, anchor, value head, P_fail, best-so-far, metrics; so it does when killed in mid-step, for every
-   kind of state (running P_fail, value head, adapters, drawn winners);
+   kind of state (running P_fail, value head, adapters, drawn winners), and on several threads as on one;
 4. a damaged newest checkpoint is said aloud and moved aside, and the one before it leads to the same end; when all are
    damaged the run stops and touches none;
 5. a full disk or a read-only folder ends the run with one sentence, leaves whole checkpoints as they were, and the same
@@ -167,6 +167,21 @@ def test_six_steps_are_three_a_kill_and_three(driver, whole, tmp_path, kind):
     assert resumed.code == 0, resumed.output
     assert "continuing after step 3" in resumed.output
     assert outcome(run) == outcome(whole(kind))
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_on_several_threads_a_run_is_repeated_and_resumed_bitwise(driver, tmp_path, threads):
+    """Steps as large as a user's: below some 30,000 numbers torch uses one thread whatever it has."""
+    large = ("training.prompts_per_step=16", "sampling.samples=32", "eval.every=0", "training.steps=4")
+    large += ("training.checkpoint_every=2",)
+    assert driver.train(tmp_path / "whole", *large, threads=threads).code == 0
+    assert driver.train(tmp_path / "again", *large, threads=threads).code == 0
+    assert outcome(tmp_path / "again") == outcome(tmp_path / "whole")
+    killed = driver.train(tmp_path / "killed", *large, threads=threads, kill_at=12)
+    assert killed.code == -9
+    assert steps(tmp_path / "killed") == [2]
+    assert driver.train(tmp_path / "killed", *large, threads=threads).code == 0
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
 # ---- 4: damaged ----

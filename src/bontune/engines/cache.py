@@ -32,7 +32,9 @@ def select_cache(cache: Any, indices: Tensor) -> Any:
     """Return a new cache with these rows; the given one stays as it is, and gradients flow through both."""
     selected = copy.copy(cache)
     selected.layers = [copy.copy(layer) for layer in cache.layers]
-    selected.batch_select_indices(indices)
+    for layer in selected.layers:
+        if layer.is_initialized:  # not by ``keys[indices]``, whose gradient several threads add up in any order
+            layer.keys, layer.values = (states.index_select(0, indices) for states in (layer.keys, layer.values))
     return selected
 
 

@@ -1,8 +1,10 @@
-"""The number format of a model's weights: the one it was saved in, and the one that a CPU computes in."""
+"""How a model's numbers are kept and computed: the format of its weights, and whether a run can be repeated."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,30 @@ def cpu_dtype(name_or_path: str | Path) -> torch.dtype | None:
         stacklevel=3,
     )
     return torch.float32
+
+
+@contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """While the context lasts, a CPU computes bitwise the same in every run that has as many threads.
+
+    Several threads add the gradient of ``x[indices]`` up in any order, which some models need (mixtures of experts);
+    torch then takes the operation that keeps an order, and warns where it has none. A GPU is left as it is: there the
+    ordered operations are slower, and cuBLAS wants a setting of its own.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fills, torch.utils.deterministic.fill_uninitialized_memory = (
+        torch.utils.deterministic.fill_uninitialized_memory,
+        False,
+    )
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
 def _has_bfloat16_units() -> bool:

@@ -5,6 +5,9 @@ passes leave their gradients at the cache, and one backward pass through the pro
 cannot be (gradient checkpointing switches the cache off, recurrent layers keep states of other kinds), prompt and
 completion are run together.
 
+Rows are taken by ``index_select``, never by ``x[indices]``: on a CPU with several threads the gradient of the latter is
+added up in any order, so that no two runs would be equal.
+
 Shapes: ``_P`` distinct prompts, ``_R`` rows (samples), ``_T`` tokens, ``H`` hidden, ``V`` vocabulary.
 """
 
@@ -164,6 +167,11 @@ class CausalLM:
         out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True)
         return Prefix(ids=ids, mask=mask, cache=out.past_key_values, last_hidden_PH=out.last_hidden_state[:, -1])
 
+    def hidden_of_tokens(self, prefix: Prefix, rows: Rows) -> Tensor:
+        """Hidden states (N, H) that predict each completion token, without those of the padding."""
+        places = rows.is_token_RT.flatten().nonzero().squeeze(-1)
+        return self.hidden(prefix, rows).flatten(0, 1).index_select(0, places)
+
     def hidden(self, prefix: Prefix, rows: Rows) -> Tensor:
         """Hidden states (R, T, H) that predict each completion token."""
         if prefix.cache is None or prefix.last_hidden_PH is None:
@@ -171,7 +179,7 @@ class CausalLM:
         mask_R = prefix.mask[rows.owner_R]
         mask = torch.cat([mask_R, rows.is_token_RT[:, :-1].to(mask_R.dtype)], dim=-1)
         num_prompt = mask_R.shape[1]
-        first = prefix.last_hidden_PH[rows.owner_R].unsqueeze(1)
+        first = prefix.last_hidden_PH.index_select(0, rows.owner_R).unsqueeze(1)
         if rows.tokens_RT.shape[1] == 1:
             return first
         out = self.body(

@@ -42,7 +42,7 @@ def _of_rows(lm: CausalLM, samples: Samples, rows_R: Tensor, temperature: float)
     prefix = lm.encode([samples.prompts[p] for p in owners.tolist()])
     rows = dataclasses.replace(rows, owner_R=owner_R).to(prefix.ids.device)
     is_token_RT = rows.is_token_RT
-    hidden_NH, targets_N = lm.hidden(prefix, rows)[is_token_RT], rows.tokens_RT[is_token_RT]
+    hidden_NH, targets_N = lm.hidden_of_tokens(prefix, rows), rows.tokens_RT[is_token_RT]
     drawn_N = drawn_logprobs(lm, hidden_NH, targets_N, temperature)
     drawn_RT = torch.zeros(is_token_RT.shape, dtype=torch.float64)
     drawn_RT[is_token_RT.cpu()] = drawn_N.cpu().double()

@@ -116,7 +116,7 @@ def backward_through_head(
             rows = kl_weight_N[part].nonzero().squeeze(-1)
             if len(rows):
                 ref = reference.logprobs(lm, ref_place_N[part][rows], temperature)
-                kl = _weighted_kl(logprobs[rows], ref, kl_weight_N[part][rows])
+                kl = _weighted_kl(logprobs.index_select(0, rows), ref, kl_weight_N[part][rows])
                 loss = loss + kl_coef * kl
                 sums.kl += float(kl.detach())
         loss.backward()

@@ -28,7 +28,7 @@ from bontune.engines.contract import WITHOUT_SEEDS, Engine, EngineFailed, Sample
 from bontune.engines.seeds import order_of
 from bontune.metrics.evaluation import Evaluation
 from bontune.models.adapters import lasting_name
-from bontune.models.precision import saved_dtype
+from bontune.models.precision import reproducible, saved_dtype
 from bontune.models.saving import save_model
 from bontune.objectives.budgets import largest_budget
 from bontune.pools.collect import Graded, grade_all, score_all
@@ -168,6 +168,7 @@ class Trainer:
             setup.tracking(self.recipe, self.accelerator) as self.log.trackers,
             self._signals() as signals,
             self.log,
+            reproducible(self.accelerator.device),
         ):
             try:
                 yield signals

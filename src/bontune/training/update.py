@@ -222,11 +222,11 @@ class Updater:
         if ref_prefix is not None and bool(has_kl_R.any()):
             kl_rows = rows.select(has_kl_R.nonzero().squeeze(-1)).to(device)
             with torch.no_grad(), self.anchor.in_place_of_policy():
-                hidden_NH = self.lm.hidden(ref_prefix, kl_rows)[kl_rows.is_token_RT]
+                hidden_NH = self.lm.hidden_of_tokens(ref_prefix, kl_rows)
             reference = Reference(hidden_NH=hidden_NH, head_parameters=self.anchor.parameters_of(self.lm.head))
         rows, per_token = rows.to(device), rows.lengths_R.to(device)
         is_token_RT = rows.is_token_RT
-        hidden_NH = self.lm.hidden(leaf, rows)[is_token_RT]
+        hidden_NH = self.lm.hidden_of_tokens(leaf, rows)
         targets_N = rows.tokens_RT[is_token_RT]
         weight_N = weight_R.to(device).repeat_interleave(per_token)
         ratios = None

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
+from bontune.models.precision import reproducible
 from bontune.verifiers.examples import Example, Examples
 from bontune.verifiers.reward_model import InputFormat, batches_by_length, classifier_logits, encode_texts
 
@@ -195,10 +196,11 @@ def _update(model: Any, optimizer: Any, texts: _Texts, rows: list[int], options:
     # The mean over problems, estimated from a share of all completions.
     scale = len(texts.encoded) / texts.num_problems / len(rows)
     total = 0.0
-    for piece in batches_by_length([texts.encoded[i] for i in rows], options.token_budget):
-        loss = _loss(model, texts, [rows[i] for i in piece]) * scale
-        loss.backward()
-        total += loss.item()
+    with reproducible(model.device):
+        for piece in batches_by_length([texts.encoded[i] for i in rows], options.token_budget):
+            loss = _loss(model, texts, [rows[i] for i in piece]) * scale
+            loss.backward()
+            total += loss.item()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     if not (math.isfinite(total) and bool(norm.isfinite())):
         raise RunStopped("The verifier's loss or gradient is not finite: use a lower learning rate.")
