@@ -69,6 +69,7 @@ def train(folder: Path, run: str, task: str, *more: str) -> list[dict[str, Any]]
         "training.steps=2",
         "training.prompts_per_step=4",
         "training.warmup=0",
+        "training.first_step_kl=null",
         "eval.every=2",
         "eval.samples=4",
         "eval.problems=4",

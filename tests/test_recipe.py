@@ -13,7 +13,7 @@ from bontune import tasks
 from bontune.base.errors import BontuneError
 from bontune.base.overrides import apply_overrides
 from bontune.base.validation import known_keys
-from bontune.config import RECIPES, Recipe, load_recipe, shipped_recipes
+from bontune.config import RECIPES, Recipe, borrowed_rate, load_recipe, shipped_recipes
 from bontune.training.setup import check_objective
 
 DESIGN = """
@@ -303,3 +303,16 @@ def test_values_on_a_command_line_are_what_people_mean(text: str, value: object)
 @pytest.mark.parametrize(("text", "value"), [("3e-4", 3e-4), ("0", 0), ("0.5", 0.5), ("true", True), ("[4]", [4])])
 def test_other_values_are_numbers_and_lists(text: str, value: object) -> None:
     assert apply_overrides({}, [f"task.limit={text}"]) == {"task": {"limit": value}}
+
+
+def test_a_borrowed_rate_is_said() -> None:
+    mine = ["model=tiny-gemma2", "task={name: jsonl, data: mine.jsonl}"]
+    said = borrowed_rate("countdown", mine)
+    assert said is not None
+    assert "training.lr = 0.0006 is what countdown takes for countdown-tiny on countdown" in said
+    assert "recipe own" in said
+    assert borrowed_rate("countdown", [*mine, "training.lr=3e-6"]) is None
+    assert borrowed_rate("countdown", [*mine, "training={lr: 3.0e-6}"]) is None
+    assert borrowed_rate("countdown", mine[:1]) is None
+    assert borrowed_rate("countdown", mine[1:]) is None
+    assert borrowed_rate("own", ["model=tiny-gemma2", "task.data=mine.jsonl"]) is None

@@ -10,12 +10,14 @@ import torch
 from transformers import Gemma2ForSequenceClassification
 
 from bontune import load_recipe
+from bontune.base.errors import BontuneError
 from bontune.config import shipped_recipes
-from bontune.models import load_model
+from bontune.models import load_model, shipped
 from bontune.training.trainer import Trainer
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 GEMMA = [name for name in shipped_recipes() if name.startswith("gemma2")]
+EMBEDDED = [name for name in shipped_recipes() if load_recipe(name).model in shipped()]
 SMALL = [
     "training.steps=2",
     "training.prompts_per_step=2",
@@ -83,6 +85,24 @@ def test_gemmas_recipes_run_on_real_rows(name: str, tmp_path: Path) -> None:
     assert "best@4" in rows[0]["metrics"]  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name not in GEMMA])
+def test_own_takes_any_model_and_any_rows(tmp_path: Path) -> None:
+    rows = [{"prompt": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)} for i in range(20)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = f"task.data={tmp_path / 'mine.jsonl'}"
+    finished_run("own", "model=tiny-gemma2", data, f"run={tmp_path / 'run'}", has_reward=False)
+    finished_run("own", "model=tiny-gemma2", data, f"run={tmp_path / 'lora'}", "training.lora={r: 2}", has_reward=False)
+
+
+def test_own_without_data_says_what_to_give() -> None:
+    with pytest.raises(BontuneError, match=r"needs .*data"):
+        Trainer(load_recipe("own", ["model=tiny-gemma2"]), is_quiet=True)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not at hand")
+def test_gsm8k_runs(tmp_path: Path) -> None:
+    finished_run("gsm8k", "model=tiny-gemma2", f"task.data={DATA}", f"run={tmp_path / 'run'}", has_reward=False)
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_embedded_recipes_run(name: str, tmp_path: Path) -> None:
     finished_run(name, f"run={tmp_path / 'run'}", "training.prompts_per_step=4", "sampling.max_new_tokens=24")

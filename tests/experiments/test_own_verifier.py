@@ -30,7 +30,7 @@ SUITE: dict[str, Any] = {
     "seeds": 2,
     "evaluations": 4,
     "recipe": {
-        "training": {"steps": 8, "prompts_per_step": 16, "warmup": 0, "device": "cpu"},
+        "training": {"steps": 8, "prompts_per_step": 16, "warmup": 0, "first_step_kl": None, "device": "cpu"},
         "sampling": {"samples": 16},
         "kl": {"start": 0.1, "end": 0.1, "steps": 8, "delay": 0},
     },

@@ -32,7 +32,7 @@ SUITE: dict[str, Any] = {
     "seeds": 1,
     "evaluations": 2,
     "recipe": {
-        "training": {"steps": 2, "prompts_per_step": 8, "warmup": 0, "device": "cpu"},
+        "training": {"steps": 2, "prompts_per_step": 8, "warmup": 0, "first_step_kl": None, "device": "cpu"},
         "sampling": {"samples": 12},
         "kl": {"start": 0.1, "end": 0.1, "steps": 2, "delay": 0},
     },

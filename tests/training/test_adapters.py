@@ -32,6 +32,7 @@ def recipe(run: Path, model: Path | str, *, targets: Any = None, keep: tuple[str
                 "prompts_per_step": 4,
                 "lr": 0.05,
                 "warmup": 0,
+                "first_step_kl": None,
                 "decay": "constant",
                 "checkpoint_every": 1,
                 "device": "cpu",

@@ -120,6 +120,7 @@ def run(folder: Path, **training: Any) -> list[dict[str, Any]]:
                 "prompts_per_step": 9,
                 "lr": 0.01,
                 "warmup": 0,
+                "first_step_kl": None,
                 "checkpoint_every": 4,
                 **training,
             },

@@ -18,7 +18,15 @@ def recipe(run: Path, steps: int, **training: Any) -> Recipe:
         {
             "objective": {"name": "rloo", "n": 1},
             "sampling": {"samples": 4, "max_new_tokens": 4},
-            "training": {"steps": steps, "prompts_per_step": 2, "lr": 0.01, "warmup": 0, "device": "cpu"} | training,
+            "training": {
+                "steps": steps,
+                "prompts_per_step": 2,
+                "lr": 0.01,
+                "warmup": 0,
+                "first_step_kl": None,
+                "device": "cpu",
+            }
+            | training,
             "eval": {"every": 0},
             "run": str(run),
         }

@@ -40,6 +40,7 @@ def recipe(run: Path, **evaluation: Any) -> Recipe:
                 "prompts_per_step": 4,
                 "lr": 0.02,
                 "warmup": 0,
+                "first_step_kl": None,
                 "decay": "constant",
                 "checkpoint_every": 1,
                 "keep_checkpoints": 99,

@@ -34,7 +34,14 @@ def settings(run: Path, **sections: Any) -> Recipe:
     tree: dict[str, Any] = {
         "objective": {"name": "rloo"},
         "sampling": {"samples": SAMPLES, "max_new_tokens": 3},
-        "training": {"steps": 6, "prompts_per_step": 4, "lr": 1e-2, "warmup": 0, "device": "cpu"},
+        "training": {
+            "steps": 6,
+            "prompts_per_step": 4,
+            "lr": 1e-2,
+            "warmup": 0,
+            "first_step_kl": None,
+            "device": "cpu",
+        },
         "kl": {"start": 0.05, "end": 0.05},
         "eval": {"every": 0},
     }

@@ -44,6 +44,7 @@ def settings(run, **sections):
             "prompts_per_step": 8,
             "lr": 1e-3,
             "warmup": 0,
+            "first_step_kl": None,
             "checkpoint_every": 1,
             "device": "cpu",
         },

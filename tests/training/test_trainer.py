@@ -76,6 +76,7 @@ def recipe(run: Path, **sections: Any) -> Recipe:
             "prompts_per_step": 8,
             "lr": 0.01,
             "warmup": 0,
+            "first_step_kl": None,
             "decay": "constant",
             "checkpoint_every": 0,
             "device": "cpu",

@@ -54,6 +54,7 @@ def start(folder: Path, how: list[str], run: str, **sections: Any) -> subprocess
             "prompts_per_step": 4,
             "lr": 0.01,
             "warmup": 0,
+            "first_step_kl": None,
             "checkpoint_every": 3,
             "device": "cpu",
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from bontune.engines.prompts import as_text, has_chat_template, prompt_of
 from bontune.models import load_model, quiet_libraries, resolve, shipped
 from bontune.models.adapters import base_of, is_adapter
 from bontune.training import setup
-from bontune.training.cost import Plan, Shape, estimate
-from bontune.training.preflight import preflight
+from bontune.training.cost import Plan, Shape, estimate, least_memory
+from bontune.training.preflight import count_of, device_of, preflight, trained_share
 
 KNOWN_SHAPES = {
-    "google/gemma-2-2b": (26, 2304, 9216, 8, 4, 256, 256_000),
-    "google/gemma-2-9b": (42, 3584, 14_336, 16, 8, 256, 256_000),
+    "google/gemma-2-2b-it": (26, 2304, 9216, 8, 4, 256, 256_000),
+    "google/gemma-2-9b-it": (42, 3584, 14_336, 16, 8, 256, 256_000),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": (30, 576, 1536, 9, 3, 64, 49_152),
+    "Qwen/Qwen2.5-0.5B-Instruct": (24, 896, 4864, 14, 2, 64, 151_936),
 }
 """Measures of the models in the shipped recipes, from their config.json: a plan needs no download (nor a licence)."""
 ASSUMED_PROMPT = 200
@@ -34,26 +37,36 @@ def run_plan(recipe: str, overrides: Sequence[str]) -> None:
     settings = load_recipe(recipe, overrides)
     quiet_libraries()
     shape = shape_of(settings.model)
-    loaded = load_model(settings.model) if settings.model in shipped() or Path(settings.model).is_dir() else None
-    prompt_tokens, longest, num_problems, note = _prompts(settings, None if loaded is None else loaded[1])
     gpu_memory = _gpu_memory()
+    memory = _main_memory() if gpu_memory is None else gpu_memory
+    least = least_memory(settings, shape, is_gpu=gpu_memory is not None)
+    is_here = settings.model in shipped() or Path(settings.model).is_dir()
+    loaded = load_model(settings.model) if is_here and least < memory else None
+    prompts = _prompts(settings, None if loaded is None else loaded[1])
     plans = {
         name: estimate(
             settings,
             shape,
             is_gpu=is_gpu,
-            prompt_tokens=prompt_tokens,
-            longest_prompt=longest,
-            num_eval_problems=num_problems,
+            prompt_tokens=prompts.mean,
+            longest_prompt=prompts.longest,
+            num_eval_problems=prompts.num_evaluated,
         )
         for name, is_gpu in (("on a CPU", False), ("on a GPU (bf16)", True))
         if is_gpu or gpu_memory is None
     }
     console = Console()
-    _print_work(console, settings, shape, next(iter(plans.values())), note)
+    _print_work(console, settings, shape, next(iter(plans.values())), prompts)
     if loaded is not None:
         console.print(_looked_at(settings, *loaded))
-    console.print(_memory_table(plans, gpu_memory))
+    console.print(_memory_table(plans, memory))
+    if least >= memory:
+        console.print(
+            f"The model is too large for this machine: weights, gradient, AdamW and anchor alone take {_bytes(least)}, "
+            f"and there are {_bytes(memory)}; train adapters (training.lora={{r: 16}}) or a smaller model.",
+            style="bold red",
+            markup=False,
+        )
     console.print(
         f"Completions are taken at their longest, and every sample as carrying weight. {_of_several(settings)}",
         style="dim",
@@ -74,7 +87,7 @@ def shape_of(model: str) -> Shape:
     Raises:
         BontuneError: there is no such model, its config cannot be fetched, or is of another kind.
     """
-    known = next((s for name, s in KNOWN_SHAPES.items() if model in (name, f"{name}-it")), None)
+    known = next((s for tuned, s in KNOWN_SHAPES.items() if model in (tuned, tuned.rpartition("-")[0])), None)
     if known is not None:
         layers, hidden, intermediate, heads, kv_heads, head_dim, vocabulary = known
         return Shape(
@@ -150,50 +163,73 @@ def _looked_at(recipe: Recipe, model: Any, tokenizer: Any) -> Table:
     return table
 
 
-def _prompts(recipe: Recipe, tokenizer: Any) -> tuple[int, int | None, int | None, str]:
-    """Mean and longest prompt in tokens, problems of an evaluation, and what was assumed for want of data."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Prompts:
+    """What is known of the prompts of a run."""
+
+    mean: int
+    """Mean length in tokens."""
+    longest: int | None = None
+    """Length of the longest; None: not known."""
+    num_problems: int | None = None
+    """Problems to train on; None: not known."""
+    num_evaluated: int | None = None
+    """Problems of an evaluation; None: not known."""
+    note: str = ""
+    """What was assumed for want of data or of a tokenizer."""
+
+
+def _prompts(recipe: Recipe, tokenizer: Any) -> _Prompts:
+    """Look at the prompts of a run, as far as data and tokenizer are at hand."""
     try:
         task = setup.load_task(recipe.task)
         problems = setup.problems_of(task, recipe.task.split)
         eval_task = setup.load_task(recipe.eval.task) if recipe.eval.task is not None else task
         num_eval = len(setup.eval_problems_of(eval_task, recipe)) if recipe.eval.every else 0
     except BontuneError as error:
-        return ASSUMED_PROMPT, None, None, f"assumed: prompts of {ASSUMED_PROMPT} tokens, because {error}"
+        note = f"assumed: prompts of {ASSUMED_PROMPT} tokens, because {error}"
+        return _Prompts(mean=ASSUMED_PROMPT, note=note)
     if tokenizer is None:
         # Four characters a token is the rule of thumb for English and code in large vocabularies.
         lengths = [max(1, len(problem.prompt) // 4) for problem in problems]
-        return _mean(lengths), max(lengths), num_eval, "prompt lengths: characters / 4, the tokenizer is not here"
-    uses_chat = has_chat_template(tokenizer)
-    texts = [as_text(prompt_of(problem, uses_chat), tokenizer) for problem in problems]
-    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
-    return _mean(lengths), max(lengths), num_eval, ""
+        note = "prompt lengths: characters / 4, the tokenizer is not here"
+    else:
+        uses_chat = has_chat_template(tokenizer)
+        texts = [as_text(prompt_of(problem, uses_chat), tokenizer) for problem in problems]
+        lengths, note = [len(ids) for ids in tokenizer(texts)["input_ids"]], ""
+    return _Prompts(
+        mean=max(1, round(sum(lengths) / len(lengths))),
+        longest=max(lengths),
+        num_problems=len(problems),
+        num_evaluated=num_eval,
+        note=note,
+    )
 
 
-def _mean(lengths: list[int]) -> int:
-    return max(1, round(sum(lengths) / len(lengths)))
-
-
-def _print_work(console: Console, recipe: Recipe, shape: Shape, plan: Plan, note: str) -> None:
+def _print_work(console: Console, recipe: Recipe, shape: Shape, plan: Plan, prompts: _Prompts) -> None:
     table = Table(title=f"{recipe.model}, {recipe.task.name}, {recipe.objective.name}", title_justify="left")
     table.add_column("what")
     table.add_column("how much", justify="right")
-    trained = "" if plan.trainable == shape.parameters else f", {_count(plan.trainable)} trained (adapters)"
-    table.add_row("parameters", f"{_count(shape.parameters)}{trained}")
+    table.add_row("parameters", f"{count_of(shape.parameters)}, {trained_share(plan.trainable, shape.parameters)}")
+    table.add_row("device", device_of(recipe))
+    table.add_row("problems", "not known" if prompts.num_problems is None else f"{prompts.num_problems:,}")
+    table.add_row("N and M", f"{recipe.objective.n}, from {recipe.sampling.samples} samples of a prompt")
+    table.add_row("learning rate", f"{recipe.training.lr:g}")
     per_step = plan.work.generations // recipe.training.steps
-    table.add_row("samples", f"{_count(plan.work.generations)} ({recipe.training.steps:,} steps × {per_step:,})")
+    table.add_row("samples", f"{count_of(plan.work.generations)} ({recipe.training.steps:,} steps × {per_step:,})")
     table.add_row("prompt tokens", f"{plan.work.prompt_tokens} on average")
-    table.add_row("new tokens", f"at most {_count(plan.work.tokens)} ({recipe.sampling.max_new_tokens} a sample)")
+    table.add_row("new tokens", f"at most {count_of(plan.work.tokens)} ({recipe.sampling.max_new_tokens} a sample)")
     if recipe.verifier.refit is not None:
         table.add_row("fits of the verifier", str(recipe.training.steps // recipe.verifier.refit.every))
     if recipe.training.refill is not None:
         table.add_row("samples with refill", f"up to {recipe.training.refill.up_to:g} times as many")
-    table.add_row("samples in evaluations", _count(plan.work.eval_generations))
+    table.add_row("samples in evaluations", count_of(plan.work.eval_generations))
     console.print(table)
-    if note:
-        console.print(note, style="yellow", markup=False)
+    if prompts.note:
+        console.print(prompts.note, style="yellow", markup=False)
 
 
-def _memory_table(plans: Mapping[str, Plan], gpu_memory: float | None) -> Table:
+def _memory_table(plans: Mapping[str, Plan], here: float) -> Table:
     table = Table(title="memory of one process, at its peak", title_justify="left")
     table.add_column("part")
     for name in plans:
@@ -202,16 +238,8 @@ def _memory_table(plans: Mapping[str, Plan], gpu_memory: float | None) -> Table:
         table.add_row(part, *(_bytes(plan.memory[part]) for plan in plans.values()))
     table.add_section()
     table.add_row("together", *(_bytes(sum(plan.memory.values())) for plan in plans.values()))
-    here = [_main_memory() if gpu_memory is None else gpu_memory]
-    table.add_row("this machine has", *(_bytes(memory) for memory in here))
+    table.add_row("this machine has", _bytes(here))
     return table
-
-
-def _count(number: float) -> str:
-    for scale, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= scale:
-            return f"{number / scale:.3g} {unit}"
-    return f"{number:.0f}"
 
 
 def _bytes(number: float) -> str:

@@ -40,6 +40,7 @@ __all__ = [
     "TaskSection",
     "TrainingSection",
     "VerifierSection",
+    "borrowed_rate",
     "is_run",
     "load_recipe",
     "read_recipe",
@@ -114,6 +115,7 @@ class Recipe(Section):
             ("training", "track"),
             ("training", "token_budget"),
             ("training", "shard"),
+            ("training", "first_step_kl"),
             ("sampling", "token_budget"),
         ):
             tree[section].pop(key)
@@ -151,6 +153,21 @@ def load_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:
             :meth:`Recipe.from_dict`.
     """
     return Recipe.from_dict(apply_overrides(read_recipe(source), overrides))
+
+
+def borrowed_rate(source: str, overrides: Iterable[str]) -> str | None:
+    """Say that a recipe's learning rate was chosen for another model on another task; None where that is not so."""
+    if is_run(Path(source)):
+        return None
+    written, given = read_recipe(source), apply_overrides(read_recipe(source), overrides)
+    before, now = Recipe.model_validate(written), Recipe.model_validate(given)
+    is_set = any(override.partition("=")[0].strip() in ("training.lr", "training") for override in overrides)
+    if is_set or before.model == now.model or before.task.name == now.task.name:
+        return None
+    return (
+        f"training.lr = {now.training.lr:g} is what {source} takes for {before.model} on {before.task.name}; a rate "
+        "that suits one model may ruin another: set training.lr, or begin with the recipe own"
+    )
 
 
 def is_run(path: Path) -> bool:

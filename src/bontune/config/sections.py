@@ -150,6 +150,9 @@ class TrainingSection(Section):
     """Weight decay of AdamW."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients with a larger norm are scaled down to this one."""
+    first_step_kl: PositiveFloat | None = 0.5
+    """How far the first update may move the policy, in nats of KL for each completion, before the run stops, because
+    the learning rate is too high for the model; null: not measured."""
     value_lr: PositiveFloat | Literal["auto"] = "auto"
     """Learning rate of the value head (``objective.p_fail: value_head``); ``auto``: one that learns within the run's
     steps, 1.1e-5 for 2,500 steps of Gemma 2B."""

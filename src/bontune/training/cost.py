@@ -125,6 +125,12 @@ def estimate(
     )
 
 
+def least_memory(recipe: Recipe, shape: Shape, *, is_gpu: bool) -> float:
+    """Bytes that a run cannot do without, whatever it draws: weights, gradient, AdamW and anchor."""
+    plan = estimate(recipe, shape, is_gpu=is_gpu, prompt_tokens=1)
+    return sum(size for part, size in plan.memory.items() if part != "sampling or update")
+
+
 def _work(recipe: Recipe, prompt_tokens: int, num_eval_problems: int) -> Work:
     every, steps = recipe.eval.every, recipe.training.steps
     num_evaluations = 1 + math.ceil(steps / every) if every else 0

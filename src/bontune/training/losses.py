@@ -142,6 +142,18 @@ def _weighted_kl(own: Tensor, ref: Tensor, weight: Tensor) -> Tensor:
     return ((own.exp() * (own - ref)).sum(-1) * weight).sum()
 
 
+@torch.no_grad()
+def kl_to_reference(lm: CausalLM, hidden_NH: Tensor, reference: Reference, temperature: float) -> float:
+    """Sum over tokens of KL(π_T ‖ reference) between the next-token distributions, from hidden states of the tokens."""
+    total = 0.0
+    for part in chunks(hidden_NH, lm.head.weight.shape[0]):
+        places = torch.arange(len(hidden_NH), device=hidden_NH.device)[part]
+        own = torch.log_softmax(lm.logits(hidden_NH[part]) / temperature, dim=-1)
+        ones = torch.ones(len(places), device=own.device)
+        total += float(_weighted_kl(own, reference.logprobs(lm, places, temperature), ones))
+    return total
+
+
 def chunks(hidden_NH: Tensor, vocabulary: int, chunk_elements: int | None = None) -> Iterator[slice]:
     """Slices of tokens whose logits may be held at once."""
     if chunk_elements is None:

@@ -43,7 +43,7 @@ def preflight(recipe: Recipe, model: Any, tokenizer: Any, *, asks_chat: bool) ->
     vocabulary = model.get_input_embeddings().weight.shape[0]
     findings = [
         Finding(what="weights", found=_dtypes(recipe, model)),
-        Finding(what="device", found=_device(recipe)),
+        Finding(what="device", found=device_of(recipe)),
         Finding(what="context", found=f"{context_of(model) or 'no bound'} tokens"),
         _ends(model, tokenizer),
         _padding(tokenizer, vocabulary),
@@ -60,11 +60,42 @@ def _dtypes(recipe: Recipe, model: Any) -> str:
     return f"stored in {stored}, trained in float32, written in {stored}"
 
 
-def _device(recipe: Recipe) -> str:
+def device_of(recipe: Recipe) -> str:
+    """What a run computes on, in words."""
     if recipe.training.device == "cpu" or not torch.accelerator.is_available():
         return "CPU"
     kind = torch.accelerator.current_accelerator()
     return f"{torch.accelerator.device_count()} × {kind.type if kind is not None else 'accelerator'}"
+
+
+def count_of(number: float) -> str:
+    """A number of parameters or samples as people say it.
+
+    >>> count_of(134_515_008), count_of(320)
+    ('135 M', '320')
+    """
+    for scale, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= scale:
+            return f"{number / scale:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+def trained_share(trained: int, total: int) -> str:
+    """How many of a model's parameters are trained, in words."""
+    return "all trained" if trained == total else f"{count_of(trained)} trained"
+
+
+def start_line(recipe: Recipe, model: Any, num_problems: int) -> str:
+    """What a run is about to do, in one line: model, parameters, device, problems, N, M, learning rate and steps."""
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    objective, training = recipe.objective, recipe.training
+    n = objective.n if isinstance(objective.n, int) else ", ".join(map(str, objective.n))
+    return (
+        f"{recipe.model} ({count_of(total)} parameters, {trained_share(trained, total)}) on {device_of(recipe)}, "
+        f"{num_problems:,} problems, {training.prompts_per_step} a step, N = {n}, M = {recipe.sampling.samples}, "
+        f"learning rate {training.lr:g}, {training.steps:,} steps"
+    )
 
 
 def _ends(model: Any, tokenizer: Any) -> Finding:

@@ -38,7 +38,9 @@ from bontune.training.demonstrations import encode_demonstrations
 from bontune.training.evaluator import Evaluator
 from bontune.training.failure_rate import what_running_amounts_to
 from bontune.training.first_evaluation import gains_since_first
+from bontune.training.first_step import FirstStep
 from bontune.training.identity import STEPS, identity_of
+from bontune.training.preflight import start_line
 from bontune.training.processes import JointSignals, one_of_several
 from bontune.training.refit import Refit
 from bontune.training.reuse import prompts_of_updates
@@ -114,6 +116,7 @@ class Trainer:
         self.updater = Updater.of(
             recipe, self.lm, self.state, self.columns, self.engine, self.accelerator, sharding=self.sharding
         )
+        self.first_step = FirstStep(recipe.training, self.lm, self.anchor, self.accelerator)
         is_quiet = is_quiet or not self.is_main
         self.write_report = write_report
         self.log = RunLog(self.folder, recipe.training.steps, label=recipe.objective.name, is_quiet=is_quiet)
@@ -282,15 +285,21 @@ class Trainer:
                     kl_coef=kl_coefficient(step, self.recipe.kl),
                     num_prompts=self.recipe.training.prompts_per_step // self.recipe.training.minibatches,
                     has_kl_P=has_kl_P[chosen],
+                    check=partial(self._check_first, step, graded) if self.first_step.is_due and not results else None,
                     # A step that has changed the model is finished, because what is saved are whole steps.
                     poll=signals.poll if not results else None,
                 )
                 results.append(result)
         except RunStopped as error:
-            self.stop(step, f"The update is broken: {error}", graded.samples, advantages_PM)
+            self.stop(step, str(error), graded.samples, advantages_PM)
         self.engine.load(self.anchor.policy_weights())
         self.state.failure_rates.learn(graded, self.accelerator)
         return UpdateResult.mean(results)
+
+    def _check_first(self, step: int, graded: Graded, has_weight: bool) -> None:
+        with self.accelerator.autocast():
+            temperature = self.recipe.sampling.temperature
+            self.first_step.check(graded.samples, temperature, step, has_weight=has_weight)
 
     def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
         """Write the step's row in ``metrics.jsonl``; its means are over all processes."""
@@ -307,6 +316,7 @@ class Trainer:
                 **self.state.failure_rates.numbers,
                 **self.state.refill.numbers,
                 **self.state.refit.numbers,
+                **self.first_step.numbers(self.step),
                 **{name: value for name, value in dataclasses.asdict(result).items() if value is not None},
                 "lr": learning_rate(self.step, self.recipe.training),
                 "kl_coef": kl_coefficient(self.step, self.recipe.kl),
@@ -355,9 +365,11 @@ class Trainer:
 
     def resume(self) -> None:
         """Continue from the newest whole checkpoint, if there is one."""
+        self.log.say(start_line(self.recipe, self.model, len(self.problems)))
         found = checkpoint.load_latest(self.folder / "checkpoints", self.state.identity)
         if found is not None:
             self.step = self.state.restore(found)
+            self.first_step.is_due = False
             self.engine.load(self.anchor.policy_weights())
             self.log.say(how_it_goes_on(self.step, found.identity[STEPS], self.recipe.training))
         elif (note := what_running_amounts_to(self.recipe, len(self.problems))) is not None:

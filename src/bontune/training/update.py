@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -250,11 +250,22 @@ class Updater:
             sums.ratios.add(ratios)
         return sums
 
-    def step(self, samples: Samples, advantages_PM: Tensor, *, kl_coef: float, **options: Any) -> UpdateResult:
-        """Accumulate, sum over processes, check, step, and move the anchor; see :meth:`accumulate`.
+    def step(
+        self,
+        samples: Samples,
+        advantages_PM: Tensor,
+        *,
+        kl_coef: float,
+        check: Callable[[bool], None] | None = None,
+        **options: Any,
+    ) -> UpdateResult:
+        """Accumulate, sum over processes, step, and move the anchor; see :meth:`accumulate`.
+
+        Args:
+            check: looks at the policy before the anchor follows it; told whether any sample carried weight.
 
         Raises:
-            RunStopped: the loss or the gradient is not finite; nothing has been changed then.
+            RunStopped: the loss or the gradient is not finite; nothing has been changed then. Or from ``check``.
         """
         self.optimizer.zero_grad(set_to_none=True)
         sums = self.accumulate(samples, advantages_PM, kl_coef=kl_coef, **options)
@@ -274,8 +285,10 @@ class Updater:
         grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))) if grads else 0.0
         loss = policy + kl_coef * kl
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise RunStopped(f"loss {loss} and gradient norm {grad_norm} are not both finite")
+            raise RunStopped(f"The update is broken: loss {loss} and gradient norm {grad_norm} are not both finite")
         self.optimizer.step()
+        if check is not None:
+            check(weighted > 0)
         self.anchor.update()
         return UpdateResult(
             kl=kl,
