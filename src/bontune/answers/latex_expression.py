@@ -22,6 +22,7 @@ _GREEK_NAMES = (
 )
 _GREEK = frozenset(_GREEK_NAMES.split())
 _SYNONYMS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+_MINUS_ONE = ("mul", ("num", "-1"), ("num", "1"))
 _CLOSING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 
 
@@ -339,7 +340,9 @@ class _Reader:
         if self.peek() == "^":
             self.take()
             power = self.exponent()
-            if power == ("mul", ("num", "-1"), ("num", "1")) or power[0] == "mul":
+            if power == _MINUS_ONE and name in ("sin", "cos", "tan"):  # the inverse function, and no reciprocal
+                name, power = "arc" + name, None
+            elif power[0] == "mul":
                 raise Unreadable("a negative exponent of a function")
         inner = self.function_argument()
         if name == "exp":

@@ -13,7 +13,7 @@ MAX_TOKENS = 1_000
 _TOKEN = re.compile(
     r"(?P<space> +)"
     r"|(?P<number>[0-9]+\.(?=\\(?:overline|bar))|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
-    r"|\\(?:text(?:bf|rm|it|sf|normal|tt)?|mbox|mathrm|mathbf|mathit|mathsf|operatorname\*?)\s*\{(?P<text>[^{}\\$]*)\}"
+    r"|\\(?:text(?:bf|rm|it|sf|normal|tt|up|md|sl|sc)?|emph|mbox|mathrm|mathnormal|mathbf|mathit|mathsf|operatorname\*?)\s*\{(?P<text>[^{}\\$]*)\}"
     r"|(?P<command>\\[A-Za-z]+)"
     r"|(?P<escaped>\\.)"
     r"|(?P<word>(?<![A-Za-z])[A-Za-z]{2,}(?![A-Za-z]))"

@@ -1,11 +1,11 @@
 r"""Is a mathematical answer right? For answers as in MATH and GSM8K: short, in LaTeX, with an exact value.
 
 An answer is a bare text, one between dollar signs, or a whole completion with a ``\boxed{…}``, of which the last box
-counts and nothing else; without a box, what the last "final answer is" states up to the end of its sentence. It is
-compared in this order: the same text up to notation; exact arithmetic (``exact_value``), element by element where there
-are several; a proof of difference by numbers with error bounds (``approximate``); and what is left (sines, logarithms,
-nested roots) by sympy in a worker process that is killed after 3 seconds (``symbolic_worker``, ``pool``). No text of a
-model's is ever evaluated as code.
+counts and nothing else; without a box, what the last "final answer is" states up to the end of its sentence. What
+stands within ``<think>…</think>`` and its like is no part of it. It is compared in this order: the same text up to
+notation; exact arithmetic (``exact_value``), element by element where there are several; a proof of difference by
+numbers with error bounds (``approximate``); and what is left (sines, logarithms, nested roots) by sympy in a worker
+process that is killed after 3 seconds (``symbolic_worker``, ``pool``). No text of a model's is ever evaluated as code.
 
 **What is equal to what**
 
@@ -57,22 +57,15 @@ from pathlib import Path
 
 from bontune.answers.equality import Pairs, compare
 from bontune.answers.kinds import Answer
-from bontune.answers.latex_normal_form import clean, extract_answer, extract_final_number, extract_statement, has_box
+from bontune.answers.latex_normal_form import clean, extract_statement, has_box, last_box
 from bontune.answers.latex_tokens import UNEVALUATED, UnknownNotation, Unreadable
 from bontune.answers.reordered import in_order
 from bontune.answers.structure import read_answer
 from bontune.base.grades import Verdict
+from bontune.base.thoughts import answer_behind
 from bontune.base.workers import Ending, WorkerPool
 
-__all__ = [
-    "Comparison",
-    "compare_answers",
-    "compare_many",
-    "extract_answer",
-    "extract_final_number",
-    "math_equal",
-    "normal_form",
-]
+__all__ = ["Comparison", "compare_answers", "compare_many", "extract_answer", "last_box", "math_equal", "normal_form"]
 
 MAX_ANSWER_LENGTH = 2_000
 NUM_WORKERS = 2
@@ -113,6 +106,26 @@ class Comparison:
 
 _EQUAL = Comparison(verdict=Verdict.PASSED)
 _CACHE: dict[tuple[str, str | None], Comparison] = {}
+
+
+def extract_answer(text: str) -> str | None:
+    r"""The content of the last ``\boxed{…}`` or ``\fbox{…}`` behind the thoughts of a completion.
+
+    Earlier boxes do not count, and neither do those in ``<think>…</think>`` and its like. A last box or a thought that
+    was never closed (a text that was cut off) leaves no answer.
+
+    Args:
+        text: a completion or a worked solution.
+
+    Returns:
+        The content without surrounding white space, possibly empty; None if there is none.
+
+    Example:
+        >>> extract_answer(r"First \boxed{1}, no: \boxed{2}."), extract_answer(r"<think>\boxed{4}?</think>It is 5.")
+        ('2', None)
+    """
+    answer = answer_behind(text)
+    return None if answer is None else last_box(answer)
 
 
 def math_equal(gold: str, prediction: str) -> bool:
@@ -206,10 +219,12 @@ def normal_form(answer: str) -> str:
 def _answer_text(text: str) -> str | None:
     """The answer in a text: the last box's content, else the last final statement's, else the text itself.
 
-    None if the last box is not closed.
+    None if the last box or a thought is not closed.
     """
-    if has_box(text):
-        return extract_answer(text)
+    answer = answer_behind(text)
+    if answer is None or has_box(answer):
+        return None if answer is None else last_box(answer)
+    text = answer
     stated = extract_statement(text)
     return text.strip() if stated is None else stated
 
@@ -217,7 +232,7 @@ def _answer_text(text: str) -> str | None:
 def _settled(gold: str, text: str | None) -> Comparison | dict[str, object]:
     """The comparison, as far as this process can tell; otherwise the job for a worker."""
     if text is None:
-        return _different("the last box is not closed")
+        return _different("the last box, or a thought, is not closed")
     if gold == text:
         return _EQUAL
     if len(text) > MAX_ANSWER_LENGTH:

@@ -25,9 +25,11 @@ _RELATIONS = {
     r"\gt": ">",
     r"\le": "<=",
     r"\leq": "<=",
+    r"\leqq": "<=",
     r"\leqslant": "<=",
     r"\ge": ">=",
     r"\geq": ">=",
+    r"\geqq": ">=",
     r"\geqslant": ">=",
     r"\ne": "!=",
     r"\neq": "!=",
@@ -41,6 +43,9 @@ _NAME = re.compile(
     r"(?:m?\\angle|\\triangle|\\overline)?\{?[A-Z]{1,4}\}?|[A-Za-z](?:_(?:\w|\{\w+\}))?'*(?:\([a-z](?:,[a-z])*\))?"
     r"|\\[a-z]+|\([a-z](?:,[a-z])+\)"
 )
+_REALS = Collection(kind="tuple", items=(Words(text="-oo"), Words(text="oo")), shape="()")
+"""The open interval from −∞ to ∞."""
+_REAL_LINE = (r"\mathbb{R}", r"\mathbbR", r"\Bbb{R}", r"\BbbR", r"\R", r"\Reals", r"\reals", "all real numbers")
 _PHRASE = re.compile(
     r"(?:no|none|not|never|neither|undefined|infinitely|all|cannot|does not)(?: [a-z]+)*", re.IGNORECASE
 )
@@ -61,10 +66,15 @@ def read_answer(cleaned: str) -> Answer:
         if based:
             cleaned = based[1] + based[2]
         if _PHRASE.fullmatch(cleaned):
-            return Words(text=" ".join(cleaned.casefold().split()))
+            return _words(cleaned)
         return _read(tokens_of(_without_separators(cleaned)))
     except (exact_value.TooLarge, exact_value.Undefined) as error:
         raise Unreadable(str(error)) from None
+
+
+def _words(text: str) -> Answer:
+    words = " ".join(text.casefold().split())
+    return _REALS if words in _REAL_LINE else Words(text=words)
 
 
 def _without_separators(text: str) -> str:
@@ -97,7 +107,9 @@ def _read(tokens: list[Token]) -> Answer:
     if _is_relation(tokens):
         return _relation(tokens)
     if tokens and all(t.kind == "text" for t in tokens):
-        return Words(text=" ".join(" ".join(t.text for t in tokens).casefold().rstrip(".").split()))
+        return _words(" ".join(t.text for t in tokens).rstrip("."))
+    if "".join(t.text for t in tokens) in _REAL_LINE:
+        return _REALS
     return _infinity(tokens) or _bracketed(tokens) or _matrix(tokens) or _scalar(tokens)
 
 
