@@ -13,6 +13,7 @@ import math
 import time
 import warnings
 from collections import Counter
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -110,6 +111,12 @@ def test_majority_is_the_mean_over_all_subsets(pool):
     _, graded, _, answers, k = pool
     expected = mean_over_subsets(len(answers), k, lambda s: elected_reward(answers, graded, s))
     np.testing.assert_allclose(majority_at_k(answers, graded, k), expected, **CLOSE)
+
+
+def test_a_number_and_its_text_are_one_answer():
+    answers = [7, "7", 7.0, Decimal("7.00"), np.int64(7), 0.5, "0.5", Fraction(1, 2), Decimal("0.1"), "0.1", "07", None]
+    assert distinct_answers(answers) == 4
+    assert majority_at_k([7, "7", "5", "5", "7"], np.array([1, 1, 0, 0, 1]), 5) == 1
 
 
 @given(pools(), st.data())

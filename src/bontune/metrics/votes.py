@@ -32,7 +32,7 @@ def majority_at_k(
 
     Args:
         answers: (..., M) hashables. Lists, arrays and tensors are axes; all else, tuples too, is an answer. Equal is
-            equal in Python (1 == 1.0 == True): bring answers to a normal form first.
+            equal in Python (1 == 1.0 == True), and a number equals its text: bring answers to a normal form first.
         rewards: (..., M), finite.
         k: votes drawn, 1 ≤ k ≤ M.
         weights: (..., M) finite verifier scores, or None for one vote each.

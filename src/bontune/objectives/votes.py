@@ -11,7 +11,9 @@ win costs most: votes are won by moving mass to the right answer, or by scatteri
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Hashable, Sequence
+from numbers import Number
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -154,12 +156,24 @@ def answer_ids(row: Sequence[Hashable]) -> NDArray[np.int64]:
 
 
 def numbered(row: Sequence[Hashable]) -> list[int]:
-    """The same as a list."""
+    """The same as a list; a number and its text, such as 7 and "7", are one answer."""
     numbers: dict[Hashable, int] = {}
     try:
-        ids = [-1 if answer is None else numbers.setdefault(answer, len(numbers)) for answer in row]
+        ids = [-1 if answer is None else numbers.setdefault(_spelled(answer), len(numbers)) for answer in row]
     except TypeError as error:
         raise ValueError(f"answers must be hashable (strings, numbers, tuples) or None: {error}.") from error
     if any(answer != answer for answer in numbers):
         raise ValueError("answers holds NaN, which equals nothing, not even itself; use None for no answer.")
     return ids
+
+
+def _spelled(answer: Hashable) -> Hashable:
+    """A number as text, the shortest that is exact; all else as it is."""
+    if type(answer) is str or not isinstance(answer, Number) or isinstance(answer, complex):
+        return answer
+    number: Any = answer
+    if not math.isfinite(number):
+        return answer
+    if number == int(number):
+        return str(int(number))
+    return repr(float(number)) if float(number) == number else str(number)

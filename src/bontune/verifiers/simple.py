@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem
+from bontune.objectives.votes import numbered
 from bontune.verifiers.base import Verifier
 
 
@@ -37,8 +38,9 @@ class Majority:
         """Count the votes."""
         scores = []
         for row in grades:
-            votes = Counter(grade.answer for grade in row if grade.answer is not None)
-            scores.append([-1.0 if grade.answer is None else float(votes[grade.answer]) for grade in row])
+            ids = numbered([grade.answer for grade in row])
+            votes = Counter(ids)
+            scores.append([-1.0 if number < 0 else float(votes[number]) for number in ids])
         return scores
 
 
