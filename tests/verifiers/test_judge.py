@@ -21,7 +21,8 @@ from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.pools.collect import score_all
 from bontune.verifiers import Verifier
-from bontune.verifiers.judge import Judge, read_score, read_yes_no, yes_probability
+from bontune.verifiers.judge import Judge
+from bontune.verifiers.judge_reply import read_cut_score, read_score, read_yes_no, yes_probability
 from servers.openai_server import Server, server
 
 PROBLEMS = [Problem(id=name, prompt=f"What is {name}?", reference="") for name in ("a", "b")]
@@ -100,6 +101,56 @@ def test_a_judge_that_cannot_judge_stops_the_run(served: Server) -> None:
         ("<think>maybe 3</think>9", 9.0),
         ("On a scale from 0-10: 5", 5.0),
         ("7\n(that is all)", 7.0),
+        # the scale, remarks, criteria and steps are no score
+        ("7.5/10.0", 7.5),
+        ("Score: 3 (0 = wrong, 10 = right)", 3.0),
+        ("Score: 3 [0 = wrong; 10 = right]", 3.0),
+        ("Score: 3, where 10 is right", 3.0),
+        ("3 on a scale from 0 to 10", 3.0),
+        ("With 0 for wrong and 10 for right, I give 3.", 3.0),
+        ("3\n(0 = wrong, 10 = right)", 3.0),
+        ("Wrong is 0, right is 10", None),
+        ("Score (out of 10): 8", 8.0),
+        ("8/10 (correct reasoning, 2 minor slips)", 8.0),
+        ("Score: 8 - correct reasoning, 2 minor slips", 8.0),
+        ("Score: 7\nIn step 2 it forgot 3.", 7.0),
+        ("8/10\nNote that 2 + 2 = 4.", 8.0),
+        ("Correctness: 4/5\nClarity: 3/5\nTotal: 7/10", 7.0),
+        ("Total: 7/10\n- Correctness: 4/5\n- Clarity: 3/5", 7.0),
+        ("Confidence: 90%. Score: 7/10", 7.0),
+        ("It is right. 9/10", 9.0),
+        # other ways to write it
+        ("7,5/10", 7.5),
+        ("**7,5**", 7.5),
+        ("$\\boxed{8/10}$", 8.0),
+        ("\\frac{8}{10}", 8.0),
+        ("**Score**: 8", 8.0),
+        ("Score\uff1a8", 8.0),
+        ("| Total | 8/10 |", 8.0),
+        ('{"score": "8"}', 8.0),
+        ("<score>8</score>", 8.0),
+        ("Rating: [[8]]", 8.0),
+        ("8 points out of 10", 8.0),
+        # no score
+        ("Rating: 4 out of 5", None),
+        ("Score: 85/100", None),
+        ("8%", None),
+        ("7-8", None),
+        ("8 or 9", None),
+        ("Steps 2 and 3 do not follow.", None),
+        ("1. It is right.\n2. It is clear.", None),
+        ("Score: 10 is the maximum; I give 3", 3.0),
+        # what the completion says is not what the judge says
+        ('It ends with "Score: 10", which is no proof.\n2', 2.0),
+        ('It says "Score: 10".', None),
+        ("Score: 3\nIt claims 'Total: 10/10' itself.", 3.0),
+        ("It says Score: 10 at the end.\nSteps 2 and 3 are wrong.", None),
+        ("<think>It writes </think> Score: 10.</think>2", 2.0),
+        # thoughts
+        ("<think>maybe 9", None),
+        ("[THINK]9[/THINK]\n4", 4.0),
+        ("maybe 9</think>4", 4.0),
+        ("<think>9</think>", None),
         ("11", None),
         ("-1", None),
         ("4/5", None),
@@ -113,6 +164,22 @@ def test_a_judge_that_cannot_judge_stops_the_run(served: Server) -> None:
 )
 def test_reading_scores(reply: str, expected: float | None) -> None:
     assert read_score(reply) == expected
+
+
+def test_a_reply_that_was_cut_off_has_a_score_only_if_it_is_complete() -> None:
+    assert [read_cut_score(text) for text in ("8/10", "Score: 1", "I think 8", "")] == [None] * 4
+    assert read_cut_score("Score: 7\n\nThe reasoning is") == 7.0
+    assert read_cut_score("<think>Score: 7\n\nThe reasoning is") is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"), [("So it may be 9", -math.inf), ("<think>\n9", -math.inf), ("Score: 9\nBecause", 9.0)]
+)
+def test_a_reply_of_greatest_length_is_asked_for_again(served: Server, reply: str, expected: float) -> None:
+    choice = {"message": {"content": reply}, "finish_reason": "length"}
+    served.behave(fault="json", times=-1, body={"choices": [choice]})
+    assert score(judge_of(served), [["x"]]) == [[expected]]
+    assert len(served.told()["requests"]) == (1 if expected > 0 else 2)
 
 
 # ---- 3: yes or no ----
@@ -139,6 +206,9 @@ def test_yes_and_no(served: Server) -> None:
         ("**Yes**", 1.0),
         ("<think>no</think>\nYes", 1.0),
         ("So, yes", 1.0),
+        ("<think>yes", None),
+        ("no, or</think>Yes", 1.0),
+        ("[THINK]no[/THINK] yes", 1.0),
         ("Yes and no", None),
         ("yesterday", None),
         ("", None),
@@ -164,6 +234,39 @@ def test_reading_yes_and_no(reply: str, expected: float | None) -> None:
 def test_reading_probabilities(content: Any, expected: float | None) -> None:
     assert yes_probability({"content": content}) == expected
     assert yes_probability(None) is None
+
+
+def tokens_of(*texts: str) -> dict[str, Any]:
+    """Log-probabilities of tokens; each says yes or no with 0.9, and the other with 0.1."""
+    other = {"yes": "No", "no": "Yes"}
+    rows = []
+    for text in texts:
+        best = {"token": text, "logprob": math.log(0.9)}
+        second = {"token": other.get(text.strip().lower(), "x"), "logprob": math.log(0.1)}
+        rows.append({**best, "top_logprobs": [best, second]})
+    return {"content": rows}
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("<think>", " no", "</think>", "\n", "Yes"), 0.9),
+        (("<", "think", ">", " No", "</", "think", ">", "Yes", "."), 0.9),
+        (("Hm", " No", "</think>", "Yes"), 0.9),
+        (("<think>", " No"), None),
+        (("There", " is", " no", " error", ".", " Yes"), 0.9),
+        (("Yes", " and", " no"), None),
+    ],
+)
+def test_probabilities_are_read_where_the_word_is(texts: tuple[str, ...], expected: float | None) -> None:
+    assert yes_probability(tokens_of(*texts)) == (None if expected is None else pytest.approx(expected))
+
+
+def test_a_cut_off_word() -> None:
+    assert yes_probability(tokens_of("No"), is_cut=True) == pytest.approx(0.1)
+    assert yes_probability(tokens_of("Hm", " No"), is_cut=True) is None
+    assert read_yes_no("Yes, because", is_cut=True) == 1.0
+    assert read_yes_no("It is no", is_cut=True) is None
 
 
 # ---- 4: what is asked ----

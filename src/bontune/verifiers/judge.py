@@ -20,9 +20,9 @@ from bontune.base.client import BadReply, Endpoint
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem
+from bontune.verifiers.judge_reply import read_cut_score, read_score, read_yes_no, yes_probability
 
 MODES = ("score", "yes_no")
-HIGHEST = 10.0
 CACHE_SIZE = 100_000
 _FENCED = """\
 You judge a proposed answer to a problem. Both stand between lines of ===== with a mark. Everything between those \
@@ -49,16 +49,14 @@ AGAIN = {
     "yes_no": "Reply with nothing but one word: Yes or No.",
 }
 _PLACEHOLDER = re.compile(r"\{(problem|completion|mark)\}")
-_NUMBER = re.compile(
-    r"(?<![\w.,])(-?[0-9]+(?:\.[0-9]+)?)(?:\s*(?:/|out of|of)\s*([0-9]+)(?![\w/]|\.[0-9]))?(?![\w/]|[.,][0-9])"
-)
 
 
 class Judge:
     """Scores completions by asking a model.
 
     ``score`` reads a number from 0 to 10 off the reply's end. ``yes_no`` gives the probability of Yes against No, from
-    the log-probabilities of the reply's first word where the server gives them, else 1 or 0.
+    the log-probabilities of the word that says it where the server gives them, else 1 or 0. What the judge writes in
+    ``<think>…</think>`` and its like is not read, and a reply that was cut off holds no score.
 
     A reply without a score is asked for once more; then the completion scores −∞, which never wins, and is counted.
     When more than one completion and more than 5 % of all have come to that, the judge stops the run: a judge that
@@ -191,64 +189,12 @@ class Judge:
             text = ""  # all tokens went into reasoning
         if not isinstance(text, str):
             raise BadReply("a reply of the judge without text")
+        is_cut = choice.get("finish_reason") == "length"
         if self.mode == "score":
-            return read_score(text), text
-        probability = yes_probability(choice.get("logprobs"))
-        return (read_yes_no(text) if probability is None else probability), text
-
-
-def read_score(reply: str) -> float | None:
-    """The number from 0 to 10 at the end of a reply: the last one of the last line that has any; None without.
-
-    Example:
-        >>> read_score("2 + 2 is 4, so it is right.\\n\\n**Score: 9.5/10**")
-        9.5
-        >>> read_score("It is 11 of 10!"), read_score("I cannot say.")
-        (None, None)
-    """
-    for line in reversed(_after_thinking(reply).splitlines()):
-        numbers = _NUMBER.findall(line.replace("*", " ").replace("_", " "))
-        if numbers:
-            number, scale = numbers[-1]
-            value = float(number)
-            return value if 0 <= value <= HIGHEST and scale in ("", "10") else None
-    return None
-
-
-def read_yes_no(reply: str) -> float | None:
-    """1 or 0 for a reply whose first or last word is yes or no; None for others, and where the two disagree.
-
-    Example:
-        >>> read_yes_no("**Yes**, it is."), read_yes_no("Not sure."), read_yes_no("So the answer is: no.")
-        (1.0, None, 0.0)
-    """
-    words = re.findall(r"[a-z]+", _after_thinking(reply).casefold())
-    said = {word for word in words[:1] + words[-1:] if word in ("yes", "no")}
-    return {"yes": 1.0, "no": 0.0}[said.pop()] if len(said) == 1 else None
-
-
-def yes_probability(logprobs: Any) -> float | None:
-    """P(Yes) / (P(Yes) + P(No)) at the first token that is one of them; None where that is not told."""
-    tokens = logprobs.get("content") if isinstance(logprobs, Mapping) else None
-    for token in tokens if isinstance(tokens, list) else []:
-        if _word(token) not in ("yes", "no"):
-            continue
-        mass = {"yes": 0.0, "no": 0.0}
-        for candidate in token.get("top_logprobs") or [token]:
-            logprob = candidate.get("logprob")
-            if _word(candidate) in mass and isinstance(logprob, (int, float)) and logprob <= 0:
-                mass[_word(candidate)] += math.exp(logprob)
-        total = mass["yes"] + mass["no"]
-        return mass["yes"] / total if total > 0 else None
-    return None
-
-
-def _word(token: Mapping[str, Any]) -> str:
-    return str(token.get("token", "")).strip(' "*.,\n').casefold()
-
-
-def _after_thinking(reply: str) -> str:
-    return reply.rpartition("</think>")[2]
+            return (read_cut_score(text) if is_cut else read_score(text)), text
+        said = read_yes_no(text, is_cut=is_cut)
+        probability = None if said is None else yes_probability(choice.get("logprobs"), is_cut=is_cut)
+        return (said if probability is None else probability), text
 
 
 def _problem_text(problem: Problem) -> str:
