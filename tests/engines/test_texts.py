@@ -112,6 +112,16 @@ def test_a_special_token_stops_and_is_cut_off(stop: tuple[str, ...]) -> None:
     assert texts_of(tokenizer, [two], drawn) == ["12"], "without such a stop string special tokens are left out"
 
 
+def test_special_tokens_that_mark_thoughts_stay_in_texts() -> None:
+    """Mistral's, Cohere's and OpenAI's tags are special tokens: without them a thought would be read as an answer."""
+    tokenizer = chat_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>", "[THINK]", "[/THINK]"]})
+    opening, closing, end = tokenizer.convert_tokens_to_ids(["[THINK]", "[/THINK]", "<|im_end|>"])
+    one, two = tokenizer("12")["input_ids"]
+    assert texts_of(tokenizer, [two], [opening, one, closing, two, end]) == ["[THINK]1[/THINK]2"]
+    assert texts_of(tokenizer, [opening], [one, closing, two, end, tokenizer.eos_token_id]) == ["1[/THINK]2"]
+
+
 def test_the_model_stops_at_a_special_token() -> None:
     tokenizer = chat_tokenizer()
     model = tiny.model(vocab_size=len(tokenizer))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,30 @@ def test_majority_votes_for_the_answer() -> None:
     for answer in best.generate([f"{letter}=" for letter in "abcd"]):
         votes = Counter(candidate.text.lower() for candidate in answer.candidates if candidate.text)
         assert answer.score == max(votes.values()) == votes[answer.winner.lower()]
+
+
+def test_majority_votes_for_what_stands_behind_the_thought() -> None:
+    """Where the template opens a thought that a random model never closes, nobody has a vote."""
+    prompts = [f"{letter}=" for letter in "abcd"]
+    for template, thoughts, has_votes in (
+        ("{{ messages[0]['content'] }}", "auto", True),
+        ("{{ messages[0]['content'] }}<think>", "auto", False),
+        ("{{ messages[0]['content'] }}<think>", "none", True),
+    ):
+        tokenizer = tiny.tokenizer()
+        tokenizer.chat_template = template
+        best = BestOfN(tiny.model(), "majority", 8, tokenizer=tokenizer, max_new_tokens=4, thoughts=thoughts)
+        for answer in best.generate(prompts):
+            votes = [candidate.score > 0 for candidate in answer.candidates]
+            assert votes == [has_votes and bool(candidate.text.strip()) for candidate in answer.candidates]
+
+
+def test_a_number_and_its_text_are_one_vote() -> None:
+    def read(text: str) -> Any:
+        return 7 if len(text) % 2 else "7"
+
+    answer = tiny_best("majority", 8, read_answer=read).generate("a=")
+    assert [candidate.score for candidate in answer.candidates] == [8.0] * 8
 
 
 def test_its_success_is_what_the_pool_says() -> None:

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from bontune.answers.written_numbers import last_number
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.tasks import Jsonl, load_task, names, task_from_rows
 from bontune.tasks.base import Task
-from bontune.tasks.graders import last_number
 
 ROWS = [{"prompt": f"{i}+1?", "answer": str(i + 1), "level": 1 + i % 5} for i in range(50)]
 

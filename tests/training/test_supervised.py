@@ -376,6 +376,23 @@ def test_a_conversation_is_closed_by_the_token_that_closes_a_turn() -> None:
     assert texts(task.problems("train")) == [" ab<eos>", "  c<eos>"]
 
 
+def test_a_demonstration_closes_the_thought_that_its_prompt_opens() -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(["<think>", "</think>"])
+    model = tiny.model(vocab_size=len(tokenizer))
+    for thoughts, ending, expected in (
+        ("auto", "<think>", "</think>\n\nab<eos>"),
+        ("auto", "", "ab<eos>"),
+        ("none", "<think>", "ab<eos>"),
+        (["<think>", "</think>"], "<think>", "</think>\n\nab<eos>"),
+    ):
+        rows = [{"prompt": "x=" + ending, "solution": "ab"}]
+        task = task_from_rows(rows, lambda row, text: text == "ab", hold_out=0.0, thoughts=thoughts)
+        (problem,) = task.problems("train")
+        (ids,) = encode_demonstrations(task, [problem], model, tokenizer).values()
+        assert tokenizer.decode(ids) == expected
+
+
 # ---- 5: reliability ----
 
 

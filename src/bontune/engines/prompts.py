@@ -63,3 +63,11 @@ def as_text(prompt: Prompt, tokenizer: Any) -> str:
         [dict(message) for message in prompt], tokenize=False, add_generation_prompt=True
     )
     return text
+
+
+def texts_of(engine: TakesChat, prompts: Sequence[Prompt]) -> list[str]:
+    """The texts that the model goes on from; "" for a conversation that a server puts into the model's format."""
+    tokenizer = getattr(engine, "tokenizer", None)
+    return [
+        as_text(prompt, tokenizer) if isinstance(prompt, str) or tokenizer is not None else "" for prompt in prompts
+    ]

@@ -9,6 +9,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from bontune.base.errors import BontuneError
+from bontune.base.thoughts import is_tag
 from bontune.engines.contract import cut_before
 from bontune.engines.prompts import Prompt, as_text
 
@@ -84,16 +85,18 @@ class Completions:
         self.tokenizer = tokenizer
         special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
         special |= set(tokenizer.all_special_tokens)
-        has_special_stop = any(token in text for token in special for text in stop)
-        self.shown_special = sorted(special, key=len, reverse=True) if has_special_stop else []
-        """Special tokens that are decoded as text, because a stop string may hold one; mostly none are."""
+        self._hidden = sorted((token for token in special if not is_tag(token)), key=len, reverse=True)
+        is_shown = len(self._hidden) < len(special) or any(token in text for token in special for text in stop)
+        self.shown_special = sorted(special) if is_shown else []
+        """Special tokens that are decoded as text, because one marks thoughts or a stop string may hold one; mostly
+        none are."""
         self.stop = stop
         # A character has at most four bytes, a token at least one; four more for a token that straddles the start.
         self._reach = 4 * max(map(len, stop), default=0) + 4
         self._text_of: dict[Front, str] = {(): ""}
 
     def texts(self, prompts: Sequence[Sequence[int]], tokens_BT: Tensor, lengths_B: Tensor) -> list[str]:
-        """Texts of the completions, cut before the first stop string.
+        """Texts of the completions, cut before the first stop string; tags of thoughts stay.
 
         Args:
             prompts: token ids of the P prompts; each has B / P completions, one after the other.
@@ -105,7 +108,7 @@ class Completions:
         fronts = [self.front_of(prompt) for prompt in prompts]
         texts = self._behind([fronts[b // each] for b in range(len(rows))], rows)
         texts = [cut_before(text, self.stop) for text in texts]
-        for token in self.shown_special:
+        for token in self._hidden if self.shown_special else ():
             texts = [text.replace(token, "") for text in texts]
         return texts
 

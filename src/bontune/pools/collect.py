@@ -15,8 +15,8 @@ from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, Engine, Poll, Samples, SamplingOptions, StreamingEngine
-from bontune.engines.prompts import prompts_of
-from bontune.tasks.base import Task
+from bontune.engines.prompts import prompts_of, texts_of
+from bontune.tasks.base import HasThoughts, Task
 from bontune.verifiers import Verifier
 
 
@@ -60,14 +60,29 @@ class Graded:
 
 
 def grade_all(
-    task: Task, problems: Sequence[Problem], texts: Sequence[Sequence[str]], poll: Poll | None
+    task: Task,
+    problems: Sequence[Problem],
+    texts: Sequence[Sequence[str]],
+    poll: Poll | None,
+    prompts: Sequence[str] | None = None,
 ) -> list[list[Grade]]:
     """Grade P × M completions, and hold the grader to its contract.
+
+    Args:
+        task: grades.
+        problems: P problems.
+        texts: M completions of each.
+        poll: called between pieces of work.
+        prompts: the texts that the model went on from, as far as they are known: where one opens a thought, its
+            completions begin within it.
 
     Raises:
         RunStopped: a grader returned another number of grades than it was given completions, or a reward that is not
             finite.
     """
+    if prompts is not None and isinstance(task, HasThoughts) and task.thoughts is not None:
+        opened = [task.thoughts.opened_by(prompt) for prompt in prompts]
+        texts = [[tag + text for text in row] if tag else row for tag, row in zip(opened, texts, strict=True)]
     rows = task.grade(problems, texts, poll)
     if len(rows) != len(problems):
         raise RunStopped(f"The grader of task {task.name} returned {len(rows)} rows for {len(problems)} problems.")
@@ -143,7 +158,7 @@ def collect(
         samples = engine.draw(prompts, options, [(*key, p.id) for p in batch], poll)
         assert isinstance(samples, Samples), "a streaming engine is collected by collect_streamed"
         samples.check_finite()
-        grades = grade_all(task, batch, samples.texts, poll)
+        grades = grade_all(task, batch, samples.texts, poll, texts_of(engine, prompts))
         yield Graded(
             problems=batch, samples=samples, grades=grades, scores=score_all(verifier, batch, samples.texts, grades)
         )
@@ -174,8 +189,9 @@ def collect_streamed(
         keep: gets completions by problem as they arrive, in another thread.
         poll: called between pieces of work.
     """
+    prompts = prompts_of(engine, problems)
     drawn = engine.as_completed(
-        prompts_of(engine, problems),
+        prompts,
         options,
         [(*key, p.id) for p in problems],
         names=[f"problem {p.id}" for p in problems],
@@ -186,6 +202,6 @@ def collect_streamed(
     with closing(drawn):
         for p, completions in drawn:
             texts = [[completion.text for completion in completions]]
-            grades = grade_all(task, [problems[p]], texts, poll)
+            grades = grade_all(task, [problems[p]], texts, poll, texts_of(engine, [prompts[p]]))
             scores = score_all(verifier, [problems[p]], texts, grades)
             yield problems[p], completions, grades[0], scores[0]

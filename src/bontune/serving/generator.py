@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bontune.answers.math_answer import extract_answer, normal_form
+from bontune.answers.math_answer import last_box, normal_form
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.texts import readable
+from bontune.base.thoughts import Setting, thoughts_of
 from bontune.engines.contract import Samples, SamplingOptions
 from bontune.engines.opening import open_engine
-from bontune.engines.prompts import Prompt, as_message
+from bontune.engines.prompts import Prompt, as_message, texts_of
 from bontune.engines.seeds import stream
 from bontune.pools.collect import score_all
 from bontune.verifiers import Verifier, as_verifier, verifier_from_text
@@ -73,6 +74,7 @@ class BestOfN:
         stop: Sequence[str] = (),
         seed: int = 0,
         read_answer: Callable[[str], str | None] | None = None,
+        thoughts: Setting = "auto",
     ) -> None:
         """
         Args:
@@ -89,7 +91,9 @@ class BestOfN:
             temperature, top_p, max_new_tokens, stop: how to draw.
             seed: seed for sampling; under the same seed a prompt gets the same answer where the engine has seeds.
             read_answer: from a completion to the answer that is voted for (``majority``); default: the content of the
-                last ``\\boxed{}``, else the whole text, in normal form.
+                last ``\\boxed{}``, else the whole text, in normal form, behind the thoughts.
+            thoughts: what marks thoughts; see :func:`bontune.base.thoughts.thoughts_of`. ``read_answer`` gets the text
+                as it is.
 
         Raises:
             BontuneError: an option outside its range, a model or verifier that cannot be loaded, ``oracle``, or votes
@@ -110,7 +114,8 @@ class BestOfN:
         self._stop_at = math.inf if stop_at is None else stop_at
         self._round_size = n if stop_at is None else round_size or -(-n // 8)
         self.seed = seed
-        self._read_answer = read_answer or _boxed_or_whole
+        self._read_answer = read_answer
+        self._thoughts = thoughts_of(thoughts)
         self.engine = open_engine(model, tokenizer, engine=engine)
 
     def generate(self, prompts: Prompt | Sequence[Prompt]) -> Any:
@@ -147,7 +152,7 @@ class BestOfN:
             )
             if isinstance(drawn, Samples):
                 drawn.check_finite()
-            found = self._scores([problems[i] for i in going], drawn.texts)
+            found = self._scores([problems[i] for i in going], [asked[i] for i in going], drawn.texts)
             for i, row_texts, row_scores in zip(going, drawn.texts, found, strict=True):
                 texts[i] += row_texts
                 scores[i] += row_scores
@@ -159,15 +164,24 @@ class BestOfN:
     def _as_asked(self, prompt: Prompt) -> Prompt:
         return as_message(prompt) if isinstance(prompt, str) and self.engine.takes_chat() else prompt
 
-    def _scores(self, problems: list[Problem], texts: list[list[str]]) -> list[list[float]]:
+    def _scores(self, problems: list[Problem], asked: list[Prompt], texts: list[list[str]]) -> list[list[float]]:
         grades = [
             [
-                Grade(reward=math.nan, verdict=Verdict.GRADER_ERROR, answer=self._read_answer(text), reason="ungraded")
+                Grade(reward=math.nan, verdict=Verdict.GRADER_ERROR, answer=self._answer(seen, text), reason="ungraded")
                 for text in row
             ]
-            for row in texts
+            for seen, row in zip(texts_of(self.engine, asked), texts, strict=True)
         ]
         return score_all(self.verifier, problems, texts, grades)
+
+    def _answer(self, seen: str, text: str) -> str | None:
+        """What a completion votes for."""
+        if self._read_answer is not None:
+            return self._read_answer(text)
+        if self._thoughts is None:
+            return _boxed_or_whole(text)
+        answer = self._thoughts.answer(self._thoughts.opened_by(seen) + text)
+        return None if answer is None else _boxed_or_whole(answer)
 
     def _choose(self, prompt: Prompt, key: tuple[object, ...], texts: list[str], scores: list[float]) -> Answer:
         best = max(scores)
@@ -194,5 +208,5 @@ def _problem(prompt: Prompt) -> Problem:
 
 
 def _boxed_or_whole(text: str) -> str | None:
-    boxed = extract_answer(text)
+    boxed = last_box(text)
     return normal_form(boxed) if boxed is not None else text.strip() or None

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from bontune.base.grades import Grade
+from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.base.thoughts import Thoughts
 
 Poll: TypeAlias = Callable[[], None]
 """Raises when the work should stop, such as :class:`bontune.base.errors.Interrupted`."""
+
+OPEN_THOUGHT = Grade(
+    reward=0.0, verdict=Verdict.FAILED, reason="its thought is not closed, so that there is no answer yet"
+)
+"""Grade of a completion that was cut off before its answer."""
 
 
 @runtime_checkable
@@ -60,6 +66,41 @@ class HasDemonstrations(Protocol):
             BontuneError: this problem has none.
         """
         ...
+
+
+@runtime_checkable
+class HasThoughts(Protocol):
+    """A task that looks for answers behind thoughts only, such as ``<think>…</think>``.
+
+    Where a prompt ends with an opening tag, the completions that its ``grade`` gets begin with that tag, too.
+    """
+
+    thoughts: Thoughts | None
+    """Finds the answer of a completion; None: completions are graded as they are."""
+
+
+def grade_answers(
+    thoughts: Thoughts | None,
+    problems: Sequence[Problem],
+    completions: Sequence[Sequence[str]],
+    grade: Callable[[Sequence[Problem], Sequence[Sequence[str]]], list[list[Grade]]],
+) -> list[list[Grade]]:
+    """Grade what stands behind the thoughts of completions; one whose thought is not closed fails.
+
+    Args:
+        thoughts: finds the answers; None: completions are graded as they are.
+        problems: P problems.
+        completions: the completions of each problem.
+        grade: grades answers, as :meth:`Task.grade` does.
+    """
+    if thoughts is None:
+        return grade(problems, completions)
+    answers = [[thoughts.answer(text) for text in row] for row in completions]
+    graded = map(iter, grade(problems, [[answer for answer in row if answer is not None] for row in answers]))
+    return [
+        [OPEN_THOUGHT if answer is None else next(grades) for answer in row]
+        for row, grades in zip(answers, graded, strict=True)
+    ]
 
 
 def grade_each(

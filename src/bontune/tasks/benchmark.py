@@ -9,7 +9,8 @@ from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.suggest import did_you_mean
-from bontune.tasks.base import Poll
+from bontune.base.thoughts import Setting, Thoughts, thoughts_of
+from bontune.tasks.base import Poll, grade_answers
 from bontune.tasks.rows import require_distinct_ids
 
 
@@ -20,31 +21,50 @@ class Benchmark(ABC):
         name: written into pools and reports.
         splits: that there are.
         stop: strings that end a continued text.
+        thoughts: what marks thoughts; see :func:`bontune.base.thoughts.thoughts_of`.
         check_references: grade each problem's own reference when a split is read, and refuse a split where one fails.
     """
 
     def __init__(
-        self, *, name: str, splits: Sequence[str], stop: Sequence[str], check_references: bool = False
+        self,
+        *,
+        name: str,
+        splits: Sequence[str],
+        stop: Sequence[str],
+        thoughts: Setting,
+        check_references: bool = False,
     ) -> None:
         self.name = name
         self.splits: tuple[str, ...] = tuple(splits)
         self.stop: tuple[str, ...] = tuple(stop)
+        self.thoughts = thoughts_of(thoughts)
         self._check_references = check_references
         self._read: dict[str, tuple[Problem, ...]] = {}
+
+    thoughts: Thoughts | None = thoughts_of("auto")
+    """Finds the answer of a completion; None: completions are graded as they are."""
 
     @abstractmethod
     def load(self, split: str) -> list[Problem]:
         """Read a split that there is; :meth:`problems` does so once."""
 
     @abstractmethod
-    def grade(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    def _grade(
+        self, problems: Sequence[Problem], answers: Sequence[Sequence[str]], poll: Poll | None
     ) -> list[list[Grade]]:
-        """Grade the completions of many problems; see :meth:`bontune.tasks.base.Task.grade`."""
+        """Grade completions without their thoughts."""
 
     @abstractmethod
     def reference_completion(self, problem: Problem) -> str:
         """A completion that must pass: the data set's own solution."""
+
+    def grade(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    ) -> list[list[Grade]]:
+        """Reward 1 for a right answer behind the thoughts, else 0; see :meth:`bontune.tasks.base.Task.grade`."""
+        return grade_answers(
+            self.thoughts, problems, completions, lambda these, answers: self._grade(these, answers, poll)
+        )
 
     def demonstration(self, problem: Problem) -> str:
         """The same as it follows the prompt's text; see :class:`bontune.tasks.base.HasDemonstrations`."""

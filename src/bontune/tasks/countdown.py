@@ -31,8 +31,9 @@ from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.suggest import did_you_mean
-from bontune.tasks.base import Poll, grade_each
-from bontune.tasks.options import Seed, checked
+from bontune.base.thoughts import thoughts_of
+from bontune.tasks.base import Poll, grade_answers, grade_each
+from bontune.tasks.options import Seed, ThoughtTags, checked
 
 SPLIT_SIZES = {"test": 500, "validation": 500, "train": 4000}
 """Problems a split, in the order in which they are drawn."""
@@ -67,6 +68,8 @@ class Countdown:
         hard: other, harder problems instead, in as many splits of the same sizes: more products, levels 4 and 5 only,
             and none of the usual problems of the seed. For testing what was trained on the usual ones;
             the shipped model may have seen them.
+        thoughts: ``auto``: what stands in ``<think>…</think>`` and its like is no answer; ``open``: the same, and every
+            completion begins within a thought; an opening and a closing tag, or several such pairs; or ``none``.
 
     Example:
         >>> task = Countdown()
@@ -76,10 +79,11 @@ class Countdown:
     """
 
     @checked
-    def __init__(self, *, seed: Seed = 0, hard: bool = False) -> None:
+    def __init__(self, *, seed: Seed = 0, hard: bool = False, thoughts: ThoughtTags = "auto") -> None:
         self.name = "countdown"
         self.stop: tuple[str, ...] = ()
         self.splits: tuple[str, ...] = ("train", "validation", "test")
+        self.thoughts = thoughts_of(thoughts)
         self._seed = seed
         self._is_hard = hard
 
@@ -96,7 +100,9 @@ class Countdown:
         self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
     ) -> list[list[Grade]]:
         """Reward 1 for an expression of the given numbers that equals the target, else 0."""
-        return grade_each(problems, completions, _grade_one, poll)
+        return grade_answers(
+            self.thoughts, problems, completions, lambda these, answers: grade_each(these, answers, _grade_one, poll)
+        )
 
     def demonstration(self, problem: Problem) -> str:
         """The solution that the problem was drawn from."""

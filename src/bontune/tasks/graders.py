@@ -10,30 +10,22 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-import re
-from collections import deque
 from collections.abc import Callable
-from fractions import Fraction
 from numbers import Real
 from typing import Any, TypeAlias
 
+from bontune.answers.written_numbers import last_number
 from bontune.base.errors import BontuneError
 from bontune.base.functions import load_function
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.suggest import did_you_mean
+from bontune.base.thoughts import answer_behind
 
 Grader: TypeAlias = Callable[[Problem, str], Grade]
 UserGrader: TypeAlias = Callable[[dict[str, Any], str], float | bool | Grade]
 
-MAX_NUMBER_LENGTH = 100
-"""Characters of one number; a longer one is no answer."""
 MAX_REASON_LENGTH = 300
-_NUMBER = re.compile(
-    r"(?P<sign>(?<![\w.)])[-\u2212])?\$?"  # a minus after a digit, a word or ')' subtracts; U+2212 is the minus sign
-    r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?P<exponent>[eE][+-]?\d{1,3}(?!\d))?",
-    re.ASCII,
-)
 
 
 def grade_exact(problem: Problem, completion: str) -> Grade:
@@ -51,29 +43,12 @@ def grade_last_number(problem: Problem, completion: str) -> Grade:
     return _compared(answer, is_equal=found == wanted, missing="no number", wanted=str(wanted))
 
 
-def last_number(text: str) -> Fraction | None:
-    """The last number written in ``text``, exact; None if there is none or it is absurdly long.
-
-    Knows signs, decimals, thousands separated by commas, a dollar sign and exponents of up to three digits.
-
-    Example:
-        >>> last_number("That is $1,234.50 in all. #### 1,234.50"), last_number("10-3"), last_number("none")
-        (Fraction(2469, 2), Fraction(3, 1), None)
-    """
-    numbers = deque(_NUMBER.finditer(text), maxlen=1)
-    if not numbers or len(numbers[0].group()) > MAX_NUMBER_LENGTH:
-        return None
-    last = numbers[0]
-    value = Fraction(last["digits"].replace(",", "") + (last["exponent"] or ""))
-    return -value if last["sign"] else value
-
-
 def guarded(function: UserGrader) -> Grader:
     """Make a grader that never raises out of a user's function.
 
     A bool is passed or failed with reward 1 or 0. A number is the reward; above 0 it counts as passed. Either way the
-    completion itself, up to white space, is the answer by which samples are counted as equal. A function that knows
-    better returns a ``Grade``.
+    completion itself, up to white space and without thoughts, is the answer by which samples are counted as equal. A
+    function that knows better returns a ``Grade``.
     """
 
     def grade(problem: Problem, completion: str) -> Grade:
@@ -126,7 +101,7 @@ def _to_grade(result: Any, completion: str) -> Grade:
     return Grade(
         reward=reward,
         verdict=Verdict.PASSED if reward > 0 else Verdict.FAILED,
-        answer=" ".join(completion.split()) or None,
+        answer=" ".join((answer_behind(completion) or "").split()) or None,
         reason="" if reward > 0 else f"reward {reward:g}",
     )
 

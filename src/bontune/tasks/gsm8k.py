@@ -10,15 +10,18 @@ from typing import Annotated
 from pydantic import Field
 
 import bontune.tasks.partition as partition
-from bontune.answers.math_answer import extract_answer
+from bontune.answers.characters import plain
+from bontune.answers.latex_normal_form import last_box
+from bontune.answers.written_numbers import numbers_in
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem, content_ids
-from bontune.tasks.base import Poll, grade_each
+from bontune.base.thoughts import answer_behind
+from bontune.tasks.base import OPEN_THOUGHT, Poll, grade_each
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import GSM8K_EXAMPLES, GSM8K_WORDING, offered
-from bontune.tasks.options import Format, checked
+from bontune.tasks.options import Format, ThoughtTags, checked
 from bontune.tasks.rows import column
 
 NUM_VALIDATION = 500
@@ -43,12 +46,35 @@ _TABLES = {
         hub_split="test",
     ),
 }
-_MARKER = re.compile(r"(?:\\(?:boxed|fbox)(?![A-Za-z])|####|\banswer(?:\s+is\b\s*:?|\s*:))\s*", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?](?=\s|\*|$)|\n")
-_NUMBER = re.compile(
-    r"(?P<sign>[-\u2212])?\s?[$\u20ac\u00a3\u20b9\u00a5]?(?P<digits>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+_MARKER = re.compile(
+    r"\\(?:boxed|fbox)(?![A-Za-z])|####"
+    r"|(?<![A-Za-z])answer[*_`]*(?:\s+(?P<verb>is|equals)\b|\s*[:=])[*_`]*[ \t]*[:=]?"
+    r"|^[#*_ \t]*(?:(?:the|my)\s+)?(?:final\s+)?answer[*_]*(?=[ \t]*\n)",
+    re.IGNORECASE | re.MULTILINE,
 )
-_WORDS = re.compile(r"[A-Za-z\s,:;'\"$%*()=.\u20ac\u00a3\u20b9\u00a5\u00b0\u2103\u2109]*")
+_TURN_END = re.compile(
+    r"<[|\uff5c][^<>|\uff5c\s]{1,60}[|\uff5c]>|</?(?:s|eos|bos|pad|end|answer|end_of_turn|im_end)>|\[/?(?:EOS|INST)\]",
+    re.IGNORECASE,
+)
+"""Matches special tokens that are left in a text."""
+_BESIDE_THE_POINT = re.compile(
+    r"[*_\s]*(?:an?\s+)?(?:(?:very|quite|indeed|also|therefore|thus|clearly|both|mathematically)\s+)*"
+    r"(?:reasonable|correct|right|verified|confirmed|consistent|plausible|sensible|obvious|clear|valid|realistic"
+    r"|expected|logical|accurate|sound|supported|checked|given|positive|unique|whole|even|odd|divisible|good|true|fine"
+    r"|found|obtained|based|derived|calculated|computed|in\s+line|in\s+agreement)\b",
+    re.IGNORECASE,
+)
+"""Matches the beginning of a sentence that says something of an answer and does not state it."""
+_SENTENCE_END = re.compile(r"[.!?](?=\s|\*|$)|\n")
+_REASON = re.compile(r",?\s+(?:because|since)\b", re.IGNORECASE)
+_BULLET = re.compile(r"\s*\n\s*[-*\u2022\u2023\u25aa\u25cf\u2013]\s+")
+_SIGN_APART = re.compile(r"\A\s*-\s+(?=[\\0-9.$])")
+_WORDS = re.compile(
+    r"[A-Za-z\s,:;'\"$%*()=._`\u20ac\u00a3\u20b9\u00a5\u00b0\u2103\u2109\u2014\u2015\u2192\u2022\u27a1]*"
+)
+_CHECK_MARKS = "\u2705\u2713\u2714\u2611\U0001f389\U0001f44d\U0001f642\U0001f60a"
+_AFTER = re.compile(rf"(?:{_WORDS.pattern[:-1]}|[{_CHECK_MARKS}]|-(?![A-Za-z0-9])(?!\s+[A-Za-z]{{1,2}}(?![A-Za-z])))*")
+"""Matches what may follow a number: words, check marks, and a dash that takes nothing from it."""
 _SCALE = re.compile(
     r"(?i:\b(?:hundred|thousand|million|billion|trillion|dozen|half|halves|thirds?|quarters?|or|negative|minus)s?\b)"
     r"|[0-9]\s?[kKMB]\b"
@@ -80,6 +106,8 @@ class Gsm8k(Benchmark):
         shots: worked examples before the question, 0 to 8.
         format: ``auto``: a text to continue, and a conversation for models with a chat template; ``base``: the text
             only; ``chat``: the conversation, also as text where a model has no template.
+        thoughts: ``auto``: what stands in ``<think>…</think>`` and its like is no answer; ``open``: the same, and every
+            completion begins within a thought; an opening and a closing tag, or several such pairs; or ``none``.
 
     Example:
         >>> from bontune.base.problems import Problem, content_ids
@@ -96,6 +124,7 @@ class Gsm8k(Benchmark):
         hub: str | None = None,
         shots: Annotated[int, Field(ge=0, le=len(GSM8K_EXAMPLES))] = 0,
         format: Format = "auto",
+        thoughts: ThoughtTags = "auto",
     ) -> None:
         self._format = format
         self._examples = GSM8K_EXAMPLES[:shots]
@@ -104,6 +133,7 @@ class Gsm8k(Benchmark):
         super().__init__(
             name="gsm8k",
             splits=[split for table in self._source.tables for split in splits[table]],
+            thoughts=thoughts,
             stop=() if self._format == "chat" else GSM8K_WORDING.stop,
         )
 
@@ -115,22 +145,16 @@ class Gsm8k(Benchmark):
         ids = content_ids(row for _, row in rows)
         return [self._problem(*rows[index], ids[index]) for index in chosen]
 
-    def grade(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    def _grade(
+        self, problems: Sequence[Problem], answers: Sequence[Sequence[str]], poll: Poll | None
     ) -> list[list[Grade]]:
-        """Reward 1 for the right number, else 0."""
-        return grade_each(problems, completions, self.grade_one, poll)
+        return grade_each(problems, answers, _graded, poll)
 
     @staticmethod
     def grade_one(problem: Problem, completion: str) -> Grade:
         """The grade of one completion."""
-        found = final_number(completion)
-        if found is None:
-            return Grade(reward=0.0, verdict=Verdict.FAILED, reason="it states no single number as its answer")
-        answer = str(found)
-        if found == Fraction(problem.reference):
-            return Grade(reward=1.0, verdict=Verdict.PASSED, answer=answer)
-        return Grade(reward=0.0, verdict=Verdict.FAILED, answer=answer, reason=f"{answer}, not {problem.reference}")
+        answer = answer_behind(completion)
+        return OPEN_THOUGHT if answer is None else _graded(problem, answer)
 
     def reference_completion(self, problem: Problem) -> str:
         """The row's worked answer."""
@@ -151,6 +175,16 @@ class Gsm8k(Benchmark):
         return Problem(id=name, prompt=text, messages=messages, reference=str(value), row=row)
 
 
+def _graded(problem: Problem, text: str) -> Grade:
+    found = final_number(text)
+    if found is None:
+        return Grade(reward=0.0, verdict=Verdict.FAILED, reason="it states no single number as its answer")
+    answer = str(found)
+    if found == Fraction(problem.reference):
+        return Grade(reward=1.0, verdict=Verdict.PASSED, answer=answer)
+    return Grade(reward=0.0, verdict=Verdict.FAILED, answer=answer, reason=f"{answer}, not {problem.reference}")
+
+
 def final_number(text: str) -> Fraction | None:
     """The number that a text states last as its answer; None if it states none, or several at once.
 
@@ -158,17 +192,35 @@ def final_number(text: str) -> Fraction | None:
         >>> final_number("So 3 + 4 = 7. The answer is $1,200."), final_number("#### 42 or 17")
         (Fraction(1200, 1), None)
     """
+    text = plain(text)
+    end, fallback = len(text), None
     for marker in reversed(list(_MARKER.finditer(text))):
-        rest = text[marker.end() : marker.end() + MAX_STATEMENT_LENGTH + 1]
+        rest = text[marker.end() : min(end, marker.end() + MAX_STATEMENT_LENGTH + 1)]
+        end = marker.start()
         if marker[0].startswith("\\"):
-            box = extract_answer(marker[0] + rest)
+            box = last_box(text[marker.start() : marker.end() + MAX_STATEMENT_LENGTH + 1])
             return None if box is None else single_number(box)
-        statement = _SENTENCE_END.split(rest, maxsplit=1)[0]
+        statement = _statement(rest)
         if any(character.isdigit() for character in statement):
-            return single_number(statement)
-        if marker[0].startswith("#"):
+            if not (marker["verb"] and _BESIDE_THE_POINT.match(statement)):
+                return single_number(statement)
+            fallback = (
+                single_number(statement) if fallback is None else fallback
+            )  # "the answer is right: 42", where nothing else is said
+        elif marker[0].startswith("#"):
             return None
-    return None  # "the answer is a whole number" states none
+    return fallback  # None: "the answer is a whole number" states none
+
+
+def _statement(rest: str) -> str:
+    """What follows a marker, up to the end of the sentence or to its reasons."""
+    rest = _TURN_END.sub(" ", rest)
+    if _BULLET.match(rest):
+        rest = _BULLET.sub("", rest, count=1)
+        if _BULLET.search(rest):
+            return rest  # a list: several numbers are no answer
+    rest = rest.lstrip()
+    return _REASON.split(_SENTENCE_END.split(rest, maxsplit=1)[0], maxsplit=1)[0]
 
 
 def single_number(text: str) -> Fraction | None:
@@ -180,14 +232,13 @@ def single_number(text: str) -> Fraction | None:
     """
     if len(text) > MAX_STATEMENT_LENGTH:
         return None
+    text = _TURN_END.sub(" ", plain(text))
     for pattern, replacement in _LATEX:
         text = pattern.sub(replacement, text)
-    text = text.strip().rstrip(".")
-    numbers = list(_NUMBER.finditer(text))
-    if len(numbers) != 1 or _SCALE.search(text):
+    text = _SIGN_APART.sub("-", text.strip().rstrip("."))
+    numbers = list(numbers_in(text))
+    if len(numbers) != 1 or not numbers[0].is_decimal or _SCALE.search(text):
         return None
     (number,) = numbers
-    if not _WORDS.fullmatch(text[: number.start()] + " " + text[number.end() :]):
-        return None
-    value = Fraction(number["digits"].replace(",", ""))
-    return -value if number["sign"] else value
+    is_alone = _WORDS.fullmatch(text[: number.start]) and _AFTER.fullmatch(text[number.end :])
+    return number.value if is_alone else None

@@ -15,7 +15,7 @@ from bontune.base.problems import Message, Problem
 from bontune.tasks.code import joined
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import offered
-from bontune.tasks.options import Format, MemoryLimit, TimeLimit, checked
+from bontune.tasks.options import Format, MemoryLimit, ThoughtTags, TimeLimit, checked
 from bontune.tasks.program_grading import ProgramBenchmark, strict
 from bontune.tasks.rows import column
 
@@ -56,6 +56,8 @@ class HumanEval(ProgramBenchmark):
         train_share: share of the problems that goes to ``train``, always the same ones for the same share.
         format: ``auto``: a text to continue, and a conversation for models with a chat template; ``base``: the text
             only; ``chat``: the conversation, also as text where a model has no template.
+        thoughts: ``auto``: what stands in ``<think>…</think>`` and its like is no answer; ``open``: the same, and every
+            completion begins within a thought; an opening and a closing tag, or several such pairs; or ``none``.
         timeout_s: seconds that a program has for its tests; None: 5, and 60 for ``plus``.
         memory_mb: memory that it has; None: 1024, and 4096 for ``plus``.
         check_references: run every reference solution when a split is read, and refuse a split where one fails.
@@ -70,6 +72,7 @@ class HumanEval(ProgramBenchmark):
         variant: Literal["base", "plus"] = "base",
         train_share: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         format: Format = "auto",
+        thoughts: ThoughtTags = "auto",
         timeout_s: TimeLimit | None = None,
         memory_mb: MemoryLimit | None = None,
         check_references: bool = False,
@@ -82,6 +85,7 @@ class HumanEval(ProgramBenchmark):
             splits=("train", "test") if train_share else ("test",),
             stop=STOP,
             format=format,
+            thoughts=thoughts,
             timeout_s=(60.0 if variant == "plus" else 5.0) if timeout_s is None else timeout_s,
             memory_mb=(4096 if variant == "plus" else 1024) if memory_mb is None else memory_mb,
             check_references=check_references,

@@ -10,20 +10,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from bontune.answers.written_numbers import last_number
 from bontune.base.errors import BontuneError
 from bontune.base.functions import code_digest
 from bontune.base.problems import Problem, content_ids
 from bontune.base.suggest import did_you_mean
-from bontune.tasks.graders import (
-    Grader,
-    UserGrader,
-    grade_exact,
-    grade_last_number,
-    guarded,
-    last_number,
-    load_user_grader,
-)
-from bontune.tasks.options import checked
+from bontune.base.thoughts import answer_behind
+from bontune.tasks.graders import Grader, UserGrader, grade_exact, grade_last_number, guarded, load_user_grader
+from bontune.tasks.options import ThoughtTags, checked
 from bontune.tasks.reading import SUFFIXES, FilePath, PlacedRow, hub_splits, read_rows
 from bontune.tasks.rows import Row, RowsTask, column, level_of, require_distinct_ids, split_problems, task_from_rows
 
@@ -56,6 +50,9 @@ class Jsonl(RowsTask):
         limit: use at most so many problems of each split, the first ones.
         stop: strings that end a completion.
         chat: also offer the text as a message of the user, for models with a chat template.
+        thoughts: ``auto``: what stands in ``<think>…</think>`` and its like is no answer; ``open``: the same, and every
+            completion begins within a thought; an opening and a closing tag, or several such pairs; or ``none``, which
+            is the default for a grader of your own, and for ``exact`` where right answers hold such tags.
 
     Raises:
         BontuneError: a missing, empty or malformed file, a missing column, an unknown grader. All files are read here,
@@ -77,6 +74,7 @@ class Jsonl(RowsTask):
         limit: Annotated[int, Field(ge=1)] | None = None,
         stop: str | Sequence[str] = (),
         chat: bool = False,
+        thoughts: ThoughtTags | None = None,
     ) -> None:
         is_built_in = isinstance(grader, str) and grader in _BUILT_IN
         if is_built_in and answer is None:
@@ -97,11 +95,15 @@ class Jsonl(RowsTask):
                 splits = split_problems(*splits.values(), hold_out=hold_out, seed=seed)
         else:
             splits = split_problems(columns.of_file(data), hold_out=hold_out, seed=seed)
+        if thoughts is None and is_built_in:
+            references = {problem.reference for part in splits.values() for problem in part}
+            thoughts = "none" if grader == "exact" and any(answer_behind(r) != r for r in references) else "auto"
         super().__init__(
             {split: problems[:limit] for split, problems in splits.items()},
             _resolve_grader(grader),
             name="jsonl",
             stop=stop,
+            thoughts=thoughts,
             code=code_digest(grader) if isinstance(grader, str) and not is_built_in else "",
         )
 

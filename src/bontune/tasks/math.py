@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 import bontune.tasks.partition as partition
-from bontune.answers.math_answer import Comparison, compare_pairs, extract_answer, math_equal, normal_form
+from bontune.answers.math_answer import Comparison, compare_pairs, last_box, math_equal, normal_form
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem, content_ids
@@ -20,7 +20,7 @@ from bontune.tasks.base import Poll
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING, offered
-from bontune.tasks.options import Format, checked
+from bontune.tasks.options import Format, ThoughtTags, checked
 from bontune.tasks.rows import column, level_of
 
 PAIRS_AT_A_TIME = 1024
@@ -63,6 +63,8 @@ class Math(Benchmark):
         shots: worked examples before the question, 0 to 4.
         format: ``auto``: a text to continue, and a conversation for models with a chat template; ``base``: the text
             only; ``chat``: the conversation, also as text where a model has no template.
+        thoughts: ``auto``: what stands in ``<think>…</think>`` and its like is no answer; ``open``: the same, and every
+            completion begins within a thought; an opening and a closing tag, or several such pairs; or ``none``.
     """
 
     @checked
@@ -73,6 +75,7 @@ class Math(Benchmark):
         hub: str | None = None,
         shots: Annotated[int, Field(ge=0, le=len(MATH_EXAMPLES))] = 0,
         format: Format = "auto",
+        thoughts: ThoughtTags = "auto",
     ) -> None:
         self._format = format
         self._examples = MATH_EXAMPLES[:shots]
@@ -81,6 +84,7 @@ class Math(Benchmark):
         super().__init__(
             name="math",
             splits=[split for table in self._source.tables for split in splits[table]],
+            thoughts=thoughts,
             stop=() if self._format == "chat" else MATH_WORDING.stop,
         )
 
@@ -96,11 +100,11 @@ class Math(Benchmark):
         chosen = partition.choose(split, [str(row["problem"]) for _, row, _ in rows], NUM_VALIDATION)
         return [self._problem(*rows[index]) for index in chosen]
 
-    def grade(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    def _grade(
+        self, problems: Sequence[Problem], answers: Sequence[Sequence[str]], poll: Poll | None
     ) -> list[list[Grade]]:
         """Reward 1 for an answer that equals the reference, else 0; equal answers are compared once."""
-        boxes = [[extract_answer(completion) for completion in row] for row in completions]
+        boxes = [[last_box(answer) for answer in row] for row in answers]
         asked = [
             (problem.reference, box)
             for problem, row in zip(problems, boxes, strict=True)
@@ -113,7 +117,7 @@ class Math(Benchmark):
             if poll is not None:
                 poll()
             part = pairs[start : start + PAIRS_AT_A_TIME]
-            grades |= {pair: _grade(pair[1], found) for pair, found in zip(part, compare_pairs(part), strict=True)}
+            grades |= {pair: _graded(pair[1], found) for pair, found in zip(part, compare_pairs(part), strict=True)}
         return [
             [_NO_BOX if box is None else grades[problem.reference, box] for box in row]
             for problem, row in zip(problems, boxes, strict=True)
@@ -153,7 +157,7 @@ class Math(Benchmark):
 _NO_BOX = Grade(reward=0.0, verdict=Verdict.FAILED, reason="it has no \\boxed{…} that is closed")
 
 
-def _grade(answer: str, comparison: Comparison) -> Grade:
+def _graded(answer: str, comparison: Comparison) -> Grade:
     if comparison.verdict is Verdict.GRADER_ERROR:
         return Grade(reward=math.nan, verdict=comparison.verdict, reason=comparison.reason)
     return Grade(

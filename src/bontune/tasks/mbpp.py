@@ -18,7 +18,7 @@ from bontune.base.problems import Message, Problem
 from bontune.sandbox.programs import requirements
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import offered
-from bontune.tasks.options import Format, MemoryLimit, TimeLimit, checked
+from bontune.tasks.options import Format, MemoryLimit, ThoughtTags, TimeLimit, checked
 from bontune.tasks.program_grading import ProgramBenchmark, strict
 from bontune.tasks.reading import PlacedRow
 from bontune.tasks.rows import column
@@ -82,6 +82,8 @@ class Mbpp(ProgramBenchmark):
         shots: worked examples before the task, 0 to 10, from the ``prompt`` split of the same data.
         format: ``auto``: a text to continue, and a conversation for models with a chat template; ``base``: the text
             only; ``chat``: the conversation, also as text where a model has no template.
+        thoughts: ``auto``: what stands in ``<think>…</think>`` and its like is no answer; ``open``: the same, and every
+            completion begins within a thought; an opening and a closing tag, or several such pairs; or ``none``.
         timeout_s: seconds that a program has for its tests; None: 10, and 60 for ``plus``.
         memory_mb: memory that it has; None: 1024, and 4096 for ``plus``.
         check_references: run every reference solution when a split is read, and refuse a split where one fails.
@@ -96,6 +98,7 @@ class Mbpp(ProgramBenchmark):
         variant: Literal["full", "sanitized", "plus"] = "full",
         shots: Annotated[int, Field(ge=0, le=len(EXAMPLE_IDS))] = 0,
         format: Format = "auto",
+        thoughts: ThoughtTags = "auto",
         timeout_s: TimeLimit | None = None,
         memory_mb: MemoryLimit | None = None,
         check_references: bool = False,
@@ -109,6 +112,7 @@ class Mbpp(ProgramBenchmark):
             splits=tuple(SPLIT_IDS),
             stop=FEW_SHOT_STOP if shots else STOP,
             format=format,
+            thoughts=thoughts,
             timeout_s=(60.0 if variant == "plus" else 10.0) if timeout_s is None else timeout_s,
             memory_mb=(4096 if variant == "plus" else 1024) if memory_mb is None else memory_mb,
             check_references=check_references,

@@ -7,15 +7,18 @@ import inspect
 from collections.abc import Callable
 from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, SkipValidation, TypeAdapter, ValidationError
 
 from bontune.base.errors import BontuneError
 from bontune.base.suggest import did_you_mean
+from bontune.base.thoughts import Setting
 from bontune.base.validation import rule_of
 
 Format = Literal["auto", "base", "chat"]
 """Of prompts. ``auto`` offers the text to continue and the conversation, ``base`` the text only; ``chat`` has the
 conversation, and its words as the text too, for models tuned to follow instructions that have no chat template."""
+ThoughtTags = Annotated[Setting, SkipValidation()]
+"""Of thoughts; see :func:`bontune.base.thoughts.thoughts_of`, which says what it can be in one sentence."""
 Seed = Annotated[int, Field(ge=0)]
 """Seed that draws a task's problems."""
 TimeLimit = Annotated[float, Field(gt=0, le=600)]

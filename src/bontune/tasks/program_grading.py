@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.base.thoughts import Setting
 from bontune.sandbox.programs import Outcome, Program, check_programs, sandbox_name
 from bontune.tasks.base import Poll
 from bontune.tasks.benchmark import Benchmark
@@ -37,6 +38,7 @@ class ProgramBenchmark(Benchmark):
         splits: that there are.
         stop: strings that end a continued text.
         format: of prompts, see ``options.Format``.
+        thoughts: what marks thoughts; see :func:`bontune.base.thoughts.thoughts_of`.
         timeout_s: that a program has for its tests.
         memory_mb: that it has.
         check_references: whether a split's references are run when it is read.
@@ -49,6 +51,7 @@ class ProgramBenchmark(Benchmark):
         splits: Sequence[str],
         stop: Sequence[str],
         format: Format,
+        thoughts: Setting,
         timeout_s: float,
         memory_mb: int,
         check_references: bool,
@@ -57,7 +60,11 @@ class ProgramBenchmark(Benchmark):
         self._timeout_s = timeout_s
         self._memory_mb = memory_mb
         super().__init__(
-            name=name, splits=splits, stop=() if self._format == "chat" else stop, check_references=check_references
+            name=name,
+            splits=splits,
+            stop=() if self._format == "chat" else stop,
+            thoughts=thoughts,
+            check_references=check_references,
         )
 
     @property
@@ -69,13 +76,13 @@ class ProgramBenchmark(Benchmark):
     def source(self, problem: Problem, program: str) -> str:
         """The whole program: what stands in the completion with what the problem gives."""
 
-    def grade(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
+    def _grade(
+        self, problems: Sequence[Problem], answers: Sequence[Sequence[str]], poll: Poll | None
     ) -> list[list[Grade]]:
         """Reward 1 for a program that passes the tests, else 0; equal programs of a problem run once."""
         sources = [
             [self.source(problem, extract_program(text, problem.row["entry_point"])) for text in row]
-            for problem, row in zip(problems, completions, strict=True)
+            for problem, row in zip(problems, answers, strict=True)
         ]
         programs = {
             (problem.id, source): self._program(problem, source)
@@ -84,7 +91,7 @@ class ProgramBenchmark(Benchmark):
         }
         outcomes = dict(zip(programs, check_programs(programs.values(), poll=poll), strict=True))
         return [
-            [_grade(outcomes[problem.id, source], source) for source in row]
+            [_graded(outcomes[problem.id, source], source) for source in row]
             for problem, row in zip(problems, sources, strict=True)
         ]
 
@@ -105,7 +112,7 @@ class ProgramBenchmark(Benchmark):
         )
 
 
-def _grade(outcome: Outcome, source: str) -> Grade:
+def _graded(outcome: Outcome, source: str) -> Grade:
     if outcome.verdict is Verdict.GRADER_ERROR:
         return Grade(reward=math.nan, verdict=outcome.verdict, reason=outcome.reason)
     return Grade(

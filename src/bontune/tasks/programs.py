@@ -27,9 +27,10 @@ from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.suggest import did_you_mean
+from bontune.base.thoughts import thoughts_of
 from bontune.sandbox.programs import Outcome, sandbox_name
-from bontune.tasks.base import Poll
-from bontune.tasks.options import Seed, checked
+from bontune.tasks.base import Poll, grade_answers
+from bontune.tasks.options import Seed, ThoughtTags, checked
 from bontune.tasks.programs_grammar import (
     DEMONSTRATION,
     HARD,
@@ -71,6 +72,8 @@ class Programs:
         hard: other, harder problems instead, in as many splits of the same sizes: three operations, level 5 only, and
             none of the usual behaviours of the seed. For testing what was trained on the usual ones; the shipped model
             may have seen them.
+        thoughts: ``auto``: what stands in ``<think>…</think>`` and its like is no answer; ``open``: the same, and every
+            completion begins within a thought; an opening and a closing tag, or several such pairs; or ``none``.
 
     Example:
         >>> task = Programs()
@@ -80,10 +83,11 @@ class Programs:
     """
 
     @checked
-    def __init__(self, *, seed: Seed = 0, hard: bool = False) -> None:
+    def __init__(self, *, seed: Seed = 0, hard: bool = False, thoughts: ThoughtTags = "auto") -> None:
         self.name = "programs"
         self.stop: tuple[str, ...] = ()
         self.splits: tuple[str, ...] = ("train", "validation", "test")
+        self.thoughts = thoughts_of(thoughts)
         self._seed = seed
         self._is_hard = hard
 
@@ -116,7 +120,14 @@ class Programs:
         Raises:
             BontuneError: no sandbox holds on this machine.
         """
-        forms = [[normal_form(completion) for completion in row] for row in completions]
+        return grade_answers(
+            self.thoughts, problems, completions, lambda these, answers: self._grade(these, answers, poll)
+        )
+
+    def _grade(
+        self, problems: Sequence[Problem], answers: Sequence[Sequence[str]], poll: Poll | None
+    ) -> list[list[Grade]]:
+        forms = [[normal_form(answer) for answer in row] for row in answers]
         wanted: dict[Inputs, dict[str, None]] = {}
         for problem, row in zip(problems, forms, strict=True):
             inputs = tuple(map(tuple, problem.row["inputs"]))
@@ -126,7 +137,7 @@ class Programs:
             [
                 _NO_EXPRESSION
                 if form is None
-                else _grade(problem, form, outcomes[tuple(map(tuple, problem.row["inputs"]))][form])
+                else _graded(problem, form, outcomes[tuple(map(tuple, problem.row["inputs"]))][form])
                 for form in row
             ]
             for problem, row in zip(problems, forms, strict=True)
@@ -311,7 +322,7 @@ def _problem(found: Behaviour, program: Program, shown: list[int]) -> Problem:
     )
 
 
-def _grade(problem: Problem, form: str, outcome: Outcome) -> Grade:
+def _graded(problem: Problem, form: str, outcome: Outcome) -> Grade:
     """The grade of a program, by what it returned or how it ended."""
     if outcome.verdict is Verdict.GRADER_ERROR:
         return Grade(reward=float("nan"), verdict=Verdict.GRADER_ERROR, reason=outcome.reason)

@@ -12,7 +12,8 @@ from bontune.base.grades import Grade
 from bontune.base.problems import Problem, content_ids
 from bontune.base.suggest import did_you_mean
 from bontune.base.texts import readable
-from bontune.tasks.base import Poll, grade_each
+from bontune.base.thoughts import Setting, thoughts_of
+from bontune.tasks.base import Poll, grade_answers, grade_each
 from bontune.tasks.graders import Grader, UserGrader, guarded
 
 Row: TypeAlias = Mapping[str, Any]
@@ -29,6 +30,7 @@ class RowsTask:
         name: written into pools and reports.
         stop: strings that end a completion.
         code: hash of the grader's file; empty if it has none.
+        thoughts: what marks thoughts; see :func:`bontune.base.thoughts.thoughts_of`.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class RowsTask:
         name: str,
         stop: str | Iterable[str] = (),
         code: str = "",
+        thoughts: Setting | None = None,
     ) -> None:
         self.name = name
         self.code = code
+        self.thoughts = thoughts_of(thoughts)
         try:
             self.stop: tuple[str, ...] = (stop,) if isinstance(stop, str) else tuple(stop)
         except TypeError:  # recipes can hold anything
@@ -65,7 +69,9 @@ class RowsTask:
         self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
     ) -> list[list[Grade]]:
         """Grade every completion with the grader of the rows."""
-        return grade_each(problems, completions, self._grader, poll)
+        return grade_answers(
+            self.thoughts, problems, completions, lambda these, answers: grade_each(these, answers, self._grader, poll)
+        )
 
     def demonstration(self, problem: Problem) -> str:
         """The row's column ``solution``; without one its answer, which must then be a completion that passes.
@@ -90,6 +96,7 @@ def task_from_rows(
     *,
     hold_out: float = 0.1,
     seed: int = 0,
+    thoughts: Setting | None = None,
 ) -> RowsTask:
     """A task from Python objects.
 
@@ -102,6 +109,9 @@ def task_from_rows(
         stop: strings that end a completion.
         hold_out: share of the distinct prompts that plain rows give to ``test``.
         seed: chooses them.
+        thoughts: without, ``grade`` gets completions as they are. ``auto``: it gets what stands behind
+            ``<think>…</think>`` and its like, and a completion whose thought is not closed fails without it; ``open``
+            and pairs of tags: see :func:`bontune.base.thoughts.thoughts_of`.
 
     Raises:
         BontuneError: no rows, or a row without a prompt.
@@ -118,7 +128,7 @@ def task_from_rows(
         splits = {split: _problems(part, f"{name}, split {split}") for split, part in rows.items()}
     else:
         splits = split_problems(_problems(rows, name), hold_out=hold_out, seed=seed)
-    return RowsTask(splits, guarded(grade), name=name, stop=stop)
+    return RowsTask(splits, guarded(grade), name=name, stop=stop, thoughts=thoughts)
 
 
 def split_problems(problems: list[Problem], *, hold_out: float, seed: int) -> dict[str, list[Problem]]:

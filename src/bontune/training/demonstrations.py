@@ -11,7 +11,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.engines.prompts import Prompt, as_text, has_chat_template, prompt_of
 from bontune.engines.texts import context_of, encode_prompts, encode_text, end_ids
-from bontune.tasks.base import HasDemonstrations, Task
+from bontune.tasks.base import HasDemonstrations, HasThoughts, Task
 
 
 def encode_demonstrations(task: Task, problems: Sequence[Problem], model: Any, tokenizer: Any) -> dict[str, list[int]]:
@@ -50,6 +50,7 @@ def encode_demonstrations(task: Task, problems: Sequence[Problem], model: Any, t
             raise BontuneError(f"The demonstration of problem {problem.id} is empty: correct or remove the row.")
         if not is_text and answer.startswith(" ") and not answer.startswith("  "):
             answer = answer[1:]  # it parts an answer from the text that it continues; two or more are an indentation
+        answer = _closing(task, as_text(prompt, tokenizer), answer) + answer
         tokens = [*_continuation(prompt, prompt_ids, answer, tokenizer), ends[is_text]]
         if len(prompt_ids) + len(tokens) > context:
             raise BontuneError(
@@ -58,6 +59,15 @@ def encode_demonstrations(task: Task, problems: Sequence[Problem], model: Any, t
             )
         found[problem.id] = tokens
     return found
+
+
+def _closing(task: Task, prompt: str, answer: str) -> str:
+    """What closes the thought that a prompt opens and an answer leaves open, for graders that look behind thoughts."""
+    thoughts = task.thoughts if isinstance(task, HasThoughts) else None
+    if thoughts is None or thoughts.answer(thoughts.opened_by(prompt) + answer) is not None:
+        return ""
+    closing = thoughts.closing_after(prompt)
+    return closing and f"{closing}\n\n"
 
 
 def _continuation(prompt: Prompt, prompt_ids: list[int], answer: str, tokenizer: Any) -> list[int]:

@@ -25,6 +25,7 @@ from bontune.base.problems import Problem
 from bontune.base.signals import StopSignals
 from bontune.config import Recipe
 from bontune.engines.contract import WITHOUT_SEEDS, Engine, EngineFailed, Samples
+from bontune.engines.prompts import prompts_of, texts_of
 from bontune.engines.seeds import order_of
 from bontune.metrics.evaluation import Evaluation
 from bontune.models.adapters import lasting_name
@@ -237,7 +238,8 @@ class Trainer:
         """Grade and score the samples; a grader or verifier that breaks its contract stops the run."""
         try:
             with stages("grade"):
-                grades = grade_all(self.task, problems, samples.texts, signals.poll)
+                prompts = texts_of(self.engine, prompts_of(self.engine, problems))
+                grades = grade_all(self.task, problems, samples.texts, signals.poll, prompts)
             with stages("score"):
                 scores = score_all(self.verifier, problems, samples.texts, grades)
         except RunStopped as error:
