@@ -118,6 +118,9 @@ def test_a_judge_that_cannot_judge_stops_the_run(served: Server) -> None:
         ("Correctness: 4/5\nClarity: 3/5\nTotal: 7/10", 7.0),
         ("Total: 7/10\n- Correctness: 4/5\n- Clarity: 3/5", 7.0),
         ("Confidence: 90%. Score: 7/10", 7.0),
+        ("Score: 7/10\nConfidence: 9/10", 7.0),
+        ("Correctness: 9/10\nClarity: 6/10", None),
+        ("Correctness: 9/10\nClarity: 6/10\nOverall: 7", 7.0),
         ("It is right. 9/10", 9.0),
         # other ways to write it
         ("7,5/10", 7.5),

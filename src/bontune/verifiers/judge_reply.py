@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bontune.answers.characters import plain
@@ -45,10 +45,11 @@ _SPREAD = re.compile(r"[0-9]\s*(?:-|to|or|and|±)\s*[0-9]")
 _LABEL = re.compile(
     r"\s*(?:(?:so|thus|hence|therefore|my|the|a|an|i|would|give|it|this|answer|final|overall|total|combined|average|resulting)"
     r"[\s,]+){0,6}?"
-    r"(?P<strong>final|overall|total)?\s*(?:score|rating|grade|mark|verdict|total|result|evaluation|assessment)\b"
+    r"(?P<strong>final|overall|total)?\s*(?:score|rating|grade|mark|verdict|total|overall|result|evaluation|assessment)\b"
     r"(?:\s+(?:is|of|for|the|this|a|an|answer|proposed|completion|solution|would|be))*\s*[:=\-]*\s*(?:of\s+|a\s+)?(?=-?[0-9])",
     re.IGNORECASE,
 )
+_CRITERION = re.compile(r"\s*[A-Za-z]{4,}(?:\s+\w+){0,2}\s*:")
 _NOT_SAID = re.compile(
     r"\s*(?:is|are|being|means|would|will|if|for|when|=|or|to|and|-\s*[0-9]|±|\+)(?![A-Za-z])", re.IGNORECASE
 )
@@ -71,8 +72,10 @@ def read_score(reply: str) -> float | None:
     numbered = [line for line in lines if _NUMBER.search(line)]
     if not numbered:
         return None
-    is_said, value = _said(numbered[-1])
-    if is_said:
+    last, before = numbered[-1], numbered[:-1]
+    is_said, value = _said(last)
+    is_one_of_several = _CRITERION.match(last) and any(_SCALED.search(line) or _LABEL.match(line) for line in before)
+    if is_said and (_LABEL.match(last) or not is_one_of_several):
         return value
     if _LABEL.match(lines[0]) or not re.search(r"[A-Za-z]", lines[0]):
         return _said(lines[0])[1]
@@ -182,6 +185,3 @@ def _is_total(label: str) -> bool:
 def _value(number: str, scale: str) -> float | None:
     value = float(number.replace(",", "."))
     return value if 0 <= value <= HIGHEST and float(scale.replace(",", ".")) == HIGHEST else None
-
-
-__all__: Sequence[str] = ("HIGHEST", "read_cut_score", "read_score", "read_yes_no", "yes_probability")
