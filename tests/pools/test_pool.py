@@ -18,9 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
+from bontune.base.locks import hold
 from bontune.base.problems import Problem
 from bontune.engines.contract import Samples, StopReason
 from bontune.pools.collect import Graded
@@ -147,6 +149,19 @@ def test_nothing_is_overwritten_and_a_mistake_leaves_no_file(tmp_path: Path) -> 
         PoolWriter(tmp_path / "pool.csv", SETTINGS)
     with pytest.raises(BontuneError, match="cannot be made"):
         PoolWriter(path / "below-a-file" / "pool.jsonl", SETTINGS)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="the system has no /proc, a folder that takes no file")
+def test_a_folder_that_takes_no_lock_is_not_said_to_be_in_use() -> None:
+    with pytest.raises(BontuneError, match=r"No lock can be made in the folder /proc \(.*\): give another --out\."):
+        PoolWriter(Path("/proc/pool.parquet"), SETTINGS)
+    with pytest.raises(OSError, match="/proc"):
+        hold(FileLock("/proc/.lock"))
+
+
+def test_a_lock_that_another_holds_is_no_error_of_the_system(tmp_path: Path) -> None:
+    with FileLock(tmp_path / "a.lock"), pytest.raises(Timeout):
+        hold(FileLock(tmp_path / "a.lock"))
 
 
 def test_a_pool_that_cannot_be_written_keeps_what_was_collected(tmp_path: Path) -> None:

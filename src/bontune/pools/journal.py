@@ -12,6 +12,7 @@ from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.files import sync_folder
+from bontune.base.locks import hold
 
 
 class Journal:
@@ -25,7 +26,7 @@ class Journal:
             notes: written with them, but free to differ when the file is continued.
 
         Raises:
-            BontuneError: another process holds it, its folder cannot be written, or it is damaged or of other settings.
+            BontuneError: another process holds it, no lock can be made in its folder, or it is damaged or of other settings.
         """
         from filelock import FileLock
 
@@ -93,7 +94,7 @@ class Journal:
         from filelock import Timeout
 
         try:
-            self._lock.acquire(timeout=0)
+            hold(self._lock)
         except Timeout:
             raise BontuneError(
                 f"Another process is collecting {self.path.name.removesuffix('.partial.jsonl')}: wait for it, stop "
@@ -101,7 +102,7 @@ class Journal:
             ) from None
         except OSError as error:
             raise BontuneError(
-                f"The folder {self.path.parent} may not be written to: {error.strerror}; give another --out."
+                f"No lock can be made in the folder {self.path.parent} ({error.strerror}): give another --out."
             ) from None
 
     def _cut_torn_line(self) -> None:

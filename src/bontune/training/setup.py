@@ -21,6 +21,7 @@ import bontune.tasks as tasks
 import bontune.verifiers as verifiers
 from bontune.base.errors import BontuneError
 from bontune.base.files import replace_file
+from bontune.base.locks import hold
 from bontune.base.problems import Problem
 from bontune.config import Recipe, TaskSection
 from bontune.engines.contract import Engine, SamplingOptions
@@ -299,7 +300,7 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
 def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        hold(lock)
         for leftover in (
             *folder.glob(".tmp-*"),
             *folder.glob("best/.tmp-*"),
