@@ -22,6 +22,8 @@ def python_value(value: Any) -> Any:
     """
     if type(value).__name__ == "datetime64":  # in nanoseconds it is a whole number to NumPy
         value = value.astype("datetime64[us]")
+    if type(value).__name__ in ("float16", "float32"):  # 0.1, not 0.10000000149011612
+        return float(str(value))
     return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
 
 

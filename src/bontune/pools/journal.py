@@ -26,7 +26,8 @@ class Journal:
             notes: written with them, but free to differ when the file is continued.
 
         Raises:
-            BontuneError: another process holds it, no lock can be made in its folder, or it is damaged or of other settings.
+            BontuneError: another process holds it, no lock can be made in its folder, or it is damaged or of other
+                settings.
         """
         from filelock import FileLock
 

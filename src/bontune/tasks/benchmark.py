@@ -10,7 +10,7 @@ from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.suggest import did_you_mean
 from bontune.tasks.base import Poll
-from bontune.tasks.rows import require_distinct_ids
+from bontune.tasks.columns import require_distinct_ids
 
 
 class Benchmark(ABC):

@@ -16,10 +16,10 @@ from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem, content_ids
 from bontune.tasks.base import Poll, grade_each
 from bontune.tasks.benchmark import Benchmark
+from bontune.tasks.columns import column
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import GSM8K_EXAMPLES, GSM8K_WORDING, offered
 from bontune.tasks.options import Format, checked
-from bontune.tasks.rows import column
 
 NUM_VALIDATION = 500
 """Rows of the train file that make the validation split."""
