@@ -22,8 +22,8 @@ from bontune.objectives.budgets import as_budgets
 from bontune.pools.budgets import check_ks
 from bontune.pools.compare import FEWEST_PROBLEMS
 from bontune.pools.draw import PoolRequest
-from bontune.pools.pool import SUFFIXES, Pool
-from bontune.pools.read import read_pool
+from bontune.pools.pool import Pool
+from bontune.pools.read import is_pool_file, read_pool
 from bontune.scaling import t_text
 
 _ALIKE = ("temperature", "split", "verifier", "max_new_tokens", "top_p")
@@ -166,7 +166,7 @@ def _entrant(argument: str) -> Entrant:
         raise BontuneError(f"{argument} is a server: draw a pool from it with `bontune sample`, then compare pools.")
     path = Path(argument)
     name = str(path)
-    if path.suffix in SUFFIXES:
+    if is_pool_file(path):
         return Entrant(name=name, kind=Kind.POOL)
     if is_run(path):
         if not (path / "recipe.yaml").is_file():
