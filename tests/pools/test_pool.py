@@ -129,6 +129,18 @@ def test_a_collection_stopped_after_its_last_problem_only_finishes(tmp_path: Pat
     assert read_pool(tmp_path / "pool.jsonl").problem_ids == ["a"]
 
 
+def test_a_collection_goes_on_with_the_same_data_under_another_path(tmp_path: Path) -> None:
+    def settings(path: str, problems: str) -> dict[str, Any]:
+        return {"model": "m", "task_options": {"data": path}, "contents": {"the problems": problems}}
+
+    first = PoolWriter(tmp_path / "pool.jsonl", settings("d.jsonl", "1f"))
+    first.add(rows_of(graded("a")))
+    first.close()
+    PoolWriter(tmp_path / "pool.jsonl", settings("../d.jsonl", "1f")).close()
+    with pytest.raises(BontuneError, match="the problems changed"):
+        PoolWriter(tmp_path / "pool.jsonl", settings("d.jsonl", "2f"))
+
+
 def test_nothing_is_overwritten_and_a_mistake_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "pool.jsonl"
     PoolWriter(path, {"model": "mistyped"}).close()  # found before the first problem

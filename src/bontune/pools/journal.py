@@ -13,6 +13,7 @@ from typing import Any
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.files import sync_folder
 from bontune.base.locks import hold
+from bontune.base.same_contents import differing
 
 
 class Journal:
@@ -128,7 +129,7 @@ class Journal:
         if first is None:
             return
         begun, now = first.get("settings") or {}, json.loads(json.dumps(self._head["settings"]))
-        changed = [name for name in begun.keys() | now.keys() if begun.get(name) != now.get(name)]
+        changed = {name.split(".")[0] for name in differing(begun, now)}
         if changed:
             raise BontuneError(
                 f"{self.path} was begun with other settings: {_told(begun, now, sorted(changed))}. Put that back, or "

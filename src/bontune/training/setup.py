@@ -24,6 +24,7 @@ from bontune.base.files import replace_file
 from bontune.base.locks import hold
 from bontune.base.problems import Problem
 from bontune.config import Recipe, TaskSection
+from bontune.config.run_files import note_start
 from bontune.engines.contract import Engine, SamplingOptions
 from bontune.engines.prompts import asks_chat, prompts_of, stop_of
 from bontune.engines.transformers import TransformersEngine, pad_id
@@ -308,6 +309,7 @@ def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         if not any((folder / "checkpoints").glob("step_*")):
             write_recipe(folder, recipe)
+            note_start(folder)
     except Timeout:
         raise BontuneError(
             f"Another process is training in {folder}: wait for it, stop it, or choose another run=…"
