@@ -87,7 +87,7 @@ def test_an_empty_shard_is_refused(tmp_path: Path) -> None:
 
 
 def test_shards_of_the_same_data_under_another_path_belong_together(tmp_path: Path) -> None:
-    """As two machines hold the data; shards of other data do not merge, and a pool of them is not taken for this one."""
+    """As two machines hold the data; shards of other data do not merge, and a pool of other data is not taken."""
     lines = "".join(json.dumps({"prompt": f"{i},2,3:{i}=", "answer": str(i)}) + "\n" for i in range(4))
     parts = []
     for number, rows in ((1, lines), (2, lines), (3, lines.replace('"3"', '"4"'))):

@@ -290,3 +290,12 @@ def test_a_column_is_named_once(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", json.dumps({"q": "1+1?", "answer": "2"}))
     with pytest.raises(BontuneError, match=r"prompt and columns\.prompt are both given; leave one out"):
         Jsonl(data=path, prompt="q", columns={"prompt": "q"})
+
+
+def test_one_row_has_no_test_split() -> None:
+    task = task_from_rows([{"prompt": "p"}], always)
+    assert task.splits == ("train", "all")
+    with pytest.raises(
+        BontuneError, match=r"no split 'test'; it has train, all; nothing is held out of a single prompt"
+    ):
+        task.problems("test")

@@ -94,6 +94,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
     for data, phrase in cases:
         with pytest.raises(BontuneError, match=phrase):
             Source("set", TABLES, data).rows("test")
+    (tmp_path / "later.jsonl").write_text('{"q": "a", "a": "1"}\n{"q": "b"}\n')
+    with pytest.raises(BontuneError, match=r"later\.jsonl, line 2: task set needs the columns q, a; a is missing"):
+        Source("set", TABLES, tmp_path / "later.jsonl").rows("test")
     with pytest.raises(BontuneError, match="data and hub are both given"):
         Source("set", TABLES, tmp_path, "owner/set")
 

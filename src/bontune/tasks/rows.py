@@ -56,8 +56,10 @@ class RowsTask:
         """The problems of a split, in the order of the data."""
         if split not in self._problems:
             known = ", ".join(self.splits)
+            is_whole = split == "test" and self.splits == ("train", "all")
+            why = "; nothing is held out of a single prompt, nor with hold_out=0" if is_whole else ""
             raise BontuneError(
-                f"task {self.name} has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}"
+                f"task {self.name} has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}{why}"
             )
         return list(self._problems[split])
 
