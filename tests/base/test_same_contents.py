@@ -39,6 +39,7 @@ def test_the_same_contents_under_another_name_are_the_same(changed: dict[str, An
     [
         ({"seed": 1}, "seed"),
         ({"verifier": "v.py:other"}, "verifier"),
+        ({"model": "runs/b"}, "model"),
         ({"task": "math"}, "task"),
         ({"task_options": {"data": "d.jsonl", "grader": "g.py:other", "stop": "\n"}}, "task_options.grader"),
         ({"task_options": {"data": "d.jsonl", "grader": "g.py:grade", "stop": "."}}, "task_options.stop"),

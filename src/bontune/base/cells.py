@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 _Name = TypeVar("_Name", bound=Hashable)
+_OWN = (str, int, float, bool, type(None))
 LARGEST_WHOLE_FLOAT = 2**53
 """From here on a float stands for several whole numbers: which one was meant is lost."""
 
@@ -20,6 +21,8 @@ def python_value(value: Any) -> Any:
         >>> python_value(np.int64(3)), python_value("3")
         (3, '3')
     """
+    if type(value) in _OWN:
+        return value
     if type(value).__name__ == "datetime64":  # in nanoseconds it is a whole number to NumPy
         value = value.astype("datetime64[us]")
     if type(value).__name__ in ("float16", "float32"):  # 0.1, not 0.10000000149011612

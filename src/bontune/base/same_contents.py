@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from bontune.base.overrides import flat
@@ -43,9 +44,7 @@ def _is_same(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> b
     called = next((called for naming, called in _NAMING.items() if re.fullmatch(naming, name)), None)
     if called is None or _hashes(called, ours) != _hashes(called, theirs) or not _hashes(called, ours):
         return False
-    if called in ("the problems", "the weights of the model"):
-        return True
-    return _function(ours.get(name)) == _function(theirs.get(name))  # one file may hold several
+    return called == "the problems" or _last_part(ours.get(name)) == _last_part(theirs.get(name))
 
 
 def _hashes(called: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,6 +54,10 @@ def _hashes(called: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name.startswith(called) and str(value or "").strip("-")}
 
 
-def _function(value: Any) -> str:
-    """The function in ``file.py:function`` or ``module:function``; empty where none is named."""
-    return str(value).rpartition(":")[2] if ":" in str(value) else ""
+def _last_part(value: Any) -> str:
+    """The function in ``file.py:function``, or the last part of a path.
+
+    One file may hold several functions; and of a model its weights are hashed, not all that its folder holds.
+    """
+    source, colon, function = str(value).rpartition(":")
+    return function if source and colon else PurePath(str(value)).name

@@ -181,6 +181,8 @@ def _checked_id(row: Any, place: str) -> str:
         ):
             raise BontuneError(f"{place}: {name} must be a finite number or null, got {value!r}.")
     problem = row["problem_id"]
+    if type(problem) is str:
+        return problem
     if is_missing(problem) or is_inexact(problem):
         raise BontuneError(f"{place}: problem_id is {problem!r}, which names no problem; give every row its problem's.")
     return problem_name(problem)
