@@ -75,6 +75,7 @@ def test_a_run_goes_on_from_another_folder_and_not_with_other_data(
     monkeypatch.chdir(home)
     Trainer(load_recipe("r", [f"run={outside}"]), is_quiet=True).train()
     assert yaml.safe_load((Path(outside) / "recipe.yaml").read_text())["task"]["data"] == "d.jsonl"
+    assert Path(outside, STARTED_IN).read_text() == str(home)
     monkeypatch.chdir(home / "sub")
     assert Trainer(load_recipe(outside, ["training.steps=2"]), is_quiet=True).train()["steps"] == 2
     shutil.copy(home / "d.jsonl", "copy.jsonl")

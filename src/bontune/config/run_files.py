@@ -17,13 +17,14 @@ _OF_TASK = ("data", "test_data", "hub", "grader")
 _OF_VERIFIER = ("path", "function", "prompt")
 
 
-def note_start(run: Path) -> None:
-    """Write down in which folder a run begins.
+def note_start(tree: Mapping[str, Any], run: Path) -> None:
+    """Write down in which folder a run begins, if its recipe names files in it.
 
     Raises:
         OSError: it cannot be written.
     """
-    replace_file(run / STARTED_IN, os.getcwd())
+    if _found_in([Path.cwd()], tree) != tree:
+        replace_file(run / STARTED_IN, os.getcwd())
 
 
 def found_from_here(tree: Mapping[str, Any], run: Path) -> dict[str, Any]:
@@ -37,8 +38,11 @@ def found_from_here(tree: Mapping[str, Any], run: Path) -> dict[str, Any]:
         run: the folder of the run.
     """
     starts = _starts(tree, run)
-    if not starts or starts[0] == Path.cwd():
-        return dict(tree)
+    return dict(tree) if not starts or starts[0] == Path.cwd() else _found_in(starts, tree)
+
+
+def _found_in(starts: list[Path], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe with the names of files that are in one of these folders, in full."""
 
     def found(value: Any) -> Any:
         return _found(value, starts)

@@ -309,7 +309,7 @@ def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         if not any((folder / "checkpoints").glob("step_*")):
             write_recipe(folder, recipe)
-            note_start(folder)
+            note_start(recipe.model_dump(), folder)
     except Timeout:
         raise BontuneError(
             f"Another process is training in {folder}: wait for it, stop it, or choose another run=…"
