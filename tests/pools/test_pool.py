@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
+from bontune.base.locks import hold
 from bontune.base.problems import Problem
 from bontune.engines.contract import Samples, StopReason
 from bontune.pools.collect import Graded
@@ -125,6 +129,18 @@ def test_a_collection_stopped_after_its_last_problem_only_finishes(tmp_path: Pat
     assert read_pool(tmp_path / "pool.jsonl").problem_ids == ["a"]
 
 
+def test_a_collection_goes_on_with_the_same_data_under_another_path(tmp_path: Path) -> None:
+    def settings(path: str, problems: str) -> dict[str, Any]:
+        return {"model": "m", "task_options": {"data": path}, "contents": {"the problems": problems}}
+
+    first = PoolWriter(tmp_path / "pool.jsonl", settings("d.jsonl", "1f"))
+    first.add(rows_of(graded("a")))
+    first.close()
+    PoolWriter(tmp_path / "pool.jsonl", settings("../d.jsonl", "1f")).close()
+    with pytest.raises(BontuneError, match="the problems changed"):
+        PoolWriter(tmp_path / "pool.jsonl", settings("d.jsonl", "2f"))
+
+
 def test_nothing_is_overwritten_and_a_mistake_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "pool.jsonl"
     PoolWriter(path, {"model": "mistyped"}).close()  # found before the first problem
@@ -147,6 +163,19 @@ def test_nothing_is_overwritten_and_a_mistake_leaves_no_file(tmp_path: Path) -> 
         PoolWriter(tmp_path / "pool.csv", SETTINGS)
     with pytest.raises(BontuneError, match="cannot be made"):
         PoolWriter(path / "below-a-file" / "pool.jsonl", SETTINGS)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="the system has no /proc, a folder that takes no file")
+def test_a_folder_that_takes_no_lock_is_not_said_to_be_in_use() -> None:
+    with pytest.raises(BontuneError, match=r"No lock can be made in the folder /proc \(.*\): give another --out\."):
+        PoolWriter(Path("/proc/pool.parquet"), SETTINGS)
+    with pytest.raises(OSError, match="/proc"):
+        hold(FileLock("/proc/.lock"))
+
+
+def test_a_lock_that_another_holds_is_no_error_of_the_system(tmp_path: Path) -> None:
+    with FileLock(tmp_path / "a.lock"), pytest.raises(Timeout):
+        hold(FileLock(tmp_path / "a.lock"))
 
 
 def test_a_pool_that_cannot_be_written_keeps_what_was_collected(tmp_path: Path) -> None:
@@ -246,3 +275,133 @@ def test_texts_stay_on_disk_where_they_are_not_asked_for(tmp_path: Path) -> None
     pq.write_table(table, tmp_path / "pool.parquet")
     assert set(read_pool(tmp_path / "pool.parquet", has_texts=False).columns) == {"problem_id", "reward"}
     assert read_pool(tmp_path / "pool.parquet").columns["completion"] == [["c", "d"]]
+
+
+# ---- what other tools write ----
+
+
+def read_jsonl(path: Path, *rows: dict[str, Any]) -> Pool:
+    return read_pool(write_jsonl(path, list(rows)))
+
+
+def test_columns_that_the_first_row_lacks_are_there_for_the_others(tmp_path: Path) -> None:
+    pool = read_jsonl(
+        tmp_path / "a.jsonl",
+        {"problem_id": "a", "reward": 1},
+        {"problem_id": "a", "reward": 0, "score": 0.5, "answer": "4", "level": 2},
+    )
+    assert pool.columns["answer"] == [[None, "4"]]
+    assert pool.columns["level"] == [[None, 2]]
+    assert pool.scores() == [[-math.inf, 0.5]]
+
+
+@pytest.mark.parametrize("sample", [0, 0.0])
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_sample_that_is_there_twice_is_refused_and_not_counted_twice(
+    tmp_path: Path, kind: str, sample: float
+) -> None:
+    rows = [{"problem_id": p, "sample": s, "reward": 1.0} for p in "ab" for s in (sample, 1, 2)]
+    rows[3]["sample"] = 1
+    path = tmp_path / f"pool.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        write_jsonl(path, rows)
+    with pytest.raises(BontuneError, match=r"has sample 1 of problem b twice: remove one of the rows, or the column"):
+        read_pool(path)
+
+
+def test_samples_that_have_no_number_are_counted_as_they_come(tmp_path: Path) -> None:
+    rows = [{"problem_id": "a", "sample": sample, "reward": 1} for sample in (None, None, "4", "4")]
+    assert read_jsonl(tmp_path / "a.jsonl", *rows).rewards() == [[1.0] * 4]
+
+
+def test_a_byte_order_mark_and_compressed_lines_are_read(tmp_path: Path) -> None:
+    line = b'\xef\xbb\xbf{"problem_id": "a", "reward": 1, "note": "\xe2\x80\xa8"}\r\n'
+    (tmp_path / "a.jsonl").write_bytes(line)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(line))
+    assert read_pool(tmp_path / "a.jsonl") == read_pool(tmp_path / "b.jsonl.gz")
+    assert read_pool(tmp_path / "a.jsonl").columns["note"] == [["\u2028"]]
+    for content in (b"no gzip", gzip.compress(line)[:20]):
+        (tmp_path / "bad.jsonl.gz").write_bytes(content)
+        with pytest.raises(BontuneError, match=r"bad\.jsonl\.gz is not a pool"):
+            read_pool(tmp_path / "bad.jsonl.gz")
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_row_without_a_problem_is_refused(tmp_path: Path, kind: str, missing: Any) -> None:
+    rows = [{"problem_id": 1.0, "reward": 1}, {"problem_id": missing, "reward": 0}]
+    path = tmp_path / f"pool.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({name: [row[name] for row in rows] for name in rows[0]}), path)
+    else:
+        write_jsonl(path, rows)
+    with pytest.raises(BontuneError, match=r"row 2: problem_id is (None|nan), which names no problem; give every row"):
+        read_pool(path)
+
+
+def test_one_number_in_several_types_is_one_problem_and_one_answer(tmp_path: Path) -> None:
+    rows = [{"problem_id": p, "reward": 1, "answer": a} for p, a in ((1, 7), (1.0, 7.0), ("1", "7"), (1, None))]
+    pool = read_jsonl(tmp_path / "a.jsonl", *rows, {"problem_id": 1, "reward": 0, "answer": float("nan")})
+    assert pool.problem_ids == ["1"]
+    assert pool.columns["answer"] == [["7", "7", "7", None, None]]
+
+
+TEXTS = ["b", "a", "b", "a"]
+NUMBERS = [Decimal("1.0"), Decimal("0.5"), Decimal("0.0"), None]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string_view(), pa.large_string(), pa.binary(), pa.binary_view(), pa.large_binary(), pa.binary(1)],
+    ids=str,
+)
+def test_texts_are_read_as_other_tools_write_them(tmp_path: Path, kind: pa.DataType) -> None:
+    texts = pa.array([text.encode() for text in TEXTS]).cast(kind)
+    table = pa.table({"problem_id": texts, "reward": [1.0, 0.0, 0.5, 1.0], "answer": texts, "completion": texts})
+    pq.write_table(table, tmp_path / "pool.parquet")
+    pool = read_pool(tmp_path / "pool.parquet")
+    assert pool.problem_ids == ["b", "a"]
+    assert pool.rewards() == [[1.0, 0.5], [0.0, 1.0]]
+    assert pool.columns["answer"] == pool.columns["completion"] == [["b", "b"], ["a", "a"]]
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(3, 1), pa.decimal128(20, 4), pa.decimal256(40, 2)], ids=str)
+def test_decimals_are_numbers_where_numbers_belong_and_else_texts(tmp_path: Path, kind: pa.DataType) -> None:
+    numbers = pa.array(NUMBERS, kind)
+    table = pa.table({"problem_id": TEXTS, "reward": numbers, "score": numbers, "answer": numbers, "level": numbers})
+    pq.write_table(table, tmp_path / "pool.parquet")
+    pool = read_pool(tmp_path / "pool.parquet")
+    assert pool.columns["reward"] == [[1.0, 0.0], [0.5, None]]
+    assert {type(value) for row in pool.columns["reward"] for value in row} == {float, type(None)}
+    assert pool.scores() == [[1.0, 0.0], [0.5, -math.inf]]
+    assert pool.columns["answer"] == [["1", "0"], ["0.5", None]]
+    assert [type(value) for value in pool.columns["level"][0]] == [int, int]
+
+
+def test_levels_with_a_gap_are_whole_numbers_all_the_same(tmp_path: Path) -> None:
+    levels = [1.0, 2.0, 1.0, float("nan")]
+    pq.write_table(pa.table({"problem_id": TEXTS, "reward": [1] * 4, "level": levels}), tmp_path / "pool.parquet")
+    assert read_pool(tmp_path / "pool.parquet").columns["level"] == [[1, 1], [2, None]]
+    assert {type(value) for value in read_pool(tmp_path / "pool.parquet").columns["level"][0]} == {int}
+
+
+def test_a_column_or_key_that_occurs_twice_is_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array([1]), pa.array([0])], ["problem_id", "reward", "reward"])
+    pq.write_table(table, tmp_path / "pool.parquet")
+    with pytest.raises(BontuneError, match="has the column 'reward' twice"):
+        read_pool(tmp_path / "pool.parquet")
+    (tmp_path / "pool.jsonl").write_text('{"problem_id": "a", "reward": 1, "reward": 0}\n')
+    with pytest.raises(BontuneError, match="line 1: the key 'reward' occurs twice"):
+        read_pool(tmp_path / "pool.jsonl")
+
+
+def test_columns_that_arrow_cannot_take_or_python_cannot_hold(tmp_path: Path) -> None:
+    lists = pa.array([[1], [2], [3], [4]], pa.list_view(pa.int64()))
+    pq.write_table(pa.table({"problem_id": TEXTS, "reward": [1] * 4, "more": lists}), tmp_path / "lists.parquet")
+    assert read_pool(tmp_path / "lists.parquet").columns["more"] == [[[1], [3]], [[2], [4]]]
+    times = pa.array([1, 2, 3, 4], pa.timestamp("ns"))
+    pq.write_table(pa.table({"problem_id": TEXTS, "reward": [1] * 4, "at": times}), tmp_path / "times.parquet")
+    with pytest.raises(BontuneError, match=r"times\.parquet is not a pool: Nanosecond"):
+        read_pool(tmp_path / "times.parquet")

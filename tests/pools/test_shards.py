@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from bontune.base.errors import BontuneError
 from bontune.engines.contract import SamplingOptions
 from bontune.pools import merge
-from bontune.pools.draw import PoolRequest, draw_pool
+from bontune.pools.draw import PoolRequest, draw_missing, draw_pool
 from bontune.pools.merge import merge_pools, shard_from_text
 
 SAMPLING = SamplingOptions(num_samples=4, max_new_tokens=12)
@@ -83,3 +84,38 @@ def test_an_empty_shard_is_refused(tmp_path: Path) -> None:
     request = PoolRequest(model="countdown-tiny", task="countdown", sampling=SAMPLING, limit=2, shard=(3, 3))
     with pytest.raises(BontuneError, match="Shard 3/3 of 2 problems is empty"):
         draw_pool(request, tmp_path / "part.parquet")
+
+
+def test_shards_of_the_same_data_under_another_path_belong_together(tmp_path: Path) -> None:
+    """As two machines hold the data; shards of other data do not merge, and a pool of other data is not taken."""
+    lines = "".join(json.dumps({"prompt": f"{i},2,3:{i}=", "answer": str(i)}) + "\n" for i in range(4))
+    parts = []
+    for number, rows in ((1, lines), (2, lines), (3, lines.replace('"3"', '"4"'))):
+        data = tmp_path / f"machine-{number}" / "d.jsonl"
+        data.parent.mkdir()
+        data.write_text(rows)
+        options = {"data": str(data), "hold_out": 0}
+        request = PoolRequest(
+            model="countdown-tiny",
+            task="jsonl",
+            task_options=options,
+            split="all",
+            sampling=SamplingOptions(num_samples=2, max_new_tokens=2),
+            shard=(min(number, 2), 2),
+        )
+        parts.append(tmp_path / f"part{number}.parquet")
+        draw_pool(request, parts[-1])
+    assert merge_pools(parts[:2], tmp_path / "whole.parquet") == (4, 2)
+    with pytest.raises(
+        BontuneError, match=r"part3\.parquet and .*part1\.parquet were drawn otherwise: contents differs"
+    ):
+        merge_pools([parts[0], parts[2]], tmp_path / "other.parquet")
+    wanted = dataclasses.replace(
+        request, shard=None, task_options={**options, "data": str(tmp_path / "machine-1/d.jsonl")}
+    )
+    kept: list[Path] = []
+    draw_missing({tmp_path / "whole.parquet": wanted}, draw_pool, kept.append)
+    assert kept == [tmp_path / "whole.parquet"]
+    other = dataclasses.replace(wanted, task_options=options)
+    with pytest.raises(BontuneError, match=r"was drawn with task_options .*machine-1.*, not .*machine-3"):
+        draw_missing({tmp_path / "whole.parquet": other}, draw_pool, kept.append)

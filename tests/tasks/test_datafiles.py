@@ -19,9 +19,10 @@ import pytest
 
 from bontune.base.errors import BontuneError
 from bontune.base.problems import content_ids
-from bontune.tasks import load_task
+from bontune.tasks import load_task, task_from_rows
 from bontune.tasks.datafiles import Source, Table, stem_of
 from bontune.tasks.partition import choose, held_out
+from bontune.tasks.reading import hub_rows, hub_splits
 
 TABLES = {
     "train": Table(files=("set_train", "train"), columns=("q", "a"), repository="owner/set", hub_split="train"),
@@ -93,6 +94,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
     for data, phrase in cases:
         with pytest.raises(BontuneError, match=phrase):
             Source("set", TABLES, data).rows("test")
+    (tmp_path / "later.jsonl").write_text('{"q": "a", "a": "1"}\n{"q": "b"}\n')
+    with pytest.raises(BontuneError, match=r"later\.jsonl, line 2: task set needs the columns q, a; a is missing"):
+        Source("set", TABLES, tmp_path / "later.jsonl").rows("test")
     with pytest.raises(BontuneError, match="data and hub are both given"):
         Source("set", TABLES, tmp_path, "owner/set")
 
@@ -153,7 +157,7 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     nobody = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "no_proxy": "*"}  # the port for discarding
     said, seconds = without_hub(tmp_path, "present", **nobody)
-    assert "HuggingFaceH4/MATH-500 from http://127.0.0.1:9, which cannot be reached" in said
+    assert "HuggingFaceH4/MATH-500 from the Hugging Face hub, and http://127.0.0.1:9 cannot be reached" in said
     assert "task.data=PATH" in said
     assert seconds < 20  # 3 s on an idle core; the hub's own client gives up after 24 s
 
@@ -234,3 +238,27 @@ def test_a_data_set_of_the_hub_by_its_name_has_its_splits(monkeypatch: pytest.Mo
     task = load_task("jsonl", data="owner/sums")
     assert set(task.splits) == {"train", "test"}
     assert [p.prompt for p in task.problems("test")] == ["test 0", "test 1", "test 2"]
+
+
+def test_a_data_set_of_json_keeps_its_dates_and_large_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The package datasets makes times of the dates, and one float of the two numbers."""
+    datasets = pytest.importorskip("datasets", reason="the extra `hub` is not installed")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    numbers = [12345678901234567890123, 12345678901234567890124]
+    rows = [
+        {"prompt": f"{n}?", "answer": f"2024-05-0{n % 10}", "at": "2024-05-01 10:00:00", "n": n, "x": {"n": [n]}}
+        for n in numbers
+    ]
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "test.jsonl").write_bytes((json.dumps(rows[1]) + "\n").encode())
+    found = hub_splits("task jsonl", str(folder))
+    assert [row for _, row in found["train"]] == rows
+    assert [row for _, row in found["test"]] == rows[1:]
+    assert [row for _, row in hub_rows("task jsonl", str(folder), None, "all")] in (rows + rows[1:], rows[1:] + rows)
+    loaded = datasets.load_dataset(str(folder), split="train")  # the files are not known behind such an object
+    task = task_from_rows(loaded, lambda row, completion: True, hold_out=0)
+    assert [problem.reference for problem in task.problems("all")] == [row["answer"] for row in rows]
+    with pytest.raises(BontuneError, match=r"column 'n' holds 1.2345678901234568e\+22 as a float"):
+        task_from_rows(loaded, lambda row, completion: True, columns={"answer": "n"})

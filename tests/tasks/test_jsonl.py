@@ -8,6 +8,7 @@ import math
 import re
 import threading
 import time
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,7 @@ def failing(row: dict[str, Any], completion: str) -> Any:
         "text": "1.0",
         "complex": 1j,
         "huge": 10**400,
+        "decimal": Decimal("NaN"),
         "array": np.array([1.0, 1.0]),
         "grade": Grade(reward=math.nan, verdict=Verdict.PASSED),
     }[completion]
@@ -279,6 +281,7 @@ def failing(row: dict[str, Any], completion: str) -> Any:
         ("text", "TypeError: the grader returned '1.0'"),
         ("complex", "TypeError: the grader returned 1j"),
         ("huge", "OverflowError"),
+        ("decimal", "ValueError: the grader returned nan"),
         ("array", "ValueError"),
         ("grade", "ValueError: the grader returned a Grade with reward nan"),
     ],
@@ -302,6 +305,8 @@ def test_a_grader_that_fails_is_a_grader_error_and_never_a_reward(completion: st
         (np.bool_(True), 1.0, Verdict.PASSED),
         (torch.tensor(0.5), 0.5, Verdict.PASSED),
         (Fraction(1, 2), 0.5, Verdict.PASSED),
+        (Decimal("0.5"), 0.5, Verdict.PASSED),
+        (Decimal("-1.0"), -1.0, Verdict.FAILED),
     ],
 )
 def test_numbers_and_bools_of_any_kind_are_rewards(result: Any, reward: float, verdict: Verdict) -> None:
@@ -314,6 +319,14 @@ def test_a_grade_is_passed_on() -> None:
     wanted = Grade(reward=0.5, verdict=Verdict.TIMEOUT, answer="x", reason="slow")
     task = task_from_rows([{"prompt": "p"}], lambda row, completion: wanted)
     assert task.grade([task.problems("all")[0]], [["a"]])[0] == [wanted]
+
+
+def test_numbers_in_a_grade_are_plain_ones() -> None:
+    """As a database or NumPy gives them: the reward a float, the answer its text."""
+    made = Grade(reward=Decimal("1.0"), verdict=Verdict.PASSED, answer=Decimal("1.50"))  # type: ignore[arg-type]
+    task = task_from_rows([{"prompt": "p"}], lambda row, completion: made)
+    ((grade,),) = task.grade(task.problems("all"), [["a"]])
+    assert (grade.reward, type(grade.reward), grade.answer) == (1.0, float, "1.5")
 
 
 def test_task_from_rows(tmp_path: Path) -> None:

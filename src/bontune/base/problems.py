@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
 from hashlib import sha256
+from pathlib import PurePath
 from typing import Any, TypeAlias
+from uuid import UUID
 
 Message: TypeAlias = Mapping[str, str]
 """One turn of a conversation: ``{"role": "user", "content": "…"}``."""
@@ -29,6 +35,10 @@ class Problem:
     """Difficulty, 1 the easiest; None if the task has none."""
     row: dict[str, Any] = field(default_factory=dict)
     """The original row, for graders that need more than the reference."""
+
+
+_WITH_TEXT = (Decimal, Fraction, complex, datetime, date, time, timedelta, Enum, PurePath, UUID, range)
+"""Kinds of values whose text says all that they hold; a kind stands before those that it is one of."""
 
 
 def content_ids(rows: Iterable[Any]) -> list[str]:
@@ -60,13 +70,23 @@ def _digest(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON; of what JSON does not know, the name of its type."""
+    """A value as JSON; what JSON does not know is its kind and its text, or the name of its type if it has no text."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        listed = value.tolist()
+        return [type(value).__name__, str(value)] if type(listed) is type(value) else _plain(listed)
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, (bytes, bytearray)):
+        return ["bytes", value.hex()]
+    if isinstance(value, (set, frozenset)):
+        return ["set", sorted(json.dumps(_plain(item), sort_keys=True) for item in value)]
+    for kind in _WITH_TEXT:
+        if isinstance(value, kind):
+            return [kind.__name__, str(value)]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__name__, {item.name: _plain(getattr(value, item.name)) for item in fields(value)}]
     return type(value).__name__

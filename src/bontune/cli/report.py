@@ -12,8 +12,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.config import is_run
 from bontune.pools.budgets import check_ks
-from bontune.pools.pool import SUFFIXES
-from bontune.pools.read import read_pool
+from bontune.pools.read import is_pool_file, read_pool
 from bontune.report.html import write_run_report
 from bontune.report.pool_report import write_pool_report
 from bontune.report.runs_report import write_runs_report
@@ -73,7 +72,7 @@ def pools_at(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES and not p.name.endswith(".partial.jsonl"))
+    found = sorted(p for p in path.iterdir() if is_pool_file(p) and not p.name.endswith(".partial.jsonl"))
     found = [p for p in found if not p.name.startswith(".")]
     if not found:
         raise BontuneError(

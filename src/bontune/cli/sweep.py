@@ -22,11 +22,10 @@ from bontune.pools.budgets import check_ks
 from bontune.pools.draw import PoolRequest
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
+from bontune.report.pool_sweep import SHARED, differences
 from bontune.report.scaling_tables import terminal_tables
 from bontune.scaling import Study, SweepPool, t_text
 
-_SHARED = ("model", "task", "task_options", "split", "verifier", "top_p", "max_new_tokens")
-"""Settings in which the pools of a sweep agree, so that temperature is the one thing that differs."""
 _ELLIPSES = ("...", "…")
 
 
@@ -68,7 +67,7 @@ def study_pools(paths: Sequence[Path], *, out: Path, ks: str | None = None, budg
     smallest = min(pool.rewards_PM.shape[1] for pool in swept)
     result = scaling.study(swept, ns=check_ks(ks, smallest), budgets=_numbers(budgets, "--budgets"))
     settings = pools[0][1].settings
-    origin = {"pools": [str(path) for path in paths], **{name: settings[name] for name in _SHARED if name in settings}}
+    origin = {"pools": [str(path) for path in paths], **{name: settings[name] for name in SHARED if name in settings}}
     write_sweep(result, origin, out)
     if settings.get("verifier") == "majority":
         print(
@@ -186,10 +185,9 @@ def _swept(path: Path, pool: Pool) -> SweepPool:
 def _check_alike(pools: Sequence[tuple[Path, Pool]]) -> None:
     first_path, first = pools[0]
     for path, pool in pools:
-        for name in _SHARED:
+        for name in differences(first, pool):
             ours, theirs = first.settings.get(name), pool.settings.get(name)
-            if ours != theirs:
-                raise BontuneError(
-                    f"{first_path} and {path} differ in {name} ({ours!r} and {theirs!r}): the pools of a sweep may "
-                    "differ in temperature only."
-                )
+            raise BontuneError(
+                f"{first_path} and {path} differ in {name} ({ours!r} and {theirs!r}): the pools of a sweep may "
+                "differ in temperature only."
+            )

@@ -16,6 +16,7 @@ from bontune.base.overrides import apply_overrides, flat, read_yaml
 from bontune.base.suggest import nearest
 from bontune.base.validation import explain
 from bontune.config.objective import ObjectiveSection
+from bontune.config.run_files import found_from_here
 from bontune.config.sections import (
     EngineSection,
     EvalSection,
@@ -176,7 +177,7 @@ def is_run(path: Path) -> bool:
 
 
 def read_recipe(source: str) -> dict[str, Any]:
-    """The recipe's own tree, as written; of a run folder with ``run`` as it is called now."""
+    """The recipe's own tree, as written; of a run folder with ``run`` and the run's files as they are called here."""
     path, folder = Path(source), None
     if source in shipped_recipes():
         path = RECIPES / f"{source}.yaml"
@@ -188,4 +189,4 @@ def read_recipe(source: str) -> dict[str, Any]:
         hint = f" Did you mean {near!r}?" if near else ""
         raise BontuneError(f"No recipe {source!r}: neither a file nor one of {', '.join(shipped_recipes())}.{hint}")
     tree = read_yaml(path)
-    return tree if folder is None else tree | {"run": folder}
+    return tree if folder is None else found_from_here(tree, Path(folder)) | {"run": folder}

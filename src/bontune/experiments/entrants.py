@@ -15,6 +15,8 @@ from typing import Any
 import bontune.metrics as metrics
 import bontune.tasks as tasks
 from bontune.base.errors import BontuneError
+from bontune.base.problems import contents_digest
+from bontune.base.same_contents import differing
 from bontune.config import Recipe, TaskSection, VerifierSection, is_run, load_recipe
 from bontune.engines.contract import SamplingOptions
 from bontune.models import resolve
@@ -22,8 +24,8 @@ from bontune.objectives.budgets import as_budgets
 from bontune.pools.budgets import check_ks
 from bontune.pools.compare import FEWEST_PROBLEMS
 from bontune.pools.draw import PoolRequest
-from bontune.pools.pool import SUFFIXES, Pool
-from bontune.pools.read import read_pool
+from bontune.pools.pool import Pool
+from bontune.pools.read import is_pool_file, read_pool
 from bontune.scaling import t_text
 
 _ALIKE = ("temperature", "split", "verifier", "max_new_tokens", "top_p")
@@ -166,7 +168,7 @@ def _entrant(argument: str) -> Entrant:
         raise BontuneError(f"{argument} is a server: draw a pool from it with `bontune sample`, then compare pools.")
     path = Path(argument)
     name = str(path)
-    if path.suffix in SUFFIXES:
+    if is_pool_file(path):
         return Entrant(name=name, kind=Kind.POOL)
     if is_run(path):
         if not (path / "recipe.yaml").is_file():
@@ -176,7 +178,7 @@ def _entrant(argument: str) -> Entrant:
                 f"{name} holds no model/: the run is not finished; `bontune train {name}` goes on with it."
             )
         resolve(path / "model")
-        return Entrant(name=name, kind=Kind.RUN, recipe=load_recipe(str(path / "recipe.yaml")))
+        return Entrant(name=name, kind=Kind.RUN, recipe=load_recipe(str(path)))
     if path.is_dir() and not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
         raise BontuneError(f"{name} is neither a run (no recipe.yaml) nor a model (no config.json).")
     if not path.exists() and len(path.parts) > 1 and path.parent.is_dir():
@@ -206,7 +208,7 @@ def _plan(entrants: Sequence[Entrant], drawing: DrawOptions, given: Mapping[str,
     first, recipe = runs[0]
     task = _task_of(recipe)
     for name, other in runs[1:]:
-        if (task.name, task.options()) != (_task_of(other).name, _task_of(other).options()):
+        if not _is_same(task, _task_of(other)):
             raise BontuneError(
                 f"{first} is of task {_task_text(task)} and {name} of {_task_text(_task_of(other))}: only runs of the "
                 "same task can be compared."
@@ -239,6 +241,20 @@ def _plan(entrants: Sequence[Entrant], drawing: DrawOptions, given: Mapping[str,
 def _task_of(recipe: Recipe) -> TaskSection:
     """The task that a run is evaluated on."""
     return recipe.eval.task or recipe.task
+
+
+def _is_same(one: TaskSection, other: TaskSection) -> bool:
+    """Whether two tasks have the same name, and options that differ only in names of files that hold the same."""
+    if one.name != other.name or one.options() == other.options():
+        return one.name == other.name
+    return not differing(*map(_with_contents, (one, other)))
+
+
+def _with_contents(task: TaskSection) -> dict[str, Any]:
+    loaded = tasks.load_task(task.name, **task.options())
+    problems = [problem for split in loaded.splits for problem in loaded.problems(split)]
+    contents = {"the problems": contents_digest(problems), "the grader's code": getattr(loaded, "code", "")}
+    return {"task_options": task.options(), "contents": contents}
 
 
 def _task_text(task: TaskSection) -> str:

@@ -23,7 +23,7 @@ def held(folder: Path, poll: Callable[[], None] = lambda: None, *, wait_s: float
         wait_s: time that another process may take to leave.
 
     Raises:
-        BontuneError: another process works there, or the folder cannot be made.
+        BontuneError: another process works there, or the folder cannot be made or locked.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def held(folder: Path, poll: Callable[[], None] = lambda: None, *, wait_s: float
         raise BontuneError(f"The folder {folder} cannot be made: {error.strerror}.") from None
     try:
         deadline = time.monotonic() + wait_s
-        while not _locks(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        while not _locks(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, folder):
             if time.monotonic() > deadline:
                 raise BontuneError(f"Another process works in {folder}: wait for it, stop it, or give another folder.")
             time.sleep(POLL_S)
@@ -64,9 +64,11 @@ def vacated(folder: Path, poll: Callable[[], None]) -> None:
         pass
 
 
-def _locks(descriptor: int, how: int) -> bool:
+def _locks(descriptor: int, how: int, folder: Path) -> bool:
     try:
         fcntl.flock(descriptor, how)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise BontuneError(f"The folder {folder} cannot be locked ({error.strerror}): give another folder.") from None
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem, contents_digest
+from bontune.base.same_contents import differing
 from bontune.engines.contract import Engine, Poll, SamplingOptions, StopReason, StreamingEngine
 from bontune.engines.openai import Serving
 from bontune.engines.opening import is_address, open_engine
@@ -308,17 +310,20 @@ def _check_kept(path: Path, request: PoolRequest) -> None:
         wanted["model"] = request.model
     if not is_address(request.verifier):  # and a judge's the model that judges
         wanted["verifier"] = request.verifier
-    settings = read_pool(path).settings
-    for name, value in wanted.items():
-        if settings.get(name) != value:
-            raise BontuneError(
-                f"{path} was drawn with {name} {settings.get(name)!r}, not {value!r}: delete it or give another --out."
-            )
+    settings = read_pool(path, has_texts=False).settings
     if "contents" in settings:  # not in pools of earlier versions
         task = load_task(request.task, **request.task_options)
-        now = _contents(request, task, task.problems(request.split)[: request.limit])
-        changed = [name for name, value in now.items() if settings["contents"].get(name) != value]
-        if changed:
+        wanted["contents"] = _contents(request, task, task.problems(request.split)[: request.limit])
+    kept = {name: settings.get(name) for name in wanted}
+    if "contents" in settings:  # others than those of today are not known here
+        kept["contents"] = {name: settings["contents"].get(name) for name in wanted["contents"]}
+    changed = differing(kept, json.loads(json.dumps(wanted)))
+    for name in dict.fromkeys(name.split(".")[0] for name in changed):
+        if name != "contents":
             raise BontuneError(
-                f"{path} was drawn before {' and '.join(changed)} changed: delete it or give another --out."
+                f"{path} was drawn with {name} {settings.get(name)!r}, not {wanted.get(name)!r}: delete it or give "
+                "another --out."
             )
+    if changed:
+        told = " and ".join(name.removeprefix("contents.") for name in changed)
+        raise BontuneError(f"{path} was drawn before {told} changed: delete it or give another --out.")

@@ -12,6 +12,8 @@ from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.files import sync_folder
+from bontune.base.locks import hold
+from bontune.base.same_contents import differing
 
 
 class Journal:
@@ -25,7 +27,8 @@ class Journal:
             notes: written with them, but free to differ when the file is continued.
 
         Raises:
-            BontuneError: another process holds it, its folder cannot be written, or it is damaged or of other settings.
+            BontuneError: another process holds it, no lock can be made in its folder, or it is damaged or of other
+                settings.
         """
         from filelock import FileLock
 
@@ -93,7 +96,7 @@ class Journal:
         from filelock import Timeout
 
         try:
-            self._lock.acquire(timeout=0)
+            hold(self._lock)
         except Timeout:
             raise BontuneError(
                 f"Another process is collecting {self.path.name.removesuffix('.partial.jsonl')}: wait for it, stop "
@@ -101,7 +104,7 @@ class Journal:
             ) from None
         except OSError as error:
             raise BontuneError(
-                f"The folder {self.path.parent} may not be written to: {error.strerror}; give another --out."
+                f"No lock can be made in the folder {self.path.parent} ({error.strerror}): give another --out."
             ) from None
 
     def _cut_torn_line(self) -> None:
@@ -126,7 +129,7 @@ class Journal:
         if first is None:
             return
         begun, now = first.get("settings") or {}, json.loads(json.dumps(self._head["settings"]))
-        changed = [name for name in begun.keys() | now.keys() if begun.get(name) != now.get(name)]
+        changed = {name.split(".")[0] for name in differing(begun, now)}
         if changed:
             raise BontuneError(
                 f"{self.path} was begun with other settings: {_told(begun, now, sorted(changed))}. Put that back, or "

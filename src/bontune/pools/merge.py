@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.files import sync, sync_folder
+from bontune.base.same_contents import differing
 
 ROWS_AT_A_TIME = 65_536
 """Rows that are put in order at once."""
@@ -104,11 +105,6 @@ def _table(path: Path) -> Any:
         raise BontuneError(f"{path} is not a Parquet pool: {' '.join(str(error).split())[:200]}") from None
 
 
-def _settings(table: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((table.schema.metadata or {}).get(b"bontune", b"{}"))
-    return found
-
-
 def _ordered(settings: dict[Path, dict[str, Any]]) -> list[Path]:
     """The parts in the order of their shards, after a look at whether they belong together."""
     by_shard: dict[int, Path] = {}
@@ -122,14 +118,20 @@ def _ordered(settings: dict[Path, dict[str, Any]]) -> list[Path]:
         if number in by_shard:
             raise BontuneError(f"{path} and {by_shard[number]} are both shard {own['shard']}.")
         by_shard[number] = path
-        for key in sorted(own.keys() | settings[first].keys()):
-            if key not in FREE and own.get(key) != settings[first].get(key):
-                told = "" if key == "contents" else f" ({own.get(key)!r}, {settings[first].get(key)!r})"
-                raise BontuneError(f"{path} and {first} were drawn otherwise: {key} differs{told}.")
+        theirs = settings[first]
+        for name in differing(_fixed(own), _fixed(theirs)):
+            key = name.split(".")[0]
+            told = "" if key == "contents" else f" ({own.get(key)!r}, {theirs.get(key)!r})"
+            raise BontuneError(f"{path} and {first} were drawn otherwise: {key} differs{told}.")
     missing = [f"{i}/{num}" for i in range(1, num + 1) if i not in by_shard]
     if missing:
         raise BontuneError(f"Shard {', '.join(missing)} is missing.")
     return [by_shard[i] for i in range(1, num + 1)]
+
+
+def _fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in which shards must not differ."""
+    return {key: value for key, value in settings.items() if key not in FREE}
 
 
 def _interleaved(lengths: Sequence[int], num_samples: int) -> Iterator[int]:

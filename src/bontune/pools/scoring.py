@@ -8,10 +8,12 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bontune.base.cells import cell_text
 from bontune.base.errors import BontuneError, Interrupted
 from bontune.base.files import write_whole
 from bontune.engines.contract import Poll
@@ -20,7 +22,7 @@ from bontune.pools.collect import score_all
 from bontune.pools.contents import grades_of, problems_of
 from bontune.pools.journal import Journal
 from bontune.pools.pool import SUFFIXES, Pool, storable_score
-from bontune.pools.read import read_pool, read_rows
+from bontune.pools.read import problem_name, read_pool, read_rows
 from bontune.verifiers import Verifier, verifier_from_text
 from bontune.verifiers.load import contents_digest, options_from_text
 
@@ -138,11 +140,12 @@ def _write(path: Path, out: Path, pool: Pool, scores: list[list[float]], verifie
     """Write the same rows in the same order, with the scores; −∞ is null."""
     rows, settings = read_rows(path)
     left = {name: iter(row) for name, row in zip(pool.problem_ids, scores, strict=True)}
-    column = [storable_score(next(left[str(row["problem_id"])])) for row in rows]
+    column = [storable_score(next(left[problem_name(row["problem_id"])])) for row in rows]
     if out.suffix == ".jsonl":
-        data = "".join(json.dumps(row | {"score": s}) + "\n" for row, s in zip(rows, column, strict=True)).encode()
+        scored = [row | {"score": s} for row, s in zip(rows, column, strict=True)]
+        data = "".join(json.dumps(row, default=_text) + "\n" for row in scored).encode()
     else:
-        table = pq.read_table(path) if path.suffix == ".parquet" else pa.Table.from_pylist(rows)
+        table = pq.read_table(path) if path.suffix == ".parquet" else _table(rows, path)
         values = pa.array(column, pa.float64())
         place = table.schema.get_field_index("score")
         table = table.append_column("score", values) if place < 0 else table.set_column(place, "score", values)
@@ -151,3 +154,20 @@ def _write(path: Path, out: Path, pool: Pool, scores: list[list[float]], verifie
         pq.write_table(table.replace_schema_metadata({"bontune": about}), buffer, compression="zstd")
         data = buffer.getvalue()
     write_whole(out, data, "pool")
+
+
+def _text(value: Any) -> str:
+    """What JSON does not know, such as a date, as its text."""
+    return cell_text(value) or str(value)
+
+
+def _table(rows: list[Any], path: Path) -> pa.Table:
+    """The rows of a JSONL file as a table with all their columns; pyarrow alone takes those of the first row."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    try:
+        return pa.table({name: [row.get(name) for row in rows] for name in names})
+    except (pa.ArrowException, OverflowError) as error:
+        raise BontuneError(
+            f"{path} cannot be written as Parquet ({' '.join(str(error).split())[:200]}): give an --out that ends in "
+            ".jsonl."
+        ) from None

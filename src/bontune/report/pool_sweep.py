@@ -11,13 +11,22 @@ import numpy as np
 
 import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
+from bontune.base.same_contents import differing
+from bontune.pools.pool import Pool
 from bontune.report.page import Grid, Line, Picture, fraction_cell, picture
 from bontune.report.pool_numbers import EvaluatedPool
 from bontune.report.scaling_plots import plot_bests, plot_grid, plot_optimum
 from bontune.report.scaling_tables import Row, grid_rows, optimum_rows
 from bontune.report.wording import typographic
 
-_SHARED = ("model", "task", "task_options", "split", "verifier", "top_p", "max_new_tokens")
+SHARED = ("model", "task", "task_options", "split", "verifier", "top_p", "max_new_tokens")
+"""Settings in which the pools of a sweep agree, so that temperature is the one thing that differs."""
+
+
+def differences(one: Pool, other: Pool) -> list[str]:
+    """The settings in which two pools of a sweep differ and must not; a file under another path may hold the same."""
+    ours, theirs = ({name: pool.settings.get(name) for name in (*SHARED, "contents")} for pool in (one, other))
+    return [name for name in dict.fromkeys(n.split(".")[0] for n in differing(ours, theirs)) if name != "contents"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +78,7 @@ def _study(pools: Sequence[EvaluatedPool]) -> scaling.Study | None:
     is_sweep = len(pools) > 1 and all(isinstance(t, (int, float)) and t > 0 for t in temperatures)
     if not is_sweep or len(set(temperatures)) < len(pools):
         return None
-    if any(m.pool.settings.get(name) != pools[0].pool.settings.get(name) for m in pools for name in _SHARED):
+    if any(differences(pools[0].pool, measured.pool) for measured in pools):
         return None
     ns = sorted(set.intersection(*(set(measured.ks) for measured in pools)))
     if not ns:

@@ -11,7 +11,7 @@ from bontune.base.problems import Problem
 from bontune.base.suggest import did_you_mean
 from bontune.base.thoughts import Setting, Thoughts, thoughts_of
 from bontune.tasks.base import Poll, grade_answers
-from bontune.tasks.rows import require_distinct_ids
+from bontune.tasks.columns import require_distinct_ids
 
 
 class Benchmark(ABC):

@@ -80,13 +80,14 @@ class Source:
             )
         if not rows:
             raise BontuneError(f"{where} holds no rows")
-        place, first = rows[0]
-        missing = [column for column in table.columns if column not in first]
-        if missing:
-            raise BontuneError(
-                f"{place}: task {self._task} needs the columns {', '.join(table.columns)}; "
-                f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, there are: {', '.join(first)}"
-            )
+        for place, row in rows:
+            missing = [column for column in table.columns if column not in row]
+            if missing:
+                raise BontuneError(
+                    f"{place}: task {self._task} needs the columns {', '.join(table.columns)}; "
+                    f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, there are: "
+                    f"{', '.join(row) or 'none'}"
+                )
         return rows
 
     def _find(self, data: FilePath | Mapping[str, FilePath]) -> dict[str, Path]:

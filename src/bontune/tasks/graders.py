@@ -11,10 +11,13 @@ import copy
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
 from numbers import Real
 from typing import Any, TypeAlias
 
 from bontune.answers.written_numbers import last_number
+from bontune.base.cells import cell_text
 from bontune.base.errors import BontuneError
 from bontune.base.functions import load_function
 from bontune.base.grades import Grade, Verdict
@@ -86,14 +89,16 @@ def load_user_grader(spec: str) -> UserGrader:
 def _to_grade(result: Any, completion: str) -> Grade:
     """A user function's result as a grade; raises TypeError or ValueError for one that is none."""
     if isinstance(result, Grade):
-        if result.verdict is not Verdict.GRADER_ERROR and not math.isfinite(result.reward):
+        if result.verdict is Verdict.GRADER_ERROR:
+            return result
+        if not math.isfinite(result.reward):
             raise ValueError(f"the grader returned a Grade with reward {result.reward}")
-        return result
+        return replace(result, reward=float(result.reward), answer=cell_text(result.answer) or result.answer)
     if inspect.iscoroutine(result):
         result.close()
         raise TypeError("the grader is an async function; write it as a plain one")
     plain = result.item() if hasattr(result, "item") else result  # NumPy and torch scalars
-    if not isinstance(plain, Real):
+    if not isinstance(plain, (Real, Decimal)):
         raise TypeError(f"the grader returned {result!r}, not a finite number, a bool or a Grade")
     reward = float(plain)
     if not math.isfinite(reward):

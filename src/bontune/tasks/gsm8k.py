@@ -19,10 +19,10 @@ from bontune.base.problems import Problem, content_ids
 from bontune.base.thoughts import answer_behind
 from bontune.tasks.base import OPEN_THOUGHT, Poll, grade_each
 from bontune.tasks.benchmark import Benchmark
+from bontune.tasks.columns import column
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import GSM8K_EXAMPLES, GSM8K_WORDING, offered
 from bontune.tasks.options import Format, ThoughtTags, checked
-from bontune.tasks.rows import column
 
 NUM_VALIDATION = 500
 """Rows of the train file that make the validation split."""

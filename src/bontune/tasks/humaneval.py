@@ -13,11 +13,11 @@ import bontune.tasks.partition as partition
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Message, Problem
 from bontune.tasks.code import joined
+from bontune.tasks.columns import column
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import offered
 from bontune.tasks.options import Format, MemoryLimit, ThoughtTags, TimeLimit, checked
 from bontune.tasks.program_grading import ProgramBenchmark, strict
-from bontune.tasks.rows import column
 
 STOP = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
 """Ends of a function's body."""

@@ -18,10 +18,10 @@ from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem, content_ids
 from bontune.tasks.base import Poll
 from bontune.tasks.benchmark import Benchmark
+from bontune.tasks.columns import column, level_of
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING, offered
 from bontune.tasks.options import Format, ThoughtTags, checked
-from bontune.tasks.rows import column, level_of
 
 PAIRS_AT_A_TIME = 1024
 """Answers that are compared between two looks at whether to stop."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from bontune.base.cells import repeated
 from bontune.base.errors import BontuneError
 from bontune.base.hub import why_unreachable
+from bontune.base.json_text import parse_json
 from bontune.base.suggest import nearest
 from bontune.base.texts import readable
+from bontune.tasks.as_written import Splits, as_written
 
 FilePath: TypeAlias = str | Path
 PlacedRow: TypeAlias = "tuple[str, dict[str, Any]]"
@@ -76,11 +78,11 @@ def _lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(file, start=1):
         if line.strip():
             place = f"{path}, line {number}"
-            yield place, _parse_json(line.rstrip(), place)
+            yield place, parse_json(line.rstrip(), place)
 
 
 def _list_items(path: Path, content: bytes) -> Iterator[tuple[str, Any]]:
-    items = _parse_json(content, str(path))
+    items = parse_json(content, str(path))
     if not isinstance(items, list):
         raise BontuneError(f"{path} holds a JSON {type(items).__name__}, not a list of objects")
     for number, item in enumerate(items, start=1):
@@ -96,18 +98,6 @@ def _readable(value: Any) -> Any:
     return [_readable(item) for item in value] if isinstance(value, list) else value
 
 
-def _parse_json(content: bytes, place: str) -> Any:
-    try:
-        return json.loads(content.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        line = f" in line {error.lineno}" if error.lineno > 1 else ""
-        raise BontuneError(f"{place} is not JSON{line}: {error.msg} at column {error.colno}") from error
-    except UnicodeDecodeError as error:
-        raise BontuneError(f"{place} is not UTF-8: byte {error.start + 1}") from error
-    except (ValueError, RecursionError) as error:
-        raise BontuneError(f"{place} holds JSON beyond what Python reads: {error}") from error
-
-
 def _csv_rows(path: Path, content: bytes) -> Iterator[tuple[str, Any]]:
     try:
         text = content.decode("utf-8-sig")
@@ -115,6 +105,7 @@ def _csv_rows(path: Path, content: bytes) -> Iterator[tuple[str, Any]]:
         raise BontuneError(f"{path} is not UTF-8: byte {error.start + 1}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
+        _require_distinct([name for name in reader.fieldnames or () if name], str(path))
         for row in reader:
             place = f"{path}, line {reader.line_num}"
             if None in row or None in row.values():
@@ -129,10 +120,19 @@ def _parquet_rows(path: Path) -> Iterator[PlacedRow]:
     import pyarrow.parquet as pq
 
     try:
-        for number, row in enumerate(pq.read_table(path).to_pylist(), start=1):
-            yield f"{path}, row {number}", _readable(row)
-    except (OSError, pa.ArrowException) as error:
+        names = pq.read_schema(path).names
+        rows = pq.read_table(path).to_pylist() if repeated(names) is None else []
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise BontuneError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    _require_distinct(names, str(path))
+    for number, row in enumerate(rows, start=1):
+        yield f"{path}, row {number}", _readable(row)
+
+
+def _require_distinct(names: Sequence[str], where: str) -> None:
+    name = repeated(names)
+    if name is not None:
+        raise BontuneError(f"{where}: the column {name!r} occurs twice; remove or rename one")
 
 
 # ---- the hub ----
@@ -151,7 +151,7 @@ def hub_splits(who: str, name: str) -> dict[str, list[PlacedRow]]:
     repository, _, configuration = name.partition(":")
     found = _load_dataset(who, repository, configuration or None, None)
     return {
-        split: [(f"{name}, {split}, row {number}", _readable(dict(row))) for number, row in enumerate(rows, start=1)]
+        split: [(f"{name}, {split}, row {number}", _readable(row)) for number, row in enumerate(rows, start=1)]
         for split, rows in found.items()
     }
 
@@ -162,11 +162,12 @@ def hub_rows(who: str, repository: str, configuration: str | None, split: str) -
     Raises:
         BontuneError: as :func:`hub_splits`.
     """
-    for number, row in enumerate(_load_dataset(who, repository, configuration, split), start=1):
-        yield f"{repository}, row {number}", dict(row)
+    for number, row in enumerate(_load_dataset(who, repository, configuration, split)[split], start=1):
+        yield f"{repository}, row {number}", _readable(row)
 
 
-def _load_dataset(who: str, repository: str, configuration: str | None, split: str | None) -> Any:
+def _load_dataset(who: str, repository: str, configuration: str | None, split: str | None) -> Splits:
+    """The rows of one split, or of all."""
     try:
         import datasets  # type: ignore[import-untyped, import-not-found, unused-ignore]
     except ImportError:
@@ -177,13 +178,19 @@ def _load_dataset(who: str, repository: str, configuration: str | None, split: s
     if not Path(repository).is_dir():
         _require_hub(who, repository)
     try:
-        return datasets.load_dataset(repository, configuration, split=split)
+        found = datasets.load_dataset(repository, configuration, split=split)
+        splits = {str(name): list(map(dict, rows)) for name, rows in ({split: found} if split else found).items()}
     except Exception as error:  # an edge: the hub, its files and its cache fail in many types
         cause = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         raise BontuneError(
             f"{who}: {repository} could not be fetched from the Hugging Face hub: {cause}; "
             "give task.data=PATH to a file or folder that holds the data"
         ) from error
+    return as_written(
+        splits,
+        lambda: datasets.load_dataset_builder(repository, configuration),
+        lambda files: list(datasets.DownloadManager().download(files)),
+    )
 
 
 def _require_hub(who: str, repository: str) -> None:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, TypeAlias
+from typing import Any
 
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade
-from bontune.base.problems import Problem, content_ids
+from bontune.base.problems import Problem
 from bontune.base.suggest import did_you_mean
-from bontune.base.texts import readable
 from bontune.base.thoughts import Setting, thoughts_of
 from bontune.tasks.base import Poll, grade_answers, grade_each
+from bontune.tasks.columns import COMPLETION, Columns, Names
+from bontune.tasks.conversation import said
+from bontune.tasks.frames import rows_in
 from bontune.tasks.graders import Grader, UserGrader, guarded
-
-Row: TypeAlias = Mapping[str, Any]
-
-_LEVEL = re.compile(r"(?:level\s*)?([0-9]{1,3})", re.IGNORECASE)
 
 
 class RowsTask:
@@ -29,6 +26,7 @@ class RowsTask:
         grader: must not raise; see :func:`bontune.tasks.graders.guarded`.
         name: written into pools and reports.
         stop: strings that end a completion.
+        solution: column with a completion that passes.
         code: hash of the grader's file; empty if it has none.
         thoughts: what marks thoughts; see :func:`bontune.base.thoughts.thoughts_of`.
     """
@@ -40,12 +38,14 @@ class RowsTask:
         *,
         name: str,
         stop: str | Iterable[str] = (),
+        solution: str = "solution",
         code: str = "",
         thoughts: Setting | None = None,
     ) -> None:
         self.name = name
         self.code = code
         self.thoughts = thoughts_of(thoughts)
+        self._solution = solution
         try:
             self.stop: tuple[str, ...] = (stop,) if isinstance(stop, str) else tuple(stop)
         except TypeError:  # recipes can hold anything
@@ -60,8 +60,10 @@ class RowsTask:
         """The problems of a split, in the order of the data."""
         if split not in self._problems:
             known = ", ".join(self.splits)
+            is_whole = split == "test" and self.splits == ("train", "all")
+            why = "; nothing is held out of a single prompt, nor with hold_out=0" if is_whole else ""
             raise BontuneError(
-                f"task {self.name} has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}"
+                f"task {self.name} has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}{why}"
             )
         return list(self._problems[split])
 
@@ -74,26 +76,27 @@ class RowsTask:
         )
 
     def demonstration(self, problem: Problem) -> str:
-        """The row's column ``solution``; without one its answer, which must then be a completion that passes.
+        """The row's solution; without one its answer, which must then be a completion that passes, or its completion.
 
         Raises:
-            BontuneError: the row has neither.
+            BontuneError: the row has none of them.
         """
-        solution = problem.row.get("solution")
-        text = str(solution) if isinstance(solution, (str, int, float)) else problem.reference
+        row = problem.row
+        text = said(row.get(self._solution)) or problem.reference or said(row.get(COMPLETION))
         if not text:
             raise BontuneError(
-                f"task {self.name}: problem {problem.id} has no demonstration; give its row a column solution"
+                f"task {self.name}: problem {problem.id} has no demonstration; give its row a column {self._solution}"
             )
         return text
 
 
 def task_from_rows(
-    rows: Sequence[Row] | Mapping[str, Sequence[Row]],
+    rows: Any,
     grade: UserGrader,
     name: str = "custom",
     stop: str | Iterable[str] = (),
     *,
+    columns: Mapping[str, str] | None = None,
     hold_out: float = 0.1,
     seed: int = 0,
     thoughts: Setting | None = None,
@@ -101,20 +104,24 @@ def task_from_rows(
     """A task from Python objects.
 
     Args:
-        rows: dictionaries with ``prompt`` and, if you like, ``answer``, ``id``, ``level`` and more; or such rows for
-            each split. Plain rows make the splits ``train``, ``test`` (held out) and ``all``.
+        rows: dictionaries with ``prompt`` and, if you like, ``answer``, ``id``, ``level`` and more, in a list, a
+            generator, a frame of pandas or polars, a pyarrow table or a data set of ``datasets``; or such rows for each
+            split. Rows without splits make ``train``, ``test`` (held out) and ``all``. A prompt is a text or a
+            conversation, a list of turns with role and content.
         grade: takes (row, completion), returns the reward (a bool or a finite number; above 0 counts as passed) or a
             ``Grade``. If it raises, the verdict is a grader error and the reward NaN.
         name: written into pools and reports.
         stop: strings that end a completion.
-        hold_out: share of the distinct prompts that plain rows give to ``test``.
+        columns: names of other columns, as in ``{"prompt": "question", "answer": "final"}``; ``solution`` is a
+            completion to imitate.
+        hold_out: share of the distinct prompts that rows without splits give to ``test``.
         seed: chooses them.
         thoughts: without, ``grade`` gets completions as they are. ``auto``: it gets what stands behind
             ``<think>…</think>`` and its like, and a completion whose thought is not closed fails without it; ``open``
             and pairs of tags: see :func:`bontune.base.thoughts.thoughts_of`.
 
     Raises:
-        BontuneError: no rows, or a row without a prompt.
+        BontuneError: no rows, or a row without a prompt or with a value that cannot be used.
 
     Example:
         >>> rows = [{"prompt": f"{i} + 1 = ", "answer": str(i + 1)} for i in range(20)]
@@ -124,11 +131,29 @@ def task_from_rows(
         >>> task.grade(task.problems("all")[3:4], [[" 4", "5"]])[0][0].reward
         1.0
     """
+    names = Names.of(name, columns)
     if isinstance(rows, Mapping):
-        splits = {split: _problems(part, f"{name}, split {split}") for split, part in rows.items()}
+        if names.prompt in rows:
+            raise BontuneError(
+                f"{name}: {', '.join(map(str, rows))} look like columns and not like splits; give a list of "
+                "dictionaries, one for each row"
+            )
+        splits = {split: _problems(part, names, f"{name}, split {split}") for split, part in rows.items()}
     else:
-        splits = split_problems(_problems(rows, name), hold_out=hold_out, seed=seed)
-    return RowsTask(splits, guarded(grade), name=name, stop=stop, thoughts=thoughts)
+        splits = split_problems(_problems(rows, names, name), hold_out=hold_out, seed=seed)
+    return RowsTask(splits, guarded(grade), name=name, stop=stop, solution=names.solution, thoughts=thoughts)
+
+
+def _problems(rows: Any, names: Names, where: str) -> list[Problem]:
+    listed, is_typed = rows_in(rows, where)
+    if not listed:
+        raise BontuneError(f"{where}: there are no rows")
+    placed: list[tuple[str, dict[str, Any]]] = []
+    for number, row in enumerate(listed, start=1):
+        if not isinstance(row, Mapping):
+            raise BontuneError(f"{where}, row {number}: a {type(row).__name__}, not a dictionary")
+        placed.append((f"{where}, row {number}", dict(row)))
+    return Columns(names, is_exact=is_typed, has_lists=False).problems(placed, where)
 
 
 def split_problems(problems: list[Problem], *, hold_out: float, seed: int) -> dict[str, list[Problem]]:
@@ -147,54 +172,3 @@ def split_problems(problems: list[Problem], *, hold_out: float, seed: int) -> di
         "all": problems,
     }
     return {split: part for split, part in splits.items() if part}
-
-
-def column(row: Row, name: str, where: str) -> str:
-    """The text in a column of a row; a number is written out.
-
-    Raises:
-        BontuneError: no such column (the nearest is named), or it holds neither text nor a number.
-    """
-    if name not in row:
-        known = ", ".join(map(str, row)) or "none"
-        raise BontuneError(f"{where}: no column {name!r}{did_you_mean(name, row)}; there are: {known}")
-    value = row[name]
-    if not isinstance(value, (str, int, float)):
-        raise BontuneError(f"{where}: column {name!r} holds {type(value).__name__}, not text or a number")
-    return readable(str(value))
-
-
-def level_of(row: Row) -> int | None:
-    """The difficulty in the column ``level``, ``3`` or ``"Level 3"``; None if there is none."""
-    found = _LEVEL.fullmatch(str(row.get("level", "")).strip())
-    return int(found[1]) if found else None
-
-
-def require_distinct_ids(problems: Sequence[Problem], where: str) -> None:
-    """Raise :class:`BontuneError` for an id that two problems share."""
-    seen: set[str] = set()
-    for problem in problems:
-        if problem.id in seen:
-            raise BontuneError(f"{where}: the id {problem.id!r} occurs twice; make ids distinct or leave them out")
-        seen.add(problem.id)
-
-
-def _problems(rows: Sequence[Row], where: str) -> list[Problem]:
-    if not rows:
-        raise BontuneError(f"{where}: there are no rows")
-    problems = []
-    for number, (row, usual_id) in enumerate(zip(rows, content_ids(rows), strict=True), start=1):
-        place = f"{where}, row {number}"
-        if not isinstance(row, Mapping):
-            raise BontuneError(f"{place}: a {type(row).__name__}, not a dictionary")
-        problems.append(
-            Problem(
-                id=column(row, "id", place) if "id" in row else usual_id,
-                prompt=column(row, "prompt", place),
-                reference=column(row, "answer", place) if isinstance(row.get("answer"), (str, int, float)) else "",
-                level=level_of(row),
-                row=dict(row),
-            )
-        )
-    require_distinct_ids(problems, where)
-    return problems

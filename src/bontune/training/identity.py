@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from bontune.base.problems import Problem, contents_digest
+from bontune.base.same_contents import differing
 from bontune.config import Recipe
 from bontune.models import weights_digest
 from bontune.tasks.base import Task
@@ -39,16 +40,16 @@ def digest(identity: Identity) -> str:
 
 
 def differences(saved: Identity, now: Identity) -> list[str]:
-    """Say in a few words each what is not as it was."""
-    found = []
-    for name in sorted(saved.keys() | now.keys()):
-        if saved.get(name) != now.get(name):
-            is_contents = name.startswith(("the ", "what "))
-            found.append(f"{name} changed" if is_contents else f"{name} {now.get(name)!r}, was {saved.get(name)!r}")
-    return found
+    """Say in a few words each what is not as it was; a file under another name is, if it holds the same."""
+    return [
+        f"{name} changed"
+        if name.startswith(("the ", "what "))
+        else f"{name} {now.get(name)!r}, was {saved.get(name)!r}"
+        for name in differing(saved, now)
+    ]
 
 
 def grown_from(saved: Identity, now: Identity, step: int) -> int | None:
     """The number of steps that a finished run had, if it now has more and nothing else changed; else None."""
     old, new = saved.get(STEPS, 0), now.get(STEPS, 0)
-    return old if step == old < new and saved | {STEPS: new} == now else None
+    return old if step == old < new and not differing(saved | {STEPS: new}, now) else None

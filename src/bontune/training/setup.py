@@ -21,8 +21,10 @@ import bontune.tasks as tasks
 import bontune.verifiers as verifiers
 from bontune.base.errors import BontuneError
 from bontune.base.files import replace_file
+from bontune.base.locks import hold
 from bontune.base.problems import Problem
 from bontune.config import Recipe, TaskSection
+from bontune.config.run_files import note_start
 from bontune.engines.contract import Engine, SamplingOptions
 from bontune.engines.prompts import asks_chat, prompts_of, stop_of
 from bontune.engines.transformers import TransformersEngine, pad_id
@@ -299,7 +301,7 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
 def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        hold(lock)
         for leftover in (
             *folder.glob(".tmp-*"),
             *folder.glob("best/.tmp-*"),
@@ -307,6 +309,7 @@ def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         if not any((folder / "checkpoints").glob("step_*")):
             write_recipe(folder, recipe)
+            note_start(recipe.model_dump(), folder)
     except Timeout:
         raise BontuneError(
             f"Another process is training in {folder}: wait for it, stop it, or choose another run=…"
