@@ -335,7 +335,7 @@ def test_a_classifier_is_made_of_a_language_models_adapter(targets: list[str], s
     """A new head on the merged model: its last hidden state is that of the model with the adapter."""
     model = adapted("qwen2", targets)
     save_model(model, tiny.tokenizer(), saved / "m", adapter=saved / "adapter", base=str(saved / "base"))
-    with pytest.raises(BontuneError, match="is no verifier: it holds no trained score.weight"):
+    with pytest.raises(BontuneError, match=r"is no verifier: it holds no trained score\.weight"):
         load_classifier(saved / "adapter")
     found, _ = load_classifier(saved / "adapter", new_head=True)
     assert found.config.num_labels == 1

@@ -29,7 +29,8 @@ from bontune.pools.read import read_pool
 from bontune.pools.scoring import score_pool
 from bontune.verifiers.examples import Examples, make_examples
 from bontune.verifiers.fit import FitOptions, Fitted, fit
-from bontune.verifiers.reward_model import InputFormat, RewardModel, save_reward_model
+from bontune.verifiers.input_format import InputFormat
+from bontune.verifiers.reward_model import RewardModel, end_of, save_reward_model
 
 
 def run_fit(
@@ -56,7 +57,8 @@ def run_fit(
         torch.manual_seed(options.seed)  # of the new head
         model, tokenizer = load_classifier(base, dtype="float32", new_head=True)
         model.to(best_device())
-        input_format = InputFormat(separator=separator, use_messages=any(problem.messages for problem in problems))
+        has_messages = any(problem.messages for problem in problems)
+        input_format = InputFormat(separator=separator, use_messages=has_messages, end=end_of(base, tokenizer))
         with Bar("training") as bar, StopSignals(bar.tick) as signals:
             fitted = fit(
                 model,

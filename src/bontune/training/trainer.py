@@ -60,7 +60,7 @@ class Trainer:
         recipe: Recipe,
         *,
         task: Task | None = None,
-        verifier: Verifier | Callable[[Problem, str], float] | None = None,
+        verifier: Verifier | Callable[[Problem, str], float] | tuple[Any, Any] | None = None,
         model: Any = None,
         tokenizer: Any = None,
         engine: Engine | None = None,
@@ -71,7 +71,8 @@ class Trainer:
         Args:
             recipe: all settings.
             task: instead of the recipe's.
-            verifier: instead of the recipe's; a function (problem, completion) -> float will do.
+            verifier: instead of the recipe's; a function (problem, completion) -> float will do, or a loaded
+                classifier with its tokenizer as a pair.
             model, tokenizer: instead of loading ``recipe.model``.
             engine: draws the samples; None: the model itself draws, in this process. It must return tokens with their
                 log-probabilities, and take the policy's weights after each step.
