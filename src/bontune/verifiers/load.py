@@ -89,8 +89,8 @@ def load_verifier(name: str = "oracle", *, device: str | None = None, **options:
         options: ``path`` of a ``reward_model``: a shipped name, a folder, or a hub id, and its ``end``, ``eos`` or
             ``none``: what stands behind the texts that it was trained on (None: it is found out); ``function`` of
             ``python``: ``module:function`` or ``file.py:function``; ``url``, ``model`` and ``prompt`` of an
-            ``endpoint``: the server's address up to ``/v1``, the model's name there (None: its only one), and what to ask it (a template
-            or a file with one; None: the judge's own).
+            ``endpoint``: the server's address up to ``/v1``, the model's name there (None: its only one), and what to
+            ask it (a template or a file with one; None: the judge's own).
 
     Raises:
         BontuneError: no such verifier, an option that is missing or belongs to another, or one that cannot be loaded.
