@@ -46,6 +46,11 @@ def shipped() -> list[str]:
     return sorted([*_SHIPPED, *_BUILT])
 
 
+def is_shipped(name: str) -> bool:
+    """Whether a name is that of a model or a verifier that comes with the package."""
+    return name in _SHIPPED or name in _BUILT or name in _VERIFIERS
+
+
 def resolve(name_or_path: str | Path) -> str:
     """Where a model is read from: a folder for a shipped name or a local path, else the name itself.
 
