@@ -92,8 +92,8 @@ class BoNGRPOTrainer(GRPOTrainer):
         if isinstance(prompts, Sized) and len(prompts) < needed:
             raise BontuneError(
                 f"A generation batch of {self.args.generation_batch_size} samples holds {needed} prompts, and there "
-                f"are {len(prompts)}: TRL would train no step. Give more prompts, or lower gradient_accumulation_steps or "
-                "per_device_train_batch_size."
+                f"are {len(prompts)}: TRL would train no step. Give more prompts, or lower gradient_accumulation_steps "
+                "or per_device_train_batch_size."
             )
 
     def _calculate_rewards(self, *given: Any, **options: Any) -> Tensor:
