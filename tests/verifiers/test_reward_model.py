@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ import tiny
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.verifiers import RewardModel, Verifier, as_verifier, load_verifier, verifier_from_text
+from bontune.verifiers.ends import doubt_about_end
 from bontune.verifiers.input_format import InputFormat
 from bontune.verifiers.load import contents_digest
 from bontune.verifiers.reward_model import load_reward_model, save_reward_model
@@ -347,6 +349,18 @@ def test_a_model_trained_with_an_end_ranks_by_it(tmp_path: Path) -> None:
 
     assert share(str(folder)) == share(f"{folder}#eos") > 0.95
     assert share(f"{folder}#none") < share(str(folder))
+    answers, rewards = [list(row) for row in rows], [[1.0, 0.0] for _ in rows]
+    wrongly, rightly = (verifier_from_text(f"{folder}#{end}", device="cpu") for end in ("none", "eos"))
+    assert isinstance(wrongly, RewardModel)
+    assert isinstance(rightly, RewardModel)
+    said = doubt_about_end(wrongly, problems, answers, rewards)
+    assert said is not None
+    assert re.search(
+        r"With verifier\.end=eos .* ranks (9\d|100)% of pairs right, and as it is read now, with end=none", said
+    )
+    assert doubt_about_end(rightly, problems, answers, rewards) is None
+    assert doubt_about_end(wrongly, problems[:9], answers[:9], rewards[:9]) is None, "too few problems"
+    assert doubt_about_end(wrongly, problems, answers, [[1.0, 1.0] for _ in rows]) is None, "no pairs"
 
 
 # ---- loaded models ----

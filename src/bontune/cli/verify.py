@@ -27,6 +27,7 @@ from bontune.models.classifiers import load_classifier
 from bontune.pools.contents import problems_of
 from bontune.pools.read import read_pool
 from bontune.pools.scoring import score_pool
+from bontune.verifiers.ends import doubt_about_end
 from bontune.verifiers.examples import Examples, make_examples
 from bontune.verifiers.fit import FitOptions, Fitted, fit
 from bontune.verifiers.input_format import InputFormat
@@ -115,6 +116,10 @@ def run_score(path: Path, spec: str, out: Path) -> None:
         print(
             f"warning: {cut} texts lost their beginning: they are longer than the verifier's context", file=sys.stderr
         )
+    if isinstance(verifier, RewardModel):
+        doubt = doubt_about_end(verifier, problems_of(pool, path), pool.columns["completion"], pool.rewards())
+        if doubt is not None:
+            print(f"warning: {doubt}", file=sys.stderr)
     print(f"{out}: {len(scores)} problems × {len(scores[0])} samples")
 
 
