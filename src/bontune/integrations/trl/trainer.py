@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
 from trl import GRPOTrainer
 
 from bontune.base.errors import BontuneError
@@ -64,6 +64,7 @@ class BoNGRPOTrainer(GRPOTrainer):
         follows = args.sync_ref_model
         has_adapters = options.get("peft_config") is not None or hasattr(model, "peft_config")
         args.sync_ref_model = follows and not has_adapters  # TRL refuses adapters; MovingReference has them
+        set_seed(args.seed)  # TRL before 1.16 draws adapters unseeded, other ones in each process and each run
         try:
             super().__init__(model, functions, args, *positional, **options)
         finally:
