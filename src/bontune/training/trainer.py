@@ -71,8 +71,7 @@ class Trainer:
         Args:
             recipe: all settings.
             task: instead of the recipe's.
-            verifier: instead of the recipe's; a function (problem, completion) -> float will do, or a loaded
-                classifier with its tokenizer as a pair.
+            verifier: instead of the recipe's; a function (problem, completion) -> float or (model, tokenizer) will do.
             model, tokenizer: instead of loading ``recipe.model``.
             engine: draws the samples; None: the model itself draws, in this process. It must return tokens with their
                 log-probabilities, and take the policy's weights after each step.
