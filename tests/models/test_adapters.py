@@ -19,7 +19,7 @@ from peft import (
     PromptTuningConfig,
     get_peft_model,
 )
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import tiny
 from bontune.base.errors import BontuneError
@@ -328,6 +328,21 @@ def test_an_adapter_of_a_classifier_is_its_score(saved: Path) -> None:
         torch.testing.assert_close(found(input_ids=IDS).logits, model(input_ids=IDS).logits, atol=1e-5, rtol=1e-5)
     with pytest.raises(BontuneError, match="is an adapter of a verifier"):
         load_model(saved / "adapter")
+
+
+@pytest.mark.parametrize("task", ["CAUSAL_LM", None])
+def test_what_an_adapter_was_made_on_is_read_from_it(task: str | None, saved: Path) -> None:
+    """Some tools name no task; then a head among the weights tells a classifier."""
+    for name, kind in (("lm", AutoModelForCausalLM), ("rm", AutoModelForSequenceClassification)):
+        options = {"num_labels": 1} if name == "rm" else {}
+        saves = ["score"] if name == "rm" else ["o_proj"]
+        config = LoraConfig(task_type=task if name == "lm" else None, target_modules=["q_proj"], modules_to_save=saves)
+        model = moved(get_peft_model(kind.from_pretrained(saved / "base", **options), config))
+        model.save_pretrained(saved / name)
+        load = load_model if name == "lm" else load_classifier
+        with torch.no_grad():
+            found = load(saved / name)[0](input_ids=IDS).logits
+            torch.testing.assert_close(found, model(input_ids=IDS).logits, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("targets", [["q_proj"], ["q_proj", "lm_head"], ["embed_tokens"]], ids=str)

@@ -32,11 +32,14 @@ def is_adapter(folder: Path) -> bool:
 
 def adapter_folder(where: str) -> Path | None:
     """The folder of an adapter, of one on the hub as well, which is fetched; None if ``where`` is another model."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
     from transformers.utils import cached_file
 
     if Path(where).is_dir():
         return Path(where) if is_adapter(Path(where)) else None
+    config, own = (isinstance(try_to_load_from_cache(where, name), str) for name in ("config.json", ADAPTER_CONFIG))
+    if config and not own:
+        return None  # a model that was fetched before: the hub need not be asked
     quiet = ("_raise_exceptions_for_missing_entries", "_raise_exceptions_for_connection_errors")
     if cached_file(where, ADAPTER_CONFIG, **dict.fromkeys((*quiet, "_raise_exceptions_for_gated_repo"), False)) is None:
         return None
@@ -127,7 +130,8 @@ HEADS = {"score", "classifier", "classification_head", "out_proj", "summary"}
 
 def is_of_classifier(folder: Path) -> bool:
     """Whether an adapter was made on a sequence classifier."""
-    return _config(folder).get("task_type") == "SEQ_CLS" or Held.in_folder(folder).num_labels() is not None
+    task = _config(folder).get("task_type")
+    return bool(task == "SEQ_CLS") if task else Held.in_folder(folder).num_labels() is not None
 
 
 def load_merged(model: Any, folder: Path, tokenizer: Any = None) -> Any:
