@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-slow test-vllm test-trl test-verl lint docs benchmark clean
+.PHONY: help install quickstart test test-slow test-vllm test-trl test-trl-old test-verl lint docs benchmark clean
 
 help:
 	@echo "make quickstart   train the embedded model for Best-of-N and show what it bought (minutes, CPU, offline)"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-slow    the tests that take more than a minute"
 	@echo "make test-vllm    the tests of the engine vllm on a real vLLM (its build for CPUs, in .venv-vllm)"
 	@echo "make test-trl     the integration with TRL on the real one (in .venv-trl)"
+	@echo "make test-trl-old most of the same on the oldest TRL that is supported (in .venv-trl-old)"
 	@echo "make test-verl    the integration with verl on the real one, without a GPU (in .venv-verl)"
 	@echo "make docs         the manual as a site, in docs/_build (installs the extra docs)"
 	@echo "make benchmark    speed and memory against TRL (installs the extra trl)"
@@ -56,7 +57,9 @@ test-vllm: $(VLLM_STAMP)
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -k vllm tests/engines
 
 # TRL and verl want other versions of the same packages. verl does not name all that its trainer imports.
+# The oldest TRL that is supported imports requests, which it does not name.
 TRL := .venv-trl
+TRL_OLD := .venv-trl-old
 VERL := .venv-verl
 PIP := python -m pip install --quiet --disable-pip-version-check
 TESTS := 'pytest>=8' 'hypothesis>=6.100' 'pytest-timeout>=2.3'
@@ -67,6 +70,12 @@ $(TRL)/.installed: pyproject.toml
 	$(TRL)/bin/$(PIP) trl==1.16.0 --editable . $(TESTS)
 	@touch $@
 
+$(TRL_OLD)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(TRL_OLD)
+	$(TRL_OLD)/bin/$(PIP) torch==2.13.0
+	$(TRL_OLD)/bin/$(PIP) trl==1.12.0 requests --editable . $(TESTS)
+	@touch $@
+
 $(VERL)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VERL)
 	$(VERL)/bin/$(PIP) torch==2.13.0
@@ -75,6 +84,9 @@ $(VERL)/.installed: pyproject.toml
 
 test-trl: $(TRL)/.installed
 	OMP_NUM_THREADS=1 $(TRL)/bin/python -m pytest tests/integrations
+
+test-trl-old: $(TRL_OLD)/.installed
+	OMP_NUM_THREADS=1 $(TRL_OLD)/bin/python -m pytest -k "trl and not command" tests/integrations
 
 test-verl: $(VERL)/.installed
 	OMP_NUM_THREADS=1 $(VERL)/bin/python -m pytest tests/integrations
@@ -89,4 +101,4 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/vs_trl.py
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(TRL) $(VERL) runs
+	rm -rf $(VENV) $(VLLM) $(TRL) $(TRL_OLD) $(VERL) runs

@@ -2,12 +2,15 @@
 
 1. what both sides have a word for is carried over, read by their own parsers; the rest is said in comments;
 2. objectives that run here alone are refused;
-3. verl's data hold every problem, and its reward is the task's.
+3. verl's data hold every problem, and its reward is the task's, from any folder;
+4. names with any characters come out of Hydra as they went in, and shipped models keep their names.
 """
 
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,9 @@ import yaml
 
 from bontune.base.errors import BontuneError
 from bontune.config import load_recipe, shipped_recipes
-from bontune.integrations.export import export
+from bontune.integrations.export import export, hydra
 from bontune.integrations.verl_reward import compute_score, write_data
+from bontune.models import resolve
 from bontune.tasks import load_task
 from commands import run_many
 
@@ -127,6 +131,103 @@ def test_verls_parser_reads_it(name: str, changes: list[str]) -> None:
     config.actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu = 1
     assert omega_conf_to_dataclass(config.actor_rollout_ref.actor).loss_agg_mode == "seq-mean-token-sum-norm"
     assert load_extern_object(config.reward.custom_reward_function.path, "compute_score").__name__ == "compute_score"
+
+
+ODD = [
+    "runs/lr=1e-6",
+    "it's",
+    "a, b",
+    "[x]",
+    "~/x",
+    "ä",
+    "a b",
+    "#1",
+    "$HOME",
+    "${x}",
+    "\\\\${x}",
+    "{a:b}",
+    "x\\",
+    "\\'",
+    "a\\b",
+]
+ODD += [
+    "true",
+    "Null",
+    "1e-6",
+    "12",
+    ".5",
+    "-inf",
+    "",
+    " x ",
+    'a"b',
+    "C:\\x\\",
+    "${oc.env:HOME}\\",
+    "x\\\n",
+    "!!@^&*()",
+    "`x`",
+    "🙂",
+]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_any_text_comes_out_of_hydra_as_it_went_in(text: str) -> None:
+    quoted = hydra(text)
+    assert quoted.startswith("'")
+    assert quoted.endswith("'")
+    override = pytest.importorskip("hydra.core.override_parser.overrides_parser", reason="Hydra is not installed")
+    omegaconf = pytest.importorskip("omegaconf")
+    parser = override.OverridesParser.create()
+    for form, key in (("a={}", "v"), ("+a=[1,{}]", "v[1]"), ("+a={{k:{}}}", "v.k")):
+        value = parser.parse_override(form.format(quoted)).value()
+        found = omegaconf.OmegaConf.select(omegaconf.OmegaConf.create({"v": value}), key)
+        assert (type(found), found) == (str, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["runs/a", "./a-b_c.d", "../x", "/tmp/x", "Qwen/Qwen3-1.7B", "pkg://a.b", "bontune_bon_rl"]
+)
+def test_usual_names_are_not_quoted(text: str) -> None:
+    assert hydra(text) == text
+
+
+def test_names_with_odd_characters_pass_the_shell_and_yaml() -> None:
+    run = "runs/it's [x], a=1 #2 $HOME ä"
+    words, _ = verl("countdown", f"run={run}")
+    (word,) = [word for word in words if word.startswith("trainer.default_local_dir=")]
+    assert word == "trainer.default_local_dir='" + run.replace("'", "\\'") + "'"
+    assert trl("countdown", f"run={run}")[0]["output_dir"] == run
+
+
+def test_shipped_models_have_their_names_and_no_path_of_this_machine(tmp_path: Path) -> None:
+    changes = ("verifier={name: reward_model, path: countdown-verifier}",)
+    found, text = trl("countdown", *changes)
+    assert (found["model_name_or_path"], found["verifier"]) == ("countdown-tiny", "countdown-verifier")
+    words, script = verl("countdown", *changes)
+    for written in (text, script):
+        assert resolve("countdown-tiny") not in written
+        assert resolve("countdown-verifier") not in written
+    assert "actor_rollout_ref.model.path='$MODEL'" in words
+    line = next(line for line in script.splitlines() if line.startswith("MODEL="))
+    command = line.replace("$(python ", f"$({sys.executable} ") + '; printf %s "$MODEL"'
+    assert subprocess.run(["bash", "-c", command], capture_output=True, text=True).stdout == resolve("countdown-tiny")
+    assert trl("countdown", "verifier={name: reward_model, path: countdown-verifier, end: eos}")[0][
+        "verifier"
+    ].endswith("#eos")
+
+
+def test_data_and_grader_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "a.jsonl").write_text('{"prompt": "a", "answer": "x"}\n{"prompt": "b", "answer": "y"}\n')
+    (tmp_path / "here" / "mine.py").write_text("def grade(row, text):\n    return text == row['answer']\n")
+    monkeypatch.chdir(tmp_path / "here")
+    for data in ("a.jsonl", {"train": "a.jsonl"}):
+        write_data("jsonl", tmp_path / "data", {"data": data, "grader": "mine.py:grade"})
+        row = pq.read_table(tmp_path / "data" / "train.parquet").to_pylist()[0]
+        with monkeypatch.context() as elsewhere:
+            elsewhere.chdir(tmp_path)
+            right = "x" if row["prompt"][0]["content"] == "a" else "y"
+            assert compute_score(row["data_source"], right, "", row["extra_info"]) == {"score": 1.0, "graded": 1.0}
+            assert compute_score(row["data_source"], "z", "", row["extra_info"]) == {"score": 0.0, "graded": 1.0}
 
 
 def test_verls_data_hold_every_problem_and_its_reward_is_the_tasks(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from bontune import task_from_rows
 from bontune.base.errors import BontuneError
 from bontune.integrations.groups import able
 from bontune.integrations.trl import BoNGRPOConfig, BoNGRPOTrainer, task_dataset, task_reward
+from bontune.integrations.trl.installed import check
 from bontune.integrations.trl.script import BoNScriptArguments
+from bontune.verifiers import load_verifier
 
 HERE = Path(__file__).parent
 EXAMPLES = sorted((HERE.parents[1] / "docs" / "examples" / "trl").glob("*.yaml"))
@@ -150,6 +153,40 @@ def test_the_verifier_can_be_a_classifier(folder: Path, monkeypatch: pytest.Monk
     rewards, scores = (batch["matrix"][:, i].view(-1, M).double() for i in (0, 1))
     assert len(set(scores.flatten().tolist())) > M
     torch.testing.assert_close(batch["advantages"].double().view(-1, M), objectives.bon_rl(rewards, scores, 4))
+
+
+@pytest.mark.parametrize("how", ["name", "pair", "verifier"])
+def test_a_verifier_of_ours_scores_as_everywhere(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end token stands behind the texts that TRL's RewardTrainer was given, and TRL's GRPOTrainer leaves it out."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = Qwen2Config(**shape, num_key_value_heads=2, vocab_size=100, num_labels=1, pad_token_id=0)
+    model = Qwen2ForSequenceClassification(config).eval()
+    model.add_model_tags(["trl", "reward-trainer"])
+    model.save_pretrained(folder / "ended")
+    tiny.tokenizer().save_pretrained(folder / "ended")
+    given = {
+        "name": f"{folder / 'ended'}#eos",
+        "pair": (model, tiny.tokenizer()),
+        "verifier": load_verifier("reward_model", path=str(folder / "ended"), end="eos"),
+    }[how]
+    run = trainer(folder, verifier=given, max_steps=1)
+    seen: list[tuple[str, str, float]] = []
+    reward = run.reward_funcs[-1]
+
+    def noting(prompts: Any, completions: Any, **options: Any) -> Any:
+        found = reward(prompts=prompts, completions=completions, **options)
+        seen.extend(zip(prompts, completions, found, strict=True))
+        return found
+
+    run.reward_funcs[-1] = noting
+    run.train()
+    assert len(seen) == 2 * M
+    for prompt, completion, score in seen:
+        with torch.no_grad():
+            text = completion if completion.endswith("<eos>") else f"{completion}<eos>"
+            ids = torch.tensor([tiny.tokenizer()(prompt + text)["input_ids"]])
+            assert score == pytest.approx(model(input_ids=ids).logits.item(), abs=1e-5)
 
 
 def test_a_sample_without_a_reward_has_no_weight(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,6 +419,15 @@ def test_a_reference_that_is_split_over_processes_is_kept_in_parts(tmp_path: Pat
         ({"objective": "bon_rlb", "objective_options": {"p_fail": "running"}}, "kept by `bontune train` alone"),
         ({"beta_end": 0.1}, "beta_end moves beta"),
         ({"beta": 0.1, "beta_end": 0.1, "beta_shape": "round"}, "beta_shape must be"),
+        ({"scale_rewards": "group"}, "scale_rewards='group' is a setting of TRL's own advantages, and changes nothing"),
+        ({"scale_rewards": True}, "scale_rewards='group' is a setting"),
+        (
+            {"multi_objective_aggregation": "normalize_then_sum"},
+            "multi_objective_aggregation='normalize_then_sum' is a",
+        ),
+        ({"beta": 0.1, "beta_steps": 3}, "say how beta moves to beta_end"),
+        ({"gradient_accumulation_steps": 5}, "holds 10 prompts, and there are 9: TRL would train no step"),
+        ({"verifier": "majority"}, "majority needs what only `bontune train` has"),
         ({"verifier_index": 3}, "names none of the 1 reward functions"),
         ({"verifier_index": 0}, "names the only reward function"),
     ],
@@ -391,9 +437,41 @@ def test_what_cannot_work_is_refused(folder: Path, given: dict[str, Any], phrase
         trainer(folder, **given)
 
 
-def test_masks_are_warned_of(folder: Path) -> None:
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"mask_truncated_completions": True},
+        {"top_entropy_quantile": 0.2},
+        {"off_policy_mask_threshold": 0.5},
+        {"loss_type": "grpo"},
+        {"loss_type": "sapo"},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+def test_settings_that_bias_the_gradient_are_warned_of(folder: Path, given: dict[str, Any]) -> None:
     with pytest.warns(UserWarning, match="which biases the gradient"):
-        settings(folder, mask_truncated_completions=True)
+        settings(folder, **given)
+
+
+def test_what_changes_nothing_may_be_said_as_it_is(folder: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        given = {"scale_rewards": False, "multi_objective_aggregation": "sum_then_normalize", "loss_type": "dapo"}
+        assert settings(folder, **given).scale_rewards == "none"
+
+
+@pytest.mark.parametrize("version", ["0.24.0", "1.11.2", "1.9.0.dev0"])
+def test_an_older_trl_is_refused(version: str) -> None:
+    check("1.12.0")
+    check("1.16.0.dev0")
+    with pytest.raises(BontuneError, match=f"works with TRL 1.12 or newer, and TRL {version} is installed"):
+        check(version)
+
+
+def test_a_weight_of_the_verifier_is_warned_of(folder: Path) -> None:
+    with pytest.warns(UserWarning, match="gives the verifier 2, but what selects is no reward"):
+        made = trainer(folder, [length, task_reward(letters())], verifier_index=0, reward_weights=[2.0, 1.0])
+    assert made.reward_weights.tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

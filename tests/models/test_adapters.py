@@ -9,11 +9,23 @@ from typing import Any
 
 import pytest
 import torch
+from peft import (
+    AdaptionPromptConfig,
+    IA3Config,
+    LoHaConfig,
+    LoraConfig,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import tiny
 from bontune.base.errors import BontuneError
 from bontune.models import load_model, resolve, weights_digest
 from bontune.models.adapters import add_lora, merged_copy
+from bontune.models.classifiers import load_classifier
 from bontune.models.saving import save_model
 
 IDS = torch.arange(3, 40).unsqueeze(0)
@@ -171,3 +183,178 @@ def test_a_generation_config_that_transformers_reads_but_does_not_write(odd: dic
     found, _ = load_model(tmp_path / "model")
     assert {name: getattr(found.generation_config, name) for name in odd} == odd
     assert found.generation_config.eos_token_id == config.eos_token_id
+
+
+# ---- adapters of other tools ----
+
+
+def moved(model: Any) -> Any:
+    """The model with everything that it trains moved by a little, from a seed."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return model.eval()
+
+
+GROWN: dict[str, dict[str, Any]] = {
+    "rows": {"target_modules": ["q_proj"]},
+    "whole embeddings": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]},
+    "adapted embeddings": {"target_modules": ["q_proj", "embed_tokens"]},
+    "adapted head": {"target_modules": ["q_proj", "lm_head"]},
+    "new tokens": {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [84, 85]}},
+}
+
+
+@pytest.mark.parametrize("multiple", [None, 64])
+@pytest.mark.parametrize("kind", GROWN)
+def test_an_adapter_made_after_tokens_were_added_is_read(kind: str, multiple: int | None, saved: Path) -> None:
+    """The base has fewer rows than the tokenizer of the adapter has tokens; some tools pad rows to a multiple."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(["<user>", "<assistant>"])
+    base, _ = load_model(saved / "base")
+    base.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=multiple)
+    adapted = moved(get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **GROWN[kind])))
+    adapted.peft_config["default"].base_model_name_or_path = str(saved / "base")
+    adapted.save_pretrained(saved / "adapter", save_embedding_layers=True)
+    tokenizer.save_pretrained(saved / "adapter")
+    found, read = load_model(saved / "adapter")
+    ids = torch.tensor([read("1+2<user>3<assistant>")["input_ids"]])
+    assert ids.max() == len(tokenizer) - 1
+    with torch.no_grad():
+        torch.testing.assert_close(found(input_ids=ids).logits, adapted(input_ids=ids).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_tokens_without_rows_are_warned_of_and_the_same_each_time(saved: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(["<user>", "<assistant>"])
+    save_model(
+        adapted("qwen2", ["q_proj"]), tokenizer, saved / "m", adapter=saved / "adapter", base=str(saved / "base")
+    )
+    with pytest.warns(UserWarning, match="has 2 tokens more than its base model, and the adapter does not hold"):
+        first, _ = load_model(saved / "adapter")
+    with pytest.warns(UserWarning, match="they are the mean of the others"):
+        second, _ = load_model(saved / "adapter")
+    assert len(first.get_input_embeddings().weight) == len(tokenizer)
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("beside", ["config", "base", "merged"])
+def test_an_adapter_with_model_files_beside_it_is_the_merged_adapter(beside: str, saved: Path) -> None:
+    model = adapted("qwen2", ["q_proj", "v_proj"])
+    wanted = logits(model)
+    base = saved / "base" if beside != "base" else saved / "adapter"
+    model.peft_config["default"].base_model_name_or_path = str(base)
+    model.save_pretrained(saved / "adapter")
+    tiny.tokenizer().save_pretrained(saved / "adapter")
+    if beside == "config":
+        tiny.model().config.save_pretrained(saved / "adapter")
+    else:
+        (tiny.model() if beside == "base" else merged_copy(model)).save_pretrained(saved / "adapter")
+    first = weights_digest(saved / "adapter")  # type: ignore[arg-type]
+    assert torch.allclose(logits(load_model(saved / "adapter")[0]), wanted, atol=1e-4, rtol=1e-4)
+    assert first == weights_digest(saved / "adapter")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        IA3Config(task_type="CAUSAL_LM", target_modules=["q_proj", "down_proj"], feedforward_modules=["down_proj"]),
+        LoHaConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]),
+        LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], use_dora=True, use_rslora=True),
+    ],
+    ids=lambda config: config.peft_type.value,
+)
+def test_other_adapters_that_can_be_merged_are_read(config: Any, saved: Path) -> None:
+    model = moved(get_peft_model(load_model(saved / "base")[0], config))
+    model.peft_config["default"].base_model_name_or_path = str(saved / "base")
+    model.save_pretrained(saved / "adapter")
+    wanted = logits(model)
+    assert (wanted - logits(tiny.model())).abs().max() > 1e-3
+    assert torch.allclose(logits(load_model(saved / "adapter")[0]), wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+        PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+        PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, encoder_hidden_size=8),
+        AdaptionPromptConfig(task_type="CAUSAL_LM", adapter_len=4, adapter_layers=1),
+    ],
+    ids=lambda config: config.peft_type.value,
+)
+def test_adapters_that_are_no_change_of_weights_are_refused(config: Any, saved: Path) -> None:
+    family = "llama" if isinstance(config, AdaptionPromptConfig) else "qwen2"
+    tiny.model(family).save_pretrained(saved / "base")
+    model = get_peft_model(tiny.model(family), config)
+    model.peft_config["default"].base_model_name_or_path = str(saved / "base")
+    model.save_pretrained(saved / "adapter")
+    with pytest.raises(BontuneError, match=f"of the kind {config.peft_type.value}, which cannot be merged"):
+        load_model(saved / "adapter")
+
+
+def test_an_adapter_on_the_hub_is_merged(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client finds what it fetched before in its cache."""
+    model = adapted("qwen2", ["q_proj"])
+    cache = saved / "cache"
+    commit = cache / "models--me--mine" / "snapshots" / ("0" * 40)
+    save_model(model, tiny.tokenizer(), saved / "m", adapter=commit, base=str(saved / "base"))
+    (cache / "models--me--mine" / "refs").mkdir()
+    (cache / "models--me--mine" / "refs" / "main").write_text("0" * 40)
+    for name in ("huggingface_hub.constants.HF_HUB_CACHE", "transformers.utils.hub.PYTORCH_PRETRAINED_BERT_CACHE"):
+        monkeypatch.setattr(name, str(cache), raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found, _ = load_model("me/mine")
+    assert torch.allclose(logits(found), logits(model), atol=1e-4, rtol=1e-4)
+    assert not any("lora" in name for name in found.state_dict())
+
+
+# ---- sequence classifiers ----
+
+
+def test_an_adapter_of_a_classifier_is_its_score(saved: Path) -> None:
+    """The base is a language model, whose config names two labels; the adapter holds the head with one."""
+    torch.manual_seed(3)
+    base = AutoModelForSequenceClassification.from_pretrained(saved / "base", num_labels=1)
+    model = moved(get_peft_model(base, LoraConfig(task_type="SEQ_CLS", target_modules="all-linear")))
+    model.save_pretrained(saved / "adapter")
+    found, tokenizer = load_classifier(saved / "adapter")
+    assert found.config.num_labels == 1
+    assert tokenizer("1+2")["input_ids"] == tiny.tokenizer()("1+2")["input_ids"]
+    with torch.no_grad():
+        torch.testing.assert_close(found(input_ids=IDS).logits, model(input_ids=IDS).logits, atol=1e-5, rtol=1e-5)
+    with pytest.raises(BontuneError, match="is an adapter of a verifier"):
+        load_model(saved / "adapter")
+
+
+@pytest.mark.parametrize("task", ["CAUSAL_LM", None])
+def test_what_an_adapter_was_made_on_is_read_from_it(task: str | None, saved: Path) -> None:
+    """Some tools name no task; then a head among the weights tells a classifier."""
+    for name, kind in (("lm", AutoModelForCausalLM), ("rm", AutoModelForSequenceClassification)):
+        options = {"num_labels": 1} if name == "rm" else {}
+        saves = ["score"] if name == "rm" else ["o_proj"]
+        config = LoraConfig(task_type=task if name == "lm" else None, target_modules=["q_proj"], modules_to_save=saves)
+        model = moved(get_peft_model(kind.from_pretrained(saved / "base", **options), config))
+        model.save_pretrained(saved / name)
+        load = load_model if name == "lm" else load_classifier
+        with torch.no_grad():
+            found = load(saved / name)[0](input_ids=IDS).logits
+            torch.testing.assert_close(found, model(input_ids=IDS).logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("targets", [["q_proj"], ["q_proj", "lm_head"], ["embed_tokens"]], ids=str)
+def test_a_classifier_is_made_of_a_language_models_adapter(targets: list[str], saved: Path) -> None:
+    """A new head on the merged model: its last hidden state is that of the model with the adapter."""
+    model = adapted("qwen2", targets)
+    save_model(model, tiny.tokenizer(), saved / "m", adapter=saved / "adapter", base=str(saved / "base"))
+    with pytest.raises(BontuneError, match=r"is no verifier: it holds no trained score\.weight"):
+        load_classifier(saved / "adapter")
+    found, _ = load_classifier(saved / "adapter", new_head=True)
+    assert found.config.num_labels == 1
+    assert all(p.requires_grad for p in found.parameters())
+    with torch.no_grad():
+        wanted = merged_copy(model).model(input_ids=IDS).last_hidden_state
+        torch.testing.assert_close(found.model(input_ids=IDS).last_hidden_state, wanted, atol=1e-5, rtol=1e-5)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 
 import tiny
@@ -143,3 +144,21 @@ def test_a_frozen_model_is_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(BontuneError, match="No parameter of the model is trained"):
         Trainer(recipe(tmp_path / "run", base), model=model, tokenizer=tokenizer, is_quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_adapter_on_an_adapter_names_a_base_that_peft_reads(base: Path, tmp_path: Path) -> None:
+    """peft takes no adapter for a base model: the merged one lies in the run's folder."""
+    Trainer(recipe(tmp_path / "first", base, targets=["q_proj"], steps=2), is_quiet=True).train()
+    second = recipe(tmp_path / "second", tmp_path / "first" / "adapter", targets=["v_proj"], keep=("pass@1",), steps=2)
+    trainer = Trainer(second, is_quiet=True)
+    trainer.train()
+    ids = torch.arange(3, 40).unsqueeze(0)
+    with torch.no_grad():
+        wanted = trainer.model(input_ids=ids).logits
+        for name in ("adapter", "best/pass@1/adapter"):
+            folder = tmp_path / "second" / name
+            theirs = AutoPeftModelForCausalLM.from_pretrained(str(folder))(input_ids=ids).logits
+            torch.testing.assert_close(theirs, load_model(folder)[0](input_ids=ids).logits, atol=1e-5, rtol=1e-5)
+        theirs = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "second" / "adapter"))(input_ids=ids).logits
+    torch.testing.assert_close(theirs, wanted, atol=1e-5, rtol=1e-5)
+    assert not (tmp_path / "first" / "base").exists(), "a base that is a model is named, not written again"

@@ -53,6 +53,33 @@ def test_the_card_has_the_runs_numbers(run: Path) -> None:
     assert "with N = 1 (50 %) and 4 (50 %) samples, of which a verifier picks one." in model_card(several, [])
 
 
+@pytest.mark.parametrize("what", ["best/pass@1", "best/pass@1/adapter"])
+def test_the_card_of_a_kept_model_has_the_numbers_of_its_own_step(
+    what: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of equally good evaluations the earliest was kept; the last step was worse."""
+    recipe = Recipe.from_dict(yaml.safe_load((run / "recipe.yaml").read_text()) | {"run": str(tmp_path)})
+    recipe = recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"keep": ["pass@1", "pass@4"]})})
+    values = [(0.2, 0.5), (0.312, 0.4), (0.312, 0.6), (0.0, 0.3)]
+    rows = [
+        {"kind": "eval", "step": step, "metrics": {"pass@1": one, "pass@4": four, "best@4": four}, "intervals": {}}
+        for step, (one, four) in enumerate(values)
+    ]
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / what).mkdir(parents=True)
+    for name in ("create_repo", "upload_folder"):
+        monkeypatch.setattr(HfApi, name, lambda *given, **named: None)
+    push(tmp_path, "me/mine", what=what)
+    card = (tmp_path / what / "README.md").read_text()
+    assert "| metric | before (step 0) | after (step 1) |" in card
+    assert "| pass@1 | 0.200 | 0.312 |" in card
+    assert "that of step 1, the best evaluation of the run by pass@1" in card
+    last = model_card(recipe, rows)
+    assert "| pass@1 | 0.200 | 0.000 |" in last
+    assert "best evaluation" not in last
+
+
 def test_what_is_uploaded_is_the_model_with_its_card(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, dict[str, Any]]] = []
     for name in ("create_repo", "upload_folder"):

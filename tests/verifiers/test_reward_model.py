@@ -5,12 +5,16 @@
 2. equal texts get exactly equal scores, the order changes nothing, and each distinct text is computed once a call;
 3. the cache is bounded and off by default;
 4. texts that are too long lose their beginning; conversations go through the chat template;
-5. what is no reward model is refused in one sentence.
+5. what is no reward model is refused in one sentence;
+6. a model that was trained with an end token behind its texts is read with one, by its trainer's record or when told.
 """
 
 from __future__ import annotations
 
 import json
+import random
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +32,11 @@ from transformers import (
 import tiny
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
-from bontune.verifiers import RewardModel, Verifier, load_verifier, verifier_from_text
-from bontune.verifiers.reward_model import InputFormat, load_reward_model, save_reward_model
+from bontune.verifiers import RewardModel, Verifier, as_verifier, load_verifier, verifier_from_text
+from bontune.verifiers.ends import doubt_about_end
+from bontune.verifiers.input_format import InputFormat
+from bontune.verifiers.load import contents_digest
+from bontune.verifiers.reward_model import load_reward_model, save_reward_model
 
 SHAPE = {
     "vocab_size": len(tiny.CHARACTERS) + 3,
@@ -246,3 +253,134 @@ def test_a_padding_token_outside_the_vocabulary_changes_no_score(kind: str, pad:
     for one, other in zip(usual, beyond, strict=True):
         assert other == pytest.approx(one, abs=1e-5)
     assert model.config.pad_token_id == pad
+
+
+# ---- the end of the text ----
+
+CARD = "---\ntags:\n- generated_from_trainer\n- reward-trainer\n- trl\n---\n\n### Framework versions\n\n- TRL: {}\n"
+SETTINGS = b"ctrl.trainer.reward_config\nRewardConfig\n"
+"""How the pickle of a RewardConfig begins; newer ones have a setting for the end token."""
+
+
+def written(folder: Path, *, chat: bool = False) -> Path:
+    """A classifier as a trainer leaves it, without ``verifier.json``."""
+    classifier("qwen2").save_pretrained(folder)
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = TEMPLATE if chat else None
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("record", "end"),
+    [
+        ({}, "none"),
+        ({"training_args.bin": SETTINGS + b"X\x09\x00\x00\x00eos_tokenq"}, "eos"),
+        ({"training_args.bin": SETTINGS}, "none"),
+        ({"training_args.bin": b"ctrl.trainer.sft_config\nSFTConfig\nX\x09\x00\x00\x00eos_tokenq"}, "none"),
+        ({"README.md": CARD.format("1.16.0")}, "eos"),
+        ({"README.md": CARD.format("0.24.0")}, "eos"),
+        ({"README.md": CARD.format("0.23.1")}, "none"),
+        ({"README.md": CARD.format("1.16.0").replace("reward-trainer", "sft")}, "none"),
+        ({"README.md": CARD.format("1.16.0"), "verifier.json": '{"input": {}}'}, "none"),
+        ({"verifier.json": '{"input": {"end": "eos"}}'}, "eos"),
+    ],
+)
+def test_the_trainers_record_tells_the_end(record: dict[str, Any], end: str, tmp_path: Path) -> None:
+    folder = written(tmp_path / "v")
+    for name, contents in record.items():
+        (folder / name).write_bytes(contents if isinstance(contents, bytes) else contents.encode())
+    score = load_reward_model(str(folder), device="cpu").score(PROBLEMS[:1], [["3", "4"]])[0]
+    for text, found in zip(("3", "4"), score, strict=True):
+        text = f"1+2={text}<eos>" if end == "eos" else f"1+2={text}"
+        assert found == pytest.approx(alone(classifier("qwen2"), text).item(), abs=1e-5)
+
+
+def test_the_end_can_be_said_and_what_cannot_be_found_out_is_warned_of(tmp_path: Path) -> None:
+    """With a chat template the trainer may have had conversations, or plain texts with an end."""
+    folder = str(written(tmp_path / "v", chat=True))
+    (tmp_path / "v" / "README.md").write_text(CARD.format("1.16.0"))
+    with pytest.warns(UserWarning, match=r"conversations are read\. Set verifier\.end=eos"):
+        guessed = load_reward_model(folder, device="cpu").score(PROBLEMS[:1], [["3"]])[0][0]
+    model = classifier("qwen2")
+    assert guessed == pytest.approx(alone(model, "user: 1+2=\nassistant: 3\n").item(), abs=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for verifier in (
+            load_verifier("reward_model", path=folder, end="eos", device="cpu"),
+            verifier_from_text(f"{folder}#eos", device="cpu"),
+        ):
+            plain, ended = verifier.score(PROBLEMS[:1], [["3", "3<eos>"]], [])[0]
+            assert plain == ended == pytest.approx(alone(model, "1+2=3<eos>").item(), abs=1e-5)
+        told = verifier_from_text(f"{folder}#none", device="cpu")
+        assert told.score(PROBLEMS[:1], [["3"]], [])[0][0] == guessed
+    assert contents_digest("reward_model", path=folder) != contents_digest("reward_model", path=folder, end="eos")
+    with pytest.raises(BontuneError, match="is eos or none, got 'bos'"):
+        load_verifier("reward_model", path=folder, end="bos")
+    with pytest.raises(BontuneError, match=r"verifier\.end is for verifier\.name=reward_model"):
+        load_verifier("oracle", end="eos")
+    tokenizer = tiny.tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(BontuneError, match="has no end token"):
+        RewardModel(classifier(), tokenizer, input_format=InputFormat(end="eos"))
+
+
+def test_a_model_trained_with_an_end_ranks_by_it(tmp_path: Path) -> None:
+    """When to stop: right answers repeat the prompt's letters, wrong ones end before; all that counts is at the end."""
+    rng = random.Random(0)
+    rows = [(word, word[: rng.randint(1, 3)]) for word in ("".join(rng.choices("abcd", k=4)) for _ in range(256))]
+    folder = written(tmp_path / "v")
+    (folder / "README.md").write_text(CARD.format("1.16.0"))
+    model, tokenizer = classifier("qwen2").train(), tiny.tokenizer()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for start in [*range(0, 256, 64)] * 6:
+        both = [f"{row[0]}={row[side]}<eos>" for side in (0, 1) for row in rows[start : start + 64]]
+        given = tokenizer(both, padding=True, padding_side="right", return_tensors="pt")
+        right, wrong = model(input_ids=given["input_ids"], attention_mask=given["attention_mask"]).logits.chunk(2)
+        torch.nn.functional.softplus(wrong - right).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval().save_pretrained(folder)
+    problems = [Problem(id=str(i), prompt=f"{word}=", reference="") for i, (word, _) in enumerate(rows)]
+
+    def share(spec: str) -> float:
+        scores = verifier_from_text(spec, device="cpu").score(problems, [list(row) for row in rows], [])
+        return sum(right > wrong for right, wrong in scores) / len(rows)
+
+    assert share(str(folder)) == share(f"{folder}#eos") > 0.95
+    assert share(f"{folder}#none") < share(str(folder))
+    answers, rewards = [list(row) for row in rows], [[1.0, 0.0] for _ in rows]
+    wrongly, rightly = (verifier_from_text(f"{folder}#{end}", device="cpu") for end in ("none", "eos"))
+    assert isinstance(wrongly, RewardModel)
+    assert isinstance(rightly, RewardModel)
+    said = doubt_about_end(wrongly, problems, answers, rewards)
+    assert said is not None
+    assert re.search(
+        r"With verifier\.end=eos .* ranks (9\d|100)% of pairs right, and as it is read now, with end=none", said
+    )
+    assert doubt_about_end(rightly, problems, answers, rewards) is None
+    assert doubt_about_end(wrongly, problems[:9], answers[:9], rewards[:9]) is None, "too few problems"
+    assert doubt_about_end(wrongly, problems, answers, [[1.0, 1.0] for _ in rows]) is None, "no pairs"
+
+
+# ---- loaded models ----
+
+
+def test_a_loaded_model_and_its_tokenizer_are_a_verifier(tmp_path: Path) -> None:
+    model = classifier()
+    usual = RewardModel(model, tiny.tokenizer()).score(PROBLEMS, TEXTS)
+    assert as_verifier((model, tiny.tokenizer())).score(PROBLEMS, TEXTS, []) == usual
+    model.add_model_tags(["trl", "reward-trainer"])  # as TRL's trainer marks what it trains
+    ended = as_verifier((model, tiny.tokenizer())).score(PROBLEMS[:1], [["3"]], [])[0][0]
+    assert ended == pytest.approx(alone(model, "1+2=3<eos>").item(), abs=1e-5)
+    (written(tmp_path / "v") / "README.md").write_text(CARD.format("1.16.0"))
+    loaded = Qwen2ForSequenceClassification.from_pretrained(tmp_path / "v")
+    assert as_verifier((loaded, tiny.tokenizer())).score(PROBLEMS, TEXTS, []) == load_reward_model(
+        str(tmp_path / "v"), device="cpu"
+    ).score(PROBLEMS, TEXTS)
+    with pytest.raises(BontuneError, match=r"give both as verifier=\(model, tokenizer\)"):
+        as_verifier(model)
+    with pytest.raises(BontuneError, match="3 labels"):
+        as_verifier((classifier(num_labels=3), tiny.tokenizer()))
+    with pytest.raises(BontuneError, match="or a pair"):
+        as_verifier(("model", "tokenizer"))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from bontune.base.errors import BontuneError
 from bontune.config import Recipe, load_recipe
 from bontune.engines.prompts import as_text, has_chat_template, prompt_of
 from bontune.models import load_model, quiet_libraries, resolve, shipped
-from bontune.models.adapters import base_of, is_adapter
+from bontune.models.adapter_folders import outer_base
 from bontune.training import setup
 from bontune.training.cost import Plan, Shape, estimate, least_memory
 from bontune.training.preflight import count_of, device_of, preflight, trained_share
@@ -123,10 +123,11 @@ def _config_of(model: str) -> Any:
     from transformers import AutoConfig
 
     where = resolve(model)
-    if is_adapter(Path(where)):
-        return _config_of(base_of(Path(where)))
     if model in shipped():
         return load_model(model)[0].config
+    base = outer_base(where)
+    if base is not None:
+        return _config_of(base)
     try:
         return AutoConfig.from_pretrained(where)
     except Exception as error:  # an edge: the hub and its files fail in many types

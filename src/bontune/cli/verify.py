@@ -27,9 +27,11 @@ from bontune.models.classifiers import load_classifier
 from bontune.pools.contents import problems_of
 from bontune.pools.read import read_pool
 from bontune.pools.scoring import score_pool
+from bontune.verifiers.ends import doubt_about_end
 from bontune.verifiers.examples import Examples, make_examples
 from bontune.verifiers.fit import FitOptions, Fitted, fit
-from bontune.verifiers.reward_model import InputFormat, RewardModel, save_reward_model
+from bontune.verifiers.input_format import InputFormat
+from bontune.verifiers.reward_model import RewardModel, end_of, save_reward_model
 
 
 def run_fit(
@@ -56,7 +58,8 @@ def run_fit(
         torch.manual_seed(options.seed)  # of the new head
         model, tokenizer = load_classifier(base, dtype="float32", new_head=True)
         model.to(best_device())
-        input_format = InputFormat(separator=separator, use_messages=any(problem.messages for problem in problems))
+        has_messages = any(problem.messages for problem in problems)
+        input_format = InputFormat(separator=separator, use_messages=has_messages, end=end_of(base, tokenizer))
         with Bar("training") as bar, StopSignals(bar.tick) as signals:
             fitted = fit(
                 model,
@@ -113,6 +116,10 @@ def run_score(path: Path, spec: str, out: Path) -> None:
         print(
             f"warning: {cut} texts lost their beginning: they are longer than the verifier's context", file=sys.stderr
         )
+    if isinstance(verifier, RewardModel):
+        doubt = doubt_about_end(verifier, problems_of(pool, path), pool.columns["completion"], pool.rewards())
+        if doubt is not None:
+            print(f"warning: {doubt}", file=sys.stderr)
     print(f"{out}: {len(scores)} problems × {len(scores[0])} samples")
 
 

@@ -59,6 +59,9 @@ class VerifierSection(Section):
     ``endpoint``: a judge behind a server; ``python``: your own function."""
     path: str | None = None
     """For ``reward_model``: a shipped name, a folder, or a Hugging Face hub id."""
+    end: Literal["eos", "none"] | None = None
+    """For ``reward_model``: what stands behind the texts that it was trained on: ``eos``, the end token, behind plain
+    texts; ``none``, nothing; null: as the model's folder says, or its trainer's record."""
     function: str | None = None
     """For ``python``: ``module:function`` or ``file.py:function``, (problem, completion) -> float."""
     url: str | None = None

@@ -12,7 +12,7 @@ from bontune.engines.contract import Engine
 from bontune.engines.openai import OpenAIEngine, Serving
 from bontune.engines.transformers import TransformersEngine
 from bontune.models import best_device, load_model, load_tokenizer, resolve, shipped
-from bontune.models.adapters import is_adapter
+from bontune.models.adapter_folders import is_adapter
 
 ENGINES = ("auto", "transformers", "vllm")
 """Names of engines for a model that is named; an address always means a server."""

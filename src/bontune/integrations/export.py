@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,11 +15,17 @@ import yaml
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe
 from bontune.integrations.groups import GroupObjective
-from bontune.models import resolve
+from bontune.models import is_shipped, resolve
+from bontune.models.adapter_folders import is_adapter
 from bontune.tasks import load_task
 
 ROWS_AT_ONCE = 8
 """Most samples of one backward pass in what is exported; people will know better for their GPUs."""
+
+_PLAIN = re.compile(r"(?:[A-Za-z_/]|\.{1,2}/)[A-Za-z0-9_./:-]*")
+"""Matches texts that Hydra reads as they are."""
+_WORDS = {"null", "true", "false", "nan", "inf"}
+"""Of these, what Hydra reads as another kind of value."""
 
 
 @dataclass
@@ -56,7 +64,7 @@ def trl_settings(recipe: Recipe) -> Exported:
     samples = training.prompts_per_step * sampling.samples
     at_once = max(d for d in range(1, ROWS_AT_ONCE + 1) if samples % d == 0)
     made.settings = {
-        "model_name_or_path": str(resolve(recipe.model)),
+        "model_name_or_path": _name(recipe.model),
         "task": recipe.task.name,
         "task_split": recipe.task.split,
         "task_options": recipe.task.options(),
@@ -90,7 +98,8 @@ def trl_settings(recipe: Recipe) -> Exported:
     }
     made.settings |= _trl_extras(recipe)
     if recipe.verifier.name == "reward_model":
-        made.settings["verifier"] = str(resolve(recipe.verifier.path or ""))
+        end = "" if recipe.verifier.end is None else f"#{recipe.verifier.end}"
+        made.settings["verifier"] = _name(recipe.verifier.path or "") + end
     elif recipe.verifier.name != "oracle":
         made.notes.append(
             f"verifier {recipe.verifier.name}: in Python, BoNGRPOTrainer(verifier=…) takes a function as TRL's rewards "
@@ -146,7 +155,7 @@ def verl_settings(recipe: Recipe) -> Exported:
         "data.seed": recipe.seed,
         "reward.custom_reward_function.path": "pkg://bontune.integrations.verl_reward",
         "reward.custom_reward_function.name": "compute_score",
-        "actor_rollout_ref.model.path": str(resolve(recipe.model)),
+        "actor_rollout_ref.model.path": _name(recipe.model),
         "actor_rollout_ref.rollout.name": "vllm",
         "actor_rollout_ref.rollout.n": sampling.samples,
         "actor_rollout_ref.rollout.temperature": sampling.temperature,
@@ -205,6 +214,8 @@ def _say_what_verl_lacks(made: Exported, recipe: Recipe) -> None:
 
 def _common(made: Exported, recipe: Recipe) -> Exported:
     """Notes that hold for both."""
+    if not is_shipped(recipe.model) and is_adapter(Path(resolve(recipe.model))):
+        made.notes.append("model: it is an adapter, which is not merged there; give a folder with the merged model.")
     if recipe.kl.start > 0 and recipe.kl.share < 1:
         made.notes.append(f"kl.share = {recipe.kl.share:g}: there the KL is estimated on all samples.")
     if recipe.training.refill is not None:
@@ -213,6 +224,11 @@ def _common(made: Exported, recipe: Recipe) -> Exported:
         made.notes.append(f"training.importance = {recipe.training.importance}: set theirs, which truncates, too.")
     made.notes.append("eval: measure the model that comes out with `bontune sample` and `bontune eval`.")
     return made
+
+
+def _name(model: str) -> str:
+    """What a model is called there: one that ships with the package has its name, another its folder or hub id."""
+    return model if is_shipped(model) else resolve(model)
 
 
 def _held_out(recipe: Recipe) -> str:
@@ -243,16 +259,24 @@ def _verl_text(recipe: Recipe) -> str:
     data = shlex.join(
         ["python", "-m", "bontune.integrations.verl_reward", recipe.task.name, "data", "--options", options]
     )
-    command = ["python -m verl.trainer.main_ppo", *(shlex.quote(f"{k}={hydra(v)}") for k, v in made.settings.items())]
     lines = ["#!/usr/bin/env bash", "set -euo pipefail", *(f"# {note}" for note in made.notes)]
-    return "\n".join([*lines, data, " \\\n    ".join(command)]) + "\n"
+    words = [shlex.quote(f"{k}={hydra(v)}") for k, v in made.settings.items()]
+    if is_shipped(recipe.model):  # its folder is another one on another machine
+        lines.append(f"MODEL=$(python -c 'from bontune.models import resolve; print(resolve(\"{recipe.model}\"))')")
+        words = ["\"actor_rollout_ref.model.path='$MODEL'\"" if "model.path=" in word else word for word in words]
+    return "\n".join([*lines, data, " \\\n    ".join(["python -m verl.trainer.main_ppo", *words])]) + "\n"
 
 
 def hydra(value: Any) -> str:
     """A value as Hydra's command line reads it.
 
+    A text that could be read as something else is put in quotes; there a quote has a backslash before it, and so has
+    the dollar sign of what OmegaConf would take for another key.
+
     >>> hydra({"baseline": "loo", 4: 0.5}), hydra(None), hydra([1, True])
     ('{baseline:loo,4:0.5}', 'null', '[1,true]')
+    >>> print(hydra("runs/lr=1e-6"), hydra("it's"), hydra("true"), hydra("${x}"))
+    'runs/lr=1e-6' 'it\\'s' 'true' '\\${x}'
     """
     if value is None:
         return "null"
@@ -262,4 +286,8 @@ def hydra(value: Any) -> str:
         return "{" + ",".join(f"{key}:{hydra(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(hydra, value)) + "]"
-    return str(value)
+    if not isinstance(value, str) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
+        return str(value)
+    escaped = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", value)
+    escaped = re.sub(r"(\\+)(?='|\Z)", lambda found: 2 * found[1], escaped)
+    return "'" + escaped.replace("'", "\\'") + "'"

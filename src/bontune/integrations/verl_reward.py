@@ -11,6 +11,7 @@ import argparse
 import functools
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,12 @@ def write_data(task_name: str, folder: Path, options: dict[str, Any]) -> list[Pa
     Args:
         task_name: one of ``bontune tasks``.
         folder: where the files go; one is called after each split.
-        options: the task's own keys.
+        options: the task's own keys; files and folders that they name count from here, and are found from anywhere.
 
     Raises:
         BontuneError: an unknown task or option, or data that cannot be read.
     """
+    options = with_whole_paths(options)
     task = load_task(task_name, **options)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -70,6 +72,26 @@ def write_data(task_name: str, folder: Path, options: dict[str, Any]) -> list[Pa
             pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
             written.append(folder / f"{split}.parquet")
     return written
+
+
+def with_whole_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's options with whole paths in place of relative ones: the processes of verl run in other folders.
+
+    >>> with_whole_paths({"data": "owner/name", "grader": "exact"})
+    {'data': 'owner/name', 'grader': 'exact'}
+    """
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: whole(item) for key, item in value.items()}
+        path = Path(value).expanduser() if isinstance(value, str) and value else None
+        return str(path.resolve()) if path is not None and path.exists() else value
+
+    found = {key: whole(value) if key in ("data", "test_data") else value for key, value in options.items()}
+    file, _, function = str(found.get("grader")).rpartition(":")
+    if file.endswith(".py"):
+        found["grader"] = f"{whole(file)}:{function}"
+    return found
 
 
 def _row(task: str, split: str, options: str, problem: Problem) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def check_reachable(where: str) -> None:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    if Path(where).is_dir() or isinstance(try_to_load_from_cache(where, "config.json"), str):
+    if Path(where).is_dir() or any(isinstance(try_to_load_from_cache(where, file), str) for file in _MODEL_FILES):
         return
     why = why_unreachable()
     if why is not None:
@@ -110,15 +110,16 @@ def check_reachable(where: str) -> None:
 
 def weights_digest(name: str) -> str:
     """Hash of a local model's weights or of a file, so that work of an earlier one is recognised; else of the name."""
-    from bontune.models.adapters import base_of, is_adapter
+    from bontune.models.adapter_folders import is_adapter, outer_base
 
     try:
         path = Path(resolve(name))
     except BontuneError:
         path = Path(name)
     total = hashlib.sha256()
-    if is_adapter(path):
-        total.update(weights_digest(base_of(path)).encode())
+    base = outer_base(str(path)) if is_adapter(path) else None
+    if base is not None:
+        total.update(weights_digest(base).encode())
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.is_file() else []
     for file in files:
         with file.open("rb") as opened:
@@ -207,7 +208,7 @@ def _read(name_or_path: str | Path, dtype: torch.dtype | str, *, needs_tokenizer
     """Load model and tokenizer as they are; the tokenizer may be None where it is not needed."""
     from transformers import AutoModelForCausalLM
 
-    from bontune.models.adapters import base_of, is_adapter, load_merged
+    from bontune.models.adapter_folders import adapter_folder, is_of_classifier, load_merged, whole_model_of
 
     if str(name_or_path) in _BUILT:
         model, tokenizer = import_module(_BUILT[str(name_or_path)]).build()
@@ -215,25 +216,31 @@ def _read(name_or_path: str | Path, dtype: torch.dtype | str, *, needs_tokenizer
     if str(name_or_path) in _VERIFIERS:
         raise BontuneError(f"{name_or_path} is a verifier, it scores texts and writes none; models: {_shipped_text()}")
     where = resolve(name_or_path)
-    folder = Path(where)
     check_reachable(where)
     model = tokenizer = None
-    has_tokenizer = any((folder / file).is_file() for file in _TOKENIZER_FILES)
-    if is_adapter(folder):
-        model, tokenizer = _read(base_of(folder), dtype, needs_tokenizer=needs_tokenizer and not has_tokenizer)
-    if needs_tokenizer and tokenizer is None and folder.is_dir() and not has_tokenizer:
-        raise BontuneError(
-            f"the folder {name_or_path} holds a model without its tokenizer: save that there, too "
-            "(tokenizer.save_pretrained)"
-        )
     try:
-        if has_tokenizer or (needs_tokenizer and tokenizer is None):
-            tokenizer = _read_tokenizer(where)
-        if model is None:
+        adapter = adapter_folder(where)
+        folder = adapter or Path(where)
+        has_own = has_tokenizer(folder)
+        if adapter is not None and is_of_classifier(adapter):
+            raise BontuneError(f"{name_or_path} is an adapter of a verifier, which scores texts and writes none.")
+        if adapter is not None:
+            with whole_model_of(adapter) as base:
+                model, tokenizer = _read(base, dtype, needs_tokenizer=needs_tokenizer and not has_own)
+        if needs_tokenizer and tokenizer is None and folder.is_dir() and not has_own:
+            raise BontuneError(
+                f"the folder {name_or_path} holds a model without its tokenizer: save that there, too "
+                "(tokenizer.save_pretrained)"
+            )
+        if has_own or (needs_tokenizer and tokenizer is None):
+            tokenizer = _read_tokenizer(str(folder) if has_own else where)
+        if adapter is not None:
+            model = load_merged(model, adapter, tokenizer if has_own else None)
+        else:
             with without_bars():
                 model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
-        else:
-            model = load_merged(model, folder)
+    except BontuneError:
+        raise
     except Exception as error:  # an edge: hub, files and weights fail in many types, tokenizers even in bare Exception
         raise BontuneError(_load_failure(str(name_or_path), where, error)) from error
     return model, tokenizer
@@ -264,6 +271,11 @@ def _load_failure(name: str, where: str, error: Exception) -> str:
 
 def _shipped_text() -> str:
     return "the shipped " + ", ".join(shipped())
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a local folder holds a tokenizer."""
+    return any((folder / file).is_file() for file in _TOKENIZER_FILES)
 
 
 def _has_own_tokenizer(folder: Path) -> bool:

@@ -1,9 +1,8 @@
-"""LoRA adapters (peft): put on a model, merged into a copy of it, and read from the folder that a run wrote."""
+"""LoRA adapters (peft): put on a model, merged into a copy of it, and written."""
 
 from __future__ import annotations
 
 import copy
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from typing import Any
 
 from torch import nn
 
-import bontune.models as models
 from bontune.base.errors import BontuneError
 from bontune.base.suggest import did_you_mean
 
@@ -45,12 +43,12 @@ def add_lora(model: Any, *, r: int, alpha: float, targets: str | Sequence[str]) 
     if targets != "all-linear":
         targets = [targets] if isinstance(targets, str) else list(targets)
     config = LoraConfig(r=r, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM")
-    with _of_tied_layers_at_ease():
+    with of_tied_layers_at_ease():
         return get_peft_model(model, config)
 
 
 @contextmanager
-def _of_tied_layers_at_ease() -> Iterator[None]:
+def of_tied_layers_at_ease() -> Iterator[None]:
     """Silence peft about an adapter on one of two tied layers, which is no problem here: merging parts them."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
@@ -111,7 +109,7 @@ def merged_copy(model: Any) -> Any:
     shared = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in changed}
     merged = copy.deepcopy(model, shared)
     _part_tied_layers(merged)
-    with _of_tied_layers_at_ease():
+    with of_tied_layers_at_ease():
         return merged.merge_and_unload()
 
 
@@ -138,47 +136,6 @@ def _part_tied_layers(model: Any) -> None:
             part.tie_word_embeddings = False
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter and no model of its own."""
-    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
-
-
-def base_of(folder: Path) -> str:
-    """The model that an adapter belongs to; a relative folder counts from here, or else from the adapter's folder.
-
-    Raises:
-        BontuneError: the adapter does not say.
-    """
-    try:
-        named = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BontuneError(f"{folder / ADAPTER_CONFIG} does not say which model it adapts.") from error
-    if not isinstance(named, str) or not named:
-        raise BontuneError(
-            f"{folder / ADAPTER_CONFIG} does not say which model it adapts: write its folder or hub id there as "
-            "base_model_name_or_path."
-        )
-    beside = folder / named
-    return str(beside) if not Path(named).is_dir() and beside.is_dir() else named
-
-
-def load_merged(model: Any, folder: Path) -> Any:
-    """The plain model that an adapter's folder makes of its base model."""
-    from peft import PeftModel
-
-    with _of_tied_layers_at_ease():
-        adapted = PeftModel.from_pretrained(model, str(folder))
-    return merged_copy(adapted).requires_grad_(True)
-
-
-def lasting_name(name: str) -> str:
-    """The name of a model that still means it when it is read in another folder."""
-    if name in models.shipped():
-        return name
-    where = models.resolve(name)
-    return str(Path(where).resolve()) if Path(where).is_dir() else name
-
-
 def save_adapter(model: Any, folder: Path, base: str | None) -> None:
     """Write an adapter's folder; ``base`` names the model that it belongs to, None: as it is called already."""
     named = {key: config.base_model_name_or_path for key, config in model.peft_config.items()}
@@ -186,7 +143,7 @@ def save_adapter(model: Any, folder: Path, base: str | None) -> None:
         for config in model.peft_config.values():
             config.base_model_name_or_path = base or config.base_model_name_or_path
         # Of our own adapters the base's embedding is as it was; peft would look for its size on the hub.
-        with _of_tied_layers_at_ease():
+        with of_tied_layers_at_ease():
             model.save_pretrained(folder, save_embedding_layers="auto" if base is None else False)
     finally:
         for key, config in model.peft_config.items():

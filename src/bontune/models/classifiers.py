@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import bontune.models as models
 from bontune.base.errors import BontuneError
+from bontune.models.adapter_folders import Held, adapter_folder, is_of_classifier, load_merged, whole_model_of
 from bontune.models.precision import cpu_dtype
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def load_classifier(
     """Load a sequence classifier and its tokenizer.
 
     Args:
-        name_or_path: a shipped name, a folder in Hugging Face format, or a hub id.
+        name_or_path: a shipped name, a folder in Hugging Face format, or a hub id; an adapter is merged into its base.
         dtype: of the weights; "auto": as they were saved, but float32 where the CPU has no arithmetic of that kind.
         new_head: put a fresh head with one label on the model, which may be a causal language model or an encoder; its
             weights come from torch's global generator.
@@ -30,25 +31,57 @@ def load_classifier(
     Raises:
         BontuneError: there is no such model, it cannot be read, or, without ``new_head``, it has no trained head.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
-
     where = models.resolve(name_or_path)
     models.check_reachable(where)
     if dtype == "auto":
         dtype = cpu_dtype(name_or_path) or dtype
-    options: dict[str, Any] = {"num_labels": 1, "ignore_mismatched_sizes": True} if new_head else {}
     try:
-        loader = PreTrainedTokenizerFast if models._has_own_tokenizer(Path(where)) else AutoTokenizer
-        tokenizer = loader.from_pretrained(where)
-        with models.without_bars():
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                where, dtype=dtype, output_loading_info=True, **options
-            )
+        model, missing = _read(where, dtype, num_labels=1 if new_head else None)
+        tokenizer = _read_tokenizer(where)
+    except BontuneError:
+        raise
     except Exception as error:  # an edge: hub, files and weights fail in many types, tokenizers even in bare Exception
         raise BontuneError(models._load_failure(str(name_or_path), where, error)) from error
-    if report["missing_keys"] and not new_head:
+    if missing and not new_head:
         raise BontuneError(
-            f"{name_or_path} is no verifier: it holds no trained {sorted(report['missing_keys'])[0]}; make one of it "
+            f"{name_or_path} is no verifier: it holds no trained {sorted(missing)[0]}; make one of it "
             f"with `bontune verify fit POOL --model {name_or_path} --out FOLDER`."
         )
     return model.eval(), tokenizer
+
+
+def _read(where: str, dtype: str | torch.dtype, *, num_labels: int | None) -> tuple[Any, set[str]]:
+    """A classifier, adapters merged in, and the names of weights that no file holds; None: as many labels as it has."""
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModelForSequenceClassification
+
+    options: dict[str, Any] = {} if num_labels is None else {"num_labels": num_labels, "ignore_mismatched_sizes": True}
+    adapter = adapter_folder(where)
+    if adapter is not None and is_of_classifier(adapter):
+        held = Held.in_folder(adapter)
+        with whole_model_of(adapter) as base:
+            model, missing = _read(models.resolve(base), dtype, num_labels=held.num_labels() or num_labels)
+        merged = load_merged(model, adapter, _read_tokenizer(where) if models.has_tokenizer(adapter) else None)
+        missing -= held.shapes.keys()
+        return merged, missing
+    with models.without_bars():
+        if adapter is None:
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                where, dtype=dtype, output_loading_info=True, **options
+            )
+        else:
+            plain = models._read(where, dtype, needs_tokenizer=False)[0]
+            plain.config.num_labels = num_labels or 1
+            kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(plain.config)]
+            model, report = kind.from_pretrained(
+                None, config=plain.config, state_dict=plain.state_dict(), dtype=dtype, output_loading_info=True
+            )
+    return model, set(report["missing_keys"])
+
+
+def _read_tokenizer(where: str) -> Any:
+    """The tokenizer of a model's folder; an adapter without one has its base model's."""
+    adapter = adapter_folder(where)
+    if adapter is not None and not models.has_tokenizer(adapter):
+        with whole_model_of(adapter) as base:
+            return _read_tokenizer(models.resolve(base))
+    return models._read_tokenizer(where if adapter is None else str(adapter))

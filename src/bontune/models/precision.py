@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 import bontune.models as models
-from bontune.models.adapters import base_of, is_adapter
+from bontune.models.adapter_folders import outer_base
 
 _SAFETENSORS = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
 
@@ -28,15 +28,15 @@ def saved_dtype(name_or_path: str | Path) -> torch.dtype | None:
     if str(name_or_path) in models.shipped():
         return torch.float32
     where = models.resolve(name_or_path)
-    folder = Path(where)
-    if is_adapter(folder):
-        return saved_dtype(base_of(folder))
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    models.check_reachable(where)
+    base = outer_base(where)
+    if base is not None:
+        return saved_dtype(base)
+    files = [path for path in sorted(Path(where).glob("*.safetensors")) if not path.name.startswith("adapter_")]
     if files:  # the first part of a large model speaks for the others
         with safe_open(files[0], framework="pt") as opened:
             kinds = {_SAFETENSORS.get(opened.get_slice(name).get_dtype()) for name in opened.keys()}  # noqa: SIM118
         return kinds.pop() if len(kinds) == 1 else None
-    models.check_reachable(where)
     try:
         config = AutoConfig.from_pretrained(where)
     except Exception:  # an edge: loading will say what is wrong with the model

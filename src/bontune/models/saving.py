@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+import bontune.models as models
 from bontune.base.errors import RunStopped
 from bontune.base.files import use_umask
 from bontune.models import without_bars
+from bontune.models.adapter_folders import adapter_folder
 from bontune.models.adapters import is_adapted, merged_copy, save_adapter
 
 
@@ -61,6 +63,36 @@ def save_model(
         if not is_inside:
             _put_in_place(part, adapter)
     _put_in_place(temporary, folder)
+
+
+def lasting_base(name: str, merged: Path) -> str:
+    """The name of a model, as an adapter's base, that still means it when it is read in another folder.
+
+    Args:
+        name: of the model that is trained.
+        merged: folder of the base where the model is an adapter itself, which peft does not take for one; see
+            :func:`write_base`.
+    """
+    if name in models.shipped():
+        return name
+    where = models.resolve(name)
+    if adapter_folder(where) is not None:
+        return str(merged.resolve())
+    return str(Path(where).resolve()) if Path(where).is_dir() else name
+
+
+def write_base(name: str, base: str | None, dtype: torch.dtype | None) -> None:
+    """Write the merged model that an adapter is, unless that is done, or the base is no other than the model itself.
+
+    Args:
+        name: of the model that is trained.
+        base: from :func:`lasting_base`; None: a model that was given, whose base is known.
+        dtype: of the weights; None: as they are.
+    """
+    if base is None or name in models.shipped() or Path(base).is_dir() or adapter_folder(models.resolve(name)) is None:
+        return
+    model, tokenizer = models.load_model(name, dtype=dtype or "auto")
+    save_model(model, tokenizer, Path(base))
 
 
 @contextmanager

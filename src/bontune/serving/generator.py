@@ -61,7 +61,7 @@ class BestOfN:
     def __init__(
         self,
         model: Any,
-        verifier: Verifier | Callable[[Problem, str], float] | str,
+        verifier: Verifier | Callable[[Problem, str], float] | tuple[Any, Any] | str,
         n: int,
         *,
         stop_at: float | None = None,
@@ -80,8 +80,8 @@ class BestOfN:
         Args:
             model: a shipped name, folder or hub id; the address of an OpenAI-compatible server
                 (``http://host:8000/v1#model``); or a loaded model, with its tokenizer.
-            verifier: a verifier, a function (problem, completion) -> float, or what ``--verifier`` takes:
-                ``majority``, a reward model's folder, ``file.py:function`` …
+            verifier: a verifier, a function (problem, completion) -> float, a loaded classifier with its tokenizer
+                as a pair, or what ``--verifier`` takes: ``majority``, a reward model's folder, ``file.py:function`` …
             n: N ≥ 1.
             stop_at: a score at which no more is drawn, so that N is the most; None: N are always drawn. ``bontune
                 adaptive`` finds one, and measures what it saves.

@@ -12,16 +12,19 @@ import yaml
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe, read_recipe
 from bontune.objectives.budgets import Budgets, in_words
+from bontune.training.best import BestSteps
 from bontune.training.runlog import METRICS
 
 
-def model_card(recipe: Recipe, evaluations: Sequence[Mapping[str, Any]]) -> str:
+def model_card(recipe: Recipe, evaluations: Sequence[Mapping[str, Any]], *, kept: str | None = None) -> str:
     """The card as Markdown with the hub's metadata on top.
 
     Args:
         recipe: of the run.
         evaluations: the rows of its evaluations in ``metrics.jsonl``, the first from before training.
+        kept: the metric of ``eval.keep`` by which the model is the best of the run; None: it is that of the last step.
     """
+    after = evaluations[-1] if evaluations and kept is None else _kept_row(recipe, evaluations, kept)
     objective = recipe.objective.name
     row = recipe.objective.row()
     is_path = Path(recipe.model).is_dir()
@@ -47,7 +50,20 @@ def model_card(recipe: Recipe, evaluations: Sequence[Mapping[str, Any]]) -> str:
         f"* **Training**: {recipe.training.steps} steps of {recipe.training.prompts_per_step} prompts with "
         f"{recipe.sampling.samples} samples each, at temperature {recipe.sampling.temperature:g}",
     ]
-    return "\n".join([*lines, *_measured(recipe, evaluations)]) + "\n"
+    if kept is not None and after is not None:
+        lines.append(f"* **This model**: that of step {after['step']}, the best evaluation of the run by {kept}")
+    measured = [] if after is None or len(evaluations) < 2 else _measured(recipe, evaluations[0], after)
+    return "\n".join([*lines, *measured]) + "\n"
+
+
+def _kept_row(recipe: Recipe, evaluations: Sequence[Mapping[str, Any]], kept: str | None) -> Mapping[str, Any] | None:
+    """The evaluation at which the best model by a metric was kept, found as the run has found it."""
+    best = BestSteps(recipe)
+    found = None
+    for row in evaluations:
+        if kept in best.note(row["step"], row["metrics"]):
+            found = row
+    return found
 
 
 def _use(n: Budgets) -> str:
@@ -57,10 +73,7 @@ def _use(n: Budgets) -> str:
     return f", to be used with Best-of-{n}: draw {n} answers and let a verifier pick one." if n > 1 else "."
 
 
-def _measured(recipe: Recipe, evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
-    if len(evaluations) < 2:
-        return []
-    before, after = evaluations[0], evaluations[-1]
+def _measured(recipe: Recipe, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     split = recipe.eval.split or "validation, or test where there is none"
     lines = [
         "",
@@ -90,7 +103,7 @@ def push(run: Path, repository: str, *, is_private: bool = False, what: str = "m
         run: the run's folder.
         repository: ``owner/name``; made if it is not there.
         is_private: of a new repository.
-        what: ``model``, ``adapter``, or a kept model such as ``best/pass@16``.
+        what: ``model``, ``adapter``, or a kept model such as ``best/pass@16``, or its adapter.
 
     Returns:
         The address of the repository.
@@ -106,7 +119,9 @@ def push(run: Path, repository: str, *, is_private: bool = False, what: str = "m
         raise BontuneError(f"{run} has no {what}: let `bontune train {run}` finish, or name what it has written.")
     recipe = Recipe.from_dict(read_recipe(str(run)))
     rows = [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
-    card = model_card(recipe, [row for row in rows if row["kind"] == "eval"])
+    parts = Path(what).parts
+    kept = parts[1] if len(parts) > 1 and parts[0] == "best" else None
+    card = model_card(recipe, [row for row in rows if row["kind"] == "eval"], kept=kept)
     (folder / "README.md").write_text(card, encoding="utf-8")
     api = HfApi()
     try:

@@ -28,9 +28,8 @@ from bontune.engines.contract import WITHOUT_SEEDS, Engine, EngineFailed, Sample
 from bontune.engines.prompts import prompts_of, texts_of
 from bontune.engines.seeds import order_of
 from bontune.metrics.evaluation import Evaluation
-from bontune.models.adapters import lasting_name
 from bontune.models.precision import reproducible, saved_dtype
-from bontune.models.saving import save_model
+from bontune.models.saving import lasting_base, save_model, write_base
 from bontune.objectives.budgets import largest_budget
 from bontune.pools.collect import Graded, grade_all, score_all
 from bontune.tasks.base import Task
@@ -64,7 +63,7 @@ class Trainer:
         recipe: Recipe,
         *,
         task: Task | None = None,
-        verifier: Verifier | Callable[[Problem, str], float] | None = None,
+        verifier: Verifier | Callable[[Problem, str], float] | tuple[Any, Any] | None = None,
         model: Any = None,
         tokenizer: Any = None,
         engine: Engine | None = None,
@@ -75,7 +74,7 @@ class Trainer:
         Args:
             recipe: all settings.
             task: instead of the recipe's.
-            verifier: instead of the recipe's; a function (problem, completion) -> float will do.
+            verifier: instead of the recipe's; a function (problem, completion) -> float or (model, tokenizer) will do.
             model, tokenizer: instead of loading ``recipe.model``.
             engine: draws the samples; None: the model itself draws, in this process. It must return tokens with their
                 log-probabilities, and take the policy's weights after each step.
@@ -97,7 +96,7 @@ class Trainer:
         self.evaluator = Evaluator(recipe, self.task, self.verifier, self.accelerator)
         # A model that was given keeps its dtype, and its adapter the name of its base.
         self.dtype = saved_dtype(recipe.model) if model is None else None
-        self.base = lasting_name(recipe.model) if model is None else None
+        self.base = lasting_base(recipe.model, self.folder / "base") if model is None else None
         self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
         self.engine, self.sharding = self._engine(engine)
         options = setup.sampling_options(recipe, self.task, self.problems, self.engine)
@@ -363,6 +362,8 @@ class Trainer:
         """Write the policy in the dtype in which the model came; adapters are merged in, and kept apart as well."""
         model = self.model if self.sharding is None else self.sharding.whole_model(is_wanted=self.is_main)
         if self.is_main:
+            if self.recipe.training.lora is not None:
+                write_base(self.recipe.model, self.base, self.dtype)
             save_model(model, self.tokenizer, folder, base=self.base, adapter=adapter, dtype=self.dtype)
 
     def resume(self) -> None:

@@ -14,7 +14,8 @@ from torch.nn.functional import softplus
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.models.precision import reproducible
 from bontune.verifiers.examples import Example, Examples
-from bontune.verifiers.reward_model import InputFormat, batches_by_length, classifier_logits, encode_texts
+from bontune.verifiers.input_format import InputFormat
+from bontune.verifiers.reward_model import batches_by_length, classifier_logits, encode_texts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,7 +185,7 @@ class _Texts:
             model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
         texts = [input_format.text(e.problem, e.completion, tokenizer) for e in examples]
         return cls(
-            encoded=encode_texts(model, tokenizer, texts)[0],
+            encoded=encode_texts(model, tokenizer, texts, is_chat=input_format.is_chat(tokenizer))[0],
             weights_B2=torch.tensor([(e.weight_right, e.weight_wrong) for e in examples]),
             num_problems=len({e.problem.id for e in examples}),
         )

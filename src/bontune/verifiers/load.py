@@ -15,6 +15,7 @@ from bontune.base.functions import code_digest, load_function
 from bontune.base.suggest import did_you_mean, nearest
 from bontune.models import weights_digest
 from bontune.verifiers.base import Verifier
+from bontune.verifiers.input_format import ENDS
 from bontune.verifiers.simple import FunctionVerifier, Majority, Oracle
 
 EXAMPLES = {
@@ -41,10 +42,10 @@ class VerifierRow:
     """Options that may be given."""
 
 
-def _reward_model(path: str, device: str | None = None) -> Verifier:
+def _reward_model(path: str, end: str | None = None, device: str | None = None) -> Verifier:
     from bontune.verifiers.reward_model import load_reward_model
 
-    return load_reward_model(path, device=device)
+    return load_reward_model(path, device=device, end=end)
 
 
 def _judge(url: str, model: str | None = None, prompt: str | None = None) -> Verifier:
@@ -60,7 +61,13 @@ def _python(function: str) -> Verifier:
 ROWS = (
     VerifierRow(name="oracle", summary="The score is the reward itself.", make=Oracle),
     VerifierRow(name="majority", summary="The score is the number of samples with the same answer.", make=Majority),
-    VerifierRow(name="reward_model", summary="A trained model gives the score.", make=_reward_model, needs=("path",)),
+    VerifierRow(
+        name="reward_model",
+        summary="A trained model gives the score.",
+        make=_reward_model,
+        needs=("path",),
+        takes=("end",),
+    ),
     VerifierRow(
         name="endpoint",
         summary="A language model behind a server judges.",
@@ -79,10 +86,11 @@ def load_verifier(name: str = "oracle", *, device: str | None = None, **options:
     Args:
         name: a name of :data:`TABLE`.
         device: where a reward model computes; None: the first GPU, or the CPU.
-        options: ``path`` of a ``reward_model``: a shipped name, a folder, or a hub id; ``function`` of ``python``:
-            ``module:function`` or ``file.py:function``; ``url``, ``model`` and ``prompt`` of an ``endpoint``: the
-            server's address up to ``/v1``, the model's name there (None: its only one), and what to ask it (a template
-            or a file with one; None: the judge's own).
+        options: ``path`` of a ``reward_model``: a shipped name, a folder, or a hub id, and its ``end``, ``eos`` or
+            ``none``: what stands behind the texts that it was trained on (None: it is found out); ``function`` of
+            ``python``: ``module:function`` or ``file.py:function``; ``url``, ``model`` and ``prompt`` of an
+            ``endpoint``: the server's address up to ``/v1``, the model's name there (None: its only one), and what to
+            ask it (a template or a file with one; None: the judge's own).
 
     Raises:
         BontuneError: no such verifier, an option that is missing or belongs to another, or one that cannot be loaded.
@@ -127,6 +135,7 @@ def contents_digest(name: str, **options: str | None) -> str:
     parts = [weights_digest(path)] if path else []
     parts += [code_digest(function)] if function else []
     parts += [weights_digest(prompt)] if prompt and Path(prompt).is_file() else []
+    parts += [end] if (end := options.get("end")) else []
     return "-".join(parts)
 
 
@@ -147,6 +156,9 @@ def options_from_text(spec: str) -> tuple[str, dict[str, str | None]]:
     near = nearest(spec, plain, cutoff=0.7)
     if near and not Path(spec).is_dir():
         raise BontuneError(f"No verifier {spec!r}, did you mean {near!r}?")
+    path, _, end = spec.rpartition("#")
+    if path and end in ENDS and not Path(spec).exists():
+        return "reward_model", {"path": path, "end": end}
     return "reward_model", {"path": spec}
 
 
@@ -156,7 +168,7 @@ def verifier_from_text(spec: str, *, device: str | None = None) -> Verifier:
     Args:
         spec: a verifier without options, such as ``oracle`` or ``majority``; ``file.py:function`` or
             ``module:function``; ``http://host:8000/v1`` with or without ``#model``; else a reward model: a shipped
-            name, a folder, or a hub id.
+            name, a folder, or a hub id, with or without ``#eos`` or ``#none``, the end of its texts.
         device: where a reward model computes.
 
     Raises:

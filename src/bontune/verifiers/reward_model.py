@@ -9,12 +9,11 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 
 from bontune.base.errors import BontuneError
@@ -23,41 +22,10 @@ from bontune.base.grades import Grade
 from bontune.base.problems import Problem
 from bontune.models import resolve
 from bontune.models.classifiers import load_classifier
+from bontune.verifiers.input_format import InputFormat, file_of, is_marked, recorded_end
 
 SIDECAR = "verifier.json"
 """Beside a model of ``bontune verify fit``: how it reads its input, its calibration, and where it comes from."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InputFormat:
-    """How a problem and a completion become one text.
-
-    With a chat template, the conversation (the problem's messages, or its prompt as the user's) and the completion as
-    the assistant's answer; without, prompt, separator and completion.
-    """
-
-    separator: str = ""
-    """Between prompt and completion where there is no chat template."""
-    use_messages: bool = True
-    """Take the problem's own conversation where it has one. False for verifiers that were trained on prompts alone."""
-
-    def text(self, problem: Problem, completion: str, tokenizer: Any) -> str:
-        """What the classifier reads.
-
-        Raises:
-            BontuneError: the chat template refuses the conversation.
-        """
-        if tokenizer.chat_template is None:
-            return f"{problem.prompt}{self.separator}{completion}"
-        messages = problem.messages if self.use_messages else ()
-        turns = [dict(turn) for turn in messages] or [{"role": "user", "content": problem.prompt}]
-        try:
-            text: str = tokenizer.apply_chat_template(
-                [*turns, {"role": "assistant", "content": completion}], tokenize=False
-            )
-        except TemplateError as error:
-            raise BontuneError(f"The verifier's chat template refuses problem {problem.id}: {error}.") from None
-        return text
 
 
 class RewardModel:
@@ -87,7 +55,8 @@ class RewardModel:
             model: a Hugging Face sequence classifier with 1 or 2 labels.
             tokenizer: its tokenizer.
             name: for pools and reports.
-            input_format: how problem and completion become one text.
+            input_format: how problem and completion become one text; None: as usual, with the end by the record in the
+                folder that the model was loaded from, or by the mark that a trainer has put on it.
             calibration: slope > 0 and intercept that make the sigmoid of a score a probability.
             token_budget: texts × longest of them that are computed at once; bounds memory. None: 4,096 on a CPU, whose
                 caches are small (twice as fast as 32,768 for a tiny model), 32,768 elsewhere.
@@ -97,7 +66,8 @@ class RewardModel:
             device: where to compute; None: the current GPU, or the CPU.
 
         Raises:
-            BontuneError: another number of labels, or a calibration that turns the order round.
+            BontuneError: another number of labels, a calibration that turns the order round, or texts that are to end
+                with an end token that the tokenizer does not have.
         """
         self.num_labels = int(model.config.num_labels)
         if self.num_labels not in (1, 2):
@@ -109,7 +79,9 @@ class RewardModel:
         self.name = name
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self.input_format = input_format or InputFormat()
+        self.input_format = input_format or InputFormat(end=_end_of_loaded(model, tokenizer))
+        if self.input_format.end == "eos" and tokenizer.eos_token is None:
+            raise BontuneError(f"The tokenizer of {name} has no end token, but texts are to end with one (end=eos).")
         self.calibration = calibration
         self.token_budget = token_budget
         self.cache_size = cache_size
@@ -142,7 +114,9 @@ class RewardModel:
         if self.device is None:
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model.to(self.device)
-        encoded, num_cut = encode_texts(self.model, self.tokenizer, texts_B)
+        encoded, num_cut = encode_texts(
+            self.model, self.tokenizer, texts_B, is_chat=self.input_format.is_chat(self.tokenizer)
+        )
         self.num_truncated += num_cut
         scores_B = torch.zeros(len(texts_B), dtype=torch.float64)
         slope, intercept = self.calibration
@@ -155,11 +129,14 @@ class RewardModel:
         return scores
 
 
-def load_reward_model(name_or_path: str, *, device: str | None = None, cache_size: int = 0) -> RewardModel:
+def load_reward_model(
+    name_or_path: str, *, device: str | None = None, cache_size: int = 0, end: str | None = None
+) -> RewardModel:
     """A reward model by its shipped name, folder or hub id, with what ``verifier.json`` says if it has one.
 
     Args:
-        name_or_path: which.
+        name_or_path: which; an adapter will do.
+        end: see :class:`InputFormat`; None: as ``verifier.json`` says, else by the trainer's record.
         device, cache_size: see :class:`RewardModel`.
 
     Raises:
@@ -177,6 +154,7 @@ def load_reward_model(name_or_path: str, *, device: str | None = None, cache_siz
     settings = _read_sidecar(resolve(name_or_path))
     try:
         input_format = InputFormat(**settings.get("input", {}))
+        input_format = replace(input_format, end=end or end_of(name_or_path, tokenizer))
         calibration = settings.get("calibration", {"slope": 1.0, "intercept": 0.0})
         line = (float(calibration["slope"]), float(calibration["intercept"]))
     except (TypeError, KeyError, ValueError) as error:
@@ -194,6 +172,21 @@ def load_reward_model(name_or_path: str, *, device: str | None = None, cache_siz
     )
 
 
+def end_of(name_or_path: str, tokenizer: Any) -> str:
+    """What stands behind the texts that a model was trained on, by ``verifier.json`` or its trainer's record."""
+    settings = _read_sidecar(resolve(name_or_path))
+    if settings:
+        return str(settings.get("input", {}).get("end", "none"))
+    return recorded_end(resolve(name_or_path), tokenizer)
+
+
+def _end_of_loaded(model: Any, tokenizer: Any) -> str:
+    folder = str(getattr(model, "name_or_path", ""))
+    if is_marked(model) and tokenizer.chat_template is None:
+        return "eos"
+    return end_of(folder, tokenizer) if folder and Path(folder).is_dir() else "none"
+
+
 def save_reward_model(verifier: RewardModel, folder: Path, facts: dict[str, Any]) -> None:
     """Write a plain Hugging Face folder with ``verifier.json``; ``facts``: what else to say in it."""
     slope, intercept = verifier.calibration
@@ -209,19 +202,11 @@ def save_reward_model(verifier: RewardModel, folder: Path, facts: dict[str, Any]
 
 
 def _read_sidecar(where: str) -> dict[str, Any]:
-    from transformers.utils import cached_file
-
-    path = cached_file(
-        where,
-        SIDECAR,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
+    path = file_of(where, SIDECAR)
     if path is None:
         return {}
     try:
-        settings = json.loads(Path(path).read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BontuneError(f"{path} is not JSON: {error}.") from None
     if not isinstance(settings, dict):
@@ -229,15 +214,19 @@ def _read_sidecar(where: str) -> dict[str, Any]:
     return settings
 
 
-def encode_texts(model: Any, tokenizer: Any, texts_B: Sequence[str]) -> tuple[list[list[int]], int]:
+def encode_texts(model: Any, tokenizer: Any, texts_B: Sequence[str], *, is_chat: bool) -> tuple[list[list[int]], int]:
     """Token ids of each text, those beyond the model's context cut at the left, and how many were cut.
+
+    Args:
+        model, tokenizer: of the classifier.
+        texts_B: what it is to read.
+        is_chat: whether a chat template wrote the texts, which writes the special tokens itself.
 
     Raises:
         BontuneError: a text has no tokens.
     """
     if not texts_B:
         return [], 0
-    is_chat = tokenizer.chat_template is not None  # a template writes the special tokens itself
     encoded = tokenizer(list(texts_B), add_special_tokens=not is_chat, verbose=False)["input_ids"]
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
     context = min(positions, tokenizer.model_max_length)

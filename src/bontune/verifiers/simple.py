@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade
@@ -66,10 +67,27 @@ class FunctionVerifier:
         ]
 
 
-def as_verifier(verifier: Verifier | Callable[[Problem, str], float]) -> Verifier:
-    """A verifier as it is, or a function made one."""
+def as_verifier(verifier: Verifier | Callable[[Problem, str], float] | tuple[Any, Any]) -> Verifier:
+    """A verifier as it is; a function, or a loaded classifier and its tokenizer, made one.
+
+    Args:
+        verifier: a verifier; a function (problem, completion) -> float; or a pair (model, tokenizer), which is a
+            :class:`bontune.verifiers.RewardModel` of default options.
+
+    Raises:
+        BontuneError: it is none of these.
+    """
     if isinstance(verifier, Verifier):
         return verifier
+    if isinstance(verifier, tuple) and len(verifier) == 2 and hasattr(verifier[0], "config"):
+        from bontune.verifiers.reward_model import RewardModel
+
+        return RewardModel(*verifier)
+    if hasattr(verifier, "config") and hasattr(verifier, "state_dict"):
+        raise BontuneError("A reward model needs its tokenizer: give both as verifier=(model, tokenizer).")
     if not callable(verifier):
-        raise BontuneError(f"A verifier has a method score, or is a function (problem, completion); got {verifier!r}.")
+        raise BontuneError(
+            "A verifier has a method score, or is a function (problem, completion), or a pair (model, tokenizer); got "
+            f"{verifier!r}."
+        )
     return FunctionVerifier(verifier, name=getattr(verifier, "__name__", "python"))

@@ -9,7 +9,9 @@ Generation, vLLM, LoRA, DeepSpeed, FSDP and several nodes are TRL's. On the comm
 ``accelerate launch -m bontune.integrations.trl --config bon.yaml``.
 """
 
+from bontune.integrations.trl.installed import OLDEST
 from bontune.integrations.trl.script import task_dataset, task_reward
-from bontune.integrations.trl.trainer import BoNGRPOConfig, BoNGRPOTrainer
+from bontune.integrations.trl.settings import BoNGRPOConfig
+from bontune.integrations.trl.trainer import BoNGRPOTrainer
 
-__all__ = ["BoNGRPOConfig", "BoNGRPOTrainer", "task_dataset", "task_reward"]
+__all__ = ["OLDEST", "BoNGRPOConfig", "BoNGRPOTrainer", "task_dataset", "task_reward"]

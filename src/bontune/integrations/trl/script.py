@@ -21,7 +21,9 @@ from yaml import YAMLError
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.engines.contract import cut_before
-from bontune.integrations.trl.trainer import BoNGRPOConfig, BoNGRPOTrainer
+from bontune.integrations.trl.settings import BoNGRPOConfig
+from bontune.integrations.trl.trainer import BoNGRPOTrainer
+from bontune.models import is_shipped, resolve
 from bontune.tasks import load_task
 from bontune.tasks.base import Task
 
@@ -40,7 +42,7 @@ class BoNScriptArguments(ScriptArguments):
         default=None, metadata={"help": "Without task: reward functions as module.function, or reward models."}
     )
     verifier: str | None = field(
-        default=None, metadata={"help": "What Best-of-N selects by: module.function, or a reward model."}
+        default=None, metadata={"help": "What Best-of-N selects by: module.function, or what --verifier takes."}
     )
 
 
@@ -86,12 +88,13 @@ def make_trainer(script: BoNScriptArguments, config: BoNGRPOConfig, model: Model
         dataset = load_dataset(script.dataset_name, name=script.dataset_config)[script.dataset_train_split]
     else:
         raise BontuneError("Give task, or dataset_name and reward_funcs.")
+    name = model.model_name_or_path
     return BoNGRPOTrainer(
-        model.model_name_or_path,
+        resolve(name) if is_shipped(name) else name,
         rewards,
         config,
         train_dataset=dataset,
-        verifier=None if script.verifier is None else _function(script.verifier),
+        verifier=_verifier(script.verifier),
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
@@ -119,6 +122,11 @@ def task_reward(task: Task, split: str = "train") -> Callable[..., list[float | 
 
     reward.__name__ = task.name
     return reward
+
+
+def _verifier(name: str | None) -> Any:
+    """A function by its dotted name, or what ``--verifier`` takes."""
+    return name if name is None or {*name} & {*":#"} else _function(name)
 
 
 def _function(name: str) -> Any:

@@ -1,122 +1,21 @@
-"""TRL's GRPOTrainer with any objective of ours in place of its advantages, and its settings."""
+"""TRL's GRPOTrainer with any objective of ours in place of its advantages."""
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Sized
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState
-from trl import GRPOConfig, GRPOTrainer
+from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
+from trl import GRPOTrainer
 
 from bontune.base.errors import BontuneError
-from bontune.base.schedules import between
-from bontune.integrations.groups import GroupObjective, group_values
+from bontune.integrations.groups import group_values
 from bontune.integrations.trl.reference import MovingReference
-
-
-@dataclass
-class BoNGRPOConfig(GRPOConfig):
-    """TRL's settings, and how a group is weighed; with defaults that keep a group's weights whole.
-
-    Beside the new ones these have other defaults than in TRL: ``scale_rewards="none"`` and ``loss_type="dr_grpo"`` (the
-    loss is the mean over samples of sums over their tokens), ``vllm_importance_sampling_mode="sequence_truncate"``
-    (``sequence_mask`` takes samples out of groups whose weights belong together), ``sync_ref_model=True`` with
-    ``ref_model_mixup_alpha=0.01`` after every step, as in the paper.
-    """
-
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "objective_options"]
-
-    objective: str = field(default="bon_rl", metadata={"help": "One of `bontune objectives`."})
-    n: dict[Any, Any] | str | int | None = field(
-        default=16,
-        metadata={
-            "help": 'The Best-of-N budget, free of num_generations; or a weight for each: {"1": 0.5, "16": 0.5}.'
-        },
-    )
-    objective_options: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": 'The objective\'s options, such as {"baseline": "loo1"}.'}
-    )
-    verifier_index: int | None = field(
-        default=None,
-        metadata={"help": "Which reward function Best-of-N selects by; null: the reward itself. It is no reward then."},
-    )
-    beta_end: float | None = field(
-        default=None, metadata={"help": "What beta, the coefficient of the KL, ends at; null: it stays."}
-    )
-    beta_delay: int = field(default=0, metadata={"help": "Steps before beta begins to move."})
-    beta_steps: int | None = field(
-        default=None, metadata={"help": "Steps in which beta moves to beta_end; null: the rest of the training."}
-    )
-    beta_shape: str = field(default="linear", metadata={"help": "linear, cosine or exponential."})
-
-    scale_rewards: str = field(default="none", metadata={"help": "none: an objective of ours scales by itself."})
-    loss_type: str = field(default="dr_grpo", metadata={"help": "dr_grpo: sums over the tokens of a sample."})
-    vllm_importance_sampling_mode: str = field(
-        default="sequence_truncate", metadata={"help": "A truncated sample keeps its place in its group."}
-    )
-    sync_ref_model: bool = field(default=True, metadata={"help": "Whether the reference follows the policy."})
-    ref_model_mixup_alpha: float = field(default=0.01, metadata={"help": "Rate at which it follows."})
-    ref_model_sync_steps: int = field(default=1, metadata={"help": "Steps between two moves of it."})
-
-    def __post_init__(self) -> None:
-        """
-        Raises:
-            BontuneError: an objective, a budget, an option or a schedule that cannot work.
-        """
-        super().__post_init__()
-        try:
-            self.n = json.loads(self.n) if isinstance(self.n, str) else self.n
-            if isinstance(self.n, Mapping):
-                self.n = {int(key): weight for key, weight in self.n.items()}
-        except ValueError:
-            raise BontuneError(
-                'n must be a whole number, or a weight for each of several as in {"1": 0.5, "16": 0.5}, '
-                f"got {self.n!r}."
-            ) from None
-        if self.beta == 0:
-            self.sync_ref_model = False  # there is no reference then
-        if self.beta_end is not None and self.beta <= 0:
-            raise BontuneError(
-                "beta_end moves beta, which must be above 0 at the beginning, because the reference is made then."
-            )
-        if self.beta_end is not None and self.use_liger_kernel:
-            raise BontuneError(
-                "beta_end moves beta, which the loss of use_liger_kernel takes once for all: leave one out."
-            )
-        if self.beta_shape not in ("linear", "cosine", "exponential"):
-            raise BontuneError(f"beta_shape must be linear, cosine or exponential, got {self.beta_shape!r}.")
-        self.group_objective().check(self.num_generations)
-        if self.use_vllm and self.vllm_importance_sampling_mode.endswith("_mask"):
-            warnings.warn(
-                f"vllm_importance_sampling_mode={self.vllm_importance_sampling_mode!r} takes samples out of groups "
-                "after their weights were made, which biases the gradient; sequence_truncate does not.",
-                stacklevel=3,
-            )
-        if self.mask_truncated_completions:
-            warnings.warn(
-                "mask_truncated_completions=True takes samples out of groups after their weights were made, which "
-                "biases the gradient; let the reward of a truncated sample be 0 instead.",
-                stacklevel=3,
-            )
-
-    def group_objective(self) -> GroupObjective:
-        """The objective as it weighs a group."""
-        options = self.objective_options
-        options = json.loads(options) if isinstance(options, str) else options
-        return GroupObjective.of(self.objective, self.n, options, self.seed)
-
-    def beta_at(self, step: int, max_steps: int) -> float:
-        """The coefficient of the KL at a step, from 1."""
-        if self.beta_end is None:
-            return float(self.beta)
-        length = self.beta_steps or max(max_steps - self.beta_delay, 1)
-        shape = self.beta_shape if self.beta_end > 0 else "linear"
-        return between(self.beta, self.beta_end, (step - 1 - self.beta_delay) / length, shape)
+from bontune.integrations.trl.rewards import as_reward_function
+from bontune.integrations.trl.settings import BoNGRPOConfig
 
 
 class BoNGRPOTrainer(GRPOTrainer):
@@ -133,8 +32,9 @@ class BoNGRPOTrainer(GRPOTrainer):
             reward_funcs: one or several, as TRL takes them; what a sample is worth is their weighted sum.
             args: the settings.
             positional: further arguments of TRL's trainer in its order.
-            verifier: what Best-of-N selects by, another reward function or the name of a sequence classification model;
-                None: the reward itself, or ``args.verifier_index``.
+            verifier: what Best-of-N selects by: another reward function, a verifier of ours, a loaded classifier with
+                its tokenizer as a pair, or what ``--verifier`` takes, such as the name of a sequence classification
+                model; None: the reward itself, or ``args.verifier_index``.
             options: further arguments of TRL's trainer by name.
 
         Raises:
@@ -146,7 +46,7 @@ class BoNGRPOTrainer(GRPOTrainer):
             if self.verifier_index is not None:
                 raise BontuneError("Give the verifier or args.verifier_index, not both.")
             self.verifier_index = len(functions)
-            functions.append(verifier)
+            functions.append(as_reward_function(verifier, str(args.device)))
             if args.reward_weights is not None:
                 args.reward_weights = [*args.reward_weights, 0.0]
             if isinstance(options.get("reward_processing_classes"), list):
@@ -164,16 +64,38 @@ class BoNGRPOTrainer(GRPOTrainer):
         follows = args.sync_ref_model
         has_adapters = options.get("peft_config") is not None or hasattr(model, "peft_config")
         args.sync_ref_model = follows and not has_adapters  # TRL refuses adapters; MovingReference has them
+        set_seed(args.seed)  # TRL before 1.16 draws adapters unseeded, other ones in each process and each run
         try:
             super().__init__(model, functions, args, *positional, **options)
         finally:
             args.sync_ref_model = follows
+        self._check_prompts()
         if self.verifier_index is not None:
+            if verifier is None and args.reward_weights is not None and args.reward_weights[self.verifier_index]:
+                warnings.warn(
+                    f"reward_weights gives the verifier {args.reward_weights[self.verifier_index]:g}, but what selects "
+                    "is no reward: 0 is taken.",
+                    stacklevel=2,
+                )
             self.reward_weights[self.verifier_index] = 0.0
         self.reference = MovingReference(self) if follows else None
         if self.reference is not None and has_adapters:
             self.add_callback(self.reference)
         self.add_callback(_Schedule(self))
+
+    def _check_prompts(self) -> None:
+        """Refuse a data set of which TRL would make no batch and train no step.
+
+        Raises:
+            BontuneError: it is one.
+        """
+        prompts, needed = self.train_dataset, self.args.generation_batch_size // self.num_generations
+        if isinstance(prompts, Sized) and len(prompts) < needed:
+            raise BontuneError(
+                f"A generation batch of {self.args.generation_batch_size} samples holds {needed} prompts, and there "
+                f"are {len(prompts)}: TRL would train no step. Give more prompts, or lower gradient_accumulation_steps "
+                "or per_device_train_batch_size."
+            )
 
     def _calculate_rewards(self, *given: Any, **options: Any) -> Tensor:
         """TRL's rewards (all samples, functions), gathered over the processes; they are kept for the weights."""

@@ -1,0 +1,122 @@
+"""How a problem and a completion become the text that a classifier reads, and what a trainer's record says of it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from bontune.base.errors import BontuneError
+from bontune.base.problems import Problem
+
+ENDS = ("eos", "none")
+"""What may stand behind a text; see :class:`InputFormat`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputFormat:
+    """How a problem and a completion become one text.
+
+    With a chat template, the conversation (the problem's messages, or its prompt as the user's) and the completion as
+    the assistant's answer; without, prompt, separator and completion.
+    """
+
+    separator: str = ""
+    """Between prompt and completion where there is no chat template."""
+    use_messages: bool = True
+    """Take the problem's own conversation where it has one. False for verifiers that were trained on prompts alone."""
+    end: str = "none"
+    """``eos``: plain text, without a chat template, and the tokenizer's end token behind it, as TRL's RewardTrainer has
+    it of texts that are no conversations; ``none``: nothing behind the text."""
+
+    def __post_init__(self) -> None:
+        if self.end not in ENDS:
+            raise BontuneError(f"The end of a verifier's input is {' or '.join(ENDS)}, got {self.end!r}.")
+
+    def is_chat(self, tokenizer: Any) -> bool:
+        """Whether the tokenizer's chat template writes the text."""
+        return tokenizer.chat_template is not None and self.end != "eos"
+
+    def text(self, problem: Problem, completion: str, tokenizer: Any) -> str:
+        """What the classifier reads.
+
+        Raises:
+            BontuneError: the chat template refuses the conversation.
+        """
+        if not self.is_chat(tokenizer):
+            plain = f"{problem.prompt}{self.separator}{completion}"
+            has_end = self.end == "none" or completion.endswith(tokenizer.eos_token)
+            return plain if has_end else plain + tokenizer.eos_token
+        messages = problem.messages if self.use_messages else ()
+        turns = [dict(turn) for turn in messages] or [{"role": "user", "content": problem.prompt}]
+        try:
+            text: str = tokenizer.apply_chat_template(
+                [*turns, {"role": "assistant", "content": completion}], tokenize=False
+            )
+        except TemplateError as error:
+            raise BontuneError(f"The verifier's chat template refuses problem {problem.id}: {error}.") from None
+        return text
+
+
+def recorded_end(where: str, tokenizer: Any) -> str:
+    """The end of the texts that a model was trained on, by what its trainer has left beside it.
+
+    TRL's RewardTrainer writes the end token behind plain texts, and not behind conversations. A tokenizer without a
+    chat template says which it was.
+
+    Warns:
+        UserWarning: it was that trainer, and the tokenizer has a chat template, so that both are possible.
+    """
+    if not _is_of_reward_trainer(where):
+        return "none"
+    if tokenizer.chat_template is None:
+        return "eos"
+    warnings.warn(
+        f"TRL's RewardTrainer trained {where}, on conversations or on plain texts, which it does not say; the "
+        "tokenizer has a chat template, so conversations are read. Set verifier.end=eos (on the command line, put #eos "
+        "behind the name) if it was plain texts, else verifier.end=none (#none).",
+        stacklevel=3,
+    )
+    return "none"
+
+
+def is_marked(model: Any) -> bool:
+    """Whether TRL's RewardTrainer has marked a model in memory as its own."""
+    return "reward-trainer" in (getattr(model, "model_tags", None) or ())
+
+
+def _is_of_reward_trainer(where: str) -> bool:
+    """Whether TRL's RewardTrainer, 0.24 or newer, trained a model: the older ones added no end token.
+
+    Its settings are a pickle, whose bytes are looked at and not loaded.
+    """
+    settings, card = (_contents(where, name) for name in ("training_args.bin", "README.md"))
+    if b"trl.trainer.reward_config" in settings:
+        return b"eos_token" in settings
+    version = re.search(rb"^- TRL: (\d+)\.(\d+)", card, re.MULTILINE)
+    is_new = version is not None and (int(version[1]), int(version[2])) >= (0, 24)
+    return is_new and re.search(rb"^- reward-trainer\s*$", card, re.MULTILINE) is not None
+
+
+def _contents(where: str, name: str) -> bytes:
+    """A small file of a model's folder or of its repository on the hub; empty if it is not there."""
+    path = file_of(where, name)
+    return b"" if path is None or path.stat().st_size > 10**7 else path.read_bytes()
+
+
+def file_of(where: str, name: str) -> Path | None:
+    """A file of a model's folder, or of its repository on the hub, which is fetched; None if it is not there."""
+    from transformers.utils import cached_file
+
+    path = cached_file(
+        where,
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    return None if path is None else Path(path)
