@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bontune.objectives.budgets import Budgets
+from bontune.objectives.budgets import Budgets, check_budget
 from bontune.objectives.inputs import (
     as_advantages,
     as_binary_rewards,
@@ -22,7 +22,6 @@ from bontune.objectives.inputs import (
     as_per_prompt,
     as_rewards,
     as_scores,
-    check_budget,
 )
 from bontune.objectives.policy_gradient import minus_others
 from bontune.objectives.ranks import BEST, Baseline, advantages_by_rank

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bontune.objectives.best_of_n import CLIP, lambda_n
+from bontune.objectives.budgets import check_budget
 from bontune.objectives.inputs import (
     as_advantages,
     as_binary_rewards,
@@ -19,7 +20,6 @@ from bontune.objectives.inputs import (
     as_rewards,
     as_samples,
     as_scores,
-    check_budget,
 )
 
 WINNER_OBJECTIVES = ("bon_rl", "bon_rl_variational", "bon_rlb", "bon_rlbp")
