@@ -22,7 +22,8 @@ def check_budget(n: Any, num_samples: int | None, *, smallest: int = 1, spare: i
         ValueError: n is no integer, is below ``smallest``, or n + ``spare`` exceeds M.
     """
     if isinstance(n, bool) or not (isinstance(n, int) or hasattr(n, "__index__")):
-        raise ValueError(f"{what} must be an integer, got {n!r}.")
+        hint = f": name it, as in {what}=4, for what has no name may be taken for the scores" if n is None else ""
+        raise ValueError(f"{what} must be an integer, got {n!r}{hint}.")
     n = int(n.__index__())
     if n < smallest:
         raise ValueError(f"{what} must be at least {smallest}, got {n}.")

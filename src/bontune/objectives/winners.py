@@ -52,9 +52,9 @@ def draw_winners(scores: Any, n: int, generator: torch.Generator | None = None) 
 def winner_advantages(
     name: str,
     rewards: Any,
-    scores: Any,
-    n: int,
-    winners: Tensor,
+    scores: Any = None,
+    n: int | None = None,
+    winners: Tensor | None = None,
     p_fail: Any = None,
     sign: Literal["exact", "published"] = "exact",
     baseline: Literal["loo", "none"] = "loo",
@@ -78,9 +78,10 @@ def winner_advantages(
 
     Args:
         name: one of the four, ``WINNER_OBJECTIVES``.
-        rewards, scores: (..., M).
-        n: N.
-        winners: (..., G) from :func:`draw_winners`.
+        rewards: (..., M).
+        scores: (..., M), what the winners were picked by; None: the reward itself, r = R.
+        n: N. Required.
+        winners: (..., G) from :func:`draw_winners`. Required.
         p_fail: P_fail per prompt; None: the plug-in estimate.
         sign, clip, baseline: as in :func:`bontune.objectives.bon_rlb`; ``loo`` is the value b(x) here.
 
@@ -94,6 +95,9 @@ def winner_advantages(
         Chow et al., arXiv 2412.15287, eq. 5–6, Lemma 3, Corollary 4; exact law: Sessa et al., arXiv 2407.14622, Thm 1.
     """
     _check_options(name, sign, baseline)
+    n = check_budget(n, None)  # first: a lone number is taken for the scores
+    if winners is None:
+        raise ValueError("winners are missing: give the indices that draw_winners(scores, n) has drawn.")
     is_closed = name in ("bon_rlb", "bon_rlbp")
     samples = as_binary_rewards(rewards, name) if is_closed else as_rewards(rewards)
     m = samples.shape[-1]
