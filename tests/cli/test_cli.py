@@ -78,20 +78,52 @@ def rows(tmp_path: Path) -> Path:
 # ---- what needs no model ----
 
 
-def test_help_and_version_load_no_framework(tmp_path: Path) -> None:
-    code = (
-        "import sys, bontune.cli\n"
-        "sys.argv = ['bontune', '--help']\n"
-        "try: bontune.cli.main()\n"
-        "except SystemExit as end: print(end.code)\n"
-        "print({'torch', 'transformers', 'numpy', 'pydantic', 'accelerate', 'matplotlib'} & set(sys.modules))\n"
-    )
-    done = ok(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False))
-    *_, status, heavy = done.stdout.strip().splitlines()
-    assert (status, heavy) == ("0", "set()")
-    for command in ("quickstart", "train", "sample", "eval", "recipes", "tasks"):
-        assert f" {command} " in done.stdout
-    assert ok(run(tmp_path, "--version")).stdout.startswith("bontune ")
+SLOW = {"torch", "transformers", "accelerate", "scipy", "matplotlib", "pyarrow"}
+"""Libraries that take a second or more to load."""
+AT_ONCE = [
+    ("--help", ["Usage", " quickstart ", " train ", " sample ", " eval ", " recipes ", " tasks "]),
+    ("--version", ["bontune "]),
+    ("recipes", ["countdown-bon-rl-v"]),
+    ("recipes keys training.lora", ["training.lora.r"]),
+    ("recipes show countdown objective.n=8", ["n: 8"]),
+    ("tasks", ["humaneval"]),
+    ("objectives", ["bon_rl"]),
+    ("trian countdown", ["'trian'", "'train'"]),
+    ("train countdwn", ["'countdwn'", "'countdown'"]),
+    ("train countdown --plan model=countdwn-tiny", ["'countdwn-tiny'", "'countdown-tiny'"]),
+    ("train countdown trainig.steps=5", ["'trainig'", "'training'"]),
+    ("train countdown model=countdwn-tiny", ["'countdwn-tiny'", "'countdown-tiny'"]),
+    ("train countdown task.name=countdwn", ["'countdwn'", "'countdown'"]),
+    ("train countdown task.sed=1", ["'sed'", "'seed'"]),
+    ("train countdown objective.name=bonrl", ["'bonrl'", "'bon_rl'"]),
+    ("train countdown objective.baselin=loo", ["'objective.baselin'", "'objective.baseline'"]),
+    ("train countdown verifier.name=orcale", ["'orcale'", "'oracle'"]),
+    ("train countdown task.name=jsonl task.data=absent.jsonl", ["absent.jsonl"]),
+    ("sample countdwn-tiny countdown", ["'countdwn-tiny'", "'countdown-tiny'"]),
+    ("sample countdown-tiny countdwn", ["'countdwn'", "'countdown'"]),
+    ("sample countdown-tiny countdown sed=1", ["'sed'", "'seed'"]),
+    ("sample countdown-tiny countdown --verifier orcale", ["'orcale'", "'oracle'"]),
+    ("sample countdown-tiny jsonl data=absent.jsonl", ["absent.jsonl"]),
+    ("sweep countdown-tiny countdwn", ["'countdwn'", "'countdown'"]),
+    ("answer countdwn-tiny 1+1= --verifier countdown-verifier", ["'countdwn-tiny'", "'countdown-tiny'"]),
+    ("export countdwn", ["'countdwn'", "'countdown'"]),
+    ("reproduce countdwn", ["'countdwn'", "'countdown'"]),
+    ("recipes show countdwn", ["'countdwn'", "'countdown'"]),
+    ("tasks show countdwn", ["'countdwn'", "'countdown'"]),
+    ("objectives show bonrl", ["'bonrl'", "'bon_rl'"]),
+]
+
+
+def test_names_are_looked_up_before_anything_slow_is_loaded(tmp_path: Path) -> None:
+    """One process for all of them: a library that any of them loads is there at the end."""
+    commands: list[list[str] | str] = [line.split() for line, _ in AT_ONCE]
+    code = f"import sys; print(sorted({SLOW!r} & set(sys.modules)))"
+    *results, loaded = run_many(tmp_path, [*commands, code])
+    for (line, phrases), done in zip(AT_ONCE, results, strict=True):
+        said = done.stdout + done.stderr
+        assert "Traceback" not in said, said
+        assert all(phrase in said for phrase in phrases), f"{line}: {said}"
+    assert loaded.stdout.strip() == "[]"
 
 
 def test_recipes(tmp_path: Path) -> None:

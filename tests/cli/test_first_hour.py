@@ -134,7 +134,8 @@ def test_a_plan_looks_at_the_model_before_work_starts(tmp_path: Path, capsys: py
     padded.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     tiny.model().save_pretrained(tmp_path / "model")
     padded.save_pretrained(tmp_path / "model")
-    run_plan("countdown", [f"model={tmp_path}/model", "training.lora={targets: [q_prj]}", f"run={tmp_path}/run"])
+    overrides = [f"model={tmp_path}/model", "training.lora={targets: [q_prj]}", f"run={tmp_path}/run"]
+    run_plan(load_recipe("countdown", overrides))
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for phrase in (
         "stored in float32, trained in float32, written in float32",

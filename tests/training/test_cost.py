@@ -116,7 +116,7 @@ def test_memory_moves_the_right_way() -> None:
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_has_a_plan(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run_plan(name, [])
+    run_plan(load_recipe(name))
     printed = " ".join(capsys.readouterr().out.split())
     assert "on a CPU" in printed
     assert "on a GPU (bf16)" in printed

@@ -78,14 +78,15 @@ def train(
 
     Example: bontune train countdown run=runs/a training.steps=50
     """
+    from bontune.cli.train import named_recipe, run_train
+
+    settings = named_recipe(recipe, overrides or [])
     if plan:
         from bontune.cli.plan import run_plan
 
-        run_plan(recipe, overrides or [])
-        return
-    from bontune.cli.train import run_train
-
-    run_train(recipe, overrides or [])
+        run_plan(settings)
+    else:
+        run_train(settings)
 
 
 @app.command()
@@ -255,11 +256,12 @@ def sweep(
 
     bontune sweep --pools a.parquet b.parquet
     """
-    from bontune.cli.drawing import pool_request
-    from bontune.cli.sweep import model_and_task, run_sweep, study_pools
+    from bontune.cli.drawing import model_and_task, pool_request
     from bontune.engines.openai import Serving
 
     if pools:
+        from bontune.cli.sweep import study_pools
+
         study_pools([Path(path) for path in arguments], out=out, ks=k, budgets=budgets)
         return
     request = pool_request(
@@ -273,6 +275,8 @@ def sweep(
         seed=seed,
         serving=Serving(served_model=served_model, api=api, concurrency=concurrency),
     )
+    from bontune.cli.sweep import run_sweep
+
     run_sweep(request, temperatures, out=out, ks=k, budgets=budgets)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bontune.base.errors import BontuneError
-from bontune.config import Recipe, load_recipe
+from bontune.config import Recipe
 from bontune.engines.prompts import as_text, has_chat_template, prompt_of
 from bontune.models import load_model, quiet_libraries, resolve, shipped
 from bontune.models.adapters import base_of, is_adapter
@@ -29,9 +29,8 @@ ASSUMED_PROMPT = 200
 """Tokens of a prompt where the task's data or the tokenizer is not at hand."""
 
 
-def run_plan(recipe: str, overrides: Sequence[str]) -> None:
+def run_plan(settings: Recipe) -> None:
     """Print the samples and the memory of a run, on a CPU and on a GPU."""
-    settings = load_recipe(recipe, overrides)
     quiet_libraries()
     shape = shape_of(settings.model)
     loaded = load_model(settings.model) if settings.model in shipped() or Path(settings.model).is_dir() else None

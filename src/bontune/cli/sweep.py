@@ -30,19 +30,6 @@ _SHARED = ("model", "task", "task_options", "split", "verifier", "top_p", "max_n
 _ELLIPSES = ("...", "…")
 
 
-def model_and_task(arguments: Sequence[str]) -> tuple[str, str, Sequence[str]]:
-    """Take the words of MODEL TASK [KEY=VALUE]... apart.
-
-    Raises:
-        BontuneError: one of the two is missing, or they are pools.
-    """
-    if len(arguments) < 2 or "=" in arguments[1]:
-        raise BontuneError(f"A sweep needs a model and a task, got {' '.join(arguments)}.")
-    if any(argument.endswith((".parquet", ".jsonl")) for argument in arguments[:2]):
-        raise BontuneError(f"{arguments[0]} {arguments[1]} are no model and task; for pools give --pools.")
-    return arguments[0], arguments[1], arguments[2:]
-
-
 def run_sweep(
     request: PoolRequest, temperatures: str, *, out: Path, ks: str | None = None, budgets: str | None = None
 ) -> None:

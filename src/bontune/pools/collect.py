@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
@@ -18,6 +16,9 @@ from bontune.engines.contract import Completion, Engine, Poll, Samples, Sampling
 from bontune.engines.prompts import prompts_of
 from bontune.tasks.base import Task
 from bontune.verifiers import Verifier
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +42,23 @@ class Graded:
     @cached_property
     def is_graded_P(self) -> Tensor:
         """Whether all completions of a prompt were graded, for each prompt."""
+        import torch
+
         return torch.tensor([all(g.verdict is not Verdict.GRADER_ERROR for g in row) for row in self.grades])
 
     @cached_property
     def rewards_PM(self) -> Tensor:
         """float64 rewards; a completion that could not be graded counts 0 here, never as correct."""
+        import torch
+
         rows = [[0.0 if math.isnan(grade.reward) else grade.reward for grade in row] for row in self.grades]
         return torch.tensor(rows, dtype=torch.float64)
 
     @cached_property
     def scores_PM(self) -> Tensor:
         """Scores in float64: scores that differ must not become ties."""
+        import torch
+
         return torch.tensor(self.scores, dtype=torch.float64)
 
     def answers(self) -> list[list[str | None]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,8 +121,17 @@ def load_task(name: str, **options: Any) -> Task:
         >>> load_task("countdown").problems("test")[0].prompt
         '11,13,7,1:18='
     """
-    factory = _factory(name)
-    parameters = inspect.signature(factory).parameters
+    check_options(name, options)
+    return _factory(name)(**options)
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Check that there is such a task, and that it has the options that are given and needs no others.
+
+    Raises:
+        BontuneError: not so; the nearest name is named.
+    """
+    parameters = inspect.signature(_factory(name)).parameters
     for option in options:
         if option not in parameters:
             raise BontuneError(
@@ -132,7 +141,6 @@ def load_task(name: str, **options: Any) -> Task:
     for parameter in parameters.values():
         if parameter.default is parameter.empty and parameter.name not in options:
             raise BontuneError(f"task {name} needs the option {parameter.name!r}")
-    return factory(**options)
 
 
 def _factory(name: str) -> Callable[..., Task]:
