@@ -359,3 +359,23 @@ def test_objectives_lists_the_table_and_shows_one(tmp_path: Path) -> None:
     assert "Lemma 3" in ok(shown).stdout
     assert "objective.sign=exact  Sign of the weight on wrong samples" in shown.stdout
     assert_refused(refused, "did you mean 'bon_rl'")
+
+
+def test_a_signal_ends_a_command_that_has_nothing_to_save(tmp_path: Path, rows: Path) -> None:
+    """Exit status 128 + the signal's number, without a traceback; a shell takes 130 for Ctrl-C."""
+    (tmp_path / "stop.py").write_text(
+        "import os, signal\n"
+        "def by_ctrl_c(row, completion): os.kill(os.getpid(), signal.SIGINT)\n"
+        "def by_sigterm(row, completion): os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    show = ["tasks", "show", "jsonl", f"data={rows}", "--check"]
+    answer = ["answer", "countdown-tiny", "1+1=", "-n", "2", "--max-new-tokens", "4"]
+    cases = [
+        ([*show, "grader=stop.py:by_ctrl_c"], 130),
+        ([*show, "grader=stop.py:by_sigterm"], 143),
+        ([*answer, "--verifier", "stop.py:by_ctrl_c"], 130),
+        ([*answer, "--verifier", "stop.py:by_sigterm"], 143),
+    ]
+    for done, (_, status) in zip(run_many(tmp_path, [command for command, _ in cases]), cases, strict=True):
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
+from bontune.base.signals import leaving_at_once
 from bontune.base.texts import never_fail_to_print
 from bontune.cli import options as given
 from bontune.cli import outward
@@ -375,13 +376,14 @@ def main() -> None:
     never_fail_to_print()
     warnings.showwarning = _show_warning
     try:
-        app()
+        with leaving_at_once():
+            app()
     except BontuneError as error:
         _fail(str(error), 2)
     except RunStopped as error:
         _fail(str(error), 1)
-    except Interrupted:
-        sys.exit(143)
+    except Interrupted as stop:
+        sys.exit(stop.status)
     except BrokenPipeError:  # `bontune eval … | head`
         sys.stderr.close()
         sys.exit(141)

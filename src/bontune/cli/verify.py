@@ -78,8 +78,8 @@ def run_fit(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     print(_conclusion(fitted, out))
-    if fitted.was_stopped:
-        raise Interrupted("stopped by a signal")
+    if signals.received is not None and fitted.was_stopped:
+        raise Interrupted(signals.received.name)
 
 
 def run_score(path: Path, spec: str, out: Path) -> None:
