@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from bontune.base.errors import BontuneError
+from bontune.base.other_words import ours
 from bontune.base.overrides import apply_overrides, flat, read_yaml
 from bontune.base.suggest import nearest
 from bontune.base.validation import explain
@@ -78,7 +79,7 @@ class Recipe(Section):
             recipe = cls.model_validate(tree)
         except ValidationError as error:
             see = "`bontune recipes show countdown` prints a whole recipe."
-            raise BontuneError(explain(cls, error, "recipe", see)) from None
+            raise BontuneError(explain(cls, error, "recipe", see, ours)) from None
         if recipe.eval.every and max(recipe.eval.k) > recipe.eval.samples:
             raise BontuneError(
                 f"eval.k asks for {max(recipe.eval.k)} of eval.samples = {recipe.eval.samples}: draw more or lower k."
