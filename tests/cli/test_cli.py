@@ -17,8 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+import typer.main
 import yaml
 
+from bontune.base.errors import BontuneError
+from bontune.cli import app
 from bontune.config import Recipe, load_recipe
 from bontune.objectives.table import TABLE
 from bontune.pools.read import read_pool
@@ -379,3 +383,37 @@ def test_a_signal_ends_a_command_that_has_nothing_to_save(tmp_path: Path, rows: 
     for done, (_, status) in zip(run_many(tmp_path, [command for command, _ in cases]), cases, strict=True):
         assert done.returncode == status, done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "phrases"),
+    [
+        ("train countdown --model x", ["no option --model", "here model=x."]),
+        ("train countdown --model=x", ["here model=x."]),
+        ("train countdown --training.steps 5", ["here training.steps=5."]),
+        ("train countdown --learning-rate 1e-5", ["here training.lr=1e-5."]),
+        ("train countdown --max_new_tokens=8", ["here sampling.max_new_tokens=8."]),
+        ("train countdown --steps", ["here training.steps=VALUE."]),
+        ("train countdown --top-k 5", ["no option --top-k", "sampling.top_p"]),
+        ("export countdown --model x", ["here model=x."]),
+        ("recipes show countdown --seed 1", ["here seed=1."]),
+        ("sample countdown-tiny jsonl --data x.jsonl", ["here data=x.jsonl."]),
+        ("tasks show countdown --seed 5", ["here seed=5."]),
+        ("reproduce countdown --seeds 3", ["here seeds=3."]),
+    ],
+)
+def test_a_setting_that_is_written_as_an_option(
+    line: str, phrases: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(BontuneError) as caught:
+        typer.main.get_command(app)(line.split())
+    assert "settings are given as key=value" in str(caught.value) or "top-k" in line
+    assert all(phrase in str(caught.value) for phrase in phrases)
+
+
+def test_an_option_that_is_nearly_there_is_suggested(tmp_path: Path) -> None:
+    for done in run_many(
+        tmp_path, [["train", "countdown", "--pan"], ["sample", "countdown-tiny", "countdown", "--lmit", "5"]]
+    ):
+        assert done.returncode == 2
+        assert "--plan" in done.stderr or "--limit" in done.stderr

@@ -16,8 +16,9 @@ from bontune.base.texts import never_fail_to_print
 from bontune.cli import options as given
 from bontune.cli import outward
 from bontune.cli.groups import objectives_app, pools_app, recipes_app, tasks_app, verify_app
+from bontune.cli.plain_help import PlainTyper
 
-app = typer.Typer(
+app = PlainTyper(
     name="bontune",
     help="Fine-tune a language model for the way it will be sampled: draw N, let a verifier pick one.",
     no_args_is_help=True,

@@ -48,7 +48,7 @@ def run_plan(settings: Recipe) -> None:
         for name, is_gpu in (("on a CPU", False), ("on a GPU (bf16)", True))
         if is_gpu or gpu_memory is None
     }
-    console = Console()
+    console = Console(markup=False, emoji=False)
     _print_work(console, settings, shape, next(iter(plans.values())), note)
     if loaded is not None:
         console.print(_looked_at(settings, *loaded))

@@ -63,12 +63,12 @@ def study_pools(paths: Sequence[Path], *, out: Path, ks: str | None = None, budg
             "that; `bontune eval` computes majority@N",
             file=sys.stderr,
         )
-    console = Console()
+    console = Console(markup=False, emoji=False)
     for table in terminal_tables(result):
         console.print(table)
         console.print()
     for line in scaling.advise_all(result):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False)
     print(f"{out}: sweep.json, grid.csv, fit.csv, optimum.csv and the pictures")
 
 

@@ -179,7 +179,7 @@ def print_report(title: str, evaluation: Evaluation, reliability: Calibration) -
         bins.add_column(heading, justify="right")
     for part in reliability.bins:
         bins.add_row(str(part.count), f"{part.probability:.3f}", f"{part.reward:.3f}")
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(table)
     for family in families:
         console.print(f"{family}@k: {MEANINGS[family]}", style="dim", highlight=False)
