@@ -299,26 +299,37 @@ def test_a_grader_that_always_raises_is_an_error_and_keeps_what_was_drawn(tmp_pa
     options = [f"data={rows}", "grader=mine.py:fails"]
     length = ["--split", "all", "-n", "2", "--max-new-tokens", "24"]
     done = run(tmp_path, "sample", "countdown-tiny", "jsonl", *options, *length, "-o", "p.jsonl")
-    assert_refused(done, "Not one of 20 completions could be graded (RuntimeError: boom)", status=1)
+    assert_refused(done, "Not one of 20 completions could be graded (RuntimeError: boom (mine.py, line 2))", status=1)
     pool = read_pool(tmp_path / "p.jsonl")
     assert pool.columns["reward"] == [[None, None]] * 10
     assert {x for row in pool.columns["verdict"] for x in row} == {"grader_error"}
-    assert {x for row in pool.columns["reason"] for x in row} == {"RuntimeError: boom"}
+    assert {x for row in pool.columns["reason"] for x in row} == {"RuntimeError: boom (mine.py, line 2)"}
     done = run(tmp_path, "eval", "p.jsonl")
-    assert_refused(done, "p.jsonl: not one of 20 completions could be graded (RuntimeError: boom)")
+    assert_refused(done, "p.jsonl: not one of 20 completions could be graded (RuntimeError: boom (mine.py, line 2))")
     task = f"task={{name: jsonl, data: {rows}, grader: 'mine.py:fails'}}"
     done = run(tmp_path, "train", "countdown", task, "eval.every=0", "run=r", "sampling.samples=17")
-    assert_refused(done, "100% of the completions could not be graded (RuntimeError: boom)", "at step 1", status=1)
-    assert (tmp_path / "r" / "stopped_at_step_000001.json").is_file()
+    assert_refused(
+        done,
+        "100% of the completions could not be graded (RuntimeError: boom (mine.py, line 2))",
+        "at step 1",
+        status=1,
+    )
+    kept = json.loads((tmp_path / "r" / "stopped_at_step_000001.json").read_text())
+    error = {"reward": None, "verdict": "grader_error", "reason": "RuntimeError: boom (mine.py, line 2)"}
+    assert all(grade == error for row in kept["grades"] for grade in row)
+    assert [len(row) for row in kept["grades"]] == [len(row) for row in kept["texts"]]
 
 
 def test_a_grader_that_raises_now_and_then_is_counted_said_and_never_correct(tmp_path: Path, rows: Path) -> None:
     task = ["jsonl", f"data={rows}", "grader=mine.py:fails_on_even", "--split", "all"]
     done = ok(run(tmp_path, "sample", "countdown-tiny", *task, "-n", "2", "--max-new-tokens", "24", "-o", "p.jsonl"))
-    assert "warning: 10 completions could not be graded, the first: ValueError: even" in done.stderr
+    assert "warning: 10 completions could not be graded, the first: ValueError: even (mine.py, line 5)" in done.stderr
     assert read_pool(tmp_path / "p.jsonl").columns["reward"] == [[1.0, 1.0], [None, None]] * 5
     done = ok(run(tmp_path, "eval", "p.jsonl", "--out", "numbers.json"))
-    assert "10 completions could not be graded (ValueError: even); what cannot be graded counts as wrong" in done.stderr
+    assert (
+        "10 completions could not be graded (ValueError: even (mine.py, line 5)); what cannot be graded counts as wrong"
+        in done.stderr
+    )
     metrics = json.loads((tmp_path / "numbers.json").read_text())["pools"]["p.jsonl"]["metrics"]
     assert {metrics[name]["value"] for name in ("pass@1", "pass@2", "best@2")} == {0.5}
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.functions import what_was_raised
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, Engine, Poll, Samples, SamplingOptions, StreamingEngine
@@ -107,7 +108,7 @@ def score_all(
     except (BontuneError, RunStopped):
         raise
     except Exception as error:  # the user's own code may raise anything
-        raise RunStopped(f"The verifier {verifier.name} failed: {type(error).__name__}: {error}") from error
+        raise RunStopped(f"The verifier {verifier.name} failed: {what_was_raised(error)}.") from error
     if [len(row) for row in scores] != [len(row) for row in texts]:
         raise RunStopped(f"The verifier {verifier.name} did not return one score per completion.")
     is_known = [[g.verdict is not Verdict.GRADER_ERROR for g in row] for row in grades]

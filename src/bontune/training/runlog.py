@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from bontune.base.files import replace_file
+from bontune.base.grades import Grade
 from bontune.base.progress import Bar
 from bontune.engines.contract import Samples
 
@@ -106,7 +108,14 @@ class RunLog:
         if self.trackers is not None:
             self.trackers.log({f"eval/{key}": value for key, value in metrics.items()}, step=step)
 
-    def write_stopped_batch(self, step: int, reason: str, samples: Samples, advantages_PM: Tensor | None) -> Path:
+    def write_stopped_batch(
+        self,
+        step: int,
+        reason: str,
+        samples: Samples,
+        advantages_PM: Tensor | None,
+        grades: Sequence[Sequence[Grade]] | None = None,
+    ) -> Path:
         """Keep the batch that stopped the run for inspection; returns the file's path."""
         path = self.path.with_name(f"stopped_at_step_{step:06d}.json")
         batch = {
@@ -114,6 +123,7 @@ class RunLog:
             "step": step,
             "texts": samples.texts,
             "logprobs": [repr(x) for x in samples.logprobs_BT.sum(-1).tolist()],
+            "grades": None if grades is None else [[_as_json(grade) for grade in row] for row in grades],
             "advantages": None if advantages_PM is None else [[repr(a) for a in row] for row in advantages_PM.tolist()],
         }
         replace_file(path, json.dumps(batch, indent=1), is_synced=True)
@@ -127,6 +137,11 @@ class RunLog:
     def _append(self, row: Mapping[str, Any]) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def _as_json(grade: Grade) -> dict[str, Any]:
+    reward = grade.reward if math.isfinite(grade.reward) else None
+    return {"reward": reward, "verdict": grade.verdict.value, "reason": grade.reason}
 
 
 class Stages:
