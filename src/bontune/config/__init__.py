@@ -47,6 +47,8 @@ __all__ = [
     "shipped_recipes",
 ]
 
+_ROWS = (".jsonl", ".ndjson", ".csv", ".parquet", ".gz")
+"""Endings of files that hold data."""
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
@@ -167,6 +169,10 @@ def read_recipe(source: str) -> dict[str, Any]:
     elif path.is_dir() and (path / "recipe.yaml").is_file():
         path = path / "recipe.yaml"
         folder = source
+    elif path.suffix in _ROWS:
+        raise BontuneError(
+            f"{source} holds rows and no recipe: name a recipe and give it task.name=jsonl task.data={source}."
+        )
     elif not path.is_file():
         near = nearest(source, shipped_recipes())
         hint = f" Did you mean {near!r}?" if near else ""

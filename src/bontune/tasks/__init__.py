@@ -139,7 +139,8 @@ def check_options(name: str, options: Iterable[str]) -> None:
             raise BontuneError(f"task {name} has no option {option!r}{meant}; it has {', '.join(parameters)}")
     for parameter in parameters.values():
         if parameter.default is parameter.empty and parameter.name not in options:
-            raise BontuneError(f"task {name} needs the option {parameter.name!r}")
+            given = f"give {parameter.name}=…, in a recipe task.{parameter.name}=…"
+            raise BontuneError(f"task {name} needs the option {parameter.name!r}: {given}")
 
 
 def _meant(option: str, known: list[str]) -> str:

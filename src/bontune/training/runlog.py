@@ -19,6 +19,12 @@ from bontune.base.progress import Bar
 from bontune.engines.contract import Samples
 
 METRICS = "metrics.jsonl"
+NOTHING_LEARNED = (
+    "step {step}: no sample carries weight, because the samples of each prompt are worth the same (mean reward "
+    "{reward:.3g}): nothing can be learned from them; if that stays so, look at the grader, or take problems that are "
+    "neither too easy nor too hard"
+)
+"""What is said once of a step without a gradient from rewards; ``weighted`` in the metrics tells of the others."""
 
 
 class RunLog:
@@ -39,6 +45,7 @@ class RunLog:
         self.total_steps = total_steps
         self.label = label
         self.is_quiet = is_quiet
+        self._has_said_nothing_learned = False
         self.trackers = trackers
         self.bar = Bar(label, is_quiet=is_quiet)
 
@@ -86,6 +93,9 @@ class RunLog:
             flat = {key: value for key, value in row.items() if isinstance(value, (int, float))}
             flat |= {f"seconds/{name}": value for name, value in row["seconds"].items()}
             self.trackers.log(flat, step=step)
+        if row.get("weighted") == 0 and not row.get("grader_errors") and not self._has_said_nothing_learned:
+            self._has_said_nothing_learned = True
+            self.say(NOTHING_LEARNED.format(step=step, reward=row["reward"]))
 
     def evaluation(
         self,
