@@ -80,8 +80,7 @@ def winner_advantages(
         name: one of the four, ``WINNER_OBJECTIVES``.
         rewards: (..., M).
         scores: (..., M), what the winners were picked by; None: the reward itself, r = R.
-        n: N. Required.
-        winners: (..., G) from :func:`draw_winners`. Required.
+        n, winners: N, and (..., G) indices from :func:`draw_winners`; both are required.
         p_fail: P_fail per prompt; None: the plug-in estimate.
         sign, clip, baseline: as in :func:`bontune.objectives.bon_rlb`; ``loo`` is the value b(x) here.
 
@@ -95,14 +94,11 @@ def winner_advantages(
         Chow et al., arXiv 2412.15287, eq. 5–6, Lemma 3, Corollary 4; exact law: Sessa et al., arXiv 2407.14622, Thm 1.
     """
     _check_options(name, sign, baseline)
-    n = check_budget(n, None)  # first: a lone number is taken for the scores
-    if winners is None:
-        raise ValueError("winners are missing: give the indices that draw_winners(scores, n) has drawn.")
     is_closed = name in ("bon_rlb", "bon_rlbp")
     samples = as_binary_rewards(rewards, name) if is_closed else as_rewards(rewards)
     m = samples.shape[-1]
     n = check_budget(n, m)
-    _check_winners(winners, samples)
+    winners = _checked_winners(winners, samples)
     if is_closed:
         p = as_failure_rate(p_fail, samples, clip)
         has_won, sign_of_wrong = samples.gather(-1, winners) == 1, None if name == "bon_rlbp" else sign
@@ -124,13 +120,16 @@ def _check_options(name: str, sign: str, baseline: str) -> None:
         raise ValueError(f"baseline must be 'loo' or 'none', got {baseline!r}.")
 
 
-def _check_winners(winners: Tensor, samples: Tensor) -> None:
+def _checked_winners(winners: Tensor | None, samples: Tensor) -> Tensor:
+    if winners is None:
+        raise ValueError("winners are missing: give the indices that draw_winners(scores, n) has drawn.")
     m = samples.shape[-1]
     is_index = ((winners >= 0) & (winners < m)).all()
     if winners.shape[:-1] != samples.shape[:-1] or not bool(is_index) or not winners.numel():
         raise ValueError(
             f"winners must be indices below M = {m}, shape {(*samples.shape[:-1], 'G')}, got {tuple(winners.shape)}."
         )
+    return winners
 
 
 def _closed_form(has_won: Tensor, n: int, p: Tensor, sign: str | None) -> Tensor:

@@ -251,13 +251,8 @@ class Trainer:
         share = graded.num_grader_errors / max(rewards_PM.numel(), 1)
         if share > self.recipe.training.max_grader_errors:
             reason = next(g.reason for row in graded.grades for g in row if math.isnan(g.reward))
-            self.stop(
-                step,
-                f"{share:.0%} of the completions could not be graded ({reason})",
-                graded.samples,
-                None,
-                graded.grades,
-            )
+            what = f"{share:.0%} of the completions could not be graded ({reason})"
+            self.stop(step, what, graded.samples, None, graded.grades)
         p_fail = self.state.failure_rates.estimate(graded)
         try:
             advantages_PM = self.weighing.advantages(
@@ -270,13 +265,8 @@ class Trainer:
                 keys_P=[(self.recipe.seed, "ties", i) for i in draws],
             )
         except ValueError as error:  # such as a reward of ½ where the objective is derived for 0 and 1
-            self.stop(
-                step,
-                f"The objective cannot take these grades: {str(error).rstrip('.')}",
-                graded.samples,
-                None,
-                graded.grades,
-            )
+            what = f"The objective cannot take these grades: {str(error).rstrip('.')}"
+            self.stop(step, what, graded.samples, None, graded.grades)
         return advantages_PM * is_known_P.unsqueeze(-1)
 
     def update(self, step: int, graded: Graded, advantages_PM: Tensor, signals: StopSignals) -> UpdateResult:
