@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from bontune import tasks
+from bontune.base import other_words
 from bontune.base.errors import BontuneError
 from bontune.base.overrides import apply_overrides
 from bontune.base.validation import known_keys
@@ -135,6 +136,29 @@ def test_overrides_leave_the_given_tree_alone_and_reach_any_depth() -> None:
         ("verifier.name=python", ["verifier.function is missing"]),
         ("training.steps", ["'training.steps' is not an override: write key=value"]),
         ("=5", ["'=5' is not an override"]),
+        ("", ["'' is not an override"]),
+        ("training..steps=5", ["is not an override"]),
+        ("training.steps = 5", ["is not an override", "without spaces around the equals sign"]),
+        ("training.steps=", ["training.steps: must be a whole number, got nothing"]),
+        ("training.steps=true", ["training.steps: must be a whole number, got 'true'"]),
+        ("objective.baseline=lo", ["objective.baseline: must be 'loo', 'loo1' or 'none', got 'lo'"]),
+        ("task={name: jsonl, data: x", ["begins with { and has no } at its end", "quotes"]),
+        ("eval.k=[1, 4", ["begins with [ and has no ] at its end"]),
+        ('model="x', ['begins with " and has no " at its end']),
+        ('task={name: jsonl, data: "x}', ["task={name: jsonl", "is not valid YAML"]),
+        ("objective.n={1:0.5,4:0.5}", ["objective.n={1:0.5,4:0.5}: put a space behind each colon"]),
+        ("learning_rate=1e-5", ["no key 'learning_rate'", "'training.lr'"]),
+        ("objective.learning_rate=1e-5", ["no key 'objective.learning_rate'", "'training.lr'"]),
+        ("sampling.num_generations=8", ["'sampling.samples'"]),
+        ("eval.num_samples=8", ["'eval.samples'"]),
+        ("verifier.batch_size=8", ["'verifier.refit.batch_size'"]),
+        ("batch_size=8", ["'training.prompts_per_step'", "counts prompts"]),
+        ("num_train_epochs=2", ["'training.steps'", "E epochs are E × problems / training.prompts_per_step"]),
+        ("gradient_accumulation_steps=2", ["training.token_budget"]),
+        ("training.lora_r=8", ["'training.lora.r'"]),
+        ("beta=0.1", ["'kl.start'", "kl.end"]),
+        ("rollout.n=8", ["no key 'rollout'", "'objective.n'"]),
+        ("warmup_ratio=0.1", ["'training.warmup'", "counts steps"]),
     ],
 )
 def test_refusals_are_one_sentence_with_key_value_and_rule(override: str, phrases: list[str]) -> None:
@@ -145,6 +169,27 @@ def test_refusals_are_one_sentence_with_key_value_and_rule(override: str, phrase
     assert "Section" not in message
     for phrase in phrases:
         assert phrase in message
+
+
+def test_words_of_other_trainers_lead_to_keys_that_there_are() -> None:
+    keys = {*known_keys(Recipe), *(f"task.{option.name}" for option in tasks.options("jsonl"))}
+    words = [word for _, _, group in other_words.TABLE for word in group.split()]
+    assert len(words) == len(set(words)) > 200
+    assert {key for key, _, _ in other_words.TABLE} - {None} <= keys
+    assert all(note.endswith(".") for key, note, _ in other_words.TABLE if note or key is None)
+    for word in words:
+        for section in ("", "training.", "sampling.", "eval.", "kl.", "objective."):
+            if section + word in keys:
+                continue
+            with pytest.raises(BontuneError) as caught:
+                load_recipe("countdown", [f"{section}{word}=1"])
+            assert "Did you mean" in str(caught.value) or other_words.ours(word).note in str(caught.value)  # type: ignore[union-attr]
+
+
+def test_braces_and_quotes_may_stand_alone_in_texts() -> None:
+    for key in ("template", "prompt", "answer", "stop"):
+        for text in ("{", "[", '"', "'", "{question"):
+            assert apply_overrides({}, [f"task.{key}={text}"]) == {"task": {key: text}}
 
 
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:

@@ -17,8 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+import typer.main
 import yaml
 
+from bontune.base.errors import BontuneError
+from bontune.cli import app
 from bontune.config import Recipe, load_recipe
 from bontune.objectives.table import TABLE
 from bontune.pools.read import read_pool
@@ -78,20 +82,52 @@ def rows(tmp_path: Path) -> Path:
 # ---- what needs no model ----
 
 
-def test_help_and_version_load_no_framework(tmp_path: Path) -> None:
-    code = (
-        "import sys, bontune.cli\n"
-        "sys.argv = ['bontune', '--help']\n"
-        "try: bontune.cli.main()\n"
-        "except SystemExit as end: print(end.code)\n"
-        "print({'torch', 'transformers', 'numpy', 'pydantic', 'accelerate', 'matplotlib'} & set(sys.modules))\n"
-    )
-    done = ok(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False))
-    *_, status, heavy = done.stdout.strip().splitlines()
-    assert (status, heavy) == ("0", "set()")
-    for command in ("quickstart", "train", "sample", "eval", "recipes", "tasks"):
-        assert f" {command} " in done.stdout
-    assert ok(run(tmp_path, "--version")).stdout.startswith("bontune ")
+SLOW = {"torch", "transformers", "accelerate", "scipy", "matplotlib", "pyarrow"}
+"""Libraries that take a second or more to load."""
+AT_ONCE = [
+    ("--help", ["Usage", " quickstart ", " train ", " sample ", " eval ", " recipes ", " tasks "]),
+    ("--version", ["bontune "]),
+    ("recipes", ["countdown-bon-rl-v"]),
+    ("recipes keys training.lora", ["training.lora.r"]),
+    ("recipes show countdown objective.n=8", ["n: 8"]),
+    ("tasks", ["humaneval"]),
+    ("objectives", ["bon_rl"]),
+    ("trian countdown", ["'trian'", "'train'"]),
+    ("train countdwn", ["'countdwn'", "'countdown'"]),
+    ("train countdown --plan model=countdwn-tiny", ["'countdwn-tiny'", "'countdown-tiny'"]),
+    ("train countdown trainig.steps=5", ["'trainig'", "'training'"]),
+    ("train countdown model=countdwn-tiny", ["'countdwn-tiny'", "'countdown-tiny'"]),
+    ("train countdown task.name=countdwn", ["'countdwn'", "'countdown'"]),
+    ("train countdown task.sed=1", ["'sed'", "'seed'"]),
+    ("train countdown objective.name=bonrl", ["'bonrl'", "'bon_rl'"]),
+    ("train countdown objective.baselin=loo", ["'objective.baselin'", "'objective.baseline'"]),
+    ("train countdown verifier.name=orcale", ["'orcale'", "'oracle'"]),
+    ("train countdown task.name=jsonl task.data=absent.jsonl", ["absent.jsonl"]),
+    ("sample countdwn-tiny countdown", ["'countdwn-tiny'", "'countdown-tiny'"]),
+    ("sample countdown-tiny countdwn", ["'countdwn'", "'countdown'"]),
+    ("sample countdown-tiny countdown sed=1", ["'sed'", "'seed'"]),
+    ("sample countdown-tiny countdown --verifier orcale", ["'orcale'", "'oracle'"]),
+    ("sample countdown-tiny jsonl data=absent.jsonl", ["absent.jsonl"]),
+    ("sweep countdown-tiny countdwn", ["'countdwn'", "'countdown'"]),
+    ("answer countdwn-tiny 1+1= --verifier countdown-verifier", ["'countdwn-tiny'", "'countdown-tiny'"]),
+    ("export countdwn", ["'countdwn'", "'countdown'"]),
+    ("reproduce countdwn", ["'countdwn'", "'countdown'"]),
+    ("recipes show countdwn", ["'countdwn'", "'countdown'"]),
+    ("tasks show countdwn", ["'countdwn'", "'countdown'"]),
+    ("objectives show bonrl", ["'bonrl'", "'bon_rl'"]),
+]
+
+
+def test_names_are_looked_up_before_anything_slow_is_loaded(tmp_path: Path) -> None:
+    """One process for all of them: a library that any of them loads is there at the end."""
+    commands: list[list[str] | str] = [line.split() for line, _ in AT_ONCE]
+    code = f"import sys; print(sorted({SLOW!r} & set(sys.modules)))"
+    *results, loaded = run_many(tmp_path, [*commands, code])
+    for (line, phrases), done in zip(AT_ONCE, results, strict=True):
+        said = done.stdout + done.stderr
+        assert "Traceback" not in said, said
+        assert all(phrase in said for phrase in phrases), f"{line}: {said}"
+    assert loaded.stdout.strip() == "[]"
 
 
 def test_recipes(tmp_path: Path) -> None:
@@ -263,26 +299,37 @@ def test_a_grader_that_always_raises_is_an_error_and_keeps_what_was_drawn(tmp_pa
     options = [f"data={rows}", "grader=mine.py:fails"]
     length = ["--split", "all", "-n", "2", "--max-new-tokens", "24"]
     done = run(tmp_path, "sample", "countdown-tiny", "jsonl", *options, *length, "-o", "p.jsonl")
-    assert_refused(done, "Not one of 20 completions could be graded (RuntimeError: boom)", status=1)
+    assert_refused(done, "Not one of 20 completions could be graded (RuntimeError: boom (mine.py, line 2))", status=1)
     pool = read_pool(tmp_path / "p.jsonl")
     assert pool.columns["reward"] == [[None, None]] * 10
     assert {x for row in pool.columns["verdict"] for x in row} == {"grader_error"}
-    assert {x for row in pool.columns["reason"] for x in row} == {"RuntimeError: boom"}
+    assert {x for row in pool.columns["reason"] for x in row} == {"RuntimeError: boom (mine.py, line 2)"}
     done = run(tmp_path, "eval", "p.jsonl")
-    assert_refused(done, "p.jsonl: not one of 20 completions could be graded (RuntimeError: boom)")
+    assert_refused(done, "p.jsonl: not one of 20 completions could be graded (RuntimeError: boom (mine.py, line 2))")
     task = f"task={{name: jsonl, data: {rows}, grader: 'mine.py:fails'}}"
     done = run(tmp_path, "train", "countdown", task, "eval.every=0", "run=r", "sampling.samples=17")
-    assert_refused(done, "100% of the completions could not be graded (RuntimeError: boom)", "at step 1", status=1)
-    assert (tmp_path / "r" / "stopped_at_step_000001.json").is_file()
+    assert_refused(
+        done,
+        "100% of the completions could not be graded (RuntimeError: boom (mine.py, line 2))",
+        "at step 1",
+        status=1,
+    )
+    kept = json.loads((tmp_path / "r" / "stopped_at_step_000001.json").read_text())
+    error = {"reward": None, "verdict": "grader_error", "reason": "RuntimeError: boom (mine.py, line 2)"}
+    assert all(grade == error for row in kept["grades"] for grade in row)
+    assert [len(row) for row in kept["grades"]] == [len(row) for row in kept["texts"]]
 
 
 def test_a_grader_that_raises_now_and_then_is_counted_said_and_never_correct(tmp_path: Path, rows: Path) -> None:
     task = ["jsonl", f"data={rows}", "grader=mine.py:fails_on_even", "--split", "all"]
     done = ok(run(tmp_path, "sample", "countdown-tiny", *task, "-n", "2", "--max-new-tokens", "24", "-o", "p.jsonl"))
-    assert "warning: 10 completions could not be graded, the first: ValueError: even" in done.stderr
+    assert "warning: 10 completions could not be graded, the first: ValueError: even (mine.py, line 5)" in done.stderr
     assert read_pool(tmp_path / "p.jsonl").columns["reward"] == [[1.0, 1.0], [None, None]] * 5
     done = ok(run(tmp_path, "eval", "p.jsonl", "--out", "numbers.json"))
-    assert "10 completions could not be graded (ValueError: even); what cannot be graded counts as wrong" in done.stderr
+    assert (
+        "10 completions could not be graded (ValueError: even (mine.py, line 5)); what cannot be graded counts as wrong"
+        in done.stderr
+    )
     metrics = json.loads((tmp_path / "numbers.json").read_text())["pools"]["p.jsonl"]["metrics"]
     assert {metrics[name]["value"] for name in ("pass@1", "pass@2", "best@2")} == {0.5}
 
@@ -327,3 +374,57 @@ def test_objectives_lists_the_table_and_shows_one(tmp_path: Path) -> None:
     assert "Lemma 3" in ok(shown).stdout
     assert "objective.sign=exact  Sign of the weight on wrong samples" in shown.stdout
     assert_refused(refused, "did you mean 'bon_rl'")
+
+
+def test_a_signal_ends_a_command_that_has_nothing_to_save(tmp_path: Path, rows: Path) -> None:
+    """Exit status 128 + the signal's number, without a traceback; a shell takes 130 for Ctrl-C."""
+    (tmp_path / "stop.py").write_text(
+        "import os, signal\n"
+        "def by_ctrl_c(row, completion): os.kill(os.getpid(), signal.SIGINT)\n"
+        "def by_sigterm(row, completion): os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    show = ["tasks", "show", "jsonl", f"data={rows}", "--check"]
+    answer = ["answer", "countdown-tiny", "1+1=", "-n", "2", "--max-new-tokens", "4"]
+    cases = [
+        ([*show, "grader=stop.py:by_ctrl_c"], 130),
+        ([*show, "grader=stop.py:by_sigterm"], 143),
+        ([*answer, "--verifier", "stop.py:by_ctrl_c"], 130),
+        ([*answer, "--verifier", "stop.py:by_sigterm"], 143),
+    ]
+    for done, (_, status) in zip(run_many(tmp_path, [command for command, _ in cases]), cases, strict=True):
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "phrases"),
+    [
+        ("train countdown --model x", ["no option --model", "here model=x."]),
+        ("train countdown --model=x", ["here model=x."]),
+        ("train countdown --training.steps 5", ["here training.steps=5."]),
+        ("train countdown --learning-rate 1e-5", ["here training.lr=1e-5."]),
+        ("train countdown --max_new_tokens=8", ["here sampling.max_new_tokens=8."]),
+        ("train countdown --steps", ["here training.steps=VALUE."]),
+        ("train countdown --top-k 5", ["no option --top-k", "sampling.top_p"]),
+        ("export countdown --model x", ["here model=x."]),
+        ("recipes show countdown --seed 1", ["here seed=1."]),
+        ("sample countdown-tiny jsonl --data x.jsonl", ["here data=x.jsonl."]),
+        ("tasks show countdown --seed 5", ["here seed=5."]),
+        ("reproduce countdown --seeds 3", ["here seeds=3."]),
+    ],
+)
+def test_a_setting_that_is_written_as_an_option(
+    line: str, phrases: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(BontuneError) as caught:
+        typer.main.get_command(app)(line.split())
+    assert "settings are given as key=value" in str(caught.value) or "top-k" in line
+    assert all(phrase in str(caught.value) for phrase in phrases)
+
+
+def test_an_option_that_is_nearly_there_is_suggested(tmp_path: Path) -> None:
+    for done in run_many(
+        tmp_path, [["train", "countdown", "--pan"], ["sample", "countdown-tiny", "countdown", "--lmit", "5"]]
+    ):
+        assert done.returncode == 2
+        assert "--plan" in done.stderr or "--limit" in done.stderr

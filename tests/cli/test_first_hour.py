@@ -23,6 +23,7 @@ from bontune.config import Recipe, load_recipe
 from bontune.engines.contract import SamplingOptions
 from bontune.models.saving import save_model
 from bontune.pools.draw import PoolRequest, draw_pool
+from bontune.tasks import load_task
 
 
 def bontune(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -134,7 +135,8 @@ def test_a_plan_looks_at_the_model_before_work_starts(tmp_path: Path, capsys: py
     padded.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     tiny.model().save_pretrained(tmp_path / "model")
     padded.save_pretrained(tmp_path / "model")
-    run_plan("countdown", [f"model={tmp_path}/model", "training.lora={targets: [q_prj]}", f"run={tmp_path}/run"])
+    overrides = [f"model={tmp_path}/model", "training.lora={targets: [q_prj]}", f"run={tmp_path}/run"]
+    run_plan(load_recipe("countdown", overrides))
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for phrase in (
         "stored in float32, trained in float32, written in float32",
@@ -227,3 +229,22 @@ def test_the_evaluations_of_a_run_fit_80_columns(tmp_path: Path) -> None:
     for name in ("pass@1", "pass@16", "pass@32", "best@32"):
         assert name in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("reward", ["1.0", "0"])
+def test_rewards_that_are_all_equal_are_said_to_teach_nothing(tmp_path: Path, reward: str) -> None:
+    (tmp_path / "g.py").write_text(f"def same(row, completion): return {reward}\n")
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "{i}+1="}}\n' for i in range(6)))
+    task = "task={name: jsonl, data: rows.jsonl, grader: 'g.py:same'}"
+    short = ("training.steps=3", "training.prompts_per_step=2", "sampling.samples=17", "eval.every=0", "run=run")
+    done = bontune(tmp_path, "train", "countdown", task, *short)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("nothing can be learned from them") == 1
+
+
+def test_data_in_the_place_of_a_recipe_and_no_data_where_a_task_needs_it(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1=", "answer": "2"}\n')
+    with pytest.raises(BontuneError, match=r"holds rows and no recipe: .* task.data="):
+        load_recipe(str(tmp_path / "rows.jsonl"))
+    with pytest.raises(BontuneError, match=r"task jsonl needs the option 'data': give data=…, in a recipe task.data=…"):
+        load_task("jsonl")

@@ -10,20 +10,24 @@ from typing import Any
 import pytest
 import typer
 
+import bontune.models as models
 from bontune.cli import app
 from bontune.config import load_recipe
 from bontune.experiments.suite import load_suite
+from bontune.objectives.table import TABLE
 from bontune.tasks import names, options
 from commands import Done, run_many
 from pages import PAGES, Example, blocks, examples, joined_lines
 
 RUN = [page for page in PAGES if examples(page) and not page.startswith("docs/extend/")]
+COMMAND = re.compile(r"(?:\$ )?(?:(?:torchrun|accelerate launch|python)\b.* -m )?(bontune .*?)(?: > \S+)?(?:\s+#.*)?")
+"""Matches a command line of ours, also one that is started in several processes."""
 LINES = [
-    (page, line.removeprefix("$ ").partition("  #")[0])
+    (page, found[1])
     for page in PAGES
     for block in [*blocks(page, "sh"), *blocks(page, "console")]
     for line in joined_lines(block)
-    if re.match(r"(\$ )?bontune ", line)
+    if (found := COMMAND.fullmatch(line))
 ]
 
 
@@ -98,11 +102,38 @@ def test_a_command_line_is_one(page: str, line: str) -> None:
     name, given = parse(line)
     if page.startswith("docs/extend/"):
         return  # of the copy that the page changes
-    if name == "bontune train":
-        assert load_recipe(given["recipe"], given["overrides"] or []).run
+    if name in ("bontune train", "bontune export", "bontune recipes show") and not is_made(given.get("recipe")):
+        recipe = load_recipe(given.get("recipe") or given["name"], given["overrides"] or [])
+        task = {option.name for option in options(recipe.task.name)}
+        assert recipe.task.options().keys() <= task
+        assert is_named(recipe.model)
     elif name == "bontune reproduce":
         assert load_suite(given["suite"], given["overrides"] or []).arms
-    elif name == "bontune sample":
-        assert given["task"] in names()
-        known = {option.name for option in options(given["task"])}
+    elif name in ("bontune sample", "bontune tasks show"):
+        task_name = given.get("task") or given["name"]
+        assert task_name in names()
+        known = {option.name for option in options(task_name)}
         assert {word.partition("=")[0].partition(".")[0] for word in given["options"] or []} <= known
+    elif name == "bontune objectives show":
+        assert given["name"] in TABLE
+    for model in (given.get("model"), given.get("verifier")):
+        assert model is None or is_named(model), f"{page}: there is no {model}"
+
+
+def is_made(name: str | None) -> bool:
+    """Whether a name is that of a folder or file that the reader has made: runs and recipes of one's own."""
+    return name is not None and ("/" in name or name.endswith((".yaml", ".yml")))
+
+
+def is_named(name: str) -> bool:
+    """Whether a name without a path or an address is one that ships with the package; RECIPE and its like stand for
+    any."""
+    shipped = {*models.shipped(), "countdown-verifier", "countdown-verifier-rough", "oracle", "majority"}
+    return name in shipped or name.isupper() or any(mark in name for mark in "/:")
+
+
+def test_the_reward_server_of_a_page_names_a_task() -> None:
+    text = "\n".join(PAGES.values())
+    found = re.findall(r"-m bontune\.integrations\.verl_reward (\w+)", text)
+    assert found
+    assert set(found) <= set(names())

@@ -246,3 +246,28 @@ def test_every_row_checks_itself(name: str) -> None:
     ):
         with pytest.raises(ValueError, match="33"):
             row.check(33, row.options(), 32)
+
+
+@pytest.mark.parametrize("name", ["bon_rl", "bon_rl_variational", "rank"])
+def test_without_scores_the_reward_itself_selects(name: str) -> None:
+    objective = get(name)
+    for scores in ({}, {"scores": None}):
+        assert torch.equal(objective(REWARDS, n=2, **scores), objective(REWARDS, REWARDS, 2))
+    for given in ((), (2,)):
+        with pytest.raises(ValueError, match=r"^n must be an integer, got None: name it, as in n=4"):
+            objective(REWARDS, *given)
+
+
+def test_without_scores_the_reward_itself_picks_the_winners() -> None:
+    winners = objectives.draw_winners(REWARDS, 2, torch.Generator().manual_seed(0))
+    for name in objectives.WINNER_OBJECTIVES:
+        alone = objectives.winner_advantages(name, REWARDS, n=2, winners=winners)
+        assert torch.equal(alone, objectives.winner_advantages(name, REWARDS, REWARDS, 2, winners))
+    with pytest.raises(ValueError, match="winners are missing"):
+        objectives.winner_advantages("bon_rl", REWARDS, n=2)
+
+
+def test_without_scores_of_a_reference_the_pool_is_its_own() -> None:
+    assert torch.equal(objectives.bond(SCORES, n=2).advantages, objectives.bond(SCORES, None, 2).advantages)
+    with pytest.raises(ValueError, match="n must be an integer, got None: name it"):
+        objectives.bond(SCORES, 2)

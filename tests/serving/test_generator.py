@@ -32,7 +32,7 @@ def length(problem: Problem, completion: str) -> float:
 
 
 def tiny_best(verifier: object = length, n: int = 8, **options: object) -> BestOfN:
-    settings = {"max_new_tokens": 4} | options
+    settings = {"max_new_tokens": 4, "seed": 0} | options
     return BestOfN(tiny.model(), verifier, n, tokenizer=tiny.tokenizer(), **settings)  # type: ignore[arg-type]
 
 
@@ -156,7 +156,7 @@ def test_stopping_costs_and_brings_what_the_pool_says() -> None:
     def rewards(texts: list[list[str]]) -> np.ndarray:
         return np.array([[grade.reward for grade in row] for row in task.grade(problems, texts)])
 
-    pool = BestOfN("countdown-tiny", "countdown-verifier", 32, max_new_tokens=24).generate(prompts)
+    pool = BestOfN("countdown-tiny", "countdown-verifier", 32, max_new_tokens=24, seed=0).generate(prompts)
     right = rewards([[candidate.text for candidate in answer.candidates] for answer in pool])
     scores = np.array([[candidate.score for candidate in answer.candidates] for answer in pool])
     expected, draws = adaptive_best_of_n(right, scores, 8, -2.0, round_size=2)
@@ -171,9 +171,51 @@ def test_stopping_costs_and_brings_what_the_pool_says() -> None:
 
 def test_conversations(tmp_path: object) -> None:
     model, tokenizer = load_model("tiny-gemma2")
-    best = BestOfN(model, length, 3, tokenizer=tokenizer, max_new_tokens=3)
-    asked = ({"role": "user", "content": "hi"},)
-    assert best.generate("hi").candidates == best.generate(asked).candidates
+    best = BestOfN(model, length, 3, tokenizer=tokenizer, max_new_tokens=3, seed=0)
+    turn = {"role": "user", "content": "hi"}
+    text = best.generate("hi")
+    for asked in ((turn,), [turn]):
+        assert best.generate(asked).candidates == text.candidates
+    more = [turn, {"role": "assistant", "content": "yes?"}, {"role": "user", "content": "no"}]
+    several = best.generate([[turn], (turn,), "hi", more])
+    assert [answer.candidates == text.candidates for answer in several] == [True, True, True, False]
+    assert several[3] == best.generate(more)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        (None, "got NoneType None"),
+        (3, "got int 3"),
+        ("", "got an empty text"),
+        ([], "got nothing"),
+        ((), "got nothing"),
+        ([""], "got an empty text"),
+        (["a=", None], "got NoneType None"),
+        (["a=", 3], "got int 3"),
+        (["a=", []], r"got list \[\]"),
+        ([["a="]], r"got list \['a='\]"),
+        ({"role": "user", "content": "hi"}, "got dict"),
+        ([{"role": "user", "content": "hi"}, "a="], "got list"),
+        (["a=", {"role": "user", "content": "hi"}], "got dict"),
+        ([{"role": "user"}], "A message has the texts role and content"),
+        ([{"role": "user", "content": None}], "A message has the texts role and content"),
+        ([[{"content": "hi"}]], "A message has the texts role and content"),
+        (b"a=", "got bytes"),
+    ],
+)
+def test_what_is_no_prompt_is_said_in_one_sentence(prompts: object, said: str) -> None:
+    with pytest.raises(BontuneError, match=said) as caught:
+        tiny_best().generate(prompts)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_seed_every_call_draws_anew_and_with_one_the_same() -> None:
+    fresh, fixed = tiny_best(seed=None, max_new_tokens=8), tiny_best(seed=3, max_new_tokens=8)
+    assert fresh.generate("b=").candidates != fresh.generate("b=").candidates
+    first, second = fresh.generate(["b=", "b="])
+    assert first.candidates != second.candidates
+    assert fixed.generate("b=") == fixed.generate("b=") == tiny_best(seed=3, max_new_tokens=8).generate("b=")
 
 
 @pytest.mark.parametrize(

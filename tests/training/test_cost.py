@@ -116,7 +116,7 @@ def test_memory_moves_the_right_way() -> None:
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_has_a_plan(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run_plan(name, [])
+    run_plan(load_recipe(name))
     printed = " ".join(capsys.readouterr().out.split())
     assert "on a CPU" in printed
     assert "on a GPU (bf16)" in printed
@@ -141,14 +141,14 @@ def test_a_folder_of_the_users(tmp_path) -> None:
 def test_a_model_larger_than_the_machine_is_said_before_it_is_loaded(tmp_path, capsys, monkeypatch) -> None:
     tiny.model("llama").save_pretrained(tmp_path)  # without a tokenizer: loading it would fail
     monkeypatch.setattr("bontune.cli.plan._main_memory", lambda: 1000.0)
-    run_plan("own", [f"model={tmp_path}", "training.device=cpu"])
+    run_plan(load_recipe("own", [f"model={tmp_path}", "training.device=cpu"]))
     printed = " ".join(capsys.readouterr().out.split())
     assert "The model is too large for this machine: weights, gradient, AdamW and anchor alone take" in printed
     assert "train adapters (training.lora={r: 16}) or a smaller model." in printed
 
 
 def test_the_plan_says_model_parameters_device_problems_n_m_rate_and_steps(capsys) -> None:
-    run_plan("countdown", ["training.device=cpu"])
+    run_plan(load_recipe("countdown", ["training.device=cpu"]))
     printed = " ".join(capsys.readouterr().out.split())
     for said in ("countdown-tiny", "156 k, all trained", "CPU", "4,000", "16, from 32 samples", "0.0006", "200 steps"):
         assert said in printed

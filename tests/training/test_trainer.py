@@ -458,7 +458,8 @@ def test_a_broken_grader_stops_the_run_before_the_step(tmp_path: Path) -> None:
     run = trainer(recipe(tmp_path), failing(set(range(8))))
     before = [p.detach().clone() for p in run.model.parameters()]
     with pytest.raises(
-        RunStopped, match=r"100% of the completions could not be graded \(RuntimeError: boom\) at step 1"
+        RunStopped,
+        match=r"100% of the completions could not be graded \(RuntimeError: boom \(.*test_trainer.py, line \d+\)\)",
     ):
         run.train()
     assert all(torch.equal(p, old) for p, old in zip(run.model.parameters(), before, strict=True))

@@ -1,11 +1,25 @@
-"""The docstrings under the fields of a class, which Python itself drops."""
+"""Docstrings for people: those under the fields of a class, which Python itself drops, and any as plain text."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from itertools import pairwise
+
+_ROLE = re.compile(r":\w+:`~?([^`<]+)(?: <[^`]*>)?`")
+_EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(?=\S)([^*\n]+?)(?<=\S)\1(?![\w*])")
+
+
+def without_markup(text: str) -> str:
+    """A docstring as it is read in a terminal.
+
+    Example:
+        >>> without_markup("*Not* the case of :func:`bontune.objectives.rank` with ``n=2``.")
+        'Not the case of bontune.objectives.rank with n=2.'
+    """
+    return _EMPHASIS.sub(r"\2", _ROLE.sub(r"\1", text).replace("``", ""))
 
 
 def field_docstrings(cls: type) -> dict[str, str]:

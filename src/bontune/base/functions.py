@@ -6,6 +6,8 @@ import ast
 import importlib
 import importlib.util
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -15,6 +17,13 @@ from typing import Any
 
 from bontune.base.errors import BontuneError
 from bontune.base.suggest import did_you_mean
+
+_NOT_THE_USERS = (
+    str(Path(__file__).parents[1]),
+    "<frozen ",
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
+"""Where files lie that are not the user's: this package, Python's own, and installed ones."""
 
 
 def load_function(spec: str, *, what: str) -> Callable[..., Any]:
@@ -38,6 +47,22 @@ def load_function(spec: str, *, what: str) -> Callable[..., Any]:
         raise BontuneError(f"{what} {spec!r}: {source} has no function {attribute!r}{hint}")
     loaded: Callable[..., Any] = function
     return loaded
+
+
+def what_was_raised(error: BaseException) -> str:
+    """Say in a line what a user's function raised, with the file and line of the user's own code.
+
+    The last line that is neither ours nor of an installed package counts: a helper that the function calls, and not
+    the library that the helper calls.
+    """
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS)]
+    if not own:
+        return text
+    path = Path(own[-1].filename)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"{text} ({shown}, line {own[-1].lineno})"
 
 
 def code_digest(spec: str) -> str:
@@ -97,7 +122,7 @@ def _import_source(source: str, who: str) -> ModuleType:
     except BontuneError:
         raise
     except (Exception, SystemExit) as error:  # the user's module: it may fail in any way
-        raise BontuneError(f"{who} cannot be imported: {type(error).__name__}: {error}") from error
+        raise BontuneError(f"{who} cannot be imported: {what_was_raised(error)}.") from error
 
 
 @contextmanager

@@ -19,6 +19,11 @@ _NULLS = ("", "~", "null")
 _TEXTS = ("run", "model", "template", "prompt", "answer", "stop", "path", "function")
 """Keys whose values are texts: ``run=5`` is a folder called 5."""
 _ONE_WORD_IN_BRACKETS = re.compile(r"\[[^,\"'\[\]]*\]")
+_CLOSING = {"{": "}", "[": "]", '"': '"', "'": "'"}
+_ANY_TEXT = ("template", "prompt", "answer", "stop")
+"""Keys whose values are texts in which braces and quotes may stand alone."""
+_NO_SPACE = re.compile(r"\{\s*[\w'\"]+:[^\s:].*\}")
+"""Matches a section whose colons have no space behind them, which YAML reads as keys without values."""
 _WITH_ESCAPES = ("stop", "template")
 """Keys in which ``\\n`` and ``\\t`` on a command line mean a line break and a tab, which a shell hardly writes."""
 
@@ -70,13 +75,19 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
     tree = copy.deepcopy(tree)
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise BontuneError(f"{override!r} is not an override: write key=value, e.g. training.steps=50.")
         *parents, leaf = key.split(".")
+        if not equals or not leaf or not all(parents) or key != "".join(key.split()):
+            raise BontuneError(
+                f"{override!r} is not an override: write key=value without spaces around the equals sign, "
+                "e.g. training.steps=50."
+            )
         try:
             value = _plain(yaml.safe_load(text), text, is_text_key=leaf in _TEXTS)
-        except yaml.YAMLError:
+        except yaml.YAMLError as error:
+            _check_closed(key, text, error)
             value = text
+        if value is text and _NO_SPACE.fullmatch(text.strip()) and leaf not in _TEXTS:
+            raise BontuneError(f"{key}={text}: put a space behind each colon, as in {{name: jsonl, limit: 5}}.")
         if leaf in _WITH_ESCAPES and value is text:
             value = text.replace("\\n", "\n").replace("\\t", "\t")
         node = tree
@@ -86,6 +97,22 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
             node = node[parent]
         node[leaf] = value
     return tree
+
+
+def _check_closed(key: str, text: str, error: yaml.YAMLError) -> None:
+    """Refuse a value that begins a section, a list or a quotation and does not end it; other texts are texts.
+
+    Raises:
+        BontuneError: it is such a value, and its key takes more than texts in which braces and quotes may stand.
+    """
+    closing = _CLOSING.get(text.lstrip()[:1])
+    if closing is None or key.rpartition(".")[2] in _ANY_TEXT:
+        return
+    if text.rstrip().endswith(closing) and len(text.strip()) > 1:
+        reason = getattr(error, "problem", None) or "it cannot be read"
+        raise BontuneError(f"{key}={text} is not valid YAML: {reason}.")
+    whole = f"close it, and put the whole into quotes, '{key}=…', where a shell would part it"
+    raise BontuneError(f"{key}={text} begins with {text.lstrip()[0]} and has no {closing} at its end: {whole}.")
 
 
 def _plain(value: Any, text: str, *, is_text_key: bool) -> Any:

@@ -1,16 +1,39 @@
-"""SIGINT and SIGTERM: finish the piece of work at hand, save, leave with 143."""
+"""SIGINT and SIGTERM: finish the piece of work at hand, save, leave with 130 or 143."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 
 from bontune.base.errors import Interrupted
 
-EXIT_STATUS = 143
-"""128 + SIGTERM, for either signal."""
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Let a signal raise :class:`Interrupted` wherever the work is, where there is nothing to save.
+
+    A signal that this process was started to ignore stays ignored. Outside the main thread, where Python allows no
+    handlers, signals are left alone.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(signal.Signals(number).name)
+
+    previous: dict[signal.Signals, object] = {}
+    with suppress(ValueError):
+        for number in _STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
 
 
 class StopSignals:
@@ -29,7 +52,7 @@ class StopSignals:
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOPPING:
             try:
                 self._previous[number] = signal.signal(number, self._on_signal)
             except ValueError:  # not the main thread
@@ -44,7 +67,7 @@ class StopSignals:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            os._exit(EXIT_STATUS)
+            os._exit(128 + self.received)
         self.received = signal.Signals(number)
 
     def poll(self) -> None:

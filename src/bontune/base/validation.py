@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from bontune.base.other_words import Ours
+from bontune.base.overrides import flat
 from bontune.base.suggest import nearest
 
 _OUR_WORDS = {
@@ -33,7 +36,13 @@ def known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def explain(section: type[BaseModel], error: ValidationError, what: str, see: str) -> str:
+def explain(
+    section: type[BaseModel],
+    error: ValidationError,
+    what: str,
+    see: str,
+    ours: Callable[[str], Ours | None] = lambda _: None,
+) -> str:
     """Pydantic's first complaint in one sentence.
 
     Args:
@@ -41,6 +50,7 @@ def explain(section: type[BaseModel], error: ValidationError, what: str, see: st
         error: the complaints.
         what: "recipe", or what else people call it.
         see: a sentence that says where all keys are shown.
+        ours: says what stands for a word of other trainers, where the keys are those of a recipe.
     """
     keys = known_keys(section)
     first, *others = error.errors()
@@ -50,16 +60,40 @@ def explain(section: type[BaseModel], error: ValidationError, what: str, see: st
     if first["type"] == "value_error":  # our own sentence
         return f"{where}: {str(first['ctx']['error']).rstrip('.')}."
     if first["type"] == "extra_forbidden":
-        siblings = [key for key in keys if key.rpartition(".")[0] == where.rpartition(".")[0]]
-        leaf = where.rpartition(".")[2]
-        of_that_name = [key for key in keys if key.rpartition(".")[2] == leaf]
-        near = min(of_that_name, key=lambda key: key.count("."), default=None) or nearest(where, siblings, 0.5)
-        near = near or nearest(where, keys, 0.5)
-        hint = f" Did you mean {near!r}?" if near else ""
-        return f"The {what} has no key {where!r}.{hint} {see}"
+        return " ".join(
+            filter(None, (f"The {what} has no key {where!r}.", _hint(where, first["input"], keys, ours), see))
+        )
     same_place = [other for other in others if _where(keys, other) == where]  # one for each form that is allowed
     rules = dict.fromkeys(rule_of(complaint) for complaint in (first, *same_place))
-    return f"{where}: {', or '.join(rules)}, got {first['input']!r}."
+    return f"{where}: {', or '.join(rules)}, got {shown(first['input'])}."
+
+
+def _hint(where: str, given: Any, keys: list[str], ours: Callable[[str], Ours | None]) -> str:
+    """What may have been meant by an unknown key: one of that name, another's word for it, or a key that is like it."""
+    section, _, leaf = where.rpartition(".")
+    within = f"{section}." if section else ""
+    by_leaf: dict[str, list[str]] = {}
+    for key in sorted(keys, key=lambda key: (not key.startswith(within), key.count("."))):
+        by_leaf.setdefault(key.rpartition(".")[2], []).append(key)
+    of_that_name = by_leaf.get(leaf, [])
+    near_sibling = nearest(leaf, [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == section])
+    inner = flat(given) if isinstance(given, dict) and not near_sibling else ()  # "rollout.n=8" is an unknown section
+    theirs = next(filter(None, map(ours, (leaf, *inner))), None)
+    is_inside = bool(within and of_that_name and of_that_name[0].startswith(within))
+    if theirs is not None and not is_inside:
+        here = f"{within}{(theirs.key or '').rpartition('.')[2]}"
+        return Ours(here, theirs.note).hint() if within and here in keys else theirs.hint()
+    near = leaf if of_that_name else near_sibling or nearest(leaf, by_leaf)
+    return f"Did you mean {by_leaf[near][0]!r}?" if near else ""
+
+
+def shown(value: Any) -> str:
+    """A value as a command line writes it.
+
+    >>> shown("many"), shown(None), shown(True)
+    ("'many'", 'nothing', 'true')
+    """
+    return "nothing" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _where(keys: list[str], complaint: Any) -> str:

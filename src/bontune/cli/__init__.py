@@ -11,12 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
+from bontune.base.signals import leaving_at_once
 from bontune.base.texts import never_fail_to_print
 from bontune.cli import options as given
 from bontune.cli import outward
 from bontune.cli.groups import objectives_app, pools_app, recipes_app, tasks_app, verify_app
+from bontune.cli.plain_help import PlainTyper
 
-app = typer.Typer(
+app = PlainTyper(
     name="bontune",
     help="Fine-tune a language model for the way it will be sampled: draw N, let a verifier pick one.",
     no_args_is_help=True,
@@ -78,14 +80,15 @@ def train(
 
     Example: bontune train countdown run=runs/a training.steps=50
     """
+    from bontune.cli.train import named_recipe, run_train
+
+    settings = named_recipe(recipe, overrides or [])
     if plan:
         from bontune.cli.plan import run_plan
 
-        run_plan(recipe, overrides or [])
-        return
-    from bontune.cli.train import run_train
-
-    run_train(recipe, overrides or [])
+        run_plan(settings)
+    else:
+        run_train(settings)
 
 
 @app.command()
@@ -255,11 +258,12 @@ def sweep(
 
     bontune sweep --pools a.parquet b.parquet
     """
-    from bontune.cli.drawing import pool_request
-    from bontune.cli.sweep import model_and_task, run_sweep, study_pools
+    from bontune.cli.drawing import model_and_task, pool_request
     from bontune.engines.openai import Serving
 
     if pools:
+        from bontune.cli.sweep import study_pools
+
         study_pools([Path(path) for path in arguments], out=out, ks=k, budgets=budgets)
         return
     request = pool_request(
@@ -273,6 +277,8 @@ def sweep(
         seed=seed,
         serving=Serving(served_model=served_model, api=api, concurrency=concurrency),
     )
+    from bontune.cli.sweep import run_sweep
+
     run_sweep(request, temperatures, out=out, ks=k, budgets=budgets)
 
 
@@ -371,13 +377,14 @@ def main() -> None:
     never_fail_to_print()
     warnings.showwarning = _show_warning
     try:
-        app()
+        with leaving_at_once():
+            app()
     except BontuneError as error:
         _fail(str(error), 2)
     except RunStopped as error:
         _fail(str(error), 1)
-    except Interrupted:
-        sys.exit(143)
+    except Interrupted as stop:
+        sys.exit(stop.status)
     except BrokenPipeError:  # `bontune eval … | head`
         sys.stderr.close()
         sys.exit(141)

@@ -60,9 +60,9 @@ def run_adaptive(paths: list[Path], *, n: int | None, round_size: int, ks: str |
             f"No score of {paths[0]} ends the drawing at a budget asked for: --k takes numbers between a round of "
             f"{round_size} and N = {n}, and the verifier has to know a score for most samples."
         )
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(_table(study, paths[-1]))
-    console.print(_finding(study), highlight=False, markup=False)
+    console.print(_finding(study), highlight=False)
     write_whole(out / "adaptive.csv", as_csv([_row(point) for point in study.points]), "numbers")
     figure, description = draw_curves(_curves(study), title="Best-of-N by draws per problem")
     save(figure, out / "adaptive.png", "Stopping early against a fixed number of draws", description)

@@ -9,7 +9,6 @@ from collections import Counter
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from bontune.base.errors import BontuneError
@@ -65,7 +64,9 @@ def run_answer(
         print(json.dumps(_as_json(answer, best.verifier.name), ensure_ascii=not is_unicode_output(), indent=1))
         return
     print(answer.winner)
-    Console(stderr=True).print(_table(answer, best.verifier.name, SHOWN if not shows_all else n))
+    Console(stderr=True, markup=False, emoji=False).print(
+        _table(answer, best.verifier.name, SHOWN if not shows_all else n)
+    )
 
 
 def _as_json(answer: Any, verifier: str) -> dict[str, Any]:
@@ -86,14 +87,14 @@ def _table(answer: Any, verifier: str, shown: int) -> Table:
     scores = {c.text: c.score for c in answer.candidates}
     order = sorted(times, key=lambda text: (text != answer.winner, -scores[text]))
     title = f"{len(answer.candidates)} candidates, {len(times)} distinct, picked by {verifier}"
-    table = Table(title=escape(title), title_justify="left", caption_justify="left")
+    table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("", width=1)
     table.add_column("score", justify="right")
     table.add_column("times", justify="right")
     table.add_column("candidate", overflow="fold")
     for text in order[:shown]:
         mark = "*" if text == answer.winner else ""
-        table.add_row(mark, f"{scores[text]:.3g}", str(times[text]), escape(_short(text)))
+        table.add_row(mark, f"{scores[text]:.3g}", str(times[text]), _short(text))
     if len(order) > shown:
         table.caption = f"{len(order) - shown} more with --all"
     return table

@@ -40,18 +40,18 @@ def run_compare(arguments: Sequence[str], drawing: DrawOptions, *, ks: str | Non
     verifier = _verifier(gathered)
     is_alone = len(comparisons) == 1
     sentences = [findings(comparison, k=k, verifier=verifier, is_alone=is_alone) for comparison in comparisons]
-    console = Console()
+    console = Console(markup=False, emoji=False)
     note = _choice_note(gathered)
     for number, (comparison, of) in enumerate(zip(comparisons, sentences, strict=True)):
         for sentence in [*of, note] if note and number == 0 else of:
-            console.print(sentence, highlight=False, markup=False)
+            console.print(sentence, highlight=False)
         console.print()
         for table in terminal_tables(comparison):
             console.print(table)
             console.print()
     trained_for = plan.trained_ns[0] if plan is not None and len(set(plan.trained_ns)) == 1 else ()
     pictures = _write(comparisons, sentences, _origin(arguments, gathered, k, verifier, note), out, trained_for)
-    console.print(f"{out}: comparison.json, comparison.csv, {', '.join(pictures)}", highlight=False, markup=False)
+    console.print(f"{out}: comparison.json, comparison.csv, {', '.join(pictures)}", highlight=False)
 
 
 def _draw(wanted: Mapping[Path, PoolRequest]) -> None:

@@ -8,8 +8,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import bontune
 from bontune.base.cores import num_cores
@@ -25,7 +25,7 @@ def run_doctor(console: Console | None = None) -> bool:
     Returns:
         Whether an isolation holds, so that programs can be graded.
     """
-    console = console or Console()
+    console = console or Console(markup=False, emoji=False)
     console.print(_machine())
     table, names = _isolations()
     console.print(table)
@@ -70,32 +70,28 @@ def _isolations() -> tuple[Table, list[str]]:
         backend = BACKENDS[name]
         found = examine(name)
         if isinstance(found, str):
-            table.add_row(name, "[red]no[/red]", _plain(found), backend.how_to_get)
+            table.add_row(name, Text("no", style="red"), found, backend.how_to_get)
             continue
         checker, attacks = found
         checker.close()
         broken = [attack for attack in attacks if not attack.is_stopped]
         if broken:
             said = "; ".join(f"could {attack.name}: {attack.detail}" for attack in broken)
-            table.add_row(name, "[red]no[/red]", _plain(said), backend.how_to_get)
+            table.add_row(name, Text("no", style="red"), said, backend.how_to_get)
         else:
             holding.append(name)
-            table.add_row(name, "[green]yes[/green]", f"all {len(attacks)} stopped", backend.summary)
+            table.add_row(name, Text("yes", style="green"), f"all {len(attacks)} stopped", backend.summary)
     return table, holding
-
-
-def _plain(text: str) -> str:
-    return escape(text)
 
 
 def _print_choice(console: Console, holding: list[str]) -> bool:
     wanted = os.environ.get("BONTUNE_SANDBOX", "auto")
     if wanted == "unsafe":
-        console.print("[red]BONTUNE_SANDBOX=unsafe: programs run without isolation, and every result says so.[/red]")
+        console.print("BONTUNE_SANDBOX=unsafe: programs run without isolation, and every result says so.", style="red")
     elif wanted != "auto" and wanted not in holding:
-        console.print(f"[red]BONTUNE_SANDBOX={_plain(wanted)} does not hold here.[/red]")
+        console.print(f"BONTUNE_SANDBOX={wanted} does not hold here.", style="red")
     elif holding:
-        console.print(f"Programs run in [bold]{holding[0] if wanted == 'auto' else wanted}[/bold].")
+        console.print(f"Programs run in {holding[0] if wanted == 'auto' else wanted}.", style="bold")
     else:
-        console.print("[red]No isolation holds: programs are refused unless BONTUNE_SANDBOX=unsafe is set.[/red]")
+        console.print("No isolation holds: programs are refused unless BONTUNE_SANDBOX=unsafe is set.", style="red")
     return bool(holding) and (wanted in ("auto", "unsafe") or wanted in holding)

@@ -8,14 +8,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bontune.base.errors import Interrupted, RunStopped
+from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.base.overrides import apply_overrides
 from bontune.base.progress import Bar
 from bontune.base.signals import StopSignals
 from bontune.engines.contract import SamplingOptions
 from bontune.models import quiet_libraries
-from bontune.pools.draw import DrawProgress, PoolRequest, draw_missing, draw_pool
+from bontune.pools.draw import DrawProgress, PoolRequest, check_names, draw_missing, draw_pool
 from bontune.tasks import usual_length
+
+
+def model_and_task(arguments: Sequence[str]) -> tuple[str, str, Sequence[str]]:
+    """Take the words of MODEL TASK [KEY=VALUE]... apart.
+
+    Raises:
+        BontuneError: one of the two is missing, or they are pools.
+    """
+    if len(arguments) < 2 or "=" in arguments[1]:
+        raise BontuneError(f"A sweep needs a model and a task, got {' '.join(arguments)}.")
+    if any(argument.endswith((".parquet", ".jsonl")) for argument in arguments[:2]):
+        raise BontuneError(f"{arguments[0]} {arguments[1]} are no model and task; for pools give --pools.")
+    return arguments[0], arguments[1], arguments[2:]
 
 
 def pool_request(
@@ -42,11 +55,13 @@ def pool_request(
         given: the other fields of the request.
 
     Raises:
-        BontuneError: an option is not ``key=value``.
+        BontuneError: an option is not ``key=value``, or a name is that of nothing.
     """
     length = usual_length(task) if max_new_tokens is None else max_new_tokens
     sampling = SamplingOptions(num_samples=samples, max_new_tokens=length, temperature=temperature, top_p=top_p)
-    return PoolRequest(model=model, task=task, task_options=apply_overrides({}, options), sampling=sampling, **given)
+    request = PoolRequest(model=model, task=task, task_options=apply_overrides({}, options), sampling=sampling, **given)
+    check_names(request)
+    return request
 
 
 def draw_with_progress(request: PoolRequest, out: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 import bontune.metrics as metrics
@@ -42,7 +41,7 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
     evaluations = {name: _evaluate(name, pool, ks) for name, pool in pools.items()}
     first, *others = evaluations
     found = {other: _differences(evaluations, first, other) for other in others}
-    console = Console()
+    console = Console(markup=False, emoji=False)
     result: dict[str, Any] = {"pools": {}, "differences": []}
     for name, evaluation in evaluations.items():
         intervals = evaluation.intervals()
@@ -99,14 +98,14 @@ def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) ->
             f"{runs[0]} is a run: `bontune eval` shows its evaluations, but neither beside pools nor into a file; draw "
             f"a pool with `bontune sample {runs[0]} TASK`, or compare runs with `bontune compare`."
         )
-    console = Console()
+    console = Console(markup=False, emoji=False)
     for run in runs:
         rows = rows_of_kind(read_metrics(run / "metrics.jsonl"), "eval")
         names = [name for name in (rows[-1]["metrics"] if rows else ()) if "@" in name]
         if not rows:
             console.print(f"{run} has no evaluations yet: set eval.every", markup=False)
         for start in range(0, len(names), 5):  # what fits 80 columns
-            title = None if start else f"{escape(str(run))}: evaluations during training"
+            title = None if start else f"{run}: evaluations during training"
             table = Table("step", *names[start : start + 5], title=title, title_justify="left")
             for row in rows:
                 table.add_row(str(row["step"]), *(f"{row['metrics'][name]:.3f}" for name in names[start : start + 5]))
@@ -152,7 +151,7 @@ def _metrics_tables(title: str, intervals: dict[str, Any], sign: str = "") -> li
     ks = list(dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name))
     tables = []
     for start in range(0, max(len(families), 1), 3):
-        table = Table(title=None if start else escape(title), title_justify="left", caption_justify="left")
+        table = Table(title=None if start else title, title_justify="left", caption_justify="left")
         table.add_column("k", justify="right")
         for family in families[start : start + 3]:
             table.add_column(f"{family}@k{unit}", justify="right")

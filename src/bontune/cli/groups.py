@@ -8,15 +8,16 @@ from typing import Annotated, Literal
 import typer
 
 from bontune.cli import options as given
+from bontune.cli.plain_help import PlainTyper
 
-recipes_app = typer.Typer(
+recipes_app = PlainTyper(
     help="List the recipes that ship with the package, show one, or explain the keys.", invoke_without_command=True
 )
-objectives_app = typer.Typer(help="List the objectives, or show one and its options.", invoke_without_command=True)
-tasks_app = typer.Typer(help="List the tasks that ship with the package, or show one.", invoke_without_command=True)
-verify_app = typer.Typer(help="Train a verifier on pools, or score a pool with one.", no_args_is_help=True)
+objectives_app = PlainTyper(help="List the objectives, or show one and its options.", invoke_without_command=True)
+tasks_app = PlainTyper(help="List the tasks that ship with the package, or show one.", invoke_without_command=True)
+verify_app = PlainTyper(help="Train a verifier on pools, or score a pool with one.", no_args_is_help=True)
 
-pools_app = typer.Typer(help="Put the shards of a pool together.", no_args_is_help=True)
+pools_app = PlainTyper(help="Put the shards of a pool together.", no_args_is_help=True)
 
 
 @pools_app.callback()

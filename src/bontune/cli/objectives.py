@@ -7,7 +7,7 @@ import inspect
 
 from rich.console import Console
 
-from bontune.base.fields import field_docstrings
+from bontune.base.fields import field_docstrings, without_markup
 from bontune.cli.recipes import print_names
 from bontune.config import ObjectiveSection
 from bontune.objectives.table import ROWS
@@ -33,6 +33,6 @@ def show_objective(name: str) -> None:
     texts = field_docstrings(row.options)
     for field in dataclasses.fields(row.options):
         default = "null" if field.default is None else field.default
-        console.print(f"  objective.{field.name}={default}  {texts[field.name]}")
+        console.print(f"  objective.{field.name}={default}  {without_markup(texts[field.name])}")
     console.print()
-    console.print(inspect.getdoc(row.function) or "")
+    console.print(without_markup(inspect.getdoc(row.function) or ""))

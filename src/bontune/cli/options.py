@@ -14,8 +14,7 @@ def _server(text: str, *names: str) -> Any:
 
 
 KeyValues = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, as key=value.", show_default=False),
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings to change, as key=value.", show_default=False)
 ]
 Model = Annotated[
     str, typer.Argument(help="The model: a shipped one, a folder, a hub id, or a server such as http://host/v1.")

@@ -119,9 +119,11 @@ def export(
     """
     from bontune.base.files import replace_file
     from bontune.config import load_recipe
+
+    settings = load_recipe(recipe, overrides or [])
     from bontune.integrations.export import export as exported
 
-    text = exported(load_recipe(recipe, overrides or []), to)
+    text = exported(settings, to)
     if out is None:
         typer.echo(text, nl=False)
     else:

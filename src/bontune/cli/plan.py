@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bontune.base.errors import BontuneError
-from bontune.config import Recipe, load_recipe
+from bontune.config import Recipe
 from bontune.engines.prompts import as_text, has_chat_template, prompt_of
 from bontune.models import load_model, quiet_libraries, resolve, shipped
 from bontune.models.adapter_folders import outer_base
@@ -32,9 +32,8 @@ ASSUMED_PROMPT = 200
 """Tokens of a prompt where the task's data or the tokenizer is not at hand."""
 
 
-def run_plan(recipe: str, overrides: Sequence[str]) -> None:
+def run_plan(settings: Recipe) -> None:
     """Print the samples and the memory of a run, on a CPU and on a GPU."""
-    settings = load_recipe(recipe, overrides)
     quiet_libraries()
     shape = shape_of(settings.model)
     gpu_memory = _gpu_memory()
@@ -55,7 +54,7 @@ def run_plan(recipe: str, overrides: Sequence[str]) -> None:
         for name, is_gpu in (("on a CPU", False), ("on a GPU (bf16)", True))
         if is_gpu or gpu_memory is None
     }
-    console = Console()
+    console = Console(markup=False, emoji=False)
     _print_work(console, settings, shape, next(iter(plans.values())), prompts)
     if loaded is not None:
         console.print(_looked_at(settings, *loaded))

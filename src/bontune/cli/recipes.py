@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bontune.base.errors import BontuneError
-from bontune.base.fields import field_docstrings
+from bontune.base.fields import field_docstrings, without_markup
 from bontune.base.suggest import did_you_mean
 from bontune.config import RECIPES, Recipe, load_recipe, shipped_recipes
 
@@ -25,7 +25,7 @@ def print_names(rows: Mapping[str, str]) -> None:
     table.add_column()
     for name, sentence in rows.items():
         table.add_row(name, Text(sentence))
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def list_recipes() -> None:
@@ -48,7 +48,7 @@ def list_keys(prefix: str) -> None:
     if not found:
         hint = did_you_mean(prefix, [key for key, _, _ in keys_of(Recipe)], 0.5)
         raise BontuneError(f"no key of a recipe begins with {prefix!r}{hint}")
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     for key, (default, text) in found.items():
         console.print(Text.assemble((key, "bold"), f" = {_written(default)}"))
         console.print(Text(f"  {text}"))
@@ -67,7 +67,7 @@ def show(name: str, overrides: list[str], *, explains: bool) -> None:
         return
     meanings = {key: meaning for key, _, meaning in keys_of(Recipe)}
     options = field_docstrings(recipe.objective.row().options)
-    meanings |= {f"objective.{key}": meaning.replace("``", "`") for key, meaning in options.items()}
+    meanings |= {f"objective.{key}": without_markup(meaning) for key, meaning in options.items()}
     parents: list[str] = []
     for line in text.splitlines():
         depth = (len(line) - len(line.lstrip())) // 2
@@ -86,7 +86,7 @@ def keys_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, A
         inner = _section_in(field.annotation)
         default = field.get_default(call_default_factory=True)
         if inner is None or prefix or default is None:
-            yield prefix + name, default, " ".join((field.description or "").split()).replace("``", "`")
+            yield prefix + name, default, without_markup(" ".join((field.description or "").split()))
         if inner is not None and not (prefix and inner.__name__ == "TaskSection"):
             yield from keys_of(inner, f"{prefix}{name}.")
 

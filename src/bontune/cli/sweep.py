@@ -29,19 +29,6 @@ from bontune.scaling import Study, SweepPool, t_text
 _ELLIPSES = ("...", "…")
 
 
-def model_and_task(arguments: Sequence[str]) -> tuple[str, str, Sequence[str]]:
-    """Take the words of MODEL TASK [KEY=VALUE]... apart.
-
-    Raises:
-        BontuneError: one of the two is missing, or they are pools.
-    """
-    if len(arguments) < 2 or "=" in arguments[1]:
-        raise BontuneError(f"A sweep needs a model and a task, got {' '.join(arguments)}.")
-    if any(argument.endswith((".parquet", ".jsonl")) for argument in arguments[:2]):
-        raise BontuneError(f"{arguments[0]} {arguments[1]} are no model and task; for pools give --pools.")
-    return arguments[0], arguments[1], arguments[2:]
-
-
 def run_sweep(
     request: PoolRequest, temperatures: str, *, out: Path, ks: str | None = None, budgets: str | None = None
 ) -> None:
@@ -75,12 +62,12 @@ def study_pools(paths: Sequence[Path], *, out: Path, ks: str | None = None, budg
             "that; `bontune eval` computes majority@N",
             file=sys.stderr,
         )
-    console = Console()
+    console = Console(markup=False, emoji=False)
     for table in terminal_tables(result):
         console.print(table)
         console.print()
     for line in scaling.advise_all(result):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False)
     print(f"{out}: sweep.json, grid.csv, fit.csv, optimum.csv and the pictures")
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.fields import without_markup
 from bontune.base.overrides import apply_overrides
 from bontune.base.suggest import did_you_mean
 from bontune.tasks import Problem, Task, load_task
@@ -93,7 +94,7 @@ def _print_options(console: Console, name: str) -> None:
     table.add_column(overflow="fold")
     for option in found:
         given = f"{option.name}={option.default}" if option.default else f"{option.name} (must be given)"
-        table.add_row(Text(given), Text(option.summary.replace("``", "")))
+        table.add_row(Text(given), Text(without_markup(option.summary)))
     console.print(table, soft_wrap=False)
 
 

@@ -81,8 +81,8 @@ def run_fit(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     print(_conclusion(fitted, out))
-    if fitted.was_stopped:
-        raise Interrupted("stopped by a signal")
+    if signals.received is not None and fitted.was_stopped:
+        raise Interrupted(signals.received.name)
 
 
 def run_score(path: Path, spec: str, out: Path) -> None:
@@ -186,7 +186,7 @@ def print_report(title: str, evaluation: Evaluation, reliability: Calibration) -
         bins.add_column(heading, justify="right")
     for part in reliability.bins:
         bins.add_row(str(part.count), f"{part.probability:.3f}", f"{part.reward:.3f}")
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(table)
     for family in families:
         console.print(f"{family}@k: {MEANINGS[family]}", style="dim", highlight=False)

@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from bontune.base.errors import BontuneError
+from bontune.base.other_words import ours
 from bontune.base.overrides import apply_overrides, flat, read_yaml
 from bontune.base.suggest import nearest
 from bontune.base.validation import explain
@@ -48,6 +49,8 @@ __all__ = [
     "shipped_recipes",
 ]
 
+_ROWS = (".jsonl", ".ndjson", ".csv", ".parquet", ".gz")
+"""Endings of files that hold data."""
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
@@ -80,7 +83,7 @@ class Recipe(Section):
             recipe = cls.model_validate(tree)
         except ValidationError as error:
             see = "`bontune recipes show countdown` prints a whole recipe."
-            raise BontuneError(explain(cls, error, "recipe", see)) from None
+            raise BontuneError(explain(cls, error, "recipe", see, ours)) from None
         if recipe.eval.every and max(recipe.eval.k) > recipe.eval.samples:
             raise BontuneError(
                 f"eval.k asks for {max(recipe.eval.k)} of eval.samples = {recipe.eval.samples}: draw more or lower k."
@@ -184,6 +187,10 @@ def read_recipe(source: str) -> dict[str, Any]:
     elif path.is_dir() and (path / "recipe.yaml").is_file():
         path = path / "recipe.yaml"
         folder = source
+    elif path.suffix in _ROWS:
+        raise BontuneError(
+            f"{source} holds rows and no recipe: name a recipe and give it task.name=jsonl task.data={source}."
+        )
     elif not path.is_file():
         near = nearest(source, shipped_recipes())
         hint = f" Did you mean {near!r}?" if near else ""

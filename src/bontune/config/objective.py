@@ -17,7 +17,9 @@ from pydantic import (
 from pydantic import NonNegativeFloat as NotNegative
 
 from bontune.base.errors import BontuneError
+from bontune.base.other_words import ours
 from bontune.base.suggest import did_you_mean, nearest
+from bontune.base.validation import rule_of, shown
 from bontune.config.sections import Section
 
 if TYPE_CHECKING:
@@ -107,12 +109,13 @@ class ObjectiveSection(Section):
         known = [f.name for f in dataclasses.fields(row.options)]
         for key in given.keys() - set(known):
             owners, near = owners_of(key), nearest(key, [*known, *ObjectiveSection.model_fields], 0.5)
+            theirs = "" if (found := ours(key)) is None else found.hint()
             if owners:
-                raise BontuneError(f"objective.{key} is for {', '.join(owners)}; {self.name} has no use for it.")
-            hint = f" Did you mean 'objective.{near}'?" if near else ""
-            raise BontuneError(
-                f"The recipe has no key 'objective.{key}'.{hint} `bontune objectives` lists all options."
-            )
+                told = f"objective.{key} is for {', '.join(owners)}; {self.name} has no use for it. {theirs}"
+                raise BontuneError(told.strip())
+            hint = f"Did you mean 'objective.{near}'?" if near else theirs
+            see = f"`bontune objectives show {self.name}` shows its keys."
+            raise BontuneError(" ".join(filter(None, (f"The recipe has no key 'objective.{key}'.", hint, see))))
         if self.reward == "verifier" and not (row.is_policy_gradient and row.takes_any_reward):
             raise BontuneError(
                 f"objective.reward=verifier gives scores as rewards, and {self.name} "
@@ -124,8 +127,5 @@ class ObjectiveSection(Section):
             first = error.errors()[0]
             if first["type"] == "value_error":
                 raise BontuneError(f"objective.{first['ctx']['error']}") from None
-            where, rule = (
-                ".".join(["objective", *map(str, first["loc"])]),
-                first["msg"].replace("Input should", "must", 1),
-            )
-            raise BontuneError(f"objective.{where}: {rule.rstrip('.')}, got {first['input']!r}.") from None
+            where = ".".join(["objective", *map(str, first["loc"][:1])])
+            raise BontuneError(f"{where}: {rule_of(first)}, got {shown(first['input'])}.") from None

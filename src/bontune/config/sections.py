@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic import NonNegativeFloat as NotNegative
 from pydantic import NonNegativeInt as NotNegativeInt
 
@@ -15,6 +24,13 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_flag(cls, given: Any, field: ValidationInfo) -> Any:
+        """Hand a flag on as a word where none is asked for: pydantic takes ``true`` for the number 1."""
+        is_flag = isinstance(given, bool) and "bool" not in str(cls.model_fields[str(field.field_name)].annotation)
+        return str(given).lower() if is_flag else given
 
 
 class TaskSection(Section):

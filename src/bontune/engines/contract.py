@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
 from bontune.engines.prompts import Prompt
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class EngineFailed(RunStopped):

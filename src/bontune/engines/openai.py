@@ -13,9 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from bontune.base.address import Address
 from bontune.base.client import Endpoint, Refused
@@ -25,6 +23,9 @@ from bontune.engines.contract import Completion, Completions, Limits, Poll, Samp
 from bontune.engines.openai_replies import read_completions
 from bontune.engines.prompts import Prompt, as_message
 from bontune.engines.seeds import stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 APIS = ("auto", "chat", "completions")
 OWN_FIELDS = ("model", "prompt", "messages", "n", "stream", "stop")

@@ -1,4 +1,7 @@
-"""From a name to an engine: a model's name opens one in this process, an address one behind a server."""
+"""From a name to an engine: a model's name opens one in this process, an address one behind a server.
+
+Engines are imported when they are opened: a misspelt name is answered before torch is loaded, which takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.suggest import did_you_mean
 from bontune.engines.contract import Engine
 from bontune.engines.openai import OpenAIEngine, Serving
-from bontune.engines.transformers import TransformersEngine
 from bontune.models import best_device, load_model, load_tokenizer, resolve, shipped
-from bontune.models.adapter_folders import is_adapter
 
 ENGINES = ("auto", "transformers", "vllm")
 """Names of engines for a model that is named; an address always means a server."""
@@ -54,13 +55,19 @@ def open_engine(model: Any, tokenizer: Any = None, *, serving: Serving | None = 
     if tokenizer is None:
         if not isinstance(model, str):
             raise BontuneError("A loaded model needs its tokenizer; give both.")
-        if engine == "vllm" and model not in shipped() and not is_adapter(Path(resolve(model))):
-            return _vllm_of(model)
+        where = Path(resolve(model))  # a misspelt name is refused before an engine is imported
+        if engine == "vllm" and model not in shipped():
+            from bontune.models.adapter_folders import is_adapter
+
+            if not is_adapter(where):
+                return _vllm_of(model)
         model, tokenizer = load_model(model, device=best_device())
     if engine == "vllm":
         from bontune.engines.vllm import VLLMEngine
 
         return VLLMEngine(model, tokenizer)
+    from bontune.engines.transformers import TransformersEngine
+
     return TransformersEngine(model, tokenizer)
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 from bontune.base.cores import num_cores
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.signals import StopSignals
-from bontune.experiments.run import Runner
 from bontune.experiments.suite import load_suite
-from bontune.experiments.write import print_statement, write_results
 
 FULL = ("seeds=3", "recipe.training.steps=400", "recipe.kl.steps=400")
 """Overrides of the suite ``quickstart`` that ``bontune quickstart --full`` adds."""
@@ -44,7 +42,10 @@ def run_reproduce(
         RunStopped: trainings or measurements failed; the others are done, and the results of these written.
         Interrupted: a signal; the same command goes on from there.
     """
-    suite = load_suite(source, overrides)
+    suite = load_suite(source, overrides)  # before torch is loaded: names are answered at once
+    from bontune.experiments.run import Runner
+    from bontune.experiments.write import print_statement, write_results
+
     name = Path(source).stem
     out, work = out or Path("results") / name, work or Path("runs") / "reproduce" / name
     if workers is not None and workers < 1:

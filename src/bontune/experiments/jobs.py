@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
-from bontune.base.signals import EXIT_STATUS
 
 POLL_S = 0.2
 GRACE_S = 30.0
@@ -130,8 +129,8 @@ def _work(job: Job) -> None:
     torch.set_num_threads(1)
     try:
         job.function(**job.arguments)
-    except Interrupted:
-        sys.exit(EXIT_STATUS)
+    except Interrupted as stop:
+        sys.exit(stop.status)
     except (BontuneError, RunStopped) as error:
         print(f"{error}", file=sys.stderr)
         sys.exit(1)
@@ -146,7 +145,7 @@ def _die_with_parent() -> None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_S)
-        os._exit(EXIT_STATUS)
+        os._exit(Interrupted().status)
 
 
 def _stop(processes: Sequence[SpawnProcess]) -> None:

@@ -86,7 +86,7 @@ class Runner:
             load_task(**section).problems(split)
 
     def _run(self, poll: Callable[[], None]) -> None:
-        console = Console(stderr=True)
+        console = Console(stderr=True, markup=False, emoji=False)
         said = self.started
         failures: list[str] = []
 

@@ -199,7 +199,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def print_statement(verdicts: Iterable[Judged], summary: Mapping[str, Any], out: Path) -> None:
     """Print what the main arms reach, and the claims."""
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(comparison_table(summary))
     verdicts = list(verdicts)
     columns: dict[str, Callable[[Judged], str]] = {"measured": lambda v: described(v, v.own)}

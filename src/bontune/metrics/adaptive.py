@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from bontune.metrics.arrays import Kind, Values, like
-from bontune.objectives.inputs import as_rewards, as_scores, check_budget
+from bontune.objectives.budgets import check_budget
+from bontune.objectives.inputs import as_rewards, as_scores
 from bontune.objectives.subsets import subset_ratios, tie_groups
 
 

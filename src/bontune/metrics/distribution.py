@@ -31,7 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bontune.metrics.arrays import FloatArray, Values
-from bontune.objectives.inputs import as_rewards, as_scores, check_budget
+from bontune.objectives.budgets import check_budget
+from bontune.objectives.inputs import as_rewards, as_scores
 from bontune.objectives.votes import answer_ids, answer_rows
 
 

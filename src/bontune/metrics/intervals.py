@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from bontune.metrics.arrays import FloatArray, Values
-from bontune.objectives.inputs import as_samples, check_budget
+from bontune.objectives.budgets import check_budget
+from bontune.objectives.inputs import as_samples
 
 
 def default_ks(num_samples: int) -> list[int]:

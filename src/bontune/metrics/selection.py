@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from bontune.metrics.arrays import Kind, Values, like
-from bontune.objectives.inputs import as_rewards, as_scores, check_budget
+from bontune.objectives.budgets import check_budget
+from bontune.objectives.inputs import as_rewards, as_scores
 from bontune.objectives.subsets import best_of_n_value, subset_ratios, tie_groups
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -302,11 +304,18 @@ def without_bars() -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Keep other libraries' progress bars out of ours."""
-    import transformers
+    """Keep other libraries' progress bars out of ours.
 
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    What is not loaded yet is told by environment variables, because loading it takes seconds.
+    """
+    if {"transformers", "huggingface_hub"} & sys.modules.keys():
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+    else:
+        os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     for library in ("transformers", "peft"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=library)
 

@@ -10,18 +10,36 @@ True
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from bontune.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp, lambda_n
-from bontune.objectives.bon_likelihood import SequenceWeights, best_of_n_log_ratio, bon_sft
-from bontune.objectives.distillation import BondWeights, best_and_worst, bonbon, bonbon_gap, bond, vbon
-from bontune.objectives.imitation import SequenceLoss, bon_distillation, dco, rft, sft, star, winner_weights
-from bontune.objectives.max_at_k import passk_training, pkpo
-from bontune.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
-from bontune.objectives.ranks import rank
 from bontune.objectives.table import TABLE
-from bontune.objectives.votes import majority_vote
-from bontune.objectives.winners import WINNER_OBJECTIVES, draw_winners, winner_advantages
+
+if TYPE_CHECKING:
+    from bontune.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp, lambda_n
+    from bontune.objectives.bon_likelihood import SequenceWeights, best_of_n_log_ratio, bon_sft
+    from bontune.objectives.distillation import BondWeights, best_and_worst, bonbon, bonbon_gap, bond, vbon
+    from bontune.objectives.imitation import SequenceLoss, bon_distillation, dco, rft, sft, star, winner_weights
+    from bontune.objectives.max_at_k import passk_training, pkpo
+    from bontune.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
+    from bontune.objectives.ranks import rank
+    from bontune.objectives.votes import majority_vote
+    from bontune.objectives.winners import WINNER_OBJECTIVES, draw_winners, winner_advantages
+
+_HELPERS = {
+    "lambda_n": "best_of_n",
+    "SequenceWeights": "bon_likelihood",
+    "best_of_n_log_ratio": "bon_likelihood",
+    "BondWeights": "distillation",
+    "best_and_worst": "distillation",
+    "bonbon_gap": "distillation",
+    "SequenceLoss": "imitation",
+    "winner_weights": "imitation",
+    "WINNER_OBJECTIVES": "winners",
+    "draw_winners": "winners",
+    "winner_advantages": "winners",
+}
+"""Modules of the names that are no objectives themselves."""
 
 
 def names() -> list[str]:
@@ -45,6 +63,15 @@ def get(name: str) -> Callable[..., Any]:
     if name not in TABLE:
         raise ValueError(f"No objective is named {name!r}; there are {', '.join(TABLE)}.")
     return TABLE[name].function
+
+
+def __getattr__(name: str) -> Any:
+    """A function when it is asked for: the table of objectives is read without torch, which takes seconds to load."""
+    if name in TABLE:
+        return TABLE[name].function
+    if name in _HELPERS:
+        return getattr(import_module(f"bontune.objectives.{_HELPERS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bontune.objectives.budgets import Budgets
+from bontune.objectives.budgets import Budgets, check_budget
 from bontune.objectives.inputs import (
     as_advantages,
     as_binary_rewards,
@@ -22,7 +22,6 @@ from bontune.objectives.inputs import (
     as_per_prompt,
     as_rewards,
     as_scores,
-    check_budget,
 )
 from bontune.objectives.policy_gradient import minus_others
 from bontune.objectives.ranks import BEST, Baseline, advantages_by_rank
@@ -32,7 +31,7 @@ CLIP = (0.01, 0.99)
 """Bounds on P_fail, as in the paper's Table 2."""
 
 
-def bon_rl(rewards: Any, scores: Any, n: Budgets, baseline: Baseline = "loo") -> Tensor:
+def bon_rl(rewards: Any, scores: Any = None, n: Budgets | None = None, baseline: Baseline = "loo") -> Tensor:
     """The exact Best-of-N policy gradient, for any verifier and any reward, ties allowed, from all M samples.
 
         loo    A_i = M W_i − N Ĵ_N(all but i)        = M (Ĵ_N − Ĵ_N(all but i)); Σ_i A_i = 0
@@ -45,8 +44,8 @@ def bon_rl(rewards: Any, scores: Any, n: Budgets, baseline: Baseline = "loo") ->
 
     Args:
         rewards: (..., M), what the winner is worth; float, int or bool.
-        scores: (..., M), what the winner is picked by; only order and ties matter. None: the rewards themselves.
-        n: N, or weights of several budgets that sum to one: ``{1: 0.5, 16: 0.5}`` trains for ½ J_1 + ½ J_16.
+        scores: (..., M), what the winner is picked by; only order and ties matter. None: the reward itself, r = R.
+        n: N, or weights of several budgets that sum to one: ``{1: 0.5, 16: 0.5}`` trains for ½ J_1 + ½ J_16. Required.
             ``loo`` needs M ≥ N + 1, ``loo1`` M ≥ N ≥ 2 (beside other budgets, N = 1 takes ``loo`` with it), ``none``
             M ≥ N. For a usable variance draw M ≥ 2N.
         baseline: see above.
@@ -55,8 +54,8 @@ def bon_rl(rewards: Any, scores: Any, n: Budgets, baseline: Baseline = "loo") ->
         (..., M) advantages, mean form, in the rewards' floating dtype (float64 for integers and bools).
 
     Raises:
-        ValueError: too few samples for n and baseline, weights of budgets that do not sum to one, unequal shapes, NaN,
-            infinite rewards, unknown baseline.
+        ValueError: no n, too few samples for n and baseline, weights of budgets that do not sum to one, unequal shapes,
+            NaN, infinite rewards, unknown baseline.
 
     References:
         Objective: Chow et al., arXiv 2412.15287, eq. 5. r = R: Walder & Karkhanis, arXiv 2505.15201.
@@ -64,6 +63,8 @@ def bon_rl(rewards: Any, scores: Any, n: Budgets, baseline: Baseline = "loo") ->
 
     >>> bon_rl([1.0, 0.0, 0.0], scores=[0.2, 0.9, 0.1], n=2).tolist()  # the verifier prefers a wrong answer
     [1.0, -2.0, 1.0]
+    >>> bon_rl([1.0, 0.0, 0.0], n=2).round(decimals=3).tolist()  # without scores the reward itself picks
+    [2.0, -1.0, -1.0]
     """
     return advantages_by_rank(rewards, scores, n, lambda _: BEST, baseline)
 
@@ -181,7 +182,7 @@ def _least_samples(baseline: str) -> int:
     return 2 if baseline == "loo" else 1
 
 
-def bon_rl_variational(rewards: Any, scores: Any, n: int, baseline: Any = "loo") -> Tensor:
+def bon_rl_variational(rewards: Any, scores: Any = None, n: int | None = None, baseline: Any = "loo") -> Tensor:
     """The paper's variational BoN-RL on samples from π.
 
         π_var(y) ∝ π(y) exp(λ_N Q(y)),   Q(y) = P_{y'~π}[r(y) ≥ r(y')],   h = ∇log π + λ_N ∇Q
@@ -193,8 +194,8 @@ def bon_rl_variational(rewards: Any, scores: Any, n: int, baseline: Any = "loo")
 
     Args:
         rewards: (..., M).
-        scores: (..., M); None: the rewards themselves.
-        n: 1 ≤ N ≤ M.
+        scores: (..., M); None: the reward itself picks, r = R.
+        n: 1 ≤ N ≤ M. Required.
         baseline: ``loo``: h centred over the samples (any b gives the same), the weights centred leave-one-out;
             ``none``: h centred, weights as they are; an array (...) of values b(x): the paper's (R − b) h, *not*
             centred — biased unless b equals E_{π_bon}[R] exactly.
@@ -203,11 +204,12 @@ def bon_rl_variational(rewards: Any, scores: Any, n: int, baseline: Any = "loo")
         (..., M) advantages, mean form.
 
     Raises:
-        ValueError: n > M, unequal shapes, NaN, unknown baseline, fewer than two samples for ``loo``.
+        ValueError: no n or n > M, unequal shapes, NaN, unknown baseline, fewer than two samples for ``loo``.
 
     References:
         Chow et al., arXiv 2412.15287, eq. 4–6; λ_N: Gui et al., arXiv 2406.00832.
     """
+    n = check_budget(n, None)  # first: a lone number is taken for the scores
     samples = as_rewards(rewards, min_samples=2 if isinstance(baseline, str) and baseline == "loo" else 1)
     ranks = as_scores(rewards if scores is None else scores, samples)
     m = samples.shape[-1]

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from bontune.objectives.best_of_n import lambda_n
-from bontune.objectives.inputs import as_advantages, as_per_prompt, as_samples, check_budget, per_prompt
+from bontune.objectives.budgets import check_budget
+from bontune.objectives.inputs import as_advantages, as_per_prompt, as_samples, per_prompt
 from bontune.objectives.subsets import tie_groups
 
 Law = Literal["exact", "no_ties", "variational"]

@@ -9,12 +9,30 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from bontune.objectives.inputs import check_budget
-
 Budgets = int | Mapping[int, float]
 """One budget N, or a weight for each of several; the weights sum to one."""
 TOLERANCE = 1e-3
 """How far from one a sum of weights may be: thirds can be written with three digits."""
+
+
+def check_budget(n: Any, num_samples: int | None, *, smallest: int = 1, spare: int = 0, what: str = "n") -> int:
+    """Check the Best-of-N budget against the M samples at hand (None: any number of samples will do).
+
+    Raises:
+        ValueError: n is no integer, is below ``smallest``, or n + ``spare`` exceeds M.
+    """
+    if isinstance(n, bool) or not (isinstance(n, int) or hasattr(n, "__index__")):
+        hint = f": name it, as in {what}=4, for what has no name may be taken for the scores" if n is None else ""
+        raise ValueError(f"{what} must be an integer, got {n!r}{hint}.")
+    n = int(n.__index__())
+    if n < smallest:
+        raise ValueError(f"{what} must be at least {smallest}, got {n}.")
+    if num_samples is not None and n + spare > num_samples:
+        extra = f" (this estimator needs {what} + {spare} samples)" if spare else ""
+        raise ValueError(
+            f"{what} = {n} is more than the {num_samples} samples per prompt allow{extra}: draw more or lower it."
+        )
+    return n
 
 
 def as_budgets(n: Any, num_samples: int | None = None, *, spare: int = 0) -> dict[int, float]:

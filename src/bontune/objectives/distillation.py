@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from bontune.objectives.bon_likelihood import best_of_n_log_ratio
+from bontune.objectives.budgets import check_budget
 from bontune.objectives.imitation import SequenceLoss, bon_distillation
-from bontune.objectives.inputs import as_advantages, as_rewards, as_samples, check_budget
+from bontune.objectives.inputs import as_advantages, as_rewards, as_samples
 from bontune.objectives.policy_gradient import minus_others
 from bontune.objectives.subsets import tie_groups
 from bontune.objectives.winners import draw_winners
@@ -177,8 +178,8 @@ class BondWeights:
 
 def bond(
     scores: Any,
-    reference_scores: Any,
-    n: int,
+    reference_scores: Any = None,
+    n: int | None = None,
     beta: float = 0.5,
     law: Literal["exact", "no_ties"] = "exact",
     log_ratios: Any = None,
@@ -199,7 +200,7 @@ def bond(
         scores: (..., M ≥ 2) of samples from π.
         reference_scores: (..., K ≥ N) of samples from the reference, for both parts; None: the samples from π
             themselves (a moving reference), which ``weights`` are for then.
-        n: N ≥ 1.
+        n: N ≥ 1. Required.
         beta: share of the backward part, in [0, 1]; 1: mode-seeking, 0: mode-covering. The default weighs both alike.
         law: see above.
         log_ratios: as in :func:`vbon`.
@@ -222,6 +223,7 @@ def bond(
         raise ValueError(f"beta mixes two divergences and must lie in [0, 1], got {beta!r}.")
     if law not in ("exact", "no_ties"):
         raise ValueError(f"law must be 'exact' or 'no_ties', got {law!r}.")
+    n = check_budget(n, None)
     ranks = as_samples(scores, "scores", min_samples=2)
     forward = bon_distillation(scores if reference_scores is None else reference_scores, n)
     backward = _ranked(ranks, reference_scores, n, estimate, law)

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bontune.objectives.inputs import as_advantages, as_binary_rewards, as_samples, as_scores, check_budget
+from bontune.objectives.budgets import check_budget
+from bontune.objectives.inputs import as_advantages, as_binary_rewards, as_samples, as_scores
 from bontune.objectives.subsets import subset_ratios, tie_groups
 
 TINY_LOGPROB = -600.0

@@ -69,25 +69,6 @@ def as_scores(scores: Any, rewards: Tensor) -> Tensor:
     return samples.to(rewards.device)
 
 
-def check_budget(n: Any, num_samples: int | None, *, smallest: int = 1, spare: int = 0, what: str = "n") -> int:
-    """Check the Best-of-N budget against the M samples at hand (None: any number of samples will do).
-
-    Raises:
-        ValueError: n is no integer, is below ``smallest``, or n + ``spare`` exceeds M.
-    """
-    if isinstance(n, bool) or not (isinstance(n, int) or hasattr(n, "__index__")):
-        raise ValueError(f"{what} must be an integer, got {n!r}.")
-    n = int(n.__index__())
-    if n < smallest:
-        raise ValueError(f"{what} must be at least {smallest}, got {n}.")
-    if num_samples is not None and n + spare > num_samples:
-        extra = f" (this estimator needs {what} + {spare} samples)" if spare else ""
-        raise ValueError(
-            f"{what} = {n} is more than the {num_samples} samples per prompt allow{extra}: draw more or lower it."
-        )
-    return n
-
-
 def as_advantages(advantages: Tensor, rewards: Any) -> Tensor:
     """Advantages in the rewards' floating dtype; integer and bool rewards give float64, which holds them exactly."""
     if not isinstance(rewards, Tensor):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from bontune.objectives.best_of_n import bon_rl
-from bontune.objectives.budgets import Budgets
-from bontune.objectives.inputs import as_advantages, as_binary_rewards, check_budget
+from bontune.objectives.budgets import Budgets, check_budget
+from bontune.objectives.inputs import as_advantages, as_binary_rewards
 from bontune.objectives.subsets import subset_ratios
 
 

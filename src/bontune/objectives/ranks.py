@@ -35,8 +35,8 @@ BEST: Alphas = (1.0,)
 
 def rank(
     rewards: Any,
-    scores: Any,
-    n: Budgets,
+    scores: Any = None,
+    n: Budgets | None = None,
     weights: Named | Sequence[float] = "best_of",
     *,
     m: int = 4,
@@ -51,8 +51,8 @@ def rank(
 
     Args:
         rewards: (..., M), what a sample is worth; float, int or bool.
-        scores: (..., M), what samples are ranked by; only order and ties matter. None: the rewards themselves.
-        n: N, or weights of several, such as ``{1: 0.5, 16: 0.5}``, that sum to one.
+        scores: (..., M), what samples are ranked by; only order and ties matter. None: the reward itself ranks, r = R.
+        n: N, or weights of several, such as ``{1: 0.5, 16: 0.5}``, that sum to one. Required.
         weights: α: ``best_of`` pays the best of N; ``top_m`` the mean of the best ``m``; ``cvar`` the mean of the worst
             ``share`` of the N (the conditional value at risk, when scores are the rewards); ``mean`` the mean of all
             N; or numbers α_1, α_2, … that sum to one, of which some may be negative.
@@ -65,7 +65,7 @@ def rank(
         (..., M) advantages, mean form, in the rewards' floating dtype (float64 for integers and bools). Unbiased.
 
     Raises:
-        ValueError: too few samples for n and baseline, weights that do not sum to one or pay more ranks than N,
+        ValueError: no n, too few samples for n and baseline, weights that do not sum to one or pay more ranks than N,
             ``loo1`` with weights that pay the last rank, unequal shapes, NaN, infinite rewards.
 
     References:
@@ -119,9 +119,10 @@ def _own_alphas(weights: Sequence[float], n: int) -> Alphas:
 
 
 def advantages_by_rank(
-    rewards: Any, scores: Any, n: Budgets, alphas_of_budget: Callable[[int], Alphas], baseline: Baseline
+    rewards: Any, scores: Any, n: Budgets | None, alphas_of_budget: Callable[[int], Alphas], baseline: Baseline
 ) -> Tensor:
     """Advantages (..., M) of Σ_N p_N J_α(N); see :func:`rank`."""
+    as_budgets(n)  # first: a lone number is taken for the scores
     if baseline not in ("loo", "loo1", "none"):
         raise ValueError(f"baseline must be 'loo', 'loo1' or 'none', got {baseline!r}.")
     samples = as_rewards(rewards)

@@ -1,7 +1,8 @@
 """The one table of objectives: what each is called, takes, trains on, and how it weighs a batch.
 
 Recipes, their checks, help texts, documentation and the trainer read this table and nothing else. To add an objective,
-write its function with an options class, and one row here.
+write its function, a class of its options, and one row here. Rows name their functions, which are imported when they
+are used: names and options are looked up without torch, which takes seconds to load.
 
 Shapes: ``_P`` prompts, ``_S`` sequences of one prompt: the policy's own samples first, then the anchor's, then the
 task's demonstration; ``_X`` the first kind of sequence that there is.
@@ -12,18 +13,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
-
-from bontune.objectives.batch import Batch, Columns, Source
-from bontune.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp
-from bontune.objectives.bon_likelihood import bon_sft
 from bontune.objectives.budgets import Budgets
-from bontune.objectives.distillation import bonbon, bond, vbon
-from bontune.objectives.imitation import bon_distillation, dco, rft, sft, star
-from bontune.objectives.max_at_k import passk_training, pkpo
 from bontune.objectives.options import (
     BonbonOptions,
     BonDistillationOptions,
@@ -38,38 +31,26 @@ from bontune.objectives.options import (
     RftOptions,
     VbonOptions,
 )
-from bontune.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
-from bontune.objectives.ranks import rank
-from bontune.objectives.votes import majority_vote
-from bontune.objectives.weigh import (
-    each_budget,
-    weigh_bon_distillation,
-    weigh_bon_rl,
-    weigh_bon_rl_variational,
-    weigh_bon_rlb,
-    weigh_bon_rlbp,
-    weigh_bon_sft,
-    weigh_bonbon,
-    weigh_bond,
-    weigh_majority_vote,
-    weigh_rank,
-    weigh_rft,
-    weigh_vbon,
-)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bontune.objectives.batch import Batch, Columns, Source
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective:
     """One row of the table."""
 
-    function: Callable[..., Any]
-    """The pure function that computes the objective, with its documentation."""
+    path: str
+    """Module of this room and name of the pure function that computes the objective, which names the objective, too."""
     summary: str
     """One sentence that says what the objective trains for."""
     source: str
     """The paper that the objective is from, or the file that derives it."""
-    weigh: Callable[[Batch, Any, Any], Tensor] | None = None
-    """Takes (batch, N, options) to weights (P, S); None: the function itself, given the rewards alone."""
+    weigher: str | None = None
+    """Module and name of the function from (batch, N, options) to weights (P, S); None: the function itself, given the
+    rewards alone."""
     options: type = NoOptions
     """The class of the options; its fields are keys of the recipe's section ``objective``."""
     sources: tuple[Source, ...] = ("own",)
@@ -88,10 +69,17 @@ class Objective:
     @property
     def name(self) -> str:
         """The function's name, as in ``objective.name`` of a recipe."""
-        return self.function.__name__
+        return self.path.rpartition(".")[2]
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The pure function that computes the objective, with its documentation."""
+        return _imported(self.path)
 
     def columns(self, options: Any, num_samples: int) -> Columns:
         """The sequences that a prompt has, where ``num_samples`` are drawn."""
+        from bontune.objectives.batch import Columns
+
         num_reference = getattr(options, "reference_samples", None)
         return Columns(
             own=num_samples if "own" in self.sources else 0,
@@ -114,6 +102,10 @@ class Objective:
         Raises:
             ValueError: there is something, such as N > M.
         """
+        import torch
+
+        from bontune.objectives.batch import Batch
+
         columns = self.columns(options, num_samples)
         zeros = torch.zeros(1, columns.total, dtype=torch.float64)
         some = zeros[:, : columns.measured] - 1
@@ -132,181 +124,192 @@ class Objective:
         if isinstance(n, Mapping) and not self.takes_budgets:
             able = [row.name for row in ROWS if row.takes_budgets]
             raise ValueError(f"it takes one n, not several with weights; {', '.join(able)} take several.")
-        weights_PS: Tensor = self.function(batch.rewards_PS) if self.weigh is None else self.weigh(batch, n, options)
+        weights_PS: Tensor = (
+            self.function(batch.rewards_PS) if self.weigher is None else _imported(self.weigher)(batch, n, options)
+        )
         return weights_PS
+
+
+def _imported(path: str) -> Callable[..., Any]:
+    """The function of this room that a row names."""
+    module, _, name = path.rpartition(".")
+    function: Callable[..., Any] = getattr(import_module(f"bontune.objectives.{module}"), name)
+    return function
 
 
 CHOW = "Chow et al., arXiv 2412.15287"
 ROWS = (
-    Objective(function=reinforce, summary="Trains for one sample, without a baseline.", source="Williams 1992"),
     Objective(
-        function=rloo,
+        path="policy_gradient.reinforce", summary="Trains for one sample, without a baseline.", source="Williams 1992"
+    ),
+    Objective(
+        path="policy_gradient.rloo",
         summary="Trains for one sample, with the mean of the other samples as baseline.",
         source="Ahmadian et al., arXiv 2402.14740",
     ),
     Objective(
-        function=grpo,
+        path="policy_gradient.grpo",
         summary="Trains for one sample, with rewards centred and scaled within the group.",
         source="Shao et al., arXiv 2402.03300",
     ),
     Objective(
-        function=dr_grpo,
+        path="policy_gradient.dr_grpo",
         summary="Trains for one sample: GRPO without its division by the standard deviation.",
         source="Liu et al., arXiv 2503.20783",
     ),
     Objective(
-        function=maxrl,
+        path="policy_gradient.maxrl",
         summary="Maximises the log-probability of a right answer.",
         source="Tajwar et al., arXiv 2602.02710",
     ),
     Objective(
-        function=inference_loo,
+        path="policy_gradient.inference_loo",
         summary="Trains for any function of the pool, by default its best reward.",
         source="Tang et al., arXiv 2503.19595",
     ),
     Objective(
-        function=pkpo,
+        path="max_at_k.pkpo",
         summary="Trains for pass@N, without bias, from all samples.",
         source="Walder and Karkhanis, arXiv 2505.15201",
         options=PkpoOptions,
-        weigh=lambda batch, n, o: pkpo(batch.rewards_PS, n, o.baseline),
+        weigher="weigh.weigh_pkpo",
         takes_budgets=True,
     ),
     Objective(
-        function=passk_training,
+        path="max_at_k.passk_training",
         summary="Trains for pass@N, normalised within the groups of N.",
         source="Chen et al., arXiv 2508.10751",
         takes_any_reward=False,
-        weigh=each_budget(lambda batch, n, o: passk_training(batch.rewards_PS, n)),
+        weigher="weigh.weigh_passk_training",
         takes_budgets=True,
     ),
     Objective(
-        function=bon_rl,
+        path="best_of_n.bon_rl",
         summary="Trains for Best-of-N under any verifier and any reward, exactly, from all samples.",
         source="docs/estimators.md",
         options=BonRlOptions,
-        weigh=weigh_bon_rl,
+        weigher="weigh.weigh_bon_rl",
         takes_budgets=True,
     ),
     Objective(
-        function=rank,
+        path="ranks.rank",
         summary="Trains for any use of N samples that pays by rank: the mean of the best m, the tail, own weights.",
         source="docs/estimators.md",
         options=RankOptions,
-        weigh=weigh_rank,
+        weigher="weigh.weigh_rank",
         takes_budgets=True,
     ),
     Objective(
-        function=majority_vote,
+        path="votes.majority_vote",
         summary="Trains for a majority vote among N samples (self-consistency).",
         source="docs/estimators.md",
-        weigh=weigh_majority_vote,
+        weigher="weigh.weigh_majority_vote",
         needs_answers=True,
         takes_budgets=True,
     ),
     Objective(
-        function=bon_rlb,
+        path="best_of_n.bon_rlb",
         summary="Trains for Best-of-N with rewards of 0 and 1 by the paper's closed form.",
         source=f"{CHOW}, Lemma 3",
         options=BonRlbOptions,
-        weigh=each_budget(weigh_bon_rlb),
+        weigher="weigh.weigh_bon_rlb",
         takes_budgets=True,
         takes_any_reward=False,
     ),
     Objective(
-        function=bon_rlbp,
+        path="best_of_n.bon_rlbp",
         summary="Trains for Best-of-N by the closed form's part on correct samples.",
         source=f"{CHOW}, Corollary 4",
         options=BonRlbpOptions,
-        weigh=each_budget(weigh_bon_rlbp),
+        weigher="weigh.weigh_bon_rlbp",
         takes_budgets=True,
         takes_any_reward=False,
     ),
     Objective(
-        function=bon_rl_variational,
+        path="best_of_n.bon_rl_variational",
         summary="Trains for Best-of-N by the paper's variational form.",
         source=f"{CHOW}, eq. 5–6",
         options=BonRlOptions,
-        weigh=each_budget(weigh_bon_rl_variational),
+        weigher="weigh.weigh_bon_rl_variational",
         takes_budgets=True,
     ),
     Objective(
-        function=sft,
+        path="imitation.sft",
         summary="Imitates the task's demonstrations.",
         source="maximum likelihood",
         sources=("demonstrated",),
         is_policy_gradient=False,
-        weigh=lambda batch, n, o: torch.ones_like(batch.rewards_PS),
+        weigher="weigh.weigh_sft",
     ),
     Objective(
-        function=dco,
+        path="imitation.dco",
         summary="Imitates demonstrations for pass@N: it weighs down what the model already does.",
         source="Chen et al., arXiv 2502.07154",
         sources=("demonstrated",),
         logprobs="policy",
         is_policy_gradient=False,
-        weigh=lambda batch, n, o: dco(batch.logprobs_PX, n).weights,
+        weigher="weigh.weigh_dco",
     ),
     Objective(
-        function=star,
+        path="imitation.star",
         summary="Imitates the policy's own correct samples.",
         source="Zelikman et al., arXiv 2203.14465",
         is_policy_gradient=False,
     ),
     Objective(
-        function=rft,
+        path="imitation.rft",
         summary="Imitates own correct samples, every prompt with the same weight.",
         source="Yuan et al., arXiv 2308.01825",
         options=RftOptions,
         is_policy_gradient=False,
-        weigh=weigh_rft,
+        weigher="weigh.weigh_rft",
     ),
     Objective(
-        function=bon_distillation,
+        path="imitation.bon_distillation",
         summary="Imitates the policy's own Best-of-N winners.",
         source="docs/estimators.md",
         options=BonDistillationOptions,
         is_policy_gradient=False,
-        weigh=weigh_bon_distillation,
+        weigher="weigh.weigh_bon_distillation",
     ),
     Objective(
-        function=bon_sft,
+        path="bon_likelihood.bon_sft",
         summary="Maximises the likelihood of demonstrations under Best-of-N.",
         source=f"{CHOW}, §4",
         options=BonSftOptions,
         sources=("own", "demonstrated"),
         is_policy_gradient=False,
-        weigh=weigh_bon_sft,
+        weigher="weigh.weigh_bon_sft",
     ),
     Objective(
-        function=bonbon,
+        path="distillation.bonbon",
         summary="Imitates the best of N samples of the anchor and keeps away from the worst.",
         source="Gui et al., arXiv 2406.00832",
         options=BonbonOptions,
         sources=("reference",),
         logprobs="ratio",
         is_policy_gradient=False,
-        weigh=weigh_bonbon,
+        weigher="weigh.weigh_bonbon",
     ),
     Objective(
-        function=vbon,
+        path="distillation.vbon",
         summary="Moves the policy to the anchor's Best-of-N law by its backward KL divergence.",
         source="Amini et al., arXiv 2407.06057",
         options=VbonOptions,
         sources=("own", "reference"),
         logprobs="ratio",
         is_policy_gradient=False,
-        weigh=weigh_vbon,
+        weigher="weigh.weigh_vbon",
     ),
     Objective(
-        function=bond,
+        path="distillation.bond",
         summary="Moves the policy to the anchor's Best-of-N law by both KL divergences.",
         source="Sessa et al., arXiv 2407.14622",
         options=BondOptions,
         sources=("own", "reference"),
         logprobs="ratio",
         is_policy_gradient=False,
-        weigh=weigh_bond,
+        weigher="weigh.weigh_bond",
     ),
 )
 TABLE = {row.name: row for row in ROWS}

@@ -16,7 +16,8 @@ from bontune.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bo
 from bontune.objectives.bon_likelihood import bon_sft
 from bontune.objectives.budgets import Budgets, as_budgets
 from bontune.objectives.distillation import best_and_worst, bonbon, bond, vbon
-from bontune.objectives.imitation import bon_distillation, rft
+from bontune.objectives.imitation import bon_distillation, dco, rft
+from bontune.objectives.max_at_k import passk_training, pkpo
 from bontune.objectives.options import (
     BonbonOptions,
     BonDistillationOptions,
@@ -26,6 +27,7 @@ from bontune.objectives.options import (
     BonRlOptions,
     BonSftOptions,
     NoOptions,
+    PkpoOptions,
     RankOptions,
     RftOptions,
     VbonOptions,
@@ -50,6 +52,15 @@ def each_budget(weigh: Callable[[Batch, int, Any], Tensor]) -> Callable[[Batch, 
     return weigh_all
 
 
+def weigh_pkpo(batch: Batch, n: Budgets, o: PkpoOptions) -> Tensor:
+    return pkpo(batch.rewards_PS, n, o.baseline)
+
+
+@each_budget
+def weigh_passk_training(batch: Batch, n: int, o: NoOptions) -> Tensor:
+    return passk_training(batch.rewards_PS, n)
+
+
 def weigh_bon_rl(batch: Batch, n: Budgets, o: BonRlOptions) -> Tensor:
     if o.draw == "winner":
         return each_budget(lambda batch, n, o: winners_of("bon_rl", batch, n))(batch, n, o)
@@ -66,22 +77,33 @@ def weigh_majority_vote(batch: Batch, n: Budgets, o: NoOptions) -> Tensor:
     return majority_vote(batch.rewards_PS, batch.answers_PS, n)
 
 
+@each_budget
 def weigh_bon_rl_variational(batch: Batch, n: int, o: BonRlOptions) -> Tensor:
     if o.draw == "winner":
         return winners_of("bon_rl_variational", batch, n)
     return bon_rl_variational(batch.rewards_PS, batch.scores_PS, n, o.baseline)
 
 
+@each_budget
 def weigh_bon_rlb(batch: Batch, n: int, o: BonRlbOptions) -> Tensor:
     if o.draw == "winner":
         return winners_of("bon_rlb", batch, n, sign=o.sign, baseline=o.baseline)
     return bon_rlb(batch.rewards_PS, n, batch.p_fail_P, o.sign, o.baseline)
 
 
+@each_budget
 def weigh_bon_rlbp(batch: Batch, n: int, o: BonRlbpOptions) -> Tensor:
     if o.draw == "winner":
         return winners_of("bon_rlbp", batch, n, baseline=o.baseline)
     return bon_rlbp(batch.rewards_PS, n, batch.p_fail_P, o.baseline)
+
+
+def weigh_sft(batch: Batch, n: Budgets, o: NoOptions) -> Tensor:
+    return torch.ones_like(batch.rewards_PS)
+
+
+def weigh_dco(batch: Batch, n: int, o: NoOptions) -> Tensor:
+    return dco(batch.logprobs_PX, n).weights
 
 
 def weigh_rft(batch: Batch, n: int, o: RftOptions) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bontune.objectives.best_of_n import CLIP, lambda_n
+from bontune.objectives.budgets import check_budget
 from bontune.objectives.inputs import (
     as_advantages,
     as_binary_rewards,
@@ -19,7 +20,6 @@ from bontune.objectives.inputs import (
     as_rewards,
     as_samples,
     as_scores,
-    check_budget,
 )
 
 WINNER_OBJECTIVES = ("bon_rl", "bon_rl_variational", "bon_rlb", "bon_rlbp")
@@ -52,9 +52,9 @@ def draw_winners(scores: Any, n: int, generator: torch.Generator | None = None) 
 def winner_advantages(
     name: str,
     rewards: Any,
-    scores: Any,
-    n: int,
-    winners: Tensor,
+    scores: Any = None,
+    n: int | None = None,
+    winners: Tensor | None = None,
     p_fail: Any = None,
     sign: Literal["exact", "published"] = "exact",
     baseline: Literal["loo", "none"] = "loo",
@@ -78,9 +78,9 @@ def winner_advantages(
 
     Args:
         name: one of the four, ``WINNER_OBJECTIVES``.
-        rewards, scores: (..., M).
-        n: N.
-        winners: (..., G) from :func:`draw_winners`.
+        rewards: (..., M).
+        scores: (..., M), what the winners were picked by; None: the reward itself, r = R.
+        n, winners: N, and (..., G) indices from :func:`draw_winners`; both are required.
         p_fail: P_fail per prompt; None: the plug-in estimate.
         sign, clip, baseline: as in :func:`bontune.objectives.bon_rlb`; ``loo`` is the value b(x) here.
 
@@ -98,7 +98,7 @@ def winner_advantages(
     samples = as_binary_rewards(rewards, name) if is_closed else as_rewards(rewards)
     m = samples.shape[-1]
     n = check_budget(n, m)
-    _check_winners(winners, samples)
+    winners = _checked_winners(winners, samples)
     if is_closed:
         p = as_failure_rate(p_fail, samples, clip)
         has_won, sign_of_wrong = samples.gather(-1, winners) == 1, None if name == "bon_rlbp" else sign
@@ -120,13 +120,16 @@ def _check_options(name: str, sign: str, baseline: str) -> None:
         raise ValueError(f"baseline must be 'loo' or 'none', got {baseline!r}.")
 
 
-def _check_winners(winners: Tensor, samples: Tensor) -> None:
+def _checked_winners(winners: Tensor | None, samples: Tensor) -> Tensor:
+    if winners is None:
+        raise ValueError("winners are missing: give the indices that draw_winners(scores, n) has drawn.")
     m = samples.shape[-1]
     is_index = ((winners >= 0) & (winners < m)).all()
     if winners.shape[:-1] != samples.shape[:-1] or not bool(is_index) or not winners.numel():
         raise ValueError(
             f"winners must be indices below M = {m}, shape {(*samples.shape[:-1], 'G')}, got {tuple(winners.shape)}."
         )
+    return winners
 
 
 def _closed_form(has_won: Tensor, n: int, p: Tensor, sign: str | None) -> Tensor:

@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.functions import what_was_raised
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, Engine, Poll, Samples, SamplingOptions, StreamingEngine
 from bontune.engines.prompts import prompts_of, texts_of
 from bontune.tasks.base import HasThoughts, Task
 from bontune.verifiers import Verifier
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +43,23 @@ class Graded:
     @cached_property
     def is_graded_P(self) -> Tensor:
         """Whether all completions of a prompt were graded, for each prompt."""
+        import torch
+
         return torch.tensor([all(g.verdict is not Verdict.GRADER_ERROR for g in row) for row in self.grades])
 
     @cached_property
     def rewards_PM(self) -> Tensor:
         """float64 rewards; a completion that could not be graded counts 0 here, never as correct."""
+        import torch
+
         rows = [[0.0 if math.isnan(grade.reward) else grade.reward for grade in row] for row in self.grades]
         return torch.tensor(rows, dtype=torch.float64)
 
     @cached_property
     def scores_PM(self) -> Tensor:
         """Scores in float64: scores that differ must not become ties."""
+        import torch
+
         return torch.tensor(self.scores, dtype=torch.float64)
 
     def answers(self) -> list[list[str | None]]:
@@ -115,7 +123,7 @@ def score_all(
     except (BontuneError, RunStopped):
         raise
     except Exception as error:  # the user's own code may raise anything
-        raise RunStopped(f"The verifier {verifier.name} failed: {type(error).__name__}: {error}") from error
+        raise RunStopped(f"The verifier {verifier.name} failed: {what_was_raised(error)}.") from error
     if [len(row) for row in scores] != [len(row) for row in texts]:
         raise RunStopped(f"The verifier {verifier.name} did not return one score per completion.")
     is_known = [[g.verdict is not Verdict.GRADER_ERROR for g in row] for row in grades]

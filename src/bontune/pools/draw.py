@@ -17,11 +17,11 @@ from bontune.engines.contract import Engine, Poll, SamplingOptions, StopReason, 
 from bontune.engines.openai import Serving
 from bontune.engines.opening import is_address, open_engine
 from bontune.engines.prompts import asks_chat, prompts_of, stop_of
-from bontune.models import weights_digest
+from bontune.models import resolve, weights_digest
 from bontune.pools.collect import collect, collect_streamed
 from bontune.pools.pool import PoolWriter, Rows, problem_rows, rows_of
 from bontune.pools.read import read_pool
-from bontune.tasks import Task, load_task
+from bontune.tasks import Task, check_options, load_task
 from bontune.verifiers import Verifier, verifier_from_text
 from bontune.verifiers.load import contents_digest as verifier_contents
 from bontune.verifiers.load import options_from_text
@@ -105,6 +105,7 @@ def draw_pool(
         BontuneError: the pool is already there, was begun otherwise, or something of the request cannot be.
         RunStopped: the grader, the verifier, the server or the disk failed; the same request continues.
     """
+    check_names(request)
     task = load_task(request.task, **request.task_options)
     verifier = verifier_from_text(request.verifier)
     problems = task.problems(request.split)[: request.limit]
@@ -145,6 +146,19 @@ def draw_pool(
         grader_errors=errors,
         warnings=[*((_ALL_ALIKE,) if is_greedy else ()), *refused],
     )
+
+
+def check_names(request: PoolRequest) -> None:
+    """Look up the names of a request, which takes no library that is slow to load.
+
+    Raises:
+        BontuneError: there is no such model, task, option or verifier.
+    """
+    check_options(request.task, request.task_options)
+    _, options = options_from_text(request.verifier)
+    for model in (request.model, options.get("path")):
+        if model is not None and not is_address(model):
+            resolve(model)
 
 
 def _shard_of(problems: list[Problem], request: PoolRequest, out: Path) -> list[Problem]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from bontune.pools.compare import FEWEST_PROBLEMS, Comparison, Difference, Outcome, Sampled
@@ -161,19 +160,19 @@ def _tables(
     across = _LEVELS_ACROSS if key == "level" or rows[0].a_temperature is not None else _ACROSS
     for start in range(0, len(names), across):
         shown = names[start : start + across]
-        table = Table(title=escape(title), caption=escape(caption), title_justify="left", caption_justify="left")
+        table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
         table.add_column(key, justify="right")
         if key == "level":
             table.add_column("problems", justify="right")
-        table.add_column(f"{escape(labels[rows[0].b])}, %", justify="right", overflow="fold")
+        table.add_column(f"{labels[rows[0].b]}, %", justify="right", overflow="fold")
         for name in shown:
-            title_of = f"{escape(labels[name])} − {escape(labels[rows[0].b])}"
+            title_of = f"{labels[name]} − {labels[rows[0].b]}"
             table.add_column(title_of, justify="right", overflow="fold")
         for at, of_name in cells.items():
             first = of_name[shown[0]]
             counts = [str(first.num_problems)] if key == "level" else []
             own = _at(first.b_temperature)
-            differences = [escape(_signed(of_name[name]) + _at(of_name[name].a_temperature)) for name in shown]
+            differences = [_signed(of_name[name]) + _at(of_name[name].a_temperature) for name in shown]
             table.add_row(str(at), *counts, percent(first.b_value) + own, *differences)
         yield table
 

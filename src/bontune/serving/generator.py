@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bontune.answers.math_answer import last_box, normal_form
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
-from bontune.base.problems import Problem
+from bontune.base.problems import Message, Problem
 from bontune.base.texts import readable
 from bontune.base.thoughts import Setting, thoughts_of
 from bontune.engines.contract import Samples, SamplingOptions
-from bontune.engines.opening import open_engine
+from bontune.engines.opening import is_address, open_engine
 from bontune.engines.prompts import Prompt, as_message, texts_of
 from bontune.engines.seeds import stream
+from bontune.models import resolve
 from bontune.pools.collect import score_all
 from bontune.verifiers import Verifier, as_verifier, verifier_from_text
 
@@ -72,7 +74,7 @@ class BestOfN:
         top_p: float = 1.0,
         max_new_tokens: int = 512,
         stop: Sequence[str] = (),
-        seed: int = 0,
+        seed: int | None = None,
         read_answer: Callable[[str], str | None] | None = None,
         thoughts: Setting = "auto",
     ) -> None:
@@ -89,7 +91,8 @@ class BestOfN:
             tokenizer: of a loaded model.
             engine: ``transformers`` or ``vllm`` draws from a model that is no server; ``auto``: transformers.
             temperature, top_p, max_new_tokens, stop: how to draw.
-            seed: seed for sampling; under the same seed a prompt gets the same answer where the engine has seeds.
+            seed: seed for sampling; under the same seed every call gives a prompt the same answer, where the engine has
+                seeds. None: every call draws anew.
             read_answer: from a completion to the answer that is voted for (``majority``); default: the content of the
                 last ``\\boxed{}``, else the whole text, in normal form, behind the thoughts.
             thoughts: what marks thoughts; see :func:`bontune.base.thoughts.thoughts_of`. ``read_answer`` gets the text
@@ -102,6 +105,8 @@ class BestOfN:
         self.options = SamplingOptions(
             num_samples=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, stop=tuple(stop)
         )
+        if isinstance(model, str) and not is_address(model):
+            resolve(model)  # first what costs nothing
         self.verifier = verifier_from_text(verifier) if isinstance(verifier, str) else as_verifier(verifier)
         if self.verifier.name == "oracle":
             raise BontuneError("The oracle knows right answers; in use there are none: name another verifier.")
@@ -118,28 +123,34 @@ class BestOfN:
         self._thoughts = thoughts_of(thoughts)
         self.engine = open_engine(model, tokenizer, engine=engine)
 
-    def generate(self, prompts: Prompt | Sequence[Prompt]) -> Any:
+    def generate(self, prompts: str | Iterable[str | Message] | Iterable[Iterable[Message]]) -> Any:
         """Answer one prompt or several.
 
         Args:
-            prompts: a text, a conversation (a tuple of ``{"role": …, "content": …}``), or a list of those. A text is
-                asked as a user's message if the model has a chat template.
+            prompts: a text, a conversation (messages such as ``{"role": "user", "content": …}``, in a list or tuple),
+                or several of these. A text is asked as a user's message if the model has a chat template.
 
         Returns:
             An :class:`Answer` for one prompt, a list of them for a list.
 
         Raises:
-            BontuneError: an empty prompt, or one that does not fit the model.
+            BontuneError: what is neither a text nor a conversation, nothing, or a prompt that does not fit the model.
             RunStopped: the verifier or the server failed, or the model's probabilities are no finite numbers.
         """
-        if isinstance(prompts, (str, tuple)):
-            return self._generate([prompts])[0]
-        return self._generate(list(prompts))
+        if isinstance(prompts, str):
+            return self._generate([_as_prompt(prompts)])[0]
+        if isinstance(prompts, (Mapping, bytes)) or not isinstance(prompts, Iterable):
+            raise BontuneError(f"{_WHAT_IS_ASKED}, got {_shortly(prompts)}.")
+        given = list(prompts)
+        if not given:
+            raise BontuneError(f"{_WHAT_IS_ASKED}, got nothing.")
+        if isinstance(given[0], Mapping):
+            return self._generate([_as_prompt(given)])[0]
+        return self._generate([_as_prompt(prompt) for prompt in given])
 
     def _generate(self, prompts: list[Prompt]) -> list[Answer]:
-        prompts = [_readable(prompt) for prompt in prompts]
         asked = [self._as_asked(prompt) for prompt in prompts]
-        keys: list[tuple[object, ...]] = [(self.seed, "answer", repr(prompt)) for prompt in asked]
+        keys = [(self.seed, "answer", repr(prompt)) for prompt in asked] if self.seed is not None else _fresh(asked)
         problems = [_problem(prompt) for prompt in prompts]
         texts: list[list[str]] = [[] for _ in prompts]
         scores: list[list[float]] = [[] for _ in prompts]
@@ -193,10 +204,39 @@ class BestOfN:
         return Answer(winner=texts[winner], score=best, candidates=candidates, prompt=prompt)
 
 
-def _readable(prompt: Prompt) -> Prompt:
-    if isinstance(prompt, str):
-        return readable(prompt)
-    return tuple({**turn, "content": readable(turn["content"])} for turn in prompt)
+_WHAT_IS_ASKED = (
+    'A prompt is a text, or a conversation such as [{"role": "user", "content": "…"}]; give one, or a list of several'
+)
+
+
+def _as_prompt(given: Any) -> Prompt:
+    """A text, or the messages of a conversation as a tuple.
+
+    Raises:
+        BontuneError: it is neither, or empty.
+    """
+    if isinstance(given, str):
+        if not given:
+            raise BontuneError(f"{_WHAT_IS_ASKED}, got an empty text.")
+        return readable(given)
+    turns = list(given) if isinstance(given, Iterable) and not isinstance(given, (Mapping, bytes)) else []
+    if not turns or not all(isinstance(turn, Mapping) for turn in turns):
+        raise BontuneError(f"{_WHAT_IS_ASKED}, got {_shortly(given)}.")
+    for turn in turns:
+        if not all(isinstance(turn.get(key), str) and turn[key] for key in ("role", "content")):
+            raise BontuneError(f"A message has the texts role and content, got {_shortly(turn)}.")
+    return tuple({**turn, "content": readable(turn["content"])} for turn in turns)
+
+
+def _shortly(given: object) -> str:
+    text = repr(given)
+    return f"{type(given).__name__} {text if len(text) <= 80 else text[:79] + '…'}"
+
+
+def _fresh(asked: Sequence[Prompt]) -> list[tuple[object, ...]]:
+    """Seed keys that no other call has, nor another prompt of this one."""
+    call = secrets.randbits(64)
+    return [(call, "answer", place) for place in range(len(asked))]
 
 
 def _problem(prompt: Prompt) -> Problem:

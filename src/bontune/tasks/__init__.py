@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from bontune.base.errors import BontuneError
+from bontune.base.other_words import ours
 from bontune.base.problems import Problem
-from bontune.base.suggest import did_you_mean
+from bontune.base.suggest import did_you_mean, nearest
 from bontune.tasks.base import Task
 from bontune.tasks.countdown import Countdown
 from bontune.tasks.gsm8k import Gsm8k
@@ -121,18 +122,36 @@ def load_task(name: str, **options: Any) -> Task:
         >>> load_task("countdown").problems("test")[0].prompt
         '11,13,7,1:18='
     """
-    factory = _factory(name)
-    parameters = inspect.signature(factory).parameters
+    check_options(name, options)
+    return _factory(name)(**options)
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Check that there is such a task, and that it has the options that are given and needs no others.
+
+    Raises:
+        BontuneError: not so; the nearest name is named.
+    """
+    parameters = inspect.signature(_factory(name)).parameters
     for option in options:
         if option not in parameters:
-            raise BontuneError(
-                f"task {name} has no option {option!r}{did_you_mean(option, list(parameters))}; "
-                f"it has {', '.join(parameters)}"
-            )
+            meant = _meant(option, list(parameters))
+            raise BontuneError(f"task {name} has no option {option!r}{meant}; it has {', '.join(parameters)}")
     for parameter in parameters.values():
         if parameter.default is parameter.empty and parameter.name not in options:
-            raise BontuneError(f"task {name} needs the option {parameter.name!r}")
-    return factory(**options)
+            given = f"give {parameter.name}=…, in a recipe task.{parameter.name}=…"
+            raise BontuneError(f"task {name} needs the option {parameter.name!r}: {given}")
+
+
+def _meant(option: str, known: list[str]) -> str:
+    """What may have been meant by an unknown option: one that is like it, or one that other trainers call so."""
+    near, theirs = nearest(option, known), ours(option)
+    if near is None and theirs is not None and theirs.key is not None:
+        section, _, leaf = theirs.key.rpartition(".")
+        if section != "task":
+            return f" (in a recipe {theirs.key} means that)"
+        near = leaf if leaf in known else None
+    return f", did you mean {near!r}?" if near else ""
 
 
 def _factory(name: str) -> Callable[..., Task]:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from bontune.answers.written_numbers import last_number
 from bontune.base.cells import cell_text
 from bontune.base.errors import BontuneError
-from bontune.base.functions import load_function
+from bontune.base.functions import load_function, what_was_raised
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.suggest import did_you_mean
@@ -58,7 +58,7 @@ def guarded(function: UserGrader) -> Grader:
         try:
             return _to_grade(function(_copied(problem.row), completion), completion)
         except (Exception, SystemExit) as error:  # the user's code: it may fail in any way, and sys.exit() is one
-            return _grader_error(f"{type(error).__name__}: {error}")
+            return _grader_error(what_was_raised(error))
 
     return grade
 

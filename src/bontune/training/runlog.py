@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,10 +14,17 @@ from typing import Any
 from torch import Tensor
 
 from bontune.base.files import replace_file
+from bontune.base.grades import Grade
 from bontune.base.progress import Bar
 from bontune.engines.contract import Samples
 
 METRICS = "metrics.jsonl"
+NOTHING_LEARNED = (
+    "step {step}: no sample carries weight, because the samples of each prompt are worth the same (mean reward "
+    "{reward:.3g}): nothing can be learned from them; if that stays so, look at the grader, or take problems that are "
+    "neither too easy nor too hard"
+)
+"""What is said once of a step without a gradient from rewards; ``weighted`` in the metrics tells of the others."""
 
 
 class RunLog:
@@ -37,6 +45,7 @@ class RunLog:
         self.total_steps = total_steps
         self.label = label
         self.is_quiet = is_quiet
+        self._has_said_nothing_learned = False
         self.trackers = trackers
         self.bar = Bar(label, is_quiet=is_quiet)
 
@@ -84,6 +93,9 @@ class RunLog:
             flat = {key: value for key, value in row.items() if isinstance(value, (int, float))}
             flat |= {f"seconds/{name}": value for name, value in row["seconds"].items()}
             self.trackers.log(flat, step=step)
+        if row.get("weighted") == 0 and not row.get("grader_errors") and not self._has_said_nothing_learned:
+            self._has_said_nothing_learned = True
+            self.say(NOTHING_LEARNED.format(step=step, reward=row["reward"]))
 
     def evaluation(
         self,
@@ -106,7 +118,14 @@ class RunLog:
         if self.trackers is not None:
             self.trackers.log({f"eval/{key}": value for key, value in metrics.items()}, step=step)
 
-    def write_stopped_batch(self, step: int, reason: str, samples: Samples, advantages_PM: Tensor | None) -> Path:
+    def write_stopped_batch(
+        self,
+        step: int,
+        reason: str,
+        samples: Samples,
+        advantages_PM: Tensor | None,
+        grades: Sequence[Sequence[Grade]] | None = None,
+    ) -> Path:
         """Keep the batch that stopped the run for inspection; returns the file's path."""
         path = self.path.with_name(f"stopped_at_step_{step:06d}.json")
         batch = {
@@ -114,6 +133,7 @@ class RunLog:
             "step": step,
             "texts": samples.texts,
             "logprobs": [repr(x) for x in samples.logprobs_BT.sum(-1).tolist()],
+            "grades": None if grades is None else [[_as_json(grade) for grade in row] for row in grades],
             "advantages": None if advantages_PM is None else [[repr(a) for a in row] for row in advantages_PM.tolist()],
         }
         replace_file(path, json.dumps(batch, indent=1), is_synced=True)
@@ -127,6 +147,11 @@ class RunLog:
     def _append(self, row: Mapping[str, Any]) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def _as_json(grade: Grade) -> dict[str, Any]:
+    reward = grade.reward if math.isfinite(grade.reward) else None
+    return {"reward": reward, "verdict": grade.verdict.value, "reason": grade.reason}
 
 
 class Stages:

@@ -21,6 +21,7 @@ from torch import Tensor
 import bontune.verifiers as verifiers
 from bontune.base.errors import Interrupted, RunStopped
 from bontune.base.files import replace_file
+from bontune.base.grades import Grade
 from bontune.base.problems import Problem
 from bontune.base.signals import StopSignals
 from bontune.config import Recipe
@@ -235,6 +236,7 @@ class Trainer:
         self, step: int, problems: list[Problem], samples: Samples, stages: Stages, signals: StopSignals
     ) -> Graded:
         """Grade and score the samples; a grader or verifier that breaks its contract stops the run."""
+        grades = None
         try:
             with stages("grade"):
                 prompts = texts_of(self.engine, prompts_of(self.engine, problems))
@@ -242,7 +244,7 @@ class Trainer:
             with stages("score"):
                 scores = score_all(self.verifier, problems, samples.texts, grades)
         except RunStopped as error:
-            self.stop(step, str(error).removesuffix("."), samples, None)
+            self.stop(step, str(error).removesuffix("."), samples, None, grades)
         return Graded(problems=problems, samples=samples, grades=grades, scores=scores)
 
     def weigh(self, step: int, graded: Graded, draws: Sequence[int]) -> Tensor:
@@ -254,7 +256,8 @@ class Trainer:
         share = graded.num_grader_errors / max(rewards_PM.numel(), 1)
         if share > self.recipe.training.max_grader_errors:
             reason = next(g.reason for row in graded.grades for g in row if math.isnan(g.reward))
-            self.stop(step, f"{share:.0%} of the completions could not be graded ({reason})", graded.samples, None)
+            what = f"{share:.0%} of the completions could not be graded ({reason})"
+            self.stop(step, what, graded.samples, None, graded.grades)
         p_fail = self.state.failure_rates.estimate(graded)
         try:
             advantages_PM = self.weighing.advantages(
@@ -267,7 +270,8 @@ class Trainer:
                 keys_P=[(self.recipe.seed, "ties", i) for i in draws],
             )
         except ValueError as error:  # such as a reward of ½ where the objective is derived for 0 and 1
-            self.stop(step, f"The objective cannot take these grades: {str(error).rstrip('.')}", graded.samples, None)
+            what = f"The objective cannot take these grades: {str(error).rstrip('.')}"
+            self.stop(step, what, graded.samples, None, graded.grades)
         return advantages_PM * is_known_P.unsqueeze(-1)
 
     def update(self, step: int, graded: Graded, advantages_PM: Tensor, signals: StopSignals) -> UpdateResult:
@@ -292,7 +296,7 @@ class Trainer:
                 )
                 results.append(result)
         except RunStopped as error:
-            self.stop(step, str(error), graded.samples, advantages_PM)
+            self.stop(step, str(error), graded.samples, advantages_PM, graded.grades)
         self.engine.load(self.anchor.policy_weights())
         self.state.failure_rates.learn(graded, self.accelerator)
         return UpdateResult.mean(results)
@@ -388,13 +392,20 @@ class Trainer:
         self.log.begin(self.step)
         self.accelerator.wait_for_everyone()
 
-    def stop(self, step: int, reason: str, samples: Samples, advantages_PM: Tensor | None) -> NoReturn:
+    def stop(
+        self,
+        step: int,
+        reason: str,
+        samples: Samples,
+        advantages_PM: Tensor | None,
+        grades: Sequence[Sequence[Grade]] | None = None,
+    ) -> NoReturn:
         """Keep the offending batch for inspection and stop; the model has not been changed by it.
 
         Raises:
             RunStopped: always.
         """
-        path = self.log.write_stopped_batch(step, reason, samples, advantages_PM)
+        path = self.log.write_stopped_batch(step, reason, samples, advantages_PM, grades)
         raise RunStopped(f"{reason} at step {step}; the step was not taken, its batch is in {path}.")
 
     def finish(self) -> dict[str, Any]:
