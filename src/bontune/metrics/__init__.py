@@ -10,7 +10,14 @@ Rewards are float, int or bool: a tensor gives a tensor on its device, all else 
 from bontune.metrics.adaptive import adaptive_best_of_n
 from bontune.metrics.calibration import Calibration, ReliabilityBin, calibration, platt_scaling, sigmoid
 from bontune.metrics.distribution import AnswerDistribution, answer_distribution
-from bontune.metrics.intervals import Interval, bootstrap_interval, default_ks, paired_difference, simultaneous_band
+from bontune.metrics.intervals import (
+    Interval,
+    bootstrap_interval,
+    bootstrap_intervals,
+    default_ks,
+    paired_difference,
+    simultaneous_band,
+)
 from bontune.metrics.selection import (
     best_of_k,
     drop_at_k,
@@ -33,6 +40,7 @@ __all__ = [
     "answer_entropy",
     "best_of_k",
     "bootstrap_interval",
+    "bootstrap_intervals",
     "calibration",
     "default_ks",
     "distinct_answers",
