@@ -18,6 +18,7 @@ from bontune.metrics.intervals import (
     paired_difference,
     simultaneous_band,
 )
+from bontune.metrics.scale import RewardScale, reward_scale
 from bontune.metrics.selection import (
     best_of_k,
     drop_at_k,
@@ -35,6 +36,7 @@ __all__ = [
     "Calibration",
     "Interval",
     "ReliabilityBin",
+    "RewardScale",
     "adaptive_best_of_n",
     "answer_distribution",
     "answer_entropy",
@@ -52,6 +54,7 @@ __all__ = [
     "pass_at_k",
     "pass_hat_k",
     "platt_scaling",
+    "reward_scale",
     "sigmoid",
     "simultaneous_band",
     "within_prompt_auc",
