@@ -57,6 +57,6 @@ def batch_numbers(graded: Graded, num_samples: int, n: int, accelerator: Any) ->
     local = [num_prompts, *means.values(), *counts.values()]
     prompts, *total = sum_over_processes(accelerator, [float(x) for x in local])
     numbers = dict(zip([*means, *counts], total, strict=True))
-    graded = {} if scale.is_binary else {"is_binary": False}
+    kind: dict[str, float] = {} if scale.is_binary else {"is_binary": False}
     found = {name: x / prompts if name in means else int(x) for name, x in numbers.items()}
-    return {"n": n, **graded, **found}
+    return {"n": n, **kind, **found}
