@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bontune.metrics import adaptive_best_of_n, best_of_k
@@ -52,9 +55,14 @@ def done(folder: Path) -> dict[str, Done]:
         "table": adaptive(["countdown-verifier"], "-n", "8", "--round", "2", "-o", "found"),
         "never wrong": adaptive(["oracle"], "-n", "8", "-o", "never-wrong"),
         "in use": [*asked, "-n", "12", "--stop-at", "-100", "--round", "3", "11,13,7,1:18="],
+        "graded": adaptive(["graded"], "-n", "4", "-o", "graded"),
         "a round alone": [*asked, "-n", "12", "--round", "3", "11,13,7,1:18="],
     }
     commands |= {name: adaptive(pools, *options, "-o", "refused") for name, (pools, options, _) in REFUSED.items()}
+    rng = np.random.default_rng(0)
+    rows = [(str(p), float(rng.normal()), 0.5 * int(rng.integers(0, 7))) for p in range(20) for _ in range(8)]
+    names, scores, rewards = zip(*rows, strict=True)
+    pq.write_table(pa.table({"problem_id": names, "score": scores, "reward": rewards}), folder / "graded.parquet")
     return dict(zip(commands, run_many(folder, list(commands.values())), strict=True))
 
 
@@ -80,6 +88,16 @@ def test_a_verifier_that_is_never_wrong_stops_at_the_first_right_answer(done: di
     _, draws = adaptive_best_of_n(np.array(pool.rewards()), np.array(pool.scores()), 8, 1.0)
     assert f"Stopping at a score of 1 takes {draws.mean():.1f} draws in place of 8" in done["never wrong"].stdout
     assert "0.0 [0.0, 0.0] points against" in " ".join(done["never wrong"].stdout.split())
+
+
+def test_graded_rewards_are_numbers(done: dict[str, Done], folder: Path) -> None:
+    said = done["graded"].stdout
+    assert done["graded"].returncode == 0, done["graded"].stderr
+    assert "reward" in said
+    assert not re.search("points|, %", said)
+    values = [float(row["reward"]) for row in csv.DictReader((folder / "graded" / "adaptive.csv").open())]
+    assert max(values) > 1
+    assert all(f"{value:.4g}" in said for value in values), "and no hundred times as much"
 
 
 def test_the_score_in_use(done: dict[str, Done]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -173,7 +174,11 @@ def test_eval_says_what_a_pool_is_and_what_its_columns_mean(tmp_path: Path, caps
     assert "best@k" not in said, "with the oracle it is pass@k"
     run_eval([trained], "1,4", None)
     said = capsys.readouterr().out
-    for phrase in ("best@k: reward of the sample that the verifier picks", "gap@k: pass@k − best@k", "drop@k: highest"):
+    for phrase in (
+        "best@k: reward of the sample that the verifier picks",
+        "gap@k: pass@k (max@k of graded rewards) − best@k",
+        "drop@k: highest",
+    ):
         assert phrase in said
 
 
@@ -197,13 +202,17 @@ def test_differences_of_nothing_are_zeros_without_a_sign(tmp_path: Path, capsys:
 
 
 def test_rewards_below_zero_are_no_percentages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"problem_id": str(i), "sample": j, "reward": -1.0 + 0.5 * (i == j)} for i in range(4) for j in range(2)]
+    rows = [
+        {"problem_id": str(i), "sample": j, "reward": -1.0 + 0.5 * (i == j) - (i > 2)}
+        for i in range(4)
+        for j in range(2)
+    ]
     path = tmp_path / "pool.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     run_eval([path], "1,2", None)
     said = capsys.readouterr().out
     assert "%" not in said
-    assert "-0.750" in said
+    assert "-1.125 [" in said
 
 
 def test_a_model_that_is_computed_in_another_dtype_is_said_in_one_line(tmp_path: Path) -> None:
@@ -248,3 +257,43 @@ def test_data_in_the_place_of_a_recipe_and_no_data_where_a_task_needs_it(tmp_pat
         load_recipe(str(tmp_path / "rows.jsonl"))
     with pytest.raises(BontuneError, match=r"task jsonl needs the option 'data': give data=…, in a recipe task.data=…"):
         load_task("jsonl")
+
+
+def written(path: Path, reward: Any, num_problems: int = 12) -> Path:
+    rows = [
+        {"problem_id": str(p), "sample": i, "reward": reward(p, i), "score": (7 * p + 3 * i) % 5}
+        for p in range(num_problems)
+        for i in range(4)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_eval_of_a_binary_pool_beside_a_graded_one_and_of_minus_one_and_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    binary = written(tmp_path / "binary.jsonl", lambda p, i: float((p + i) % 3 == 0))
+    graded = written(tmp_path / "graded.jsonl", lambda p, i: ((p * i) % 4) / 2)
+    out = tmp_path / "found.json"
+    run_eval([binary, graded], "1,4", out)
+    found = {d["metric"]: d for d in json.loads(out.read_text())["differences"]}
+    assert {"max@1", "max@4", "best@1", "best@4"} <= set(found)
+    assert "max@k, reward" in capsys.readouterr().out
+    signed = written(tmp_path / "signed.jsonl", lambda p, i: None if i == 3 else 1 if (p + i) % 3 == 0 else -1)
+    wrong = written(tmp_path / "wrong.jsonl", lambda p, i: None if i == 3 else -1)
+    run_eval([signed, wrong], "1,4", out)
+    pools = {Path(name).stem: of["metrics"] for name, of in json.loads(out.read_text())["pools"].items()}
+    assert pools["signed"]["pass@1"]["value"] == pytest.approx(0.25)
+    assert pools["signed"]["max@1"]["value"] == pytest.approx(-0.5)
+    assert (pools["wrong"]["pass@4"]["value"], pools["wrong"]["max@4"]["value"]) == (0, -1)
+    said = capsys.readouterr().out
+    assert "counts as solved from a reward of 1 on" in said
+    assert "pass@k, %" in said
+
+
+def test_eval_claims_nothing_of_a_few_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (written(tmp_path / f"{v}.jsonl", lambda p, i, v=v: v, num_problems=5) for v in (0, 1))
+    out = tmp_path / "found.json"
+    run_eval([one, other], "1,4", out)
+    assert {(d["low"], d["high"]) for d in json.loads(out.read_text())["differences"]} == {(None, None)}
+    assert "5 problems are too few to say more, 10 at least are needed." in " ".join(capsys.readouterr().out.split())

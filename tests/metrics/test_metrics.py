@@ -28,6 +28,7 @@ from bontune.metrics import (
     answer_entropy,
     best_of_k,
     bootstrap_interval,
+    bootstrap_intervals,
     default_ks,
     distinct_answers,
     majority_at_k,
@@ -556,3 +557,32 @@ def test_a_band_over_one_mean_is_symmetric_and_one_of_equal_values_has_no_width(
     assert band[1] == Interval(value=0.5, low=0.5, high=0.5)
     with pytest.raises(ValueError, match="one row of P numbers"):
         simultaneous_band([[0.0, 1.0], [0.0]])
+
+
+def test_many_intervals_at_once_are_the_single_ones_to_the_last_bit():
+    rng = np.random.default_rng(2)
+    rows = [rng.random(40), rng.random(40), rng.random(7), np.full(40, 0.1), rng.random(40)]
+    rows.append(rows[0])
+    together = bootstrap_intervals(rows, num_resamples=500, seed=3)
+    assert together == [bootstrap_interval(row, num_resamples=500, seed=3) for row in rows]
+    drawn = np.random.default_rng(3).integers(40, size=(500, 40))
+    low, high = np.quantile(rows[1][drawn].mean(-1), [0.025, 0.975])
+    assert (together[1].low, together[1].high) == (low, high)
+
+
+def test_a_weighted_vote_over_those_left_out_is_the_one_over_those_drawn():
+    rng = np.random.default_rng(4)
+    answers, rewards = [None if a < 0 else int(a) for a in rng.integers(-1, 4, size=16)], rng.random(16)
+    for weights in (rng.random(16), rng.normal(size=16)):
+        for k in (7, 9, 15, 16):
+            chosen = np.random.default_rng(0).random((300, 16)).argpartition(k - 1, axis=1)[:, :k]
+            if math.comb(16, k) <= metrics.MAX_EXACT_SUBSETS:
+                chosen = np.array(list(itertools.combinations(range(16), k)))
+            values = []
+            for subset in chosen:
+                sums = {a: sum(weights[i] for i in subset if answers[i] == a) for a in {answers[i] for i in subset}}
+                sums.pop(None, None)
+                best = [a for a, total in sums.items() if total >= max(sums.values()) - 1e-12]
+                worth = [np.mean([r for r, b in zip(rewards, answers, strict=True) if b == a]) for a in best]
+                values.append(np.mean(worth))
+            assert majority_at_k(answers, rewards, k, weights, num_draws=300) == pytest.approx(np.mean(values))

@@ -10,13 +10,24 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
-from bontune.pools.compare import Comparison, Outcome, Sampled, aligned, at_own_best, compare, families_of, main_budget
+from bontune.pools.compare import (
+    Comparison,
+    Outcome,
+    Sampled,
+    aligned,
+    at_own_best,
+    compare,
+    differences,
+    families_of,
+    main_budget,
+)
 from bontune.report.compared import curves_of, findings, rows_of, terminal_tables, tree_of
 
 KS = [1, 2, 4]
@@ -170,19 +181,19 @@ def found_with(by_k: dict[int, tuple[float, float]], family: str = "pass") -> Co
     ("by_k", "family", "sentence"),
     [
         (
-            {1: (-0.104, 0.0), 4: (0.0, 0.1), 16: (0.067, 0.0)},
+            {1: (-0.104, 1e-4), 4: (0.0, 0.1), 16: (0.067, 1e-4)},
             "pass",
             "At N = 16 b solves 6.7 points more than a [6.7, 6.7]; at N = 1, 10.4 fewer [10.4, 10.4]. "
             "Over all N at once: clearly fewer at N = 1; no clear difference at N = 4; clearly more at N = 16.",
         ),
         (
-            {1: (0.0, 0.1), 2: (0.0, 0.1), 16: (-0.25, 0.0)},
+            {1: (0.0, 0.1), 2: (0.0, 0.1), 16: (-0.25, 1e-4)},
             "max",
-            "At N = 16 b scores 25.0 points less than a [25.0, 25.0]; at N = 1 there is no clear difference "
-            "(0.0 [-1.4, +1.4]). Over all N at once: no clear difference up to N = 2; clearly less at N = 16.",
+            "At N = 16 b scores 0.25 less than a [0.25, 0.25]; at N = 1 there is no clear difference "
+            "(0 [-0.014, +0.014]). Over all N at once: no clear difference up to N = 2; clearly less at N = 16.",
         ),
         (
-            {1: (0.1, 0.0), 2: (0.1, 0.0), 4: (0.2, 0.0)},
+            {1: (0.1, 1e-4), 2: (0.1, 1e-4), 4: (0.2, 1e-4)},
             "best",
             "At N = 4, picked by judge, b solves 20.0 points more than a [20.0, 20.0]; at N = 1, 10.0 more "
             "[10.0, 10.0]. Over all N at once: clearly more at every N.",
@@ -193,7 +204,13 @@ def found_with(by_k: dict[int, tuple[float, float]], family: str = "pass") -> Co
             "At N = 4 there is no clear difference between b and a (0.0 [-1.4, +1.4] points). "
             "Over all N at once: no clear difference at any N.",
         ),
-        ({8: (0.1, 0.0)}, "pass", "At N = 8 b solves 10.0 points more than a [10.0, 10.0]."),
+        ({8: (0.1, 1e-4)}, "pass", "At N = 8 b solves 10.0 points more than a [10.0, 10.0]."),
+        (
+            {1: (0.0, 0.0), 2: (0.1, 0.0), 4: (0.2, 0.0)},
+            "pass",
+            "At N = 4 the difference between b and a is +20.0 points: it is the same on all 200 problems, so that "
+            "there is no interval. Over all N at once: no clear difference at N = 1; no interval from N = 2 on.",
+        ),
     ],
 )
 def test_the_sentence_says_what_the_numbers_say(
@@ -201,6 +218,33 @@ def test_the_sentence_says_what_the_numbers_say(
 ) -> None:
     (said,) = findings(found_with(by_k, family), k=max(by_k), verifier="judge")
     assert said == sentence
+
+
+@pytest.mark.parametrize("num_problems", [1, 2, 5, 9])
+def test_nothing_is_claimed_of_a_few_problems(num_problems: int) -> None:
+    ids = [f"p{i}" for i in range(num_problems)]
+    wrong, right = (evaluation(ids, np.full((num_problems, NUM_SAMPLES), value)) for value in (0.0, 1.0))
+    found = compare(Sampled(temperature=None, evaluations={"a": wrong, "b": right}), ["pass"], KS, k=4)
+    for d in found.differences:
+        assert (d.value, d.low, d.high, d.band, d.num_problems) == (1.0, None, None, None, num_problems)
+        assert (d.outcome, d.outcome_of_all) == (Outcome.UNKNOWN, Outcome.UNKNOWN)
+    assert {row["verdict"] for row in rows_of(found)} == {"unclear"}
+    (said,) = findings(found, k=4, verifier="oracle")
+    assert "+100.0 points" in said
+    assert "too few to say more, 10 at least are needed" in said
+    assert not re.search("more than|clearly|Over all", said)
+
+
+def test_ten_problems_have_an_interval_unless_all_differ_alike() -> None:
+    ids, rewards = [f"p{i}" for i in range(10)], np.zeros((10, NUM_SAMPLES))
+    before, some, all_alike = rewards, rewards.copy(), rewards + 1
+    some[:9] = 1
+    sampled = {name: evaluation(ids, of) for name, of in (("a", before), ("b", some), ("c", all_alike), ("d", before))}
+    b, c, d = differences(sampled, ["pass@1"])
+    assert b.outcome is Outcome.MORE
+    assert (c.value, c.low, c.band, c.outcome) == (1.0, None, None, Outcome.UNKNOWN)
+    assert (d.value, d.low, d.outcome) == (0.0, None, Outcome.UNCLEAR)
+    assert "the same on all 10 problems" in c.why_unknown
 
 
 @pytest.mark.parametrize(

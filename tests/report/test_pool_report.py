@@ -446,8 +446,8 @@ def test_sentences_tables_and_csv_hold_the_numbers_of_the_pools(tmp_path: Path) 
     row = next(row for row in sheets["curves"] if (row["pool"], row["metric"], row["k"]) == ("a", "all", "2"))
     assert float(row["value"]) == everywhere.value
     assert "all@k: share of problems that each of k samples solves" in source
-    header, *lines = re.findall(r"<tr>.*?</tr>", source[source.index(">all@k<") - 600 :], re.DOTALL)
-    column = re.findall(r"<th[^>]*>([^<]+)", header).index("all@k")
+    header, *lines = re.findall(r"<tr>.*?</tr>", source[source.index(">all@k, %<") - 600 :], re.DOTALL)
+    column = re.findall(r"<th[^>]*>([^<]+)", header).index("all@k, %")
     line = next(line for line in lines if re.search(r"<th[^>]*>2<", line))
     assert f"{100 * everywhere.value:.1f}" in re.findall(r"<t[hd].*?</t[hd]>", line, re.DOTALL)[column]
 
@@ -477,7 +477,7 @@ def test_an_oracle_graded_rewards_and_bare_pools(tmp_path: Path) -> None:
     assert "The verifier&#39;s scores are the rewards themselves" in oracle
     assert "best@k: " not in oracle
     graded = make_pool(10, 4)
-    graded.columns["reward"] = [[0.25 * r + 2 for r in row] for row in graded.columns["reward"]]
+    graded.columns["reward"] = [[0.25 * r + 2 + i % 2 for r in row] for i, row in enumerate(graded.columns["reward"])]
     graded.columns["reward"][0][0] = None
     text = page_of(tmp_path, {"g": graded}).read_text(encoding="utf-8")
     mean = sum(map(sum, graded.rewards())) / 40
@@ -547,3 +547,33 @@ def test_a_budget_beyond_the_samples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BontuneError, match="k = 5 is more than the 4 samples per problem of mine"):
         write_pool_report({"mine": make_pool(2, 4)}, tmp_path / "p.html", csv_folder=tmp_path, ks=[1, 5])
     assert os.listdir(tmp_path) == []
+
+
+def test_gaps_in_optional_columns_are_no_level_no_answer_and_no_text(tmp_path: Path) -> None:
+    pool = make_pool(12, 4)
+    nan = float("nan")
+    pool.columns["level"] = [[(1, 2.0, nan, None)[p % 4]] * 4 for p in range(12)]
+    for name in ("answer", "reason", "verdict", "completion", "prompt", "reference", "num_tokens", "stop_reason"):
+        if name in pool.columns:
+            rows = pool.columns[name]
+            pool.columns[name] = [[nan] * 4 if p % 3 == 0 else row for p, row in enumerate(rows)]
+    text = page_of(tmp_path, {"gaps": pool, "whole": make_pool(12, 4, seed=3)}).read_text(encoding="utf-8")
+    rows = list(csv.DictReader((tmp_path / "report_csv" / "levels.csv").open(encoding="utf-8")))
+    assert {(row["level"], row["problems"]) for row in rows if row["pool"] == "gaps"} == {("1", "3"), ("2.0", "3")}
+    assert ">nan<" not in text.lower()
+    words = make_pool(3, 2)
+    words.columns["level"] = [["easy"] * 2, [["a", "list"]] * 2, [3] * 2]
+    assert "by the task&#39;s level" in page_of(tmp_path, {"w": words}).read_text(encoding="utf-8")
+
+
+def test_a_binary_pool_beside_a_graded_one_has_differences(tmp_path: Path) -> None:
+    binary, graded = make_pool(12, 4, seed=1), make_pool(12, 4, seed=2)
+    rewards = enumerate(graded.columns["reward"])
+    graded.columns["reward"] = [[r * (1 + (i + p) % 3) / 2 for i, r in enumerate(row)] for p, row in rewards]
+    page_of(tmp_path, {"binary": binary, "graded": graded})
+    rows = list(csv.DictReader((tmp_path / "report_csv" / "differences.csv").open(encoding="utf-8")))
+    for k in (1, 2, 4):
+        (row,) = [row for row in rows if row["metric"] == f"max@{k}"]
+        ours, theirs = (metrics.max_at_k(pool.rewards(), k) for pool in (graded, binary))
+        assert float(row["diff"]) == pytest.approx((ours - theirs).mean())
+    assert not [row for row in rows if row["metric"].startswith("pass")]

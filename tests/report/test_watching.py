@@ -136,3 +136,41 @@ def test_gains_are_the_paired_differences_to_the_first_evaluation(runs: Path) ->
     value, low, high = evaluations[-1]["gains"]["pass@4"]
     assert f"pass@4 {100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" in page
     assert "the change lies between" in page
+
+
+HOLDS = """
+import sys, time
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_page_tells_running_from_stopped_and_finished(runs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "run"
+    shutil.copytree(runs / "plain", run)
+
+    def said() -> str:
+        pages = [page_of(run, "/"), page_of(run.parent, "/")]
+        form = r"(\w+), last step at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+        found = {re.findall(form, page or "")[0].lower() for page in pages}
+        (one,) = found
+        return one
+
+    assert said() == "finished"
+    (run / "summary.json").unlink()
+    assert said() == "stopped"
+    with subprocess.Popen([sys.executable, "-c", HOLDS, str(run / ".lock")], stdout=subprocess.PIPE) as training:
+        assert training.stdout is not None
+        assert training.stdout.readline() == b"held\n"
+        assert said() == "running"
+        training.send_signal(signal.SIGKILL)
+        training.wait()
+    assert said() == "stopped"
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["training"]["steps"] = 50  # a finished run that was given more, and killed
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (run / "summary.json").write_text("{}")
+    assert said() == "stopped"

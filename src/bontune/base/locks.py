@@ -8,15 +8,15 @@ import os
 from filelock import BaseFileLock, Timeout
 
 
-def hold(lock: BaseFileLock) -> None:
-    """Take a lock at once or not at all.
+def hold(lock: BaseFileLock, timeout_s: float = 0.0) -> None:
+    """Take a lock, at once or within ``timeout_s``, or not at all.
 
     Raises:
         Timeout: another process holds it.
         OSError: no lock can be made there.
     """
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=timeout_s)
     except Timeout:
         # The package gives up with the same words where the file cannot be made, such as in /proc.
         os.close(os.open(lock.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))

@@ -171,6 +171,7 @@ def _json_object(text: str | None) -> dict[str, Any]:
 def evaluate(
     pools: Annotated[list[Path], typer.Argument(help="Pools; the first is what the others are compared with.")],
     k: given.Budgets = None,
+    solved_at: given.SolvedAt = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the numbers to this .json or .csv.")] = (
         None
     ),
@@ -178,7 +179,7 @@ def evaluate(
     """Print every metric of a pool with 95 % intervals, and paired differences between pools."""
     from bontune.cli.evaluate import run_eval
 
-    run_eval(pools, k, out)
+    run_eval(pools, k, out, solved_at)
 
 
 @app.command()
@@ -196,6 +197,7 @@ def report(
         Path | None, typer.Option("--csv", help="Write the pools' numbers here; default: report_csv beside the page.")
     ] = None,
     k: given.Budgets = None,
+    solved_at: given.SolvedAt = None,
 ) -> None:
     """Write one HTML page about pools and their samples, a sweep, or runs.
 
@@ -203,7 +205,7 @@ def report(
     """
     from bontune.cli.report import run_report
 
-    run_report(paths, out, csv, k)
+    run_report(paths, out, csv, k, solved_at)
 
 
 @app.command()
@@ -336,6 +338,7 @@ def compare(
     ] = None,
     seed: given.Seed = 0,
     k: given.Budgets = None,
+    solved_at: given.SolvedAt = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Write pools, numbers and pictures here.")] = Path(
         "runs/compare"
     ),
@@ -353,7 +356,7 @@ def compare(
     options = DrawOptions(
         samples=samples, temperature=temperature, split=split, limit=limit, seed=seed, verifier=verifier
     )
-    run_compare(arguments, options, ks=k, out=out)
+    run_compare(arguments, options, ks=k, out=out, solved_at=solved_at)
 
 
 for command in (outward.adaptive, outward.answer, outward.push, outward.export):

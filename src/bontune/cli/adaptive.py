@@ -12,13 +12,13 @@ from rich.table import Table
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.tables import as_csv
-from bontune.metrics import Interval
+from bontune.metrics import Interval, reward_scale
 from bontune.pools.budgets import check_ks
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
 from bontune.report.canvas import save
 from bontune.report.plots import draw_curves
-from bontune.report.wording import percent, points
+from bontune.report.wording import of_points, signed, unit_of, written
 from bontune.scaling import ScoredPool, StoppingPoint, StoppingStudy, study_stopping
 from bontune.scaling.adaptive import MARGIN
 
@@ -46,7 +46,8 @@ def run_adaptive(paths: list[Path], *, n: int | None, round_size: int, ks: str |
             "warning: the oracle knows right answers; this is what a verifier that is never wrong would save",
             file=sys.stderr,
         )
-    scored = [ScoredPool(rewards_PM=np.array(pool.rewards()), scores_PM=np.array(pool.scores())) for pool in pools]
+    scale = reward_scale(pool.columns["reward"] for pool in pools)
+    scored = [ScoredPool(rewards_PM=np.array(pool.rewards(scale)), scores_PM=np.array(pool.scores())) for pool in pools]
     fewest = min(pool.rewards_PM.shape[1] for pool in scored)
     n = max(fewest // 2, 1) if n is None else n
     if not round_size < n <= fewest:
@@ -61,10 +62,10 @@ def run_adaptive(paths: list[Path], *, n: int | None, round_size: int, ks: str |
             f"{round_size} and N = {n}, and the verifier has to know a score for most samples."
         )
     console = Console(markup=False, emoji=False)
-    console.print(_table(study, paths[-1]))
-    console.print(_finding(study), highlight=False)
+    console.print(_table(study, paths[-1], is_share=scale.is_binary))
+    console.print(_finding(study, is_share=scale.is_binary), highlight=False)
     write_whole(out / "adaptive.csv", as_csv([_row(point) for point in study.points]), "numbers")
-    figure, description = draw_curves(_curves(study), title="Best-of-N by draws per problem")
+    figure, description = draw_curves(_curves(study), title="Best-of-N by draws per problem", is_share=scale.is_binary)
     save(figure, out / "adaptive.png", "Stopping early against a fixed number of draws", description)
     print(f"{out}: adaptive.csv and adaptive.png")
 
@@ -88,47 +89,52 @@ def _scored(path: Path) -> Pool:
     return pool
 
 
-def _finding(study: StoppingStudy) -> str:
+def _finding(study: StoppingStudy, *, is_share: bool) -> str:
     """What the study says, in a sentence or two."""
-    point = study.cheapest
+    point, full = study.cheapest, _with_unit(study.full.value, is_share=is_share)
+    margin = f"{100 * MARGIN:g} point" if is_share else f"{MARGIN:g}"
     if point is None:
-        return (
-            f"Stopping early loses more than {100 * MARGIN:g} point of best@{study.n} ({percent(study.full.value)} %) "
-            "wherever it saves a draw."
-        )
+        return f"Stopping early loses more than {margin} of best@{study.n} ({full}) wherever it saves a draw."
     saved = 1 - point.draws.value / study.n
     return (
         f"Stopping at a score of {point.stop_at:.4g} takes {point.draws.value:.1f} draws in place of {study.n} "
-        f"({100 * saved:.0f} % fewer): {percent(point.reward.value)} %, {_signed(point.loss)} points against the "
-        f"{percent(study.full.value)} % of best@{study.n}.\n"
+        f"({100 * saved:.0f} % fewer): {_with_unit(point.reward.value, is_share=is_share)}, "
+        f"{_signed(point.loss, is_share=is_share)}{of_points(is_share)} against the {full} of best@{study.n}.\n"
         f"In use: BestOfN(model, verifier, {study.n}, stop_at={point.stop_at:.4g}, round_size={study.round_size}), or "
         f"bontune answer … -n {study.n} --stop-at {point.stop_at:.4g} --round {study.round_size}"
     )
 
 
-def _table(study: StoppingStudy, path: Path) -> Table:
+def _with_unit(value: float, *, is_share: bool) -> str:
+    return written(value, is_share=is_share) + (" %" if is_share else "")
+
+
+def _table(study: StoppingStudy, path: Path, *, is_share: bool) -> Table:
     table = Table(
         title=f"{path}: at most {study.n} draws, in rounds of {study.round_size}",
-        caption=f"{study.num_problems} problems; % and points, with 95 % intervals over the problems",
+        caption=f"{study.num_problems} problems; differences {'in points ' if is_share else ''}with 95 % intervals "
+        "over the problems",
         title_justify="left",
         caption_justify="left",
     )
-    for name in ("k", "stop at", "draws", "stopped early", "as many each", "difference"):
+    unit = unit_of(is_share)
+    for name in ("k", "stop at", "draws", f"stopped early, {unit}", f"as many each, {unit}", "difference"):
         table.add_column(name, justify="right")
     for point in study.points:
         table.add_row(
             str(point.budget),
             f"{point.stop_at:.4g}",
             f"{point.draws.value:.1f}",
-            percent(point.reward.value),
-            percent(point.fixed.value),
-            _signed(point.gain),
+            written(point.reward.value, is_share=is_share),
+            written(point.fixed.value, is_share=is_share),
+            _signed(point.gain, is_share=is_share),
         )
     return table
 
 
-def _signed(interval: Interval) -> str:
-    return f"{points(interval.value)} [{points(interval.low)}, {points(interval.high)}]"
+def _signed(interval: Interval, *, is_share: bool) -> str:
+    value, low, high = (signed(x, is_share=is_share) for x in (interval.value, interval.low, interval.high))
+    return f"{value} [{low}, {high}]"
 
 
 def _row(point: StoppingPoint) -> dict[str, float]:

@@ -16,12 +16,14 @@ from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.experiments.entrants import DrawOptions, Gathered, Pools, column_of, gather
+from bontune.metrics import RewardScale, reward_scale
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
-from bontune.pools.compare import Comparison, aligned, main_budget
+from bontune.pools.compare import Comparison, main_budget
 from bontune.pools.draw import PoolRequest
 from bontune.report.compared import curves_of, findings, rows_of, terminal_tables, tree_of
 from bontune.report.plots import plot_pass_at_k
 from bontune.report.scaling_tables import as_csv
+from bontune.report.wording import scale_note
 from bontune.scaling import t_text
 
 _TITLES = {
@@ -31,17 +33,22 @@ _TITLES = {
 }
 
 
-def run_compare(arguments: Sequence[str], drawing: DrawOptions, *, ks: str | None, out: Path) -> None:
+def run_compare(
+    arguments: Sequence[str], drawing: DrawOptions, *, ks: str | None, out: Path, solved_at: float | None = None
+) -> None:
     """``bontune compare``: draw what is missing, compare with the first, print and write what was found."""
     gathered = gather(arguments, drawing, ks, out, draw=_draw, warn=_warn)
     plan = gathered.plan
     k = main_budget(gathered.ks, trained_n=plan.trained_ns[0][-1] if plan else None, num_samples=gathered.num_samples)
-    comparisons = _compare(gathered, k)
+    pools = [pool for of in (gathered.measured, gathered.chosen_on) for names in of.values() for pool in names.values()]
+    limit = plan.solved_at if plan is not None and solved_at is None else solved_at
+    scale = reward_scale((pool.columns["reward"] for pool in pools), limit)
+    comparisons = _compare(gathered, k, scale)
     verifier = _verifier(gathered)
     is_alone = len(comparisons) == 1
     sentences = [findings(comparison, k=k, verifier=verifier, is_alone=is_alone) for comparison in comparisons]
     console = Console(markup=False, emoji=False)
-    note = _choice_note(gathered)
+    note = " ".join(sentence for sentence in (_choice_note(gathered), scale_note(scale)) if sentence)
     for number, (comparison, of) in enumerate(zip(comparisons, sentences, strict=True)):
         for sentence in [*of, note] if note and number == 0 else of:
             console.print(sentence, highlight=False)
@@ -49,8 +56,9 @@ def run_compare(arguments: Sequence[str], drawing: DrawOptions, *, ks: str | Non
         for table in terminal_tables(comparison):
             console.print(table)
             console.print()
+    origin = _origin(arguments, gathered, k, verifier, note) | {"solved_at": scale.solved_at}
     trained_for = plan.trained_ns[0] if plan is not None and len(set(plan.trained_ns)) == 1 else ()
-    pictures = _write(comparisons, sentences, _origin(arguments, gathered, k, verifier, note), out, trained_for)
+    pictures = _write(comparisons, sentences, origin, out, trained_for)
     console.print(f"{out}: comparison.json, comparison.csv, {', '.join(pictures)}", highlight=False)
 
 
@@ -63,9 +71,9 @@ def _warn(sentence: str) -> None:
     print(f"warning: {sentence}", file=sys.stderr)
 
 
-def _compare(gathered: Gathered, k: int) -> list[Comparison]:
+def _compare(gathered: Gathered, k: int, scale: RewardScale) -> list[Comparison]:
     """Compare at each one's own best temperature first, if there are several; then at each temperature."""
-    measured, chosen_on = _evaluate([gathered.measured, gathered.chosen_on], gathered.ks)
+    measured, chosen_on = _evaluate([gathered.measured, gathered.chosen_on], gathered.ks, scale)
     families = comparing.families_of([e for of_name in measured.values() for e in of_name.values()])
     to_compare = [
         comparing.Sampled(temperature=temperature, evaluations=of_name) for temperature, of_name in measured.items()
@@ -80,20 +88,21 @@ def _compare(gathered: Gathered, k: int) -> list[Comparison]:
     return [comparing.compare(m, families, gathered.ks, k=k, levels=levels) for m in to_compare]
 
 
-def _evaluate(groups: Sequence[Pools], ks: Sequence[int]) -> list[dict[float | None, dict[str, Evaluation]]]:
+def _evaluate(
+    groups: Sequence[Pools], ks: Sequence[int], scale: RewardScale
+) -> list[dict[float | None, dict[str, Evaluation]]]:
     """The same groups with evaluations in the place of pools."""
-    places, found = [], []
-    for number, group in enumerate(groups):
+    results: list[dict[float | None, dict[str, Evaluation]]] = [{} for _ in groups]
+    for evaluated, group in zip(results, groups, strict=True):
         for temperature, of_name in group.items():
             for name, pool in of_name.items():
                 try:
-                    found.append(evaluate_pool(pool.problem_ids, pool.rewards(), ks, scores_PM=pool.scores()))
+                    found = evaluate_pool(
+                        pool.problem_ids, pool.columns["reward"], ks, scores_PM=pool.scores(), scale=scale
+                    )
                 except ValueError as error:  # what a pool of other origin may hold
                     raise BontuneError(f"{name} cannot be evaluated: {error}") from None
-                places.append((number, temperature, name))
-    results: list[dict[float | None, dict[str, Evaluation]]] = [{} for _ in groups]
-    for (number, temperature, name), evaluation in zip(places, aligned(found), strict=True):
-        results[number].setdefault(temperature, {})[name] = evaluation
+                evaluated.setdefault(temperature, {})[name] = found
     return results
 
 
@@ -163,8 +172,13 @@ def _write(
         where = "_own_T" if sampled.own_temperatures else where if len(comparisons) > 1 else ""
         for family in dict.fromkeys(difference.family for difference in comparison.differences):
             pictures.append(f"{family}{where}.png")
+            is_share = next(d.is_share for d in comparison.differences if d.family == family)
             plot_pass_at_k(
-                curves_of(comparison, family), out / pictures[-1], trained_for=trained_for, title=_TITLES[family]
+                curves_of(comparison, family),
+                out / pictures[-1],
+                trained_for=trained_for,
+                title=_TITLES[family],
+                is_share=is_share,
             )
     tree = {**origin, "comparisons": [tree_of(*found) for found in zip(comparisons, sentences, strict=True)]}
     write_whole(out / "comparison.json", (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode(), "numbers")

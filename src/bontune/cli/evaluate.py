@@ -16,17 +16,23 @@ from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.tables import as_csv
 from bontune.config import is_run
-from bontune.metrics import Interval
-from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, evaluate_pool
+from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, evaluate_pool, share_families, under_shared_names
 from bontune.pools import compare
 from bontune.pools.budgets import parse_ks
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
-from bontune.report.read import read_metrics, rows_of_kind
+from bontune.report.read import finite, read_metrics, rows_of_kind
+from bontune.report.wording import capitalized, in_order, scale_note, split_metric, unit_of, with_unit, written
 
 
-def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
+def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None, solved_at: float | None = None) -> None:
     """``bontune eval``: metrics of each pool, and paired differences to the first; of a run its evaluations.
+
+    Args:
+        paths: pools, or runs.
+        ks: budgets, like ``1,4,16``.
+        out: file for the numbers.
+        solved_at: reward from which on a sample counts as solved; see :func:`bontune.metrics.reward_scale`.
 
     Raises:
         BontuneError: no pool, a budget above its samples, pools of different problems, or runs mixed with pools.
@@ -38,7 +44,8 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
         _show_runs(runs, paths, out)
         return
     pools = {str(path): read_pool(path, has_texts=False, is_even=False) for path in paths}
-    evaluations = {name: _evaluate(name, pool, ks) for name, pool in pools.items()}
+    scale = metrics.reward_scale((pool.columns["reward"] for pool in pools.values()), solved_at)
+    evaluations = {name: _evaluate(name, pool, ks, scale) for name, pool in pools.items()}
     first, *others = evaluations
     found = {other: _differences(evaluations, first, other) for other in others}
     console = Console(markup=False, emoji=False)
@@ -48,11 +55,15 @@ def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None) -> None:
         result["pools"][name] = {"problems": len(evaluation.problem_ids), "metrics": as_json(intervals)}
         console.print(*_metrics_tables(_title(name, pools[name]), _shown(intervals)), sep="\n")
     for other, of in found.items():
-        shown = {d.metric: Interval(value=d.value, low=d.low or 0.0, high=d.high or 0.0) for d in of}
-        console.print(*_metrics_tables(f"{other} − {first}, paired", _shown(shown), sign="+"), sep="\n")
+        shown = _shown({d.metric: d for d in of})
+        console.print(*_metrics_tables(f"{other} − {first}, paired", shown, sign="+"), sep="\n")
+        if all(d.low is None for d in of):
+            console.print(f"{capitalized(of[0].why_unknown)}.", highlight=False)
         result["differences"] += [
             {"a": d.a, "b": d.b, "metric": d.metric, "diff": d.value, "low": d.low, "high": d.high} for d in of
         ]
+    if note := scale_note(scale):
+        console.print(note, highlight=False)
     _explain(console, evaluations.values())
     if out is not None:
         _write(out, result)
@@ -85,7 +96,7 @@ def _shown(intervals: dict[str, Any]) -> dict[str, Any]:
 
 def _explain(console: Console, evaluations: Iterable[Evaluation]) -> None:
     """Say what the columns are."""
-    names = dict.fromkeys(name for e in evaluations for name in _shown(e.intervals()))
+    names = dict.fromkeys(name for e in evaluations for name in _shown(e.values))
     for family in dict.fromkeys(name.partition("@")[0] for name in names):
         at = "@k" if f"{family}@" in " ".join(names) else ""
         console.print(f"{family}{at}: {MEANINGS[family]}", style="dim", highlight=False)
@@ -101,18 +112,23 @@ def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) ->
     console = Console(markup=False, emoji=False)
     for run in runs:
         rows = rows_of_kind(read_metrics(run / "metrics.jsonl"), "eval")
-        names = [name for name in (rows[-1]["metrics"] if rows else ()) if "@" in name]
+        metrics_of = under_shared_names([row["metrics"] for row in rows])
+        names = in_order(name for found in metrics_of for name in found if "@" in name)
+        shares = share_families(names)
         if not rows:
             console.print(f"{run} has no evaluations yet: set eval.every", markup=False)
         for start in range(0, len(names), 5):  # what fits 80 columns
             title = None if start else f"{run}: evaluations during training"
-            table = Table("step", *names[start : start + 5], title=title, title_justify="left")
-            for row in rows:
-                table.add_row(str(row["step"]), *(f"{row['metrics'][name]:.3f}" for name in names[start : start + 5]))
+            shown = [(name, split_metric(name)[0] in shares) for name in names[start : start + 5]]
+            heads = [with_unit(name, is_share=is_share) for name, is_share in shown]
+            table = Table("step", *heads, title=title, title_justify="left")
+            for row, found in zip(rows, metrics_of, strict=True):
+                cells = [written(finite(found.get(name)), is_share=is_share) for name, is_share in shown]
+                table.add_row(str(row["step"]), *cells)
             console.print(table)
 
 
-def _evaluate(path: str, pool: Pool, ks: str | None) -> Evaluation:
+def _evaluate(path: str, pool: Pool, ks: str | None, scale: metrics.RewardScale) -> Evaluation:
     """The metrics of one pool."""
     sizes = {len(row) for row in pool.columns["reward"]}
     num_samples = min(sizes)
@@ -127,11 +143,12 @@ def _evaluate(path: str, pool: Pool, ks: str | None) -> Evaluation:
     try:
         evaluation = evaluate_pool(
             pool.problem_ids,
-            pool.rewards(),
+            pool.columns["reward"],
             budgets,
             scores_PM=pool.scores(),
-            answers_PM=pool.columns.get("answer"),
+            answers_PM=pool.answers() or pool.columns.get("answer"),
             is_full=True,
+            scale=scale,
         )
     except ValueError as error:  # what a pool of other origin may hold, such as answers that cannot be compared
         raise BontuneError(f"{path} cannot be evaluated: {error}") from None
@@ -141,23 +158,27 @@ def _evaluate(path: str, pool: Pool, ks: str | None) -> Evaluation:
 
 
 def _metrics_tables(title: str, intervals: dict[str, Any], sign: str = "") -> list[Table]:
-    """Budgets down, metrics across, three a table, which fit 80 columns; the ones without a budget below the last.
+    """Budgets down, metrics across, as many a table as fit 80 columns; the ones without a budget below the last.
 
     ``sign`` "+" shows the sign of differences.
     """
-    is_share = "pass" in {name.partition("@")[0] for name in intervals}
-    scale, digits, unit = (100, ".1f", ", %") if is_share else (1, ".3f", "")
+    shares = share_families(intervals)
     families = list(dict.fromkeys(name.partition("@")[0] for name in intervals if "@" in name))
     ks = list(dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name))
+    across = 3 if set(families) <= shares or not sign else 2
     tables = []
-    for start in range(0, max(len(families), 1), 3):
+    for start in range(0, max(len(families), 1), across):
         table = Table(title=None if start else title, title_justify="left", caption_justify="left")
         table.add_column("k", justify="right")
-        for family in families[start : start + 3]:
-            table.add_column(f"{family}@k{unit}", justify="right")
+        for family in families[start : start + across]:
+            table.add_column(f"{family}@k, {unit_of(family in shares)}", justify="right")
         for k in ks:
-            cells = [intervals[f"{family}@{k}"] for family in families[start : start + 3]]
-            table.add_row(k, *(_with_bounds(i, scale, f"{sign}{digits}") for i in cells))
+            cells = []
+            for family in families[start : start + across]:
+                factor, digits = (100, ".1f") if family in shares else (1, ".3f")
+                found = intervals.get(f"{family}@{k}")
+                cells.append("" if found is None else _with_bounds(found, factor, f"{sign}{digits}"))
+            table.add_row(k, *cells)
         tables.append(table)
     rest = [(name, i) for name, i in intervals.items() if "@" not in name]
     tables[-1].caption = "   ".join(f"{name} {_with_bounds(i, 1, f'{sign}.2f')}" for name, i in rest)
@@ -165,10 +186,9 @@ def _metrics_tables(title: str, intervals: dict[str, Any], sign: str = "") -> li
 
 
 def _with_bounds(interval: Any, scale: int, digits: str) -> str:
-    value, low, high = (
-        _signless_zero(format(scale * x, digits)) for x in (interval.value, interval.low, interval.high)
-    )
-    return value if value == low == high else f"{value} [{low}, {high}]"
+    ends = [] if interval.low is None else [interval.low, interval.high]
+    value, *bounds = (_signless_zero(format(scale * x, digits)) for x in (interval.value, *ends))
+    return value if set(bounds) <= {value} else f"{value} [{', '.join(bounds)}]"
 
 
 def _signless_zero(text: str) -> str:

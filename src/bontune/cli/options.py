@@ -43,6 +43,14 @@ Budgets = Annotated[
     str | None, typer.Option("--k", help="Report these numbers of samples, such as 1,4,16; default: powers of two.")
 ]
 
+SolvedAt = Annotated[
+    float | None,
+    typer.Option(
+        help="Count a sample as solved from this reward on; default: 1, or the larger of two values.",
+        show_default=False,
+    ),
+]
+
 VERIFIERS = "oracle, majority, a reward model (name, folder or hub id), file.py:function, or http://host/v1#model"
 Verifier = Annotated[str, typer.Option(help=f"Score completions with this verifier: {VERIFIERS}.")]
 

@@ -19,7 +19,9 @@ from bontune.report.runs_report import write_runs_report
 from bontune.report.watching import index_page, runs_in
 
 
-def run_report(paths: Sequence[Path], out: Path | None, csv: Path | None, ks: str | None) -> None:
+def run_report(
+    paths: Sequence[Path], out: Path | None, csv: Path | None, ks: str | None, solved_at: float | None = None
+) -> None:
     """``bontune report``: the page of runs, or of pools.
 
     Args:
@@ -29,6 +31,7 @@ def run_report(paths: Sequence[Path], out: Path | None, csv: Path | None, ks: st
             ``index.html`` in a folder of runs.
         csv: folder for the numbers of pools; default: beside the page, ``report_csv`` for ``report.html``.
         ks: budgets, like ``1,4,16``.
+        solved_at: reward from which on a sample of a pool counts as solved.
 
     Raises:
         BontuneError: nothing to report at a path, runs and pools together, or what cannot be read or written.
@@ -46,12 +49,14 @@ def run_report(paths: Sequence[Path], out: Path | None, csv: Path | None, ks: st
     if runs:
         if csv is not None or ks is not None:
             raise BontuneError("--csv and --k are for pools; a run's numbers are in its metrics.jsonl.")
+        if solved_at is not None:
+            raise BontuneError("--solved-at is for pools; a run has eval.solved_at in its recipe.")
 
         print(write_runs_report(runs, page))
         return
     folder = page.with_name(f"{page.stem}_csv") if csv is None else csv
     pools = [pool for path in paths for pool in pools_at(path)]
-    _report_pools(pools, page, folder, ks)
+    _report_pools(pools, page, folder, ks, solved_at)
     print(f"{page}, and its numbers in {folder}")
 
 
@@ -81,13 +86,12 @@ def pools_at(path: Path) -> list[Path]:
     return found
 
 
-def _report_pools(paths: Sequence[Path], page: Path, csv_folder: Path, ks: str | None) -> None:
-
+def _report_pools(paths: Sequence[Path], page: Path, csv_folder: Path, ks: str | None, solved_at: float | None) -> None:
     pools = {name: read_pool(path) for name, path in zip(_names(paths), paths, strict=True)}
     drawn = sum(len(row) for pool in pools.values() for row in pool.columns["reward"])
     print(f"evaluating {drawn:,} samples; the votes take longest", file=sys.stderr)
     smallest = min(len(pool.columns["reward"][0]) for pool in pools.values())
-    write_pool_report(pools, page, csv_folder=csv_folder, ks=check_ks(ks, smallest))
+    write_pool_report(pools, page, csv_folder=csv_folder, ks=check_ks(ks, smallest), solved_at=solved_at)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 import bontune.report.scaling_plots as plots
@@ -18,13 +17,14 @@ import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.cli.drawing import draw_all_with_progress
+from bontune.metrics import reward_scale
 from bontune.pools.budgets import check_ks
 from bontune.pools.draw import PoolRequest
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
-from bontune.report.pool_sweep import SHARED, differences
+from bontune.report.pool_sweep import SHARED, differences, swept_pool
 from bontune.report.scaling_tables import terminal_tables
-from bontune.scaling import Study, SweepPool, t_text
+from bontune.scaling import Study, t_text
 
 _ELLIPSES = ("...", "…")
 
@@ -49,7 +49,8 @@ def run_sweep(
 def study_pools(paths: Sequence[Path], *, out: Path, ks: str | None = None, budgets: str | None = None) -> None:
     """``bontune sweep --pools``: study pools that are there, print tables, write numbers and pictures to ``out``."""
     pools = [(path, read_pool(path)) for path in paths]
-    swept = [_swept(path, pool) for path, pool in pools]
+    scale = reward_scale(pool.columns["reward"] for _, pool in pools)
+    swept = [swept_pool(_temperature_of(path, pool), pool, scale) for path, pool in pools]
     _check_alike(pools)
     smallest = min(pool.rewards_PM.shape[1] for pool in swept)
     result = scaling.study(swept, ns=check_ks(ks, smallest), budgets=_numbers(budgets, "--budgets"))
@@ -142,8 +143,12 @@ def _numbers(text: str | None, option: str) -> list[float] | None:
     return values
 
 
-def _swept(path: Path, pool: Pool) -> SweepPool:
+def _temperature_of(path: Path, pool: Pool) -> float:
+    """The temperature that a pool was drawn at.
 
+    Raises:
+        BontuneError: it does not say, or at 0.
+    """
     temperature = pool.settings.get("temperature")
     if not isinstance(temperature, (int, float)):
         raise BontuneError(
@@ -156,17 +161,7 @@ def _swept(path: Path, pool: Pool) -> SweepPool:
         )
     if note := pool.ungraded(path):
         print(f"warning: {note}", file=sys.stderr)
-    scores = pool.scores()
-    tokens = [count for row in pool.columns.get("num_tokens", []) for count in row]
-    levels = pool.columns.get("level")
-    return SweepPool(
-        temperature=float(temperature),
-        problem_ids=pool.problem_ids,
-        rewards_PM=np.array(pool.rewards()),
-        scores_PM=None if scores is None else np.array(scores),
-        tokens=float(np.mean(tokens)) if tokens and None not in tokens else None,
-        levels_P=None if levels is None else [row[0] for row in levels],
-    )
+    return float(temperature)
 
 
 def _check_alike(pools: Sequence[tuple[Path, Pool]]) -> None:

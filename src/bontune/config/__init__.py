@@ -123,8 +123,9 @@ class Recipe(Section):
             ("sampling", "token_budget"),
         ):
             tree[section].pop(key)
-        if not tree["eval"]["keep"]:  # as before there was such a key
-            tree["eval"].pop("keep")
+        for key in ("keep", "solved_at"):
+            if tree["eval"][key] in (None, []):  # as before there was such a key
+                tree["eval"].pop(key)
         tree["engine"] = {"name": self.engine.name}
         if self.engine.name == "transformers":
             tree.pop("engine")

@@ -251,5 +251,8 @@ class EvalSection(Section):
     """Samples per problem; at least the largest k, better twice as many."""
     temperature: NotNegative = 1.0
     """Sampling temperature T of the evaluation."""
+    solved_at: float | None = None
+    """Reward from which on a sample counts as solved in pass@k; null: 1 for rewards of 0 and 1, the larger one of two
+    values such as −1 and 1, and no pass@k for graded rewards."""
     keep: list[str] = []
     """Metrics such as ``pass@32``: the best model by each is kept in ``best/``, a folder for each."""

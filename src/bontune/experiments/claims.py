@@ -35,17 +35,25 @@ class Judged:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the interval, each arm at its own best T, lies on the claimed side; None: not measured yet.
+        """Whether the interval, each arm at its own best T, lies on the claimed side; None: not known.
 
-        Of a difference: above minus the margin (below it for ``sign`` −1). Of ``generations``: below 1.
+        That is so where it is not measured yet, or too few problems tell. Of a difference: above minus the margin
+        (below it for ``sign`` −1). Of ``generations``: below 1.
         """
-        if self.own is None:
+        if self.own is None or math.isnan(self.own.low):
             return None
         if self.claim.kind == "generations":
             return self.own.high < 1.0
         if self.claim.sign > 0:
             return self.own.low > -self.claim.margin
         return self.own.high < self.claim.margin
+
+    @property
+    def state(self) -> str:
+        """Whether the claim holds, in words."""
+        if self.holds is None:
+            return "not measured yet" if self.own is None else "cannot be told"
+        return "holds" if self.holds else "does not hold"
 
     @property
     def reaches_goal(self) -> bool | None:
@@ -88,12 +96,10 @@ def _judge(results: Results, claim: Claim) -> Judged:
     levels = [results.level(arm, metric, "test", where) for arm, metric in sides]
     seeds = [0 if level is None else level.num_seeds for level in levels]
     temperatures = [None if level is None else level.temperature for level in levels]
+    found = [measure(results, claim, temperature) for temperature in (where, 1.0)]
+    own, at_1 = (interval and results.told(interval) for interval in found)
     return Judged(
-        claim=claim,
-        own=measure(results, claim, where),
-        at_1=measure(results, claim, 1.0),
-        num_seeds=(seeds[0], seeds[1]),
-        temperatures=(temperatures[0], temperatures[1]),
+        claim=claim, own=own, at_1=at_1, num_seeds=(seeds[0], seeds[1]), temperatures=(temperatures[0], temperatures[1])
     )
 
 

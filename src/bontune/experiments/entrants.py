@@ -22,7 +22,6 @@ from bontune.engines.contract import SamplingOptions
 from bontune.models import resolve
 from bontune.objectives.budgets import as_budgets
 from bontune.pools.budgets import check_ks
-from bontune.pools.compare import FEWEST_PROBLEMS
 from bontune.pools.draw import PoolRequest
 from bontune.pools.pool import Pool
 from bontune.pools.read import is_pool_file, read_pool
@@ -97,6 +96,8 @@ class Plan:
     """Every N that each run was trained for, ascending."""
     drawing: DrawOptions
     """Options of the command line."""
+    solved_at: float | None = None
+    """Reward from which on a sample counts as solved, by the first run's recipe."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,6 +236,7 @@ def _plan(entrants: Sequence[Entrant], drawing: DrawOptions, given: Mapping[str,
         max_new_tokens=recipe.sampling.max_new_tokens,
         drawing=drawing,
         trained_ns=tuple(tuple(sorted(as_budgets(run.objective.n_at()))) for _, run in runs),
+        solved_at=recipe.eval.solved_at,
     )
 
 
@@ -401,5 +403,3 @@ def _warn(compared: Sequence[Mapping[str, Pool]], warn: Callable[[str], None]) -
     every = [pool for of_name in compared for pool in of_name.values()]
     if any(pool.settings.get("verifier") == "majority" for pool in every):
         warn("the votes were counted over all samples of a problem, which flatters best@k at smaller k")
-    if (num_problems := len(every[0].problem_ids)) < FEWEST_PROBLEMS:
-        warn(f"intervals over {num_problems} problems are far too narrow")

@@ -114,6 +114,11 @@ def label_of(suite: Suite, arm: str, width: int = 25) -> str:
     return "\n".join(textwrap.wrap(" ".join(suite.arms[arm].label.split()), width)) or arm
 
 
+def over(results: Results) -> str:
+    """What the intervals of a suite are over: with one seed, they leave out what differs between trainings."""
+    return "over problems and training runs" if results.suite.seeds > 1 else "over problems"
+
+
 def scope(results: Results, arms: Sequence[str], data: str = "test") -> str:
     """Suite, number of problems and of training runs, as captions begin.
 

@@ -21,6 +21,7 @@ from bontune.experiments.figure_parts import (
     lines_of,
     margins,
     name_ends,
+    over,
     panel,
     points_axis,
     points_columns,
@@ -97,7 +98,7 @@ def draw_gains(results: Results) -> Drawing | None:
         title=title,
         canvas=canvas,
         rows=rows,
-        caption=f"{scope(results, order)}. In points, with 95 % intervals over problems and training runs; filled: "
+        caption=f"{scope(results, order)}. In points, with 95 % intervals {over(results)}; filled: "
         "every arm and the base model at their own best T, chosen on validation; hollow: all at T = 1. "
         "An arrow: the interval goes on.",
     )

@@ -21,6 +21,7 @@ from bontune.experiments.figure_parts import (
     k_axis,
     lines_of,
     name_ends,
+    over,
     panel,
     points_columns,
     scope,
@@ -33,7 +34,6 @@ from bontune.report.canvas import new_figure
 from bontune.report.wording import split_metric
 
 Curves = dict[str, list[tuple[int, Interval]]]
-_INTERVALS = "Bands: 95 % intervals over problems and training runs."
 _N_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*", "<", ">")
 
 
@@ -73,7 +73,7 @@ def draw_curves(results: Results) -> Drawing | None:
         title=title,
         canvas=canvas,
         rows=rows,
-        caption=f"{scope(results, _drawn(found['pass']))}, T = 1{picked}. {_INTERVALS[:-1]}, of "
+        caption=f"{scope(results, _drawn(found['pass']))}, T = 1{picked}. Bands: 95 % intervals {over(results)}, of "
         "each arm alone: all arms have the same problems, so that differences are surer than bands are narrow.",
     )
 
@@ -111,7 +111,7 @@ def draw_harder(results: Results) -> Drawing | None:
         title=title,
         canvas=canvas,
         rows=rows,
-        caption=f"{scope(results, _drawn(found), 'harder')}, T = 1. {_INTERVALS}",
+        caption=f"{scope(results, _drawn(found), 'harder')}, T = 1. Bands: 95 % intervals {over(results)}.",
     )
 
 
@@ -169,7 +169,7 @@ def draw_n_prime(results: Results) -> Drawing | None:
         canvas=canvas,
         rows=rows,
         caption=f"{scope(results, list(arms.values()))}, T = 1; N′ = 1 is plain RL.{_shapes(results, arms)} "
-        f"{_INTERVALS}",
+        f"Bands: 95 % intervals {over(results)}.",
     )
 
 

@@ -16,6 +16,7 @@ from bontune.experiments.figure_parts import (
     headline,
     label_of,
     margins,
+    over,
     panel,
     scope,
     style_columns,
@@ -72,7 +73,7 @@ def draw_frontier(results: Results) -> Drawing | None:
         canvas=canvas,
         rows=rows,
         caption=f"{scope(results, [arm for arm in found if arm != BASE])}, all at T = 1. Shaded: better than the base "
-        "model with one sample and with many. Bars: 95 % intervals over problems and training runs, of each arm alone. "
+        f"model with one sample and with many. Bars: 95 % intervals {over(results)}, of each arm alone. "
         "Small dots: arms without a name here; the table of all arms has them.",
     )
 

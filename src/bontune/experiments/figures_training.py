@@ -20,6 +20,7 @@ from bontune.experiments.figure_parts import (
     label_of,
     lines_of,
     name_ends,
+    over,
     panel,
     scope,
     style_columns,
@@ -59,7 +60,7 @@ def draw_draws(results: Results) -> Drawing | None:
         canvas=canvas,
         rows=rows,
         caption=f"{scope(results, list(dict.fromkeys(arms)))}, every arm at its own best T. Error bars and band: 95 % "
-        "intervals over problems and training runs; marked: the share of the rival's generations at which the line "
+        f"intervals {over(results)}; marked: the share of the rival's generations at which the line "
         "through the rungs reaches the rival's end, with its 95 % interval by resampling problems and runs.",
     )
 

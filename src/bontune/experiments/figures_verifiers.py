@@ -18,6 +18,7 @@ from bontune.experiments.figure_parts import (
     lines_of,
     margins,
     name_ends,
+    over,
     panel,
     points_columns,
     scope,
@@ -71,7 +72,7 @@ def draw_verifiers(results: Results) -> Drawing | None:
         canvas=canvas,
         rows=rows,
         caption=f"{scope(results, list(gains))}, T = 1. Difference to the base model in points, by what picks one of "
-        f"{k} samples (the oracle: pass@{k}); bold: the 95 % interval over problems and training runs leaves out 0; "
+        f"{k} samples (the oracle: pass@{k}); bold: the 95 % interval {over(results)} leaves out 0; "
         "framed: what the arm's checkpoints were chosen by.",
     )
 
@@ -100,7 +101,8 @@ def _draw_matrix(
                 axes.add_patch(
                     Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fill=False, edgecolor=INK, linewidth=1.6, zorder=3)
                 )
-            is_clear = interval is not None and not interval.low <= 0 <= interval.high
+            told = interval and results.told(interval)
+            is_clear = told is not None and (told.low > 0 or told.high < 0)
             text = "–" if interval is None else signed(interval.value)
             axes.text(
                 x,
@@ -185,7 +187,7 @@ def draw_refit(results: Results) -> Drawing | None:
         rows=rows,
         caption=f"{scope(results, arms)}, T = 1. The base model's samples are picked from by the same verifier: left, "
         "the one that each run ended with; right, the shipped one, beside trainings that differ in refitting alone. "
-        f"Bands: 95 % intervals over problems and training runs, of arms with {counted(most_seeds, 'seed')}.",
+        f"Bands: 95 % intervals {over(results)}, of arms with {counted(most_seeds, 'seed')}.",
     )
 
 

@@ -14,6 +14,7 @@ from bontune.experiments.suite import BASE, Suite
 from bontune.metrics import Interval
 from bontune.metrics.arrays import FloatArray
 from bontune.metrics.evaluation import Evaluation
+from bontune.pools.compare import as_told
 from bontune.pools.over_runs import band_over_runs, difference_over_runs, mean_over_runs
 
 OWN = "own"
@@ -138,6 +139,10 @@ class Results:
             return None
         return band_over_runs([v for v in ours if v is not None], [v for v in theirs if v is not None])
 
+    def told(self, found: Interval, data: str = "test") -> Interval:
+        """A difference as it may be spoken of: without ends (NaN) where nothing can be claimed."""
+        return as_told(found, len(self.problems(data)))
+
     def trial(self, run: Run) -> dict[str, Any] | None:
         """The account of a training run; None if it is not complete."""
         return self.store.trial(run)
@@ -178,6 +183,7 @@ def _of(evaluation: Evaluation, metric: str) -> FloatArray:
     if metric not in evaluation.values:
         raise BontuneError(
             f"The task's rewards are graded: it has {', '.join(evaluation.values)}, not the {metric} that the suite "
-            "asks for. Suites compare tasks with rewards 0 and 1."
+            "asks for. Suites compare tasks with rewards 0 and 1; of others say what counts as solved, "
+            "recipe.eval.solved_at."
         )
     return evaluation.values[metric]

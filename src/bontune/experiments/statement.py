@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bontune.experiments.claims import Judged
+from bontune.experiments.figure_parts import over
 from bontune.experiments.figures import Figure
 from bontune.experiments.results import OWN, Level, Results
 from bontune.experiments.suite import BASE
 from bontune.metrics import Interval
-from bontune.pools.compare import outcome_of
+from bontune.pools.compare import FEWEST_PROBLEMS, Outcome, outcome_of
 from bontune.report.compared import ranges
 from bontune.report.wording import points
-
-_STATES = {True: "holds", False: "does not hold", None: "not measured yet"}
 
 
 def statement(results: Results, verdicts: Sequence[Judged], figures: Sequence[Figure], out: Path, command: str) -> str:
@@ -53,19 +52,23 @@ def _by_budget(results: Results) -> list[str]:
         if not bands or any(band is None for band in bands.values()):
             continue
         said = [
-            ranges([(k, outcome_of(i.low, i.high)) for k, i in zip(suite.measuring.ks, band, strict=True)])
+            ranges([(k, _outcome(results, i)) for k, i in zip(suite.measuring.ks, band, strict=True)])
             for band in bands.values()
             if band is not None
         ]
         rows.append(f"| {suite.arms[arm].label} | {results.suite.num_seeds(arm)} | {' | '.join(said)} |")
     return [
-        "Each arm against the base model at T = 1, by a 95 % band over problems and training seeds that holds for all "
-        "k together.",
+        f"Each arm against the base model at T = 1, by a 95 % band {over(results)} that holds for all k together.",
         "",
         f"| arm | seeds | {' | '.join(f'{family}@k' for family in families)} |",
         f"|---|---|{'---|' * len(families)}",
         *rows,
     ]
+
+
+def _outcome(results: Results, found: Interval) -> Outcome:
+    told = results.told(found)
+    return outcome_of(told.low, told.high)
 
 
 def described(verdict: Judged, interval: Interval | None) -> str:
@@ -77,7 +80,7 @@ def described(verdict: Judged, interval: Interval | None) -> str:
         "never" if math.isinf(x) else f"{x:.2f}" if is_ratio else points(x / 100)
         for x in (interval.value, interval.low, interval.high)
     )
-    return f"{value} [{low}, {high}]"
+    return f"{value} (no interval)" if math.isnan(interval.low) else f"{value} [{low}, {high}]"
 
 
 def paper_said(verdict: Judged) -> str:
@@ -113,7 +116,7 @@ def _claims(verdicts: Sequence[Judged]) -> list[str]:
         goal = "" if claim.goal is None or verdict.own is None else _goal(verdict)
         lines.append(
             f"| {claim.claim} | {paper} | {described(verdict, verdict.own)} | {described(verdict, verdict.at_1)} | "
-            f"{goal} | **{_STATES[verdict.holds]}** |"
+            f"{goal} | **{verdict.state}** |"
         )
     return lines
 
@@ -123,13 +126,17 @@ def _how(results: Results) -> list[str]:
     measuring, training = suite.measuring, suite.tree(BASE)
     per_run = training["training"]["steps"] * training["training"]["prompts_per_step"] * training["sampling"]["samples"]
     num_problems = len(results.problems("test"))
+    few = ""
+    if num_problems < FEWEST_PROBLEMS:
+        few = f" These are too few problems to claim anything: {FEWEST_PROBLEMS} at least are needed."
+    seeds = f" (up to {suite.seeds} of each arm)" if suite.seeds > 1 else ""
     is_one = any(claim.at_one_temperature for claim in suite.claims)
     for_every_k = " Claims about one model for every N have one temperature for every N, too: T = 1." if is_one else ""
     return [
         f"Differences are in points on {num_problems} test problems with {measuring.samples} samples each, paired by "
-        f"problem; the intervals are over problems and training seeds (up to {suite.seeds} of each arm). A claim "
+        f"problem; the intervals are {over(results)}{seeds}. A claim "
         "holds if its interval, with each arm at its own best temperature, lies wholly on the claimed side."
-        f"{for_every_k} Every arm that samples trains on {per_run:,} generations unless its name says otherwise. "
+        f"{for_every_k}{few} Every arm that samples trains on {per_run:,} generations unless its name says otherwise. "
         f"Choices were made on {measuring.validation_problems or 'all'} validation problems: learning rate and "
         "temperature of each arm with seed 0, the checkpoint of each run by its own evaluations; learning rate and "
         "checkpoint by what the arm is trained for (`choices.csv`)."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bontune.experiments.claims import Judged
+from bontune.experiments.examples import example, next_command
 from bontune.experiments.figure_parts import styles
 from bontune.experiments.figures import Figure
 from bontune.experiments.results import Results
@@ -39,7 +41,9 @@ def summarise(results: Results, verdicts: Sequence[Judged]) -> dict[str, Any]:
             found = results.difference(claim.a, claim.b, claim.metric)
             if found is not None:
                 pair = {"a": name[claim.a], "b": name[claim.b], "metric": claim.metric}
-                differences.append({**pair, "diff": found.value, "low": found.low, "high": found.high})
+                told = results.told(found)
+                low, high = (None if math.isnan(end) else end for end in (told.low, told.high))
+                differences.append({**pair, "diff": found.value, "low": low, "high": high})
     first = next((arm for arm in shown if arm != BASE), BASE)
     trained = suite.tree("bon_rl" if "bon_rl" in shown else first)
     return {
@@ -65,15 +69,30 @@ def summarise(results: Results, verdicts: Sequence[Judged]) -> dict[str, Any]:
     }
 
 
-def write_page(results: Results, summary: dict[str, Any], figures: Sequence[Figure], path: Path) -> None:
+def write_page(results: Results, summary: dict[str, Any], figures: Sequence[Figure], path: Path, work: Path) -> None:
     """Write the page of a suite, with its pictures inside.
+
+    Args:
+        results: of the suite.
+        summary: of its main arms.
+        figures: the pictures.
+        path: of the page.
+        work: folder of the runs, for samples of theirs.
 
     Raises:
         BontuneError: a picture cannot be read, or the page cannot be written.
     """
     pictures = [picture(figure.png, heading=figure.title, caption=figure.caption) for figure in figures]
     colours = {_name(results.suite, arm): look.colour for arm, look in styles(results.suite).items()}
-    write_suite_report(results.suite.title, summary, pictures, path, colours=colours)
+    write_suite_report(
+        results.suite.title,
+        summary,
+        pictures,
+        path,
+        colours=colours,
+        example=example(results, work),
+        command=next_command(results, work),
+    )
 
 
 def _name(suite: Suite, arm: str) -> str:

@@ -26,6 +26,7 @@ from bontune.experiments.store import (
     verifiers,
 )
 from bontune.experiments.suite import BASE, Suite
+from bontune.metrics import RewardScale, reward_scale
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.models import quiet_libraries
 from bontune.pools.collect import score_all
@@ -169,8 +170,14 @@ def _under(verifier: Path | str, suite: Suite, pool: Pool, path: Path) -> dict[s
     """best@k and AUC of a pool under another verifier."""
     spec = str(verifier)
     scores = score_all(verifier_from_text(spec), problems_of(pool, path), pool.columns["completion"], grades_of(pool))
-    scored = evaluate_pool(pool.problem_ids, pool.rewards(), suite.measuring.ks, scores_PM=scores)
+    rewards, ks = pool.columns["reward"], suite.measuring.ks
+    scored = evaluate_pool(pool.problem_ids, rewards, ks, scores_PM=scores, scale=_scale(suite, pool))
     return {metric: v for metric, v in scored.values.items() if metric.startswith(("best@", "auc"))}
+
+
+def _scale(suite: Suite, pool: Pool) -> RewardScale:
+    """How the rewards of a pool are read: what counts as solved is the same for all pools of a suite."""
+    return reward_scale([pool.columns["reward"]], suite.tree(BASE)["eval"]["solved_at"])
 
 
 def check_made_with(path: Path, settings: dict[str, Any]) -> None:
@@ -203,9 +210,15 @@ def evaluate(suite: Suite, pool: Pool, path: Path) -> Evaluation:
     """Every metric that suites use: pass@k, best@k under each verifier (``name:best@k`` for other ones), AUC, level,
     distinct answers, entropy, and majority@k where the suite asks for votes."""
     ks = suite.measuring.ks
-    scores, rewards, has_votes = pool.scores(), pool.rewards(), suite.measuring.votes
+    has_votes = suite.measuring.votes
     evaluation = evaluate_pool(
-        pool.problem_ids, rewards, ks, scores_PM=scores, answers_PM=pool.columns["answer"], is_full=has_votes
+        pool.problem_ids,
+        pool.columns["reward"],
+        ks,
+        scores_PM=pool.scores(),
+        answers_PM=pool.columns["answer"],
+        is_full=has_votes,
+        scale=_scale(suite, pool),
     )
     wanted = ("pass@", "max@", "best@", "auc", "distinct", "entropy", *(["majority@"] if has_votes else []))
     values = {name: v for name, v in evaluation.values.items() if name.startswith(wanted)}

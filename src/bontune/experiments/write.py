@@ -59,7 +59,7 @@ def write_results(
         figures.append(picture)
     summary = summarise(results, verdicts)
     write_whole(out / "summary.json", (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode(), "summary")
-    write_page(results, summary, figures, out / "report.html")
+    write_page(results, summary, figures, out / "report.html", work)
     write_whole(out / "README.md", statement(results, verdicts, figures, out, command), "statement")
     return verdicts, summary
 
@@ -108,7 +108,7 @@ def difference_rows(results: Results) -> list[dict[str, Any]]:
                                 "data": data,
                                 "metric": metric,
                                 "each_at": "own best T" if choice == OWN else "T = 1",
-                                **_points(found),
+                                **_points(results.told(found, data)),
                             }
                         )
     return rows
@@ -212,12 +212,13 @@ def print_statement(verdicts: Iterable[Judged], summary: Mapping[str, Any], out:
     for heading in (*columns, "holds"):
         table.add_column(heading, justify="right", overflow="fold")
     for verdict in verdicts:
-        state = {True: Text("yes", style="green"), False: Text("no", style="red"), None: Text("not measured yet")}
+        state = {True: Text("yes", style="green"), False: Text("no", style="red"), None: Text(verdict.state)}
         said = [say(verdict) for say in columns.values()]
         table.add_row(Text(verdict.claim.claim), *said, state[verdict.holds])
     console.print(table)
     print(f"{out}/report.html and {out}/README.md have all of it, with pictures; the numbers are beside them as CSV.")
 
 
-def _points(interval: Interval) -> dict[str, float]:
-    return {"value": 100 * interval.value, "low": 100 * interval.low, "high": 100 * interval.high}
+def _points(interval: Interval) -> dict[str, float | None]:
+    ends = {"low": 100 * interval.low, "high": 100 * interval.high}
+    return {"value": 100 * interval.value} | {name: None if np.isnan(end) else end for name, end in ends.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ from bontune.engines.prompts import as_message
 from bontune.tasks import load_task
 from bontune.tasks.base import Task
 
+_LOWEST: dict[tuple[str, str], float] = {}
+"""Lowest score so far of each task with its options, 0 at most."""
+
 
 def compute_score(
     data_source: str, solution_str: str, ground_truth: str, extra_info: dict[str, Any] | None = None, **_: Any
@@ -38,7 +42,8 @@ def compute_score(
         extra_info: the task's options, split and problem, as :func:`write_data` wrote them.
 
     Returns:
-        ``score``, the reward; 0 with ``graded`` 0 for a response that could not be graded.
+        ``score``, the reward. A response that could not be graded has ``graded`` 0, and the lowest score that this
+        process has given for the task so far, 0 at most: it never beats a wrong one.
     """
     if extra_info is None or "problem_id" not in extra_info:
         raise BontuneError(
@@ -47,8 +52,12 @@ def compute_score(
     task, problems = _task(data_source.removeprefix("bontune/"), extra_info["options"], extra_info["split"])
     problem = problems[extra_info["problem_id"]]
     grade = task.grade([problem], [[cut_before(solution_str, task.stop)]])[0][0]
-    is_graded = grade.reward == grade.reward
-    return {"score": float(grade.reward) if is_graded else 0.0, "graded": float(is_graded)}
+    is_graded = not math.isnan(grade.reward)
+    key = (data_source, extra_info["options"])
+    lowest = _LOWEST.get(key, 0.0)
+    if is_graded:
+        _LOWEST[key] = min(lowest, grade.reward)
+    return {"score": float(grade.reward) if is_graded else lowest, "graded": float(is_graded)}
 
 
 def write_data(task_name: str, folder: Path, options: dict[str, Any]) -> list[Path]:

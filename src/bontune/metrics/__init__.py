@@ -10,7 +10,15 @@ Rewards are float, int or bool: a tensor gives a tensor on its device, all else 
 from bontune.metrics.adaptive import adaptive_best_of_n
 from bontune.metrics.calibration import Calibration, ReliabilityBin, calibration, platt_scaling, sigmoid
 from bontune.metrics.distribution import AnswerDistribution, answer_distribution
-from bontune.metrics.intervals import Interval, bootstrap_interval, default_ks, paired_difference, simultaneous_band
+from bontune.metrics.intervals import (
+    Interval,
+    bootstrap_interval,
+    bootstrap_intervals,
+    default_ks,
+    paired_difference,
+    simultaneous_band,
+)
+from bontune.metrics.scale import RewardScale, reward_scale
 from bontune.metrics.selection import (
     best_of_k,
     drop_at_k,
@@ -28,11 +36,13 @@ __all__ = [
     "Calibration",
     "Interval",
     "ReliabilityBin",
+    "RewardScale",
     "adaptive_best_of_n",
     "answer_distribution",
     "answer_entropy",
     "best_of_k",
     "bootstrap_interval",
+    "bootstrap_intervals",
     "calibration",
     "default_ks",
     "distinct_answers",
@@ -44,6 +54,7 @@ __all__ = [
     "pass_at_k",
     "pass_hat_k",
     "platt_scaling",
+    "reward_scale",
     "sigmoid",
     "simultaneous_band",
     "within_prompt_auc",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 import bontune.metrics as metrics
-from bontune.metrics import Interval
+from bontune.metrics import Interval, RewardScale, reward_scale
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +27,8 @@ class Evaluation:
 
     def intervals(self) -> dict[str, Interval]:
         """Mean over the problems that have a value, with its 95 % bootstrap interval."""
-        return {name: metrics.bootstrap_interval(v[~np.isnan(v)]) for name, v in self.values.items()}
+        known = [values[~np.isnan(values)] for values in self.values.values()]
+        return dict(zip(self.values, metrics.bootstrap_intervals(known), strict=True))
 
     def means(self) -> dict[str, float]:
         """Mean over the problems that have a value."""
@@ -53,43 +58,53 @@ class Evaluation:
 
 def evaluate_pool(
     problem_ids: Sequence[str],
-    rewards_PM: Sequence[Sequence[float]],
+    rewards_PM: Sequence[Sequence[float | None]],
     ks: Sequence[int],
     *,
     scores_PM: Sequence[Sequence[float]] | None = None,
     answers_PM: Sequence[Sequence[Any]] | None = None,
     is_full: bool = False,
+    scale: RewardScale | None = None,
 ) -> Evaluation:
-    """Compute pass@k (max@k for graded rewards), best@k under the scores, what the verifier loses, votes, diversity.
+    """Compute pass@k, max@k of graded rewards, best@k under the scores, what the verifier loses, votes, diversity.
 
-    Of a verifier: ``best@k``; ``gap@k``, what it leaves of pass@k; ``drop@k``, how far best@k is below its peak (see
-    :func:`bontune.metrics.drop_at_k`); ``weighted@k``, the vote in which each sample weighs :func:`vote_weights`; and
-    ``auc`` within prompts. Where the scores are the rewards all but best@k are left out: they say nothing.
+    Of a verifier: ``best@k``; ``gap@k``, what it leaves of pass@k (max@k); ``drop@k``, how far best@k is below its peak
+    (see :func:`bontune.metrics.drop_at_k`); ``weighted@k``, the vote in which each sample weighs :func:`vote_weights`;
+    and ``auc`` within prompts. Where the scores are the rewards all but best@k are left out: they say nothing.
 
     Args:
         problem_ids: P ids.
-        rewards_PM: P × M; M may differ from problem to problem, since every metric is a problem's own.
+        rewards_PM: P × M, None or NaN where a sample could not be graded; M may differ from problem to problem, since
+            every metric is a problem's own.
         ks: budgets, each ≤ the smallest M.
         scores_PM: the verifier's.
         answers_PM: answers in normal form; diversity and votes are left out without them.
         is_full: compute all@k, majority@k and weighted@k, too; votes are the slowest of the metrics.
+        scale: how rewards are read, of all pools that are compared; None: as these rewards say, and only rewards of 0
+            and 1 have pass@k.
 
     Raises:
         ValueError: a k above M.
     """
+    if scale is None:
+        scale = reward_scale([rewards_PM])
+        scale = scale if scale.is_binary else dataclasses.replace(scale, solved_at=None)
     if len({len(row) for row in rewards_PM}) > 1:
-        return _of_unequal(problem_ids, rewards_PM, ks, scores_PM, answers_PM, is_full=is_full)
-    rewards = np.asarray(rewards_PM, dtype=np.float64)
-    is_binary = bool(np.isin(rewards, (0.0, 1.0)).all())
-    name, metric = ("pass", metrics.pass_at_k) if is_binary else ("max", metrics.max_at_k)
-    values: dict[str, np.ndarray] = {f"{name}@{k}": metric(rewards, k) for k in ks}
-    if is_full and is_binary:
-        values |= {f"all@{k}": metrics.pass_hat_k(rewards, k) for k in ks}
+        return _of_unequal(problem_ids, rewards_PM, ks, scores_PM, answers_PM, is_full=is_full, scale=scale)
+    rewards = np.asarray(scale.filled(rewards_PM), dtype=np.float64)
+    solved = None if scale.solved_at is None else scale.solved(rewards)
+    values: dict[str, np.ndarray] = {}
+    if solved is not None:
+        values |= {f"pass@{k}": metrics.pass_at_k(solved, k) for k in ks}
+    if not scale.is_binary:
+        values |= {f"max@{k}": metrics.max_at_k(rewards, k) for k in ks}
+    if is_full and solved is not None:
+        values |= {f"all@{k}": metrics.pass_hat_k(solved, k) for k in ks}
     if scores_PM is not None:
         scores = np.asarray(scores_PM, dtype=np.float64)
         values |= {f"best@{k}": metrics.best_of_k(rewards, scores, k) for k in ks}
         if not np.array_equal(np.where(np.isneginf(scores), rewards, scores), rewards):
-            values |= _of_verifier(rewards, scores, ks, is_binary=is_binary)
+            values |= _of_verifier(rewards, solved, scores, ks)
             if is_full and answers_PM is not None:
                 weights = vote_weights(scores)
                 values |= {f"weighted@{k}": metrics.majority_at_k(answers_PM, rewards, k, weights) for k in ks}
@@ -103,15 +118,15 @@ def evaluate_pool(
 
 def _of_unequal(
     problem_ids: Sequence[str],
-    rewards_PM: Sequence[Sequence[float]],
+    rewards_PM: Sequence[Sequence[float | None]],
     ks: Sequence[int],
     scores_PM: Sequence[Sequence[float]] | None,
     answers_PM: Sequence[Sequence[Any]] | None,
     *,
     is_full: bool,
+    scale: RewardScale,
 ) -> Evaluation:
     """The same but drop@k for problems with different numbers of samples: those with equally many at a time."""
-    is_binary = all(reward in (0.0, 1.0) for row in rewards_PM for reward in row)
     places: dict[int, list[int]] = {}
     for p, row in enumerate(rewards_PM):
         places.setdefault(len(row), []).append(p)
@@ -124,13 +139,11 @@ def _of_unequal(
             scores_PM=None if scores_PM is None else [scores_PM[p] for p in of_size],
             answers_PM=None if answers_PM is None else [answers_PM[p] for p in of_size],
             is_full=is_full,
+            scale=scale,
         )
         for name, found in part.values.items():
-            family, at, k = name.partition("@")
-            if family == "drop" or (family in ("all", "auc") and not is_binary):  # drop: from a peak of all problems
-                continue
-            name = f"max{at}{k}" if family == "pass" and not is_binary else name
-            values.setdefault(name, np.full(len(problem_ids), np.nan))[of_size] = found
+            if not name.startswith("drop@"):  # it is from a peak of all problems
+                values.setdefault(name, np.full(len(problem_ids), np.nan))[of_size] = found
     # The gap is left out of a part whose scores happen to be its rewards: there is none.
     for name, found in values.items():
         if name.startswith("gap@"):
@@ -139,13 +152,13 @@ def _of_unequal(
 
 
 def _of_verifier(
-    rewards: np.ndarray, scores: np.ndarray, ks: Sequence[int], *, is_binary: bool
+    rewards: np.ndarray, solved: np.ndarray | None, scores: np.ndarray, ks: Sequence[int]
 ) -> dict[str, np.ndarray]:
     """What there is to say of a verifier that is not the oracle."""
     values = {f"gap@{k}": metrics.oracle_gap(rewards, scores, k) for k in ks}
     values |= {f"drop@{k}": metrics.drop_at_k(rewards, scores, k) for k in ks}
-    if is_binary:
-        auc = metrics.within_prompt_auc(rewards, scores)
+    if solved is not None:
+        auc = metrics.within_prompt_auc(solved, scores)
         if not np.isnan(auc).all():
             values["auc"] = auc
     return values
@@ -156,7 +169,7 @@ MEANINGS = {
     "max": "highest reward among k samples",
     "all": "share of problems that each of k samples solves (pass^k)",
     "best": "reward of the sample that the verifier picks among k",
-    "gap": "pass@k − best@k: what a verifier that is never wrong would add",
+    "gap": "pass@k (max@k of graded rewards) − best@k: what a verifier that is never wrong would add",
     "drop": "highest best@j up to k, minus best@k: what more samples cost, because the verifier is fooled",
     "majority": "reward of the answer that most of k samples give",
     "weighted": "reward of the answer with most votes, each of k samples weighed by the verifier's probability",
@@ -180,6 +193,33 @@ def vote_weights(scores_PM: np.ndarray) -> np.ndarray:
     if bool(((finite >= 0) & (finite <= 1)).all()):
         return np.asarray(np.clip(scores_PM, 0.0, 1.0))
     return np.asarray(metrics.sigmoid(scores_PM))
+
+
+def under_shared_names(rows: Sequence[Mapping[str, V]]) -> list[dict[str, V]]:
+    """Metrics by name, under the same name for the same metric in every row.
+
+    Rewards that happen to be 0 and 1 alone have pass@k where others of their kind have max@k, which it equals.
+
+    >>> under_shared_names([{"pass@1": 0.0, "best@1": 0.0}, {"max@1": 0.5}])
+    [{'max@1': 0.0, 'best@1': 0.0}, {'max@1': 0.5}]
+    """
+    has_max = [any(name.startswith("max@") for name in row) for row in rows]
+    if not any(has_max):
+        return [dict(row) for row in rows]
+    return [
+        dict(row) if has else {re.sub("^pass@", "max@", name): value for name, value in row.items()}
+        for row, has in zip(rows, has_max, strict=True)
+    ]
+
+
+def share_families(names: Iterable[str]) -> set[str]:
+    """The families of metrics that are shares of problems: all that tell rewards, unless rewards are graded.
+
+    >>> sorted(share_families(["pass@1", "max@1", "best@1"])), sorted(share_families(["pass@1", "best@1"]))
+    (['pass'], ['best', 'pass'])
+    """
+    families = {name.partition("@")[0] for name in names if "@" in name}
+    return families & {"pass", "all"} if "max" in families else families
 
 
 def as_points(interval: Interval) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -64,8 +65,8 @@ def majority_at_k(
         weights_PM = as_scores(weights, rewards_PM).to("cpu", torch.float64).reshape(-1, m).numpy()
         if np.isinf(weights_PM).any():
             raise ValueError("weights holds an infinite value; votes are summed, so weights must be finite.")
-        subsets_SM = _subsets(m, k, check_budget(num_draws, sys.maxsize, what="num_draws"), seed)
-        values = [_weighted_vote(*vote, w_M, subsets_SM) for vote, w_M in zip(votes, weights_PM, strict=True)]
+        subsets = _subsets(m, k, check_budget(num_draws, sys.maxsize, what="num_draws"), seed)
+        values = [_weighted_vote(*vote, w_M, subsets) for vote, w_M in zip(votes, weights_PM, strict=True)]
     return like(rewards, torch.tensor(values, dtype=torch.float64).reshape(shape[:-1]).to(rewards_PM.device))
 
 
@@ -116,23 +117,49 @@ def answer_entropy(answers: Values) -> FloatArray:
     return np.array(entropies, dtype=np.float64).reshape(shape[:-1])
 
 
-def _subsets(m: int, k: int, num_draws: int, seed: int) -> FloatArray:
-    """(S, M) of 0 and 1: every k-subset where they are few, else ``num_draws`` random ones."""
-    if math.comb(m, k) <= MAX_EXACT_SUBSETS:
-        members = np.array(list(itertools.combinations(range(m), k)))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Subsets:
+    """Subsets of a problem's samples, by the samples in them or by the ones left out, whichever are fewer."""
+
+    samples_SK: NDArray[np.int64]
+    are_left_out: bool
+
+    def sums(self, ids_M: NDArray[np.int64], values_M: FloatArray) -> FloatArray:
+        """(A, S) the sum of the values in each subset, by answer."""
+        num_subsets, num_rows = len(self.samples_SK), int(ids_M.max()) + 2  # the first row: no answer
+        cells_SK = np.arange(num_subsets)[:, None] + num_subsets * (ids_M + 1)[self.samples_SK]
+        values_SK = values_M[self.samples_SK]
+        found = np.bincount(cells_SK.ravel(), values_SK.ravel(), minlength=num_subsets * num_rows)
+        sums_AS = found.reshape(num_rows, num_subsets)[1:]
+        totals_A = np.bincount(ids_M + 1, values_M)[1:]
+        return np.asarray(totals_A[:, None] - sums_AS if self.are_left_out else sums_AS, dtype=np.float64)
+
+
+def _subsets(m: int, k: int, num_draws: int, seed: int) -> _Subsets:
+    """Every k-subset where they are few, else ``num_draws`` random ones."""
+    are_left_out = 2 * k > m
+    if (num_subsets := math.comb(m, k)) <= MAX_EXACT_SUBSETS:
+        size = m - k if are_left_out else k
+        combined = itertools.chain.from_iterable(itertools.combinations(range(m), size))
+        samples_SK = np.fromiter(combined, np.int64).reshape(num_subsets, size)
     else:
-        members = np.random.default_rng(seed).random((num_draws, m)).argpartition(k - 1, axis=1)[:, :k]
-    subsets_SM = np.zeros((len(members), m))
-    np.put_along_axis(subsets_SM, members, 1.0, axis=1)
-    return subsets_SM
+        order = np.random.default_rng(seed).random((num_draws, m)).argpartition(k - 1, axis=1)
+        samples_SK = order[:, k:] if are_left_out else order[:, :k]
+    return _Subsets(samples_SK=samples_SK, are_left_out=are_left_out)
 
 
-def _weighted_vote(ids_M: NDArray[np.int64], rewards_M: FloatArray, w_M: FloatArray, subsets_SM: FloatArray) -> float:
+def _weighted_vote(ids_M: NDArray[np.int64], rewards_M: FloatArray, w_M: FloatArray, subsets: _Subsets) -> float:
     """Mean over the subsets of the reward of the answer with the largest sum of weights."""
-    holds_MA = ids_M[:, None] == np.arange(max(ids_M.max() + 1, 1))
-    means_A = rewards_M @ holds_MA / holds_MA.sum(0).clip(min=1)
-    is_present_SA = subsets_SM @ holds_MA > 0
-    sums_SA = np.where(is_present_SA, subsets_SM @ (holds_MA * w_M[:, None]), -np.inf)
+    if ids_M.max() < 0:
+        return 0.0
+    means_A = np.bincount(ids_M + 1, weights=rewards_M)[1:] / np.bincount(ids_M + 1)[1:]
+    sums_AS = subsets.sums(ids_M, w_M)
     slack = 1e-12 * np.abs(w_M).sum()  # equal weights added in another order differ by rounding
-    is_elected_SA = is_present_SA & (sums_SA >= sums_SA.max(-1, keepdims=True) - slack)
-    return float((is_elected_SA @ means_A / is_elected_SA.sum(-1).clip(min=1)).mean())
+    best_S = sums_AS.max(0)
+    if bool((best_S > 2 * slack).all()):  # an answer that nobody in the subset gives, of sum 0, is never best
+        elected_AS = sums_AS >= best_S - slack
+    else:
+        is_present_AS = subsets.sums(ids_M, np.ones_like(w_M)) > 0.5
+        sums_AS = np.where(is_present_AS, sums_AS, -np.inf)
+        elected_AS = is_present_AS & (sums_AS >= sums_AS.max(0) - slack)
+    return float((means_A @ elected_AS.astype(np.float64) / elected_AS.sum(0).clip(min=1)).mean())

@@ -106,27 +106,51 @@ def election_chances(counts: tuple[int, ...], sizes: tuple[int, ...], m: int, k:
 
     The polynomial in x is evaluated at the (M+1)th roots of unity and its coefficient read off by an inverse DFT; in y
     Gauss–Legendre is exact for its degree. Nothing is approximated but by float64 rounding (1e-13 up to M = 4096).
-    Answers held fewer than t times cannot reach t: together with the abstainers they are one Binomial.
+    Answers held fewer than t times cannot reach t: together with the abstainers they are one Binomial. Of more than k/2
+    votes, or more than any rival holds, a is sure, and what remains is that x_a = t.
     """
     n_C, size_C = np.array(counts), np.array(sizes)
     votes = [_binomial(n, k, m) for n in counts]
-    chances_C = np.zeros(len(counts))
-    for t in range(1, min(k, counts[-1]) + 1):
-        able = np.flatnonzero(n_C >= t)
-        size = size_C[able]
-        at_t = np.array([votes[c][t] for c in able])
-        below_t = np.fft.rfft(np.array([votes[c][:t] for c in able]), m + 1)
-        rest = np.fft.rfft(_binomial(m - int(n_C[able] @ size), k, m), m + 1)
-        x_t = np.exp(-2j * np.pi / (m + 1) * (t * np.arange(len(rest)) % (m + 1)))
+    most_rival = counts[-1] if sizes[-1] > 1 else counts[-2] if len(counts) > 1 else 0
+    last_contested = min(k // 2, most_rival)
+    chances_C = np.array([_chance_of_more(n, last_contested, k, m) for n in counts])
+    roots, places = _roots_of_unity(m + 1), np.arange((m + 1) // 2 + 1)
+    below_CR = np.zeros((len(counts), len(places)), dtype=np.complex128)
+    first = -1
+    for t in range(1, last_contested + 1):
+        x_before, x_t = (roots[power * places % (m + 1)] for power in (t - 1, t))
+        below_CR += np.array([vote[t - 1] if t <= len(vote) else 0.0 for vote in votes])[:, None] * x_before
+        if (now := int(np.searchsorted(n_C, t))) != first:
+            first, size = now, size_C[now:]
+            rest = np.fft.rfft(_binomial(m - int(n_C[first:] @ size), k, m), m + 1)
+        at_t = np.array([vote[t] for vote in votes[first:]])
         nodes, dy = _gauss_legendre((min(int(size.sum()), k // t) + 1) // 2)  # degree: the rivals that can tie
-        factors = below_t[:, None] + (nodes[:, None] + 1) / 2 * at_t[:, None, None] * x_t  # counts × nodes × roots
+        # counts × nodes × roots
+        factors = below_CR[first:, None] + (nodes[:, None] + 1) / 2 * at_t[:, None, None] * x_t
         shared = rest * (factors ** (size[:, None, None] - 1)).prod(0)
         # Without one of each count in turn, by multiplying and not by dividing: a factor can be 0.
-        rivals = np.array([shared * np.delete(factors, i, axis=0).prod(0) for i in range(len(able))])
-        chances_C[able] += at_t * np.fft.irfft(dy / 2 @ rivals, m + 1)[:, k - t]
+        before, behind = np.ones_like(factors), np.ones_like(factors)
+        np.cumprod(factors[:-1], axis=0, out=before[1:])
+        np.cumprod(factors[:0:-1], axis=0, out=behind[-2::-1])
+        chances_C[first:] += at_t * np.fft.irfft(dy / 2 @ (shared * before * behind), m + 1)[:, k - t]
     return cast(FloatArray, chances_C.clip(min=0.0) / _binomial(m, k, m)[k])
 
 
+@functools.lru_cache(maxsize=16)
+def _roots_of_unity(order: int) -> NDArray[np.complex128]:
+    """The roots of unity of an order, in the order of a DFT's frequencies."""
+    return cast(NDArray[np.complex128], np.exp(-2j * np.pi / order * np.arange(order)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _chance_of_more(n: int, most: int, k: int, m: int) -> float:
+    """P(an answer that n of m samples hold gets more than ``most`` of k votes), times P(k votes in all)."""
+    mine, others = _binomial(n, k, m), _binomial(m - n, k, m)
+    t = np.arange(max(most + 1, k - m + n), min(k, n) + 1)
+    return float(mine[t] @ others[k - t])
+
+
+@functools.lru_cache(maxsize=4096)
 def _binomial(n: int, k: int, m: int) -> FloatArray:
     """Binomial(n, k/m) as (n + 1,) probabilities, built outwards from the mode so that nothing over- or underflows."""
     mode = min(n, (n + 1) * k // m)

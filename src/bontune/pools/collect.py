@@ -15,6 +15,7 @@ from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, Engine, Poll, Samples, SamplingOptions, StreamingEngine
 from bontune.engines.prompts import prompts_of, texts_of
+from bontune.metrics import reward_scale
 from bontune.tasks.base import HasThoughts, Task
 from bontune.verifiers import Verifier
 
@@ -49,11 +50,15 @@ class Graded:
 
     @cached_property
     def rewards_PM(self) -> Tensor:
-        """float64 rewards; a completion that could not be graded counts 0 here, never as correct."""
+        """float64 rewards; one that could not be graded counts as the lowest of them, 0 at most, never as correct."""
         import torch
 
-        rows = [[0.0 if math.isnan(grade.reward) else grade.reward for grade in row] for row in self.grades]
-        return torch.tensor(rows, dtype=torch.float64)
+        return torch.tensor(reward_scale([self.graded_PM]).filled(self.graded_PM), dtype=torch.float64)
+
+    @property
+    def graded_PM(self) -> list[list[float]]:
+        """P × M rewards, NaN where the grader failed."""
+        return [[grade.reward for grade in row] for row in self.grades]
 
     @cached_property
     def scores_PM(self) -> Tensor:

@@ -23,6 +23,7 @@ from bontune.base.files import sync, sync_folder
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, StopReason
+from bontune.metrics import RewardScale, reward_scale
 from bontune.pools.collect import Graded
 from bontune.pools.journal import Journal
 
@@ -59,15 +60,33 @@ class Pool:
     settings: dict[str, Any]
     """Settings that the pool was drawn with (empty for pools of other origin)."""
 
-    def rewards(self) -> list[list[float]]:
-        """P × M rewards; what could not be graded counts 0, never as correct."""
-        return [[0.0 if r is None or math.isnan(r) else float(r) for r in row] for row in self.columns["reward"]]
+    def rewards(self, scale: RewardScale | None = None) -> list[list[float]]:
+        """P × M rewards; what could not be graded counts as the lowest of them, 0 at most, and never as correct.
+
+        Args:
+            scale: of all pools that are compared; None: of this one alone.
+        """
+        scale = reward_scale([self.columns["reward"]]) if scale is None else scale
+        return scale.filled(self.columns["reward"])
 
     def scores(self) -> list[list[float]] | None:
         """P × M scores of the verifier, None without; a completion that has none comes last."""
         if "score" not in self.columns:
             return None
         return [[-math.inf if s is None or math.isnan(s) else float(s) for s in row] for row in self.columns["score"]]
+
+    def answers(self) -> list[list[Any]] | None:
+        """P × M answers, None where a completion gives none; None if no completion gives one."""
+        rows = [[None if _is_gap(answer) else answer for answer in row] for row in self.columns.get("answer", [])]
+        return rows if any(answer is not None for row in rows for answer in row) else None
+
+    def levels(self) -> list[int | float | str | None]:
+        """The difficulty of each problem, as its first sample has it; None where there is none."""
+        rows = self.columns.get("level", [[None]] * len(self.problem_ids))
+        return [
+            None if _is_gap(level) else level if isinstance(level, (int, float, str)) else str(level)
+            for level, *_ in rows
+        ]
 
     @property
     def num_grader_errors(self) -> int:
@@ -97,11 +116,16 @@ class Pool:
         rewards = self.columns["reward"]
         reasons = self.columns.get("reason") or [[None] * len(row) for row in rewards]
         return [
-            reason or ""
+            reason if isinstance(reason, str) else ""
             for row, whys in zip(rewards, reasons, strict=True)
             for reward, reason in zip(row, whys, strict=True)
             if reward is None or math.isnan(reward)
         ]
+
+
+def _is_gap(value: Any) -> bool:
+    """Whether an optional column holds nothing here: null, or NaN, as pandas writes it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 Rows = list[dict[str, Any]]

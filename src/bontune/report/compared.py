@@ -10,9 +10,10 @@ from rich.table import Table
 
 from bontune.pools.compare import FEWEST_PROBLEMS, Comparison, Difference, Outcome, Sampled
 from bontune.pools.pool import SUFFIXES
-from bontune.report.wording import capitalized, percent, points
+from bontune.report.wording import capitalized, of_points, signed, unit_of, written
 from bontune.scaling import t_text
 
+_NO_CLAIM = (Outcome.UNCLEAR, Outcome.UNKNOWN)
 _ACROSS, _LEVELS_ACROSS = 3, 2
 """Differences beside each other: what 80 columns hold."""
 
@@ -26,8 +27,7 @@ def findings(comparison: Comparison, *, k: int, verifier: str, is_alone: bool = 
         verifier: what picks, for the metrics ``best@k``.
         is_alone: there is no other comparison, at another temperature, to tell this one from.
     """
-    families = [difference.family for difference in comparison.differences]
-    family, is_graded = families[-1], "max" in families
+    family = comparison.differences[-1].family
     found: dict[str, list[Difference]] = {}
     for difference in comparison.differences:
         if difference.family == family:
@@ -36,10 +36,7 @@ def findings(comparison: Comparison, *, k: int, verifier: str, is_alone: bool = 
     joint = ", at" if comparison.sampled.own_temperatures else " and"
     start = f"{capitalized(where)}{joint}" if where else "At"
     picked = f", picked by {verifier}," if family == "best" else ""
-    return [
-        f"{start} N = {k}{picked} {_sentence(of, k, is_graded=is_graded)} {_by_budget(of, is_graded=is_graded)}".strip()
-        for of in found.values()
-    ]
+    return [f"{start} N = {k}{picked} {_sentence(of, k)} {_by_budget(of)}".strip() for of in found.values()]
 
 
 def setting_text(sampled: Sampled) -> str:
@@ -49,30 +46,34 @@ def setting_text(sampled: Sampled) -> str:
     return "" if sampled.temperature is None else f"at T = {t_text(sampled.temperature)}"
 
 
-def _sentence(of: Sequence[Difference], k: int, *, is_graded: bool) -> str:
+def _sentence(of: Sequence[Difference], k: int) -> str:
     """Say how a model compares at ``k`` and at the smallest budget."""
     main, first = next(difference for difference in of if difference.k == k), of[0]
     own = ""
     if main.a_temperature is not None and main.b_temperature is not None:
         ours, theirs = t_text(main.a_temperature), t_text(main.b_temperature)
         own = f", both at T = {ours}" if ours == theirs else f", T = {ours} against {theirs}"
-    if main.outcome is Outcome.UNCLEAR:
-        text = f"there is no clear difference between {main.a} and {main.b} ({_signed(main)} points{own})"
+    unit = of_points(main.is_share)
+    if main.outcome is Outcome.UNKNOWN:
+        text = f"the difference between {main.a} and {main.b} is {_signed(main)}{unit}{own}: {main.why_unknown}"
+    elif main.outcome is Outcome.UNCLEAR:
+        text = f"there is no clear difference between {main.a} and {main.b} ({_signed(main)}{unit}{own})"
     else:
-        verb, word = ("scores" if is_graded else "solves"), _word(main.outcome, is_graded)
-        text = f"{main.a} {verb} {_size(main)} points {word} than {main.b} {_span(main)}{own}"
-    if first.k == k or all(difference.outcome is Outcome.UNCLEAR for difference in of):
+        verb = "solves" if main.is_share else "scores"
+        text = f"{main.a} {verb} {_size(main)}{unit} {_word(main)} than {main.b} {_span(main)}{own}"
+    if first.k == k or all(difference.outcome in _NO_CLAIM for difference in of):
         return f"{text}."
-    if first.outcome is Outcome.UNCLEAR:
-        return f"{text}; at N = {first.k} there is no clear difference ({_signed(first)})."
-    return f"{text}; at N = {first.k}, {_size(first)} {_word(first.outcome, is_graded)} {_span(first)}."
+    if first.outcome in _NO_CLAIM:
+        said = "there is no interval" if first.outcome is Outcome.UNKNOWN else "there is no clear difference"
+        return f"{text}; at N = {first.k} {said} ({_signed(first)})."
+    return f"{text}; at N = {first.k}, {_size(first)} {_word(first)} {_span(first)}."
 
 
-def _by_budget(of: Sequence[Difference], *, is_graded: bool) -> str:
-    """Say where a model is ahead and where behind, by the band; empty if :func:`_sentence` has named all budgets."""
-    if len(of) < 3:
+def _by_budget(of: Sequence[Difference]) -> str:
+    """Say where a model is ahead and where behind, by the band; empty if :func:`_sentence` has said all there is."""
+    if len(of) < 3 or all(difference.outcome_of_all is Outcome.UNKNOWN for difference in of):
         return ""
-    return f"Over all N at once: {ranges([(d.k, d.outcome_of_all) for d in of], is_graded=is_graded)}."
+    return f"Over all N at once: {ranges([(d.k, d.outcome_of_all) for d in of], is_graded=not of[0].is_share)}."
 
 
 def ranges(outcomes: Sequence[tuple[int, Outcome]], *, is_graded: bool = False) -> str:
@@ -89,8 +90,10 @@ def ranges(outcomes: Sequence[tuple[int, Outcome]], *, is_graded: bool = False) 
         runs[-1][1].append(k)
     parts = []
     for number, (outcome, ks) in enumerate(runs):
-        is_unclear = outcome in (Outcome.UNCLEAR, Outcome.UNKNOWN)
-        name = "no clear difference" if is_unclear else f"clearly {_word(outcome, is_graded)}"
+        is_unclear = outcome in _NO_CLAIM
+        less = "less" if is_graded and outcome is Outcome.FEWER else outcome.value
+        name = "no interval" if outcome is Outcome.UNKNOWN else "no clear difference"
+        name = name if is_unclear else f"clearly {less}"
         if len(runs) == 1:
             where = "at any N" if is_unclear else "at every N"
         elif len(ks) == 1:
@@ -105,26 +108,27 @@ def ranges(outcomes: Sequence[tuple[int, Outcome]], *, is_graded: bool = False) 
     return "; ".join(parts)
 
 
-def _word(outcome: Outcome, is_graded: bool) -> str:
-    return "less" if is_graded and outcome is Outcome.FEWER else outcome.value
+def _word(difference: Difference) -> str:
+    is_less = difference.outcome is Outcome.FEWER and not difference.is_share
+    return "less" if is_less else difference.outcome.value
 
 
 def _size(difference: Difference) -> str:
-    return percent(abs(difference.value))
+    return written(abs(difference.value), is_share=difference.is_share)
 
 
 def _span(difference: Difference) -> str:
     """The interval of :func:`_size`; only for differences that exclude 0."""
-    low, high = sorted((abs(difference.low or 0.0), abs(difference.high or 0.0)))
-    return f"[{percent(low)}, {percent(high)}]"
+    ends = sorted((abs(difference.low or 0.0), abs(difference.high or 0.0)))
+    low, high = (written(end, is_share=difference.is_share) for end in ends)
+    return f"[{low}, {high}]"
 
 
 def _signed(difference: Difference) -> str:
     """``+0.4 [-1.2, +2.1]``; without an interval where there is none."""
-    value = points(difference.value)
-    if difference.low is None or difference.high is None:
-        return value
-    return f"{value} [{points(difference.low)}, {points(difference.high)}]"
+    numbers = [difference.value] if difference.low is None else [difference.value, difference.low, difference.high]
+    value, *ends = (signed(x, is_share=difference.is_share) for x in numbers if x is not None)
+    return f"{value} [{', '.join(ends)}]" if ends else value
 
 
 def terminal_tables(comparison: Comparison) -> Iterator[Table]:
@@ -135,7 +139,9 @@ def terminal_tables(comparison: Comparison) -> Iterator[Table]:
     for family in families:
         rows = [difference for difference in comparison.differences if difference.family == family]
         title = f"{family}@k{f', {where}' if where else ''}"
-        caption = f"differences in points with 95 % intervals, paired over {num_problems} problems"
+        what = "percent, and differences in points" if rows[0].is_share else "rewards, and their differences"
+        caption = f"{what} with 95 % intervals, paired over {num_problems} problems"
+        caption += f"; no interval over fewer than {FEWEST_PROBLEMS}" if num_problems < FEWEST_PROBLEMS else ""
         caption += "; T: each one's own" if comparison.sampled.own_temperatures else ""
         yield from _tables(title, "k", rows, [difference.k for difference in rows], caption)
     if comparison.by_level:
@@ -164,7 +170,7 @@ def _tables(
         table.add_column(key, justify="right")
         if key == "level":
             table.add_column("problems", justify="right")
-        table.add_column(f"{labels[rows[0].b]}, %", justify="right", overflow="fold")
+        table.add_column(f"{labels[rows[0].b]}, {unit_of(rows[0].is_share)}", justify="right", overflow="fold")
         for name in shown:
             title_of = f"{labels[name]} − {labels[rows[0].b]}"
             table.add_column(title_of, justify="right", overflow="fold")
@@ -173,7 +179,8 @@ def _tables(
             counts = [str(first.num_problems)] if key == "level" else []
             own = _at(first.b_temperature)
             differences = [_signed(of_name[name]) + _at(of_name[name].a_temperature) for name in shown]
-            table.add_row(str(at), *counts, percent(first.b_value) + own, *differences)
+            value = written(first.b_value, is_share=first.is_share)
+            table.add_row(str(at), *counts, value + own, *differences)
         yield table
 
 

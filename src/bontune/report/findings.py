@@ -7,7 +7,17 @@ from typing import Any
 
 from bontune.pools.compare import Difference, Outcome
 from bontune.report.read import bounds, finite, mapping
-from bontune.report.wording import FOCUS, capitalized, in_order, percent, points, split_metric, subject, typographic
+from bontune.report.wording import (
+    FOCUS,
+    capitalized,
+    in_order,
+    percent,
+    points,
+    signed,
+    split_metric,
+    subject,
+    typographic,
+)
 
 TABLE_KS = (1, 4, 16, 32, 64)
 """The k of pass@k shown in tables (besides the N that was trained for); the figure shows the others."""
@@ -25,8 +35,11 @@ MARKS = {Outcome.MORE: "better", Outcome.FEWER: "worse"}
 
 
 def interval_text(entry: Difference) -> str:
-    """The interval in points, such as ``+4.1 to +9.0``; empty if there is none."""
-    return "" if entry.low is None or entry.high is None else f"{points(entry.low)} to {points(entry.high)}"
+    """The interval, of shares in points, such as ``+4.1 to +9.0``; empty if there is none."""
+    if entry.low is None or entry.high is None:
+        return ""
+    low, high = (signed(end, is_share=entry.is_share) for end in (entry.low, entry.high))
+    return f"{low} to {high}"
 
 
 def sentence(entry: Difference) -> str:

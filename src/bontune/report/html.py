@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,8 +15,10 @@ import yaml
 
 from bontune.base.errors import BontuneError
 from bontune.engines.contract import WITHOUT_SEEDS
-from bontune.objectives.budgets import budgets_at, in_words
-from bontune.pools.compare import Difference
+from bontune.metrics import Interval
+from bontune.metrics.evaluation import share_families
+from bontune.objectives.budgets import budgets_at, in_words, largest_budget
+from bontune.pools.compare import FEWEST_PROBLEMS, Difference, as_told
 from bontune.report import findings
 from bontune.report.page import (
     Cell,
@@ -29,20 +33,24 @@ from bontune.report.page import (
     render,
     write_page,
 )
-from bontune.report.plots import draw_gains, plot_training_curves
-from bontune.report.read import bounds, finite, mapping, read_json, read_metrics, rows_of_kind, series
+from bontune.report.plots import draw_curves, draw_gains, plot_training_curves
+from bontune.report.read import bounds, evaluations_of, finite, mapping, read_json, read_metrics, rows_of_kind, series
 from bontune.report.wording import (
     NOT_MEASURED,
+    budget_for,
     counted,
     duration,
     heading,
     in_order,
     label,
     number,
+    of_points,
     percent,
     points,
+    signed,
     split_metric,
     typographic,
+    with_unit,
 )
 from bontune.training.shown_samples import read as read_samples
 
@@ -56,6 +64,8 @@ def write_suite_report(
     path: str | os.PathLike[str],
     *,
     colours: Mapping[str, str],
+    example: Mapping[str, Any] | None = None,
+    command: str = "",
 ) -> Path:
     """Write the comparison of a suite's models as one HTML file.
 
@@ -66,6 +76,8 @@ def write_suite_report(
         figures: the pictures, in the order of the page.
         path: where to write; missing parent folders are made.
         colours: each model's colour in the figures, as CSS writes it; the table repeats it.
+        example: ``problem``, ``prompt`` and ``models``, each with a ``label`` and ``completions``; None: left out.
+        command: to ask the trained model; empty: left out.
 
     Returns:
         The path.
@@ -86,7 +98,9 @@ def write_suite_report(
             {"text": findings.sentence(entry), "mark": findings.MARKS.get(entry.outcome, "")} for entry in lead
         ],
         "single": findings.headline(summary, "pass@1") if has_single else "",
-        "figures": list(figures),
+        "figures": [_with_narrow(figures[0], summary, colours), *figures[1:]] if figures else [],
+        "example": example,
+        "command": command,
         "scores": _score_grid(summary, colours),
         "differences": [_difference_row(entry) for entry in compared],
         "differences_caption": "Percentage points, paired by problem. A difference counts as better or worse only "
@@ -117,17 +131,20 @@ def write_run_report(run_folder: str | os.PathLike[str], path: str | os.PathLike
     return write_page("run.html.jinja", folder / "report.html" if path is None else path, _run_context(folder))
 
 
-def run_page(folder: Path, *, refresh: int | None = None) -> str:
+def run_page(folder: Path, *, refresh: int | None = None, state: str = "") -> str:
     """The page of a run as it is now.
 
     Args:
         folder: of the run.
         refresh: seconds after which a browser asks again; None: never.
+        state: what the run is doing, as a sentence; empty: left out.
 
     Raises:
         BontuneError: as :func:`write_run_report`.
     """
-    return render("run.html.jinja", _run_context(folder) | {"refresh": refresh})
+    context = _run_context(folder)
+    notes = [*([state] if state else []), *context["notes"]]
+    return render("run.html.jinja", context | {"refresh": refresh, "notes": notes})
 
 
 def _run_context(folder: Path) -> dict[str, Any]:
@@ -135,7 +152,7 @@ def _run_context(folder: Path) -> dict[str, Any]:
         raise BontuneError(f"there is no run folder {folder}; give the folder that a recipe's 'run' names.")
     metrics = folder / "metrics.jsonl"
     rows = read_metrics(metrics) if metrics.exists() else []
-    steps, evaluations = rows_of_kind(rows, "step"), rows_of_kind(rows, "eval")
+    steps, evaluations = rows_of_kind(rows, "step"), evaluations_of(rows)
     name = folder.resolve().name
     recipe = _read_text(folder / "recipe.yaml")
     try:
@@ -147,12 +164,13 @@ def _run_context(folder: Path) -> dict[str, Any]:
     return {
         "title": f"Run {name}",
         "name": name,
-        "headline": _run_headline(steps, evaluations),
+        "headline": _run_headline(steps, evaluations, largest_n(section)),
         "notes": [*_trained_for(section), *_engine_notes(mapping(tree.get("engine")), steps), *_run_notes(steps)],
         "figure": _training_picture(name, steps, objective) if steps else None,
         "gains": _gains_picture(evaluations),
         "evaluations": _evaluation_grid(evaluations),
         "samples": samples_over_training(read_samples(folder)),
+        "is_graded": "max" in families_of(evaluations),
         "stages": _stage_grid(steps),
         "summary": facts({k: v for k, v in (read_json(folder / "summary.json") or {}).items() if v not in ({}, [])}),
         "recipe": recipe,
@@ -212,6 +230,20 @@ def _score_grid(summary: Mapping[str, Any], colours: Mapping[str, str]) -> Grid:
     return Grid(caption="Percent of the problems, with 95 % intervals.", columns=["Model", *metrics], rows=rows)
 
 
+def _with_narrow(figure: Picture, summary: Mapping[str, Any], colours: Mapping[str, str]) -> Picture:
+    """The first figure with the curves of pass@k drawn for a narrow screen, where these are known."""
+    curves = {heading(str(name)): mapping(curve) for name, curve in mapping(summary.get("curves")).items()}
+    if not any(curve.get("k") for curve in curves.values()):
+        return figure
+    n = findings.trained_n(summary)
+    look = {heading(name): colour for name, colour in colours.items()}
+    drawn, description = draw_curves(
+        curves, trained_for=[] if n is None else [n], title="pass@k", size=(3.7, 3.9), colour=look
+    )
+    narrow = drawing(drawn, description, heading="", caption="")
+    return dataclasses.replace(figure, narrow=narrow.source)
+
+
 def _curve_grid(summary: Mapping[str, Any]) -> Grid:
     """k as rows, models as columns: the numbers behind the pass@k figure."""
     curves = {str(name): mapping(curve) for name, curve in mapping(summary.get("curves")).items()}
@@ -252,9 +284,9 @@ def _reading_notes(summary: Mapping[str, Any]) -> list[str]:
 # A run
 
 
-def _run_headline(steps: Rows, evaluations: Rows) -> str:
+def _run_headline(steps: Rows, evaluations: Rows, n: int | None) -> str:
     done = "No step is recorded yet" if not steps else f"Training has reached step {steps[-1]['step']:g}"
-    metric = _run_metric(evaluations)
+    metric = _run_metric(evaluations, n)
     measured = [
         (row["step"], value, bounds(mapping(row.get("intervals")).get(metric)))
         for row in evaluations
@@ -263,7 +295,7 @@ def _run_headline(steps: Rows, evaluations: Rows) -> str:
     if not measured:
         return f"{done}; nothing is evaluated yet." if steps else f"{done}."
     (first_step, first, first_span), (last_step, last, last_span) = measured[0], measured[-1]
-    is_share = all(0 <= value <= 1 for _, value, _ in measured)
+    is_share = split_metric(metric or "")[0] in shares_of(evaluations)
     before, after = (f"{percent(value)} %" if is_share else number(value) for value in (first, last))
     if len(measured) == 1:
         return f"{metric} was {after} at step {last_step:g}."
@@ -273,10 +305,15 @@ def _run_headline(steps: Rows, evaluations: Rows) -> str:
         verb = "rose" if last > first else "fell"
         moved = f"{metric} {verb} from {before} at step {first_step:g} to {after} at step {last_step:g}"
     if gain := mapping(evaluations[-1].get("gains")).get(metric or ""):
-        low, high = (typographic(points(end) if is_share else f"{end:+.4g}") for end in gain[1:])
-        is_clear = gain[1] > 0 or gain[2] < 0
-        verdict = "more than chance" if is_clear else "no clear difference"
-        return f"{moved}; {verdict}: the change lies between {low} and {high}{' points' if is_share else ''}."
+        span = bounds(gain[1:])
+        if span is None:
+            return f"{moved}; without an interval, this may be chance."
+        low, high = (typographic(signed(end, is_share=is_share)) for end in span)
+        told = as_told(Interval(value=gain[0], low=span[0], high=span[1]), _num_problems(evaluations))
+        verdict = "more than chance" if span[0] > 0 or span[1] < 0 else "no clear difference"
+        if math.isnan(told.low) and span != (0.0, 0.0):
+            verdict = "too few problems, or too much alike, to claim a change"
+        return f"{moved}; {verdict}: the change lies between {low} and {high}{of_points(is_share)}."
     if first_span is None or last_span is None:
         return f"{moved}; without intervals, this may be chance."
     if first_span[0] <= last_span[1] and last_span[0] <= first_span[1]:
@@ -284,11 +321,42 @@ def _run_headline(steps: Rows, evaluations: Rows) -> str:
     return f"{moved}; the 95 % intervals do not overlap."
 
 
-def _run_metric(evaluations: Rows) -> str | None:
-    """pass@k with the largest k that was evaluated; without pass@k, the first metric."""
-    names = in_order(str(name) for row in evaluations for name in mapping(row.get("metrics")))
-    passes = [name for name in names if split_metric(name)[0] == "pass"]
-    return passes[-1] if passes else next(iter(names), None)
+def _num_problems(evaluations: Rows) -> int:
+    """Problems of the last evaluation; rows of earlier versions do not say, and are taken to have enough."""
+    return int(finite(evaluations[-1].get("problems")) or FEWEST_PROBLEMS)
+
+
+def families_of(evaluations: Rows) -> set[str]:
+    """The families of metrics that evaluations hold."""
+    return {split_metric(str(name))[0] for row in evaluations for name in mapping(row.get("metrics"))}
+
+
+def shares_of(evaluations: Rows) -> set[str]:
+    """Those of them that are shares of problems."""
+    return share_families(str(name) for row in evaluations for name in mapping(row.get("metrics")))
+
+
+def _run_metric(evaluations: Rows, n: int | None) -> str | None:
+    """The metric to speak about: at the N that was trained for, or at the largest k below it.
+
+    pass@k; where rewards are graded, best@k under a verifier that errs, else max@k. Without any of these the first
+    metric.
+    """
+    every = [{str(name) for name in mapping(row.get("metrics"))} for row in evaluations]
+    names = in_order(name for of_row in every for name in sorted(of_row))
+    lasting = [name for name in names if all(name in of_row for of_row in every)]
+    is_graded, errs = "max" in families_of(evaluations), "gap" in families_of(evaluations)
+    for family in ("pass", *(["best"] if is_graded and errs else []), "max"):
+        ks = [k for name in lasting or names if split_metric(name)[0] == family and (k := split_metric(name)[1])]
+        if ks:
+            return f"{family}@{budget_for(ks, n)}"
+    return next(iter(names), None)
+
+
+def largest_n(objective: Mapping[str, Any]) -> int | None:
+    """The N that a run was trained for, the largest of several; None if the recipe does not say."""
+    n = objective.get("n")
+    return largest_budget(budgets_at(n)) if isinstance(n, int) or (isinstance(n, Mapping) and n) else None
 
 
 def _trained_for(objective: Mapping[str, Any]) -> list[str]:
@@ -346,22 +414,18 @@ def _gains_picture(evaluations: Rows) -> Picture | None:
 
 def _evaluation_grid(evaluations: Rows) -> Grid:
     names = in_order(str(name) for row in evaluations for name in mapping(row.get("metrics")))
-    shares = {name for name in names if split_metric(name)[1] is not None and _all_shares(evaluations, name)}
+    shares = shares_of(evaluations)
+    is_share = {name: split_metric(name)[0] in shares for name in names}
     rows = []
     for row in evaluations:
         values, spans = mapping(row.get("metrics")), mapping(row.get("intervals"))
         cells = [
-            (fraction_cell if name in shares else number_cell)(finite(values.get(name)), bounds(spans.get(name)))
+            (fraction_cell if is_share[name] else number_cell)(finite(values.get(name)), bounds(spans.get(name)))
             for name in names
         ]
         rows.append(Line(name=f"{row['step']:g}", cells=cells))
-    columns = ["Step", *(f"{name} (%)" if name in shares else name for name in names)]
+    columns = ["Step", *(with_unit(name, is_share=is_share[name]) for name in names)]
     return Grid(caption="Evaluations during training, with 95 % intervals where measured.", columns=columns, rows=rows)
-
-
-def _all_shares(evaluations: Rows, name: str) -> bool:
-    values = [finite(mapping(row.get("metrics")).get(name)) for row in evaluations]
-    return all(value is None or 0 <= value <= 1 for value in values)
 
 
 def _stage_seconds(steps: Rows) -> dict[str, float]:

@@ -42,6 +42,8 @@ class Picture:
     """The heading over it."""
     caption: str = ""
     """The line below it."""
+    narrow: str = ""
+    """Data URI of the same for narrow screens; empty: there it is wider than the page, and scrolls."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

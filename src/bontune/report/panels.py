@@ -29,12 +29,18 @@ class Panel:
     field: str
     """Name of the quantity in the step rows."""
     is_share: bool
-    """Shown in percent when every value lies between 0 and 1 (a reward need not)."""
+    """Shown in percent, unless rewards are graded."""
+    graded_title: str = ""
+    """Title where rewards are graded, if it is another."""
 
 
 PANELS = (
-    Panel(title="Reward (pass@1 of the batch)", field="reward", is_share=True),
-    Panel(title="pass@N of the batch", field="pass_at_n", is_share=True),
+    Panel(
+        title="Reward (pass@1 of the batch)", field="reward", is_share=True, graded_title="Reward (mean of the batch)"
+    ),
+    Panel(
+        title="pass@N of the batch", field="pass_at_n", is_share=True, graded_title="Highest reward of N, in the batch"
+    ),
     Panel(title="KL to the anchor", field="kl", is_share=False),
     Panel(title="Entropy", field="entropy", is_share=False),
 )
@@ -43,7 +49,7 @@ PANELS = (
 def draw_panel(axes: Axes, panel: Panel, runs: Runs, colour: Mapping[str, str]) -> None:
     """Draw one quantity of all runs: raw values thin and light, smoothed ones over them."""
     dress(axes)
-    axes.set_title(panel.title, loc="left", fontsize=TEXT_PT, fontweight="bold", color=INK, pad=8)
+    axes.set_title(_title(panel, runs), loc="left", fontsize=TEXT_PT, fontweight="bold", color=INK, pad=8)
     drawn = {name: points for name, rows in runs.items() if (points := series(rows, panel.field))[0].size}
     for name, (steps, values) in drawn.items():
         is_smoothed = values.size >= _FEWEST_TO_SMOOTH
@@ -57,7 +63,7 @@ def draw_panel(axes: Axes, panel: Panel, runs: Runs, colour: Mapping[str, str]) 
     if not drawn:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", fontsize=SMALL_PT, color=QUIET)
-    elif _in_percent(panel, [values for _, values in drawn.values()]):
+    elif _in_percent(panel, runs):
         percent_axis(axes.yaxis)
         axes.set_ylim(*_share_limits(np.concatenate([values for _, values in drawn.values()])))
 
@@ -74,9 +80,9 @@ def describe_runs(runs: Runs) -> str:
     parts = []
     for panel in PANELS:
         drawn = {name: points for name, rows in runs.items() if (points := series(rows, panel.field))[0].size}
-        in_percent = _in_percent(panel, [values for _, values in drawn.values()])
+        in_percent = _in_percent(panel, runs)
         changes = [f"{label(name)} {_change(steps, values, in_percent)}" for name, (steps, values) in drawn.items()]
-        parts.append(f"{panel.title}: {', '.join(changes) if changes else 'not recorded'}.")
+        parts.append(f"{_title(panel, runs)}: {', '.join(changes) if changes else 'not recorded'}.")
     return f"Line charts over the training steps, smoothed values. {' '.join(parts)}"
 
 
@@ -90,8 +96,20 @@ def _change(steps: Floats, values: Floats, in_percent: bool) -> str:
     return f"{first} at step {steps[0]:g} to {last} at step {steps[-1]:g}"
 
 
-def _in_percent(panel: Panel, values: Sequence[Floats]) -> bool:
-    return panel.is_share and all(bool(((part >= 0) & (part <= 1)).all()) for part in values)
+def _title(panel: Panel, runs: Runs) -> str:
+    return panel.graded_title if panel.graded_title and _are_graded(runs) else panel.title
+
+
+def _are_graded(runs: Runs) -> bool:
+    """Whether rewards are not all 0 or 1; rows of earlier versions do not say."""
+    return any(row.get("is_binary") is False for rows in runs.values() for row in rows)
+
+
+def _in_percent(panel: Panel, runs: Runs) -> bool:
+    if not panel.is_share or _are_graded(runs):
+        return False
+    values = [series(rows, panel.field)[1] for rows in runs.values()]
+    return all(bool(((part >= 0) & (part <= 1)).all()) for part in values)
 
 
 def _share_limits(values: Floats) -> tuple[float, float]:

@@ -57,11 +57,12 @@ def plot_pass_at_k(
     *,
     trained_for: Sequence[int] = (),
     title: str = _PASS_TITLE,
+    is_share: bool = True,
 ) -> Path:
     """Draw pass@k (or another metric) against k for each model, with its 95 % band, and write a PNG.
 
     Args:
-        curves, trained_for, title: see :func:`draw_curves`.
+        curves, trained_for, title, is_share: see :func:`draw_curves`.
         path: where to write; missing parent folders are made.
 
     Returns:
@@ -70,7 +71,7 @@ def plot_pass_at_k(
     Raises:
         BontuneError: a curve's lists differ in length, no curve has a point, or the file cannot be written.
     """
-    figure, description = draw_curves(curves, trained_for=trained_for, title=title)
+    figure, description = draw_curves(curves, trained_for=trained_for, title=title, is_share=is_share)
     return save(figure, path, "Problems solved by number of samples", description)
 
 
@@ -80,6 +81,8 @@ def draw_curves(
     trained_for: Sequence[int] = (),
     title: str = _PASS_TITLE,
     is_share: bool = True,
+    size: tuple[float, float] = (7.2, 4.4),
+    colour: Mapping[str, str] | None = None,
 ) -> tuple[Figure, str]:
     """Draw a metric against k for each model, with its 95 % band.
 
@@ -89,6 +92,8 @@ def draw_curves(
         trained_for: each N that training was for, as a vertical line; not drawn outside the measured k.
         title: what is drawn, if not pass@k.
         is_share: values are fractions 0..1, shown in percent.
+        size: width and height in inches.
+        colour: of each model; those that it does not name have their usual one.
 
     Returns:
         The figure, and what it shows in words and numbers.
@@ -99,9 +104,9 @@ def draw_curves(
     lines = {str(name): line for name, curve in curves.items() if (line := _line(str(name), curve)).k.size}
     if not lines:
         raise BontuneError("there is nothing to draw: no pass@k curve has a finite value.")
-    figure = new_figure(7.2, 4.4)
+    figure = new_figure(*size)
     axes = figure.add_subplot()
-    colour, marker = colours(lines), markers(lines)
+    colour, marker = colours(lines) | dict(colour or {}), markers(lines)
     every_k = np.unique(np.concatenate([line.k for line in lines.values()]))
     ticks = _ticks(every_k)
     for name, line in lines.items():
@@ -129,9 +134,12 @@ def draw_gains(evaluations: Sequence[Mapping[str, Any]]) -> tuple[Figure, str] |
         The figure, and what it shows in words; None if there is nothing to draw.
     """
     rows = [row for row in evaluations if mapping(row.get("gains"))]
-    names = in_order(name for row in rows for name in row["gains"] if split_metric(name)[0] in ("pass", "max"))
+    every = in_order(name for row in rows for name in row["gains"])
+    is_share = bool(rows) and all(any(split_metric(name)[0] == "pass" for name in row["gains"]) for row in rows)
+    names = [name for name in every if split_metric(name)[0] == ("pass" if is_share else "max")]
     if not names:
         return None
+    unit = 100 if is_share else 1
     figure = new_figure(7.2, 3.6)
     axes = figure.add_subplot()
     dress(axes)
@@ -142,16 +150,18 @@ def draw_gains(evaluations: Sequence[Mapping[str, Any]]) -> tuple[Figure, str] |
         points = [*((row["step"], 0, 0, 0) for row in evaluations[:1] if row not in rows), *points]
         steps, value, low, high = (np.array(column, dtype=float) for column in zip(*points, strict=True))
         shade = _SHADES[min(number_, len(_SHADES) - 1)]
-        axes.fill_between(steps, 100 * low, 100 * high, color=shade, alpha=0.12, linewidth=0)
-        axes.plot(steps, 100 * value, color=shade, marker="o", markersize=4, linewidth=1.8, label=name, zorder=3)
-        ends.append(f"{name} {100 * value[-1]:+.1f} [{100 * low[-1]:+.1f}, {100 * high[-1]:+.1f}]")
+        axes.fill_between(steps, unit * low, unit * high, color=shade, alpha=0.12, linewidth=0)
+        axes.plot(steps, unit * value, color=shade, marker="o", markersize=4, linewidth=1.8, label=name, zorder=3)
+        last = [f"{unit * x:+.1f}" if is_share else f"{x:+.4g}" for x in (value[-1], low[-1], high[-1])]
+        ends.append(f"{name} {last[0]} [{last[1]}, {last[2]}]")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.set_xlabel("training step", fontsize=SMALL_PT, color=QUIET)
     columns = -(-len(names) // 2)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=SMALL_PT, ncols=columns)
-    _write_title(axes, "Points gained since the start", "bands: 95 % intervals, paired by problem")
+    gained = "Points" if is_share else "Reward"
+    _write_title(axes, f"{gained} gained since the start", "bands: 95 % intervals, paired by problem")
     figure.subplots_adjust(left=0.085, right=0.98, top=0.84, bottom=0.13)
-    return figure, f"Gains at step {rows[-1]['step']:g}, in points: {', '.join(ends)}."
+    return figure, f"Gains at step {rows[-1]['step']:g}, in {gained.lower()}: {', '.join(ends)}."
 
 
 def plot_training_curves(

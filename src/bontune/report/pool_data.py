@@ -40,16 +40,19 @@ class Browsable:
     """Characters that texts were cut to; None if they are whole."""
 
 
-def browsable(name: str, pool: Pool, max_bytes: int = MAX_PACKED_BYTES) -> Browsable:
+def browsable(
+    name: str, pool: Pool, max_bytes: int = MAX_PACKED_BYTES, scale: metrics.RewardScale | None = None
+) -> Browsable:
     """Pack a pool for the page.
 
     Args:
         name: what the page calls it.
         pool: any.
         max_bytes: what its samples may take.
+        scale: of the rewards of all pools of the page; None: of this one alone.
     """
     packed, cut = pack(problem_details(pool), max_bytes)
-    return Browsable(index={"name": name, "cut": cut, **problem_index(pool)}, packed=packed, cut=cut)
+    return Browsable(index={"name": name, "cut": cut, **problem_index(pool, scale)}, packed=packed, cut=cut)
 
 
 def pack(details: Sequence[dict[str, Any]], max_bytes: int) -> tuple[list[str], int | None]:
@@ -71,30 +74,30 @@ def pack(details: Sequence[dict[str, Any]], max_bytes: int) -> tuple[list[str], 
     raise AssertionError("the last cut is taken in any case")
 
 
-def problem_index(pool: Pool) -> dict[str, Any]:
+def problem_index(pool: Pool, scale: metrics.RewardScale | None = None) -> dict[str, Any]:
     """What can be sorted and filtered by, a column each.
 
     ``right``: mean reward; ``most``: highest; ``pick``: what the verifier's choice among all samples earns, the mean
     over ties (null without a verifier that errs); ``vote``: the same of the most frequent answer; ``errors``:
     completions that could not be graded; ``distinct``: different completions.
     """
-    rewards = np.array(pool.rewards())
+    scale = metrics.reward_scale([pool.columns["reward"]]) if scale is None else scale
+    rewards = np.array(pool.rewards(scale))
     num_samples = rewards.shape[1]
-    scores, answers = pool.scores(), pool.columns.get("answer")
+    scores, answers, levels = pool.scores(), pool.answers(), pool.levels()
     heads = [_text(row[0]) for row in pool.columns["prompt"]] if "prompt" in pool.columns else [""] * len(rewards)
-    levels = pool.columns.get("level")
     texts = pool.columns.get("completion")
     return {
         "samples": num_samples,
-        "binary": bool(np.isin(rewards, (0.0, 1.0)).all()),
+        "binary": scale.is_binary,
         "id": pool.problem_ids,
-        "level": None if levels is None or all(row[0] is None for row in levels) else [_scalar(r[0]) for r in levels],
+        "level": None if all(level is None for level in levels) else [_scalar(level) for level in levels],
         "head": [_ending(head) for head in heads],
         "right": rewards.mean(1).tolist(),
         "most": rewards.max(1).tolist(),
         "distinct": None if texts is None else [len({_text(text) for text in row}) for row in texts],
         "pick": None if scores is None else _picked(rewards, np.array(scores)),
-        "vote": None if answers is None or _is_empty(answers) else _voted(rewards, answers),
+        "vote": None if answers is None else _voted(rewards, answers),
         "errors": [sum(r is None or math.isnan(r) for r in row) for row in pool.columns["reward"]],
     }
 
@@ -188,10 +191,6 @@ def _voted(rewards: np.ndarray, answers: list[list[Any]]) -> list[float]:
     return voted
 
 
-def _is_empty(answers: list[list[Any]]) -> bool:
-    return all(answer is None for row in answers for answer in row)
-
-
 def _ending(text: str) -> str:
     """The end of a prompt, where the question is (few-shot prompts begin alike)."""
     line = " ".join(text.split())
@@ -200,7 +199,7 @@ def _ending(text: str) -> str:
 
 def _text(value: object) -> str:
     """Any value of a pool as text; empty if there is none."""
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 

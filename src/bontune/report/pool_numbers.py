@@ -12,13 +12,13 @@ import numpy as np
 import bontune.metrics as metrics
 from bontune.base.errors import BontuneError
 from bontune.metrics import Interval
-from bontune.metrics.evaluation import Evaluation, evaluate_pool
+from bontune.metrics.evaluation import Evaluation, evaluate_pool, share_families
 from bontune.pools import compare
 from bontune.pools.compare import Difference
 from bontune.pools.pool import Pool
 from bontune.report.findings import TABLE_KS
 from bontune.report.page import Cell, Grid, Line, fraction_cell, number_cell
-from bontune.report.wording import split_metric
+from bontune.report.wording import split_metric, unit_of
 
 Row: TypeAlias = dict[str, Any]
 
@@ -66,22 +66,28 @@ class EvaluatedPool:
 
     @property
     def base(self) -> str:
-        """``pass``, or ``max`` for graded rewards."""
+        """``pass``, or ``max`` where nothing says which rewards count as solved."""
         return "pass" if "pass" in self.families else "max"
 
     def points(self, family: str) -> dict[int, Interval]:
         """k → the metric of a family."""
         return {k: self.intervals[f"{family}@{k}"] for k in self.ks if f"{family}@{k}" in self.intervals}
 
-    @property
-    def is_share(self) -> bool:
-        """Whether every value of selection is a fraction."""
-        values = [i.value for family in self.families for i in self.points(family).values()]
-        return all(0 <= value <= 1 for value in values)
+    def is_share(self, family: str) -> bool:
+        """Whether a family of metrics is a share of problems, which is written in percent."""
+        return family in share_families(self.intervals)
 
 
-def measure(name: str, pool: Pool, ks: Sequence[int] | None = None) -> EvaluatedPool:
+def measure(
+    name: str, pool: Pool, ks: Sequence[int] | None = None, scale: metrics.RewardScale | None = None
+) -> EvaluatedPool:
     """Evaluate a pool; budgets are powers of two by default.
+
+    Args:
+        name: what the page calls it.
+        pool: any.
+        ks: budgets.
+        scale: of all pools of the page; None: of this one alone.
 
     Raises:
         BontuneError: a k beyond the samples, or what cannot be evaluated (such as answers that cannot be compared).
@@ -90,16 +96,15 @@ def measure(name: str, pool: Pool, ks: Sequence[int] | None = None) -> Evaluated
     budgets = metrics.default_ks(num_samples) if ks is None else sorted(set(ks))
     if max(budgets) > num_samples:
         raise BontuneError(f"k = {max(budgets)} is more than the {num_samples} samples per problem of {name}.")
-    answers = pool.columns.get("answer")
-    has_answers = answers is not None and any(answer is not None for row in answers for answer in row)
     try:
         evaluation = evaluate_pool(
             pool.problem_ids,
-            pool.rewards(),
+            pool.columns["reward"],
             budgets,
             scores_PM=pool.scores(),
-            answers_PM=answers if has_answers else None,
+            answers_PM=pool.answers(),
             is_full=True,
+            scale=metrics.reward_scale([pool.columns["reward"]]) if scale is None else scale,
         )
     except ValueError as error:
         raise BontuneError(f"{name} cannot be evaluated: {error}") from None
@@ -109,23 +114,26 @@ def measure(name: str, pool: Pool, ks: Sequence[int] | None = None) -> Evaluated
 def number_grid(measured: EvaluatedPool) -> Grid:
     """k down, metrics across."""
     families = [*measured.families, *(f for f in ("all", "gap", "drop") if measured.points(f))]
-    cell = fraction_cell if measured.is_share else number_cell
     points = {family: measured.points(family) for family in families}
     rows = [
-        Line(name=str(k), cells=[cell(points[f][k].value, _span(points[f][k])) for f in families]) for k in measured.ks
+        Line(name=str(k), cells=[_cell(measured, f, points[f][k].value, _span(points[f][k])) for f in families])
+        for k in measured.ks
     ]
     rest = [f"{m} {i.value:.2f} [{i.low:.2f}–{i.high:.2f}]" for m, i in measured.intervals.items() if "@" not in m]
-    unit = "Percent" if measured.is_share else "Reward"
-    caption = f"{measured.name}: {unit.lower() if measured.name else unit}, with 95 % intervals."
+    caption = f"{measured.name}: with 95 % intervals." if measured.name else "With 95 % intervals."
     if rest:
         caption += f" Over all samples of a problem: {', '.join(rest)}."
-    return Grid(caption=caption, columns=["k", *(f"{family}@k" for family in families)], rows=rows)
+    columns = ["k", *(f"{family}@k, {unit_of(measured.is_share(family))}" for family in families)]
+    return Grid(caption=caption, columns=columns, rows=rows)
+
+
+def _cell(measured: EvaluatedPool, family: str, value: float, span: tuple[float, float]) -> Cell:
+    return (fraction_cell if measured.is_share(family) else number_cell)(value, span)
 
 
 def level_rows(measured: EvaluatedPool) -> list[Row]:
     """The metrics of selection by the task's level; empty without levels."""
-    levels = measured.pool.columns.get("level")
-    known = [] if levels is None else [row[0] for row in levels]
+    known = measured.pool.levels()
     distinct = {level for level in known if level is not None}
     if len(distinct) < 2:
         return []
@@ -152,13 +160,13 @@ def level_rows(measured: EvaluatedPool) -> list[Row]:
 
 def level_grid(measured: EvaluatedPool) -> Grid | None:
     """The same as a table; None without levels."""
-    cell = fraction_cell if measured.is_share else number_cell
     lines: dict[Any, list[Cell]] = {}
     columns: dict[str, None] = {}
     for row in level_rows(measured):
-        columns[row["metric"]] = None
+        family = split_metric(row["metric"])[0]
+        columns[f"{row['metric']}, {unit_of(measured.is_share(family))}"] = None
         cells = lines.setdefault(row["level"], [Cell(text=str(row["problems"]))])
-        cells.append(cell(row["value"], (row["low"], row["high"])))
+        cells.append(_cell(measured, family, row["value"], (row["low"], row["high"])))
     if not lines:
         return None
     caption = f"{measured.name}: by the task's level of difficulty, with 95 % intervals."
@@ -232,13 +240,13 @@ def problem_rows(pools: Sequence[EvaluatedPool]) -> Iterator[Row]:
     """A row for each problem of each pool, for CSV: every metric, empty where a pool does not have it."""
     names = list(dict.fromkeys(metric for measured in pools for metric in measured.evaluation.values))
     for measured in pools:
-        levels = measured.pool.columns.get("level")
+        levels = measured.pool.levels()
         values = measured.evaluation.values
         for place, problem in enumerate(measured.evaluation.problem_ids):
             yield {
                 "pool": measured.name,
                 "problem_id": problem,
-                "level": None if levels is None else levels[place][0],
+                "level": levels[place],
                 "samples": measured.num_samples,
                 **{name: float(values[name][place]) if name in values else math.nan for name in names},
             }

@@ -16,10 +16,10 @@ from typing import Any
 from markupsafe import Markup
 
 from bontune.base.files import write_whole
-from bontune.metrics import Interval
+from bontune.metrics import Interval, reward_scale
 from bontune.metrics.evaluation import MEANINGS
 from bontune.pools import compare
-from bontune.pools.compare import Difference, Outcome, outcome_of
+from bontune.pools.compare import Difference, Outcome
 from bontune.pools.pool import Pool
 from bontune.report.compared import ranges
 from bontune.report.findings import MARKS, READINGS, interval_text
@@ -44,7 +44,17 @@ from bontune.report.pool_numbers import (
 )
 from bontune.report.pool_sweep import SweepPart, sweep_part
 from bontune.report.scaling_tables import as_csv
-from bontune.report.wording import NOT_MEASURED, counted, percent, points, split_metric, typographic
+from bontune.report.wording import (
+    NOT_MEASURED,
+    counted,
+    of_points,
+    percent,
+    scale_note,
+    signed,
+    split_metric,
+    typographic,
+    written,
+)
 
 _ASSETS = Path(__file__).parent
 _BANDS = "Bands: 95 % intervals over problems."
@@ -56,6 +66,7 @@ def write_pool_report(
     *,
     csv_folder: str | os.PathLike[str],
     ks: Sequence[int] | None = None,
+    solved_at: float | None = None,
 ) -> Path:
     """Write the page of pools, and the numbers behind its figures and tables as CSV.
 
@@ -68,6 +79,7 @@ def write_pool_report(
         csv_folder: for ``curves.csv``, ``problems.csv`` and, where there is such a table, ``differences.csv``,
             ``levels.csv``, ``temperatures.csv`` and ``optimum.csv``.
         ks: budgets; default: powers of two.
+        solved_at: reward from which on a sample counts as solved; see :func:`bontune.metrics.reward_scale`.
 
     Returns:
         The path.
@@ -75,12 +87,13 @@ def write_pool_report(
     Raises:
         BontuneError: a k beyond the samples, a pool that cannot be evaluated, or a file that cannot be written.
     """
-    measured = [measure(name, pool, ks) for name, pool in pools.items()]
+    scale = reward_scale((pool.columns["reward"] for pool in pools.values()), solved_at)
+    measured = [measure(name, pool, ks, scale) for name, pool in pools.items()]
     found = differences(measured) if are_of_same_problems(measured) else []
-    sweep = sweep_part(measured)
+    sweep = sweep_part(measured, scale)
     _write_sheets(measured, found, sweep, Path(csv_folder))
     budget = MAX_PACKED_BYTES // len(measured)
-    browse = [browsable(one.name, one.pool, budget) for one in measured]
+    browse = [browsable(one.name, one.pool, budget, scale) for one in measured]
     script = (_ASSETS / "pool_report.js").read_text(encoding="utf-8")
     context = {
         "title": f"Best-of-N report: {', '.join(pools)}",
@@ -88,7 +101,7 @@ def write_pool_report(
         "headline": headline(measured),
         "choices": _choices(measured[0]) if len(measured) == 1 else "",
         "findings": _findings(measured, found),
-        "notes": _notes(measured),
+        "notes": [*_notes(measured), *([note] if (note := scale_note(scale)) else [])],
         "sweep": sweep,
         "charts": _charts(measured),
         "numbers": [number_grid(one) for one in measured],
@@ -117,7 +130,7 @@ def headline(measured: Sequence[EvaluatedPool]) -> str:
     if not shared:
         return f"{drawn}, without a budget k that all of them have."
     k = shared[-1]
-    values = [f"{_value(one, one.points(family)[k])} for {one.name}" for one in measured]
+    values = [f"{_value(one, family, k)} for {one.name}" for one in measured]
     listed = ", ".join(values) if len(values) <= 4 else f"from {_extremes(measured, family, k)}"
     return f"{drawn}: {family}@{k} is {listed} (95 % intervals)."
 
@@ -129,16 +142,15 @@ def _size(one: EvaluatedPool) -> str:
 def _outcome(one: EvaluatedPool) -> str:
     """``one sample solves 13.8 % (95 % interval 12.1–15.6), and at least one of 64 solves 71.2 % (…)``."""
     first, last = one.ks[0], one.ks[-1]
-    base = one.points(one.base)
     if one.base == "max":
         parts = [
-            f"the highest reward of {counted(k, 'sample')} is {_value(one, base[k], k == first)} on average"
+            f"the highest reward of {counted(k, 'sample')} is {_value(one, 'max', k, k == first)} on average"
             for k in dict.fromkeys((first, last))
         ]
     else:
         start = "one sample solves" if first == 1 else f"at least one of {first} solves"
-        parts = [f"{start} {_value(one, base[first], True)}"]
-        parts += [f"at least one of {last} solves {_value(one, base[last])}"] if last > first else []
+        parts = [f"{start} {_value(one, 'pass', first, True)}"]
+        parts += [f"at least one of {last} solves {_value(one, 'pass', last)}"] if last > first else []
     return ", and ".join(parts)
 
 
@@ -146,19 +158,19 @@ def _choices(one: EvaluatedPool) -> str:
     """What picking one of all samples yields, as a sentence; empty if nothing picks."""
     last = one.ks[-1]
     who = {"best": "the verifier's choice", "majority": "the most frequent answer"}
-    verb = "is right for" if one.base == "pass" else "earns"
     parts = [
-        f"{name} {verb} {_value(one, one.points(family)[last])}"
+        f"{name} {'is right for' if one.is_share(family) else 'earns'} {_value(one, family, last)}"
         for family, name in who.items()
         if family in one.families and last > 1
     ]
     return f"Among {last}, {', and '.join(parts)}." if parts else ""
 
 
-def _value(one: EvaluatedPool, interval: Interval, is_first: bool = False) -> str:
+def _value(one: EvaluatedPool, family: str, k: int, is_first: bool = False) -> str:
+    interval = one.points(family)[k]
     low, value, high = interval.low, interval.value, interval.high
     name = "95 % interval " if is_first else ""
-    if one.is_share:
+    if one.is_share(family):
         return f"{percent(value)} % ({name}{percent(low)}–{percent(high)})"
     return f"{value:.3g} ({name}{low:.3g} to {high:.3g})"
 
@@ -166,9 +178,7 @@ def _value(one: EvaluatedPool, interval: Interval, is_first: bool = False) -> st
 def _extremes(measured: Sequence[EvaluatedPool], family: str, k: int) -> str:
     ordered = sorted(measured, key=lambda one: one.points(family)[k].value)
     low, high = ordered[0], ordered[-1]
-    return (
-        f"{_value(low, low.points(family)[k])} for {low.name} to {_value(high, high.points(family)[k])} for {high.name}"
-    )
+    return f"{_value(low, family, k)} for {low.name} to {_value(high, family, k)} for {high.name}"
 
 
 def _findings(measured: Sequence[EvaluatedPool], found: Sequence[Difference]) -> list[dict[str, str]]:
@@ -192,19 +202,24 @@ def _over_all(measured: Sequence[EvaluatedPool], family: str) -> dict[str, str]:
         ks = [k for k in first.ks if k in first.points(family) and k in other.points(family)]
         if len(ks) < 3:  # the sentences about single budgets say it
             continue
-        band = compare.band(other.evaluation, first.evaluation, family, ks)
-        outcomes = [(k, outcome_of(part.low, part.high)) for k, part in zip(ks, band, strict=True)]
-        sentences[other.name] = f" Over all N at once: {ranges(outcomes, is_graded=first.base == 'max')}."
+        both = {first.name: first.evaluation, other.name: other.evaluation}
+        outcomes = [(entry.k, entry.outcome_of_all) for entry in compare.over_budgets(both, family, ks)]
+        if any(outcome is not Outcome.UNKNOWN for _, outcome in outcomes):
+            is_graded = not first.is_share(family)
+            sentences[other.name] = f" Over all N at once: {ranges(outcomes, is_graded=is_graded)}."
     return sentences
 
 
 def _sentence(entry: Difference) -> str:
-    span = f"(95 % interval {typographic(interval_text(entry))})"
+    by, unit = typographic(signed(entry.value, is_share=entry.is_share)), of_points(entry.is_share)
+    if entry.outcome is Outcome.UNKNOWN:
+        return f"{entry.a}: {entry.metric} differs from {entry.b}'s by {by}{unit}: {entry.why_unknown}."
+    span = f" (95 % interval {typographic(interval_text(entry))})" if entry.low is not None else ""
     if entry.outcome is Outcome.UNCLEAR:
-        by = typographic(points(entry.value))
-        return f"{entry.a}: no clear difference from {entry.b} in {entry.metric}, {by} points {span}."
+        return f"{entry.a}: no clear difference from {entry.b} in {entry.metric}, {by}{unit}{span}."
     direction = "higher" if entry.outcome is Outcome.MORE else "lower"
-    return f"{entry.a}: {entry.metric} is {100 * abs(entry.value):.1f} points {direction} than {entry.b}'s {span}."
+    size = written(abs(entry.value), is_share=entry.is_share)
+    return f"{entry.a}: {entry.metric} is {size}{unit} {direction} than {entry.b}'s{span}."
 
 
 def _notes(measured: Sequence[EvaluatedPool]) -> list[str]:
@@ -233,16 +248,22 @@ def _charts(measured: Sequence[EvaluatedPool]) -> list[Picture]:
     families = families_of(measured)
     if len(measured) == 1:
         one = measured[0]
-        curves = {f"{family}@k": one.points(family) for family in families}
-        caption = f"{'; '.join(f'{family}@k: {LABELS[family]}' for family in families)}. {_BANDS}"
-        return [_chart(curves, "What selection among k samples yields", caption, is_share=one.is_share)]
-    is_share = all(one.is_share for one in measured)
+        charts = []
+        for is_share in (True, False):  # shares and rewards have an axis each
+            chosen = [family for family in families if one.is_share(family) == is_share]
+            curves = {f"{family}@k": one.points(family) for family in chosen}
+            caption = f"{'; '.join(f'{family}@k: {LABELS[family]}' for family in chosen)}. {_BANDS}"
+            name = "What selection among k samples yields" + (
+                "" if is_share or len(chosen) == len(families) else ", in rewards"
+            )
+            charts += [_chart(curves, name, caption, is_share=is_share)] if chosen else []
+        return charts
     return [
         _chart(
             {one.name: one.points(family) for one in measured if one.points(family)},
             f"{family}@k, {LABELS[family]}",
             _BANDS,
-            is_share=is_share,
+            is_share=measured[0].is_share(family),
         )
         for family in families
     ]
@@ -267,8 +288,8 @@ def _difference_grid(found: Sequence[Difference]) -> Grid:
         Line(
             name=f"{entry.a} − {entry.b}",
             cells=[
-                Cell(text=entry.metric),
-                Cell(text=typographic(points(entry.value))),
+                Cell(text=f"{entry.metric}, {'points' if entry.is_share else 'reward'}"),
+                Cell(text=typographic(signed(entry.value, is_share=entry.is_share))),
                 Cell(text=typographic(interval_text(entry)) or NOT_MEASURED),
                 Cell(text=READINGS[entry.outcome]),
             ],
@@ -276,10 +297,12 @@ def _difference_grid(found: Sequence[Difference]) -> Grid:
         for entry in found
     ]
     caption = (
-        "Paired by problem, in percentage points (rewards × 100). A difference counts as better or worse only if its "
-        "95 % interval excludes 0."
+        "Paired by problem; shares in percentage points, graded rewards as numbers. A difference counts as better or "
+        "worse only if its 95 % interval excludes 0."
     )
-    return Grid(caption=caption, columns=["Difference", "Metric", "Points", "95 % interval", "Reading"], rows=rows)
+    unknown = next((entry for entry in found if entry.outcome is Outcome.UNKNOWN), None)
+    caption += f" No interval: {unknown.why_unknown}." if unknown is not None else ""
+    return Grid(caption=caption, columns=["Difference", "Metric", "Value", "95 % interval", "Reading"], rows=rows)
 
 
 def _reading(measured: Sequence[EvaluatedPool]) -> list[str]:

@@ -12,9 +12,11 @@ import numpy as np
 import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
 from bontune.base.same_contents import differing
+from bontune.metrics import RewardScale
 from bontune.pools.pool import Pool
 from bontune.report.page import Grid, Line, Picture, fraction_cell, picture
 from bontune.report.pool_numbers import EvaluatedPool
+from bontune.report.read import finite
 from bontune.report.scaling_plots import plot_bests, plot_grid, plot_optimum
 from bontune.report.scaling_tables import Row, grid_rows, optimum_rows
 from bontune.report.wording import typographic
@@ -43,13 +45,17 @@ class SweepPart:
     """CSV name → rows."""
 
 
-def sweep_part(pools: Sequence[EvaluatedPool]) -> SweepPart | None:
+def sweep_part(pools: Sequence[EvaluatedPool], scale: RewardScale) -> SweepPart | None:
     """The study of pools that differ in temperature and in nothing else; None of any others.
+
+    Args:
+        pools: one for each temperature.
+        scale: of their rewards: samples are solved or not in a sweep.
 
     Raises:
         BontuneError: a figure cannot be drawn.
     """
-    study = _study(pools)
+    study = _study(pools, scale)
     if study is None:
         return None
     grids = [study.passes] if study.bests is None else [study.passes, study.bests]
@@ -73,7 +79,7 @@ def sweep_part(pools: Sequence[EvaluatedPool]) -> SweepPart | None:
     )
 
 
-def _study(pools: Sequence[EvaluatedPool]) -> scaling.Study | None:
+def _study(pools: Sequence[EvaluatedPool], scale: RewardScale) -> scaling.Study | None:
     temperatures = [measured.pool.settings.get("temperature") for measured in pools]
     is_sweep = len(pools) > 1 and all(isinstance(t, (int, float)) and t > 0 for t in temperatures)
     if not is_sweep or len(set(temperatures)) < len(pools):
@@ -84,22 +90,23 @@ def _study(pools: Sequence[EvaluatedPool]) -> scaling.Study | None:
     if not ns:
         return None
     try:
-        return scaling.study([_swept(measured) for measured in pools], ns=ns)
+        return scaling.study([swept_pool(float(m.pool.settings["temperature"]), m.pool, scale) for m in pools], ns=ns)
     except BontuneError:  # rewards that are not 0 and 1, or other problems: no sweep, but pools to report all the same
         return None
 
 
-def _swept(measured: EvaluatedPool) -> scaling.SweepPool:
-    pool = measured.pool
-    scores, levels = pool.scores(), pool.columns.get("level")
+def swept_pool(temperature: float, pool: Pool, scale: RewardScale) -> scaling.SweepPool:
+    """A pool of a sweep: 1 for what counts as solved and 0 for all else, where the scale says so."""
+    rewards, scores = np.array(pool.rewards(scale)), pool.scores()
     tokens = [count for row in pool.columns.get("num_tokens", []) for count in row]
+    is_known = bool(tokens) and all(finite(count) is not None for count in tokens)
     return scaling.SweepPool(
-        temperature=float(pool.settings["temperature"]),
+        temperature=temperature,
         problem_ids=pool.problem_ids,
-        rewards_PM=np.array(pool.rewards()),
+        rewards_PM=rewards if scale.solved_at is None else scale.solved(rewards),
         scores_PM=None if scores is None else np.array(scores),
-        tokens=float(np.mean(tokens)) if tokens and None not in tokens else None,
-        levels_P=None if levels is None else [row[0] for row in levels],
+        tokens=float(np.mean(tokens)) if is_known else None,
+        levels_P=pool.levels(),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bontune.base.errors import BontuneError
+from bontune.metrics.evaluation import under_shared_names
 
 Row = dict[str, Any]
 Floats = NDArray[np.float64]
@@ -57,6 +58,19 @@ def rows_of_kind(rows: Iterable[Mapping[str, Any]], kind: str) -> list[Mapping[s
         if row.get("kind") == kind and step is not None:
             latest[step] = row
     return [latest[step] for step in sorted(latest)]
+
+
+def evaluations_of(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """The rows of evaluations by ascending step, with the same name for the same metric in all of them.
+
+    See :func:`bontune.metrics.evaluation.under_shared_names`.
+    """
+    found = [dict(row) for row in rows_of_kind(rows, "eval")]
+    for part in ("metrics", "intervals", "gains"):
+        having = [row for row in found if part in row]
+        for row, named in zip(having, under_shared_names([mapping(row[part]) for row in having]), strict=True):
+            row[part] = named
+    return found
 
 
 def series(rows: Iterable[Mapping[str, Any]], field: str) -> tuple[Floats, Floats]:

@@ -12,12 +12,13 @@ from typing import Any
 import yaml
 
 from bontune.base.errors import BontuneError
+from bontune.metrics.evaluation import share_families
 from bontune.report.canvas import colours
-from bontune.report.html import write_run_report
+from bontune.report.html import largest_n, write_run_report
 from bontune.report.page import Cell, Grid, Line, Picture, facts, fraction_cell, number_cell, picture, write_page
 from bontune.report.plots import plot_training_curves
-from bontune.report.read import bounds, finite, mapping, read_metrics, rows_of_kind
-from bontune.report.wording import NOT_MEASURED, counted, in_order, number, percent, split_metric
+from bontune.report.read import bounds, evaluations_of, finite, mapping, read_metrics, rows_of_kind
+from bontune.report.wording import NOT_MEASURED, budget_for, counted, in_order, number, percent, split_metric, with_unit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,10 +29,12 @@ class Run:
     """Name of the run's folder."""
     steps: list[Mapping[str, Any]]
     """Rows of its training."""
-    evaluations: list[Mapping[str, Any]]
+    evaluations: Sequence[Mapping[str, Any]]
     """Rows of its evaluations."""
     recipe: dict[str, str]
     """Dotted key → value."""
+    n: int | None = None
+    """The N that it was trained for, the largest of several."""
 
     def last(self, metric: str) -> tuple[float | None, tuple[float, float] | None]:
         """A metric at the last evaluation, with its interval."""
@@ -93,21 +96,27 @@ def _read(folder: Path, name: str) -> Run:
     return Run(
         name=name,
         steps=rows_of_kind(rows, "step"),
-        evaluations=rows_of_kind(rows, "eval"),
+        evaluations=evaluations_of(rows),
         recipe=dict(facts(mapping(tree))),
+        n=largest_n(mapping(mapping(tree).get("objective"))),
     )
 
 
 def _headline(runs: Sequence[Run], metrics: Sequence[str]) -> str:
-    passes = [metric for metric in metrics if split_metric(metric)[0] == "pass"] or list(metrics)
-    shared = [metric for metric in passes if all(run.last(metric)[0] is not None for run in runs)]
+    families = [split_metric(metric)[0] for metric in metrics]
+    family = "pass" if "pass" in families else "max"
+    chosen = [metric for metric in metrics if split_metric(metric)[0] == family] or list(metrics)
+    shared = [metric for metric in chosen if all(run.last(metric)[0] is not None for run in runs)]
     if not metrics:
         return f"{counted(len(runs), 'run')}, none of them evaluated yet."
     if not shared:
         return f"{counted(len(runs), 'run')}, which are not all evaluated in one metric yet."
-    metric = shared[-1]
+    ks = [k for metric in shared if (k := split_metric(metric)[1])]
+    known = [run.n for run in runs if run.n is not None]
+    n = min(known) if len(known) == len(runs) else None
+    metric = f"{family}@{budget_for(ks, n)}" if ks and family in families else shared[-1]
     last = [run.last(metric) for run in runs]
-    is_share = all(value is not None and 0 <= value <= 1 for value, _ in last)
+    is_share = split_metric(metric)[0] in share_families(metrics)
     written = [_written(run.name, *entry, is_share) for run, entry in zip(runs, last, strict=True)]
     start = f"At the last evaluation, {metric} is {', '.join(written)}"
     spans = [span for _, span in last if span is not None]
@@ -137,8 +146,7 @@ def _objectives(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _evaluations(runs: Sequence[Run], metrics: Sequence[str]) -> Grid:
-    shares = {m for m in metrics if all(v is None or 0 <= v <= 1 for v in (run.last(m)[0] for run in runs))}
-    shares = {metric for metric in shares if split_metric(metric)[1] is not None}
+    shares = {metric for metric in metrics if split_metric(metric)[0] in share_families(metrics)}
     colour = colours([run.name for run in runs], _objectives(runs))
     rows = [
         Line(
@@ -151,7 +159,7 @@ def _evaluations(runs: Sequence[Run], metrics: Sequence[str]) -> Grid:
         )
         for run in runs
     ]
-    columns = ["Run", "Step", *(f"{metric} (%)" if metric in shares else metric for metric in metrics)]
+    columns = ["Run", "Step", *(with_unit(metric, is_share=metric in shares) for metric in metrics)]
     caption = "The last evaluation of each run, with 95 % intervals where measured."
     return Grid(caption=caption, columns=columns, rows=rows)
 

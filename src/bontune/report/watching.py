@@ -12,11 +12,13 @@ import yaml
 
 from bontune.base.errors import BontuneError
 from bontune.base.signals import StopSignals
+from bontune.metrics.evaluation import share_families
 from bontune.objectives.budgets import budgets_at, in_words, largest_budget
 from bontune.report.html import run_page
+from bontune.report.liveness import state_of
 from bontune.report.page import render
-from bontune.report.read import finite, mapping, read_json, read_metrics, rows_of_kind
-from bontune.report.wording import NOT_MEASURED, in_order, number, percent, split_metric
+from bontune.report.read import evaluations_of, finite, mapping, read_metrics, rows_of_kind
+from bontune.report.wording import NOT_MEASURED, capitalized, in_order, split_metric, written
 
 REFRESH_S = 10
 
@@ -46,7 +48,7 @@ def index_page(folder: Path, link: Callable[[Path], str], *, refresh: int | None
     runs = runs_in(folder)
     if not runs:
         raise BontuneError(f"{folder} holds no run: no folder in it has a recipe.yaml.")
-    evaluations = {run: rows_of_kind(_metrics(run), "eval") for run in runs}
+    evaluations = {run: evaluations_of(_metrics(run)) for run in runs}
     last = {run: mapping(rows[-1].get("metrics")) if rows else {} for run, rows in evaluations.items()}
     names = in_order(name for metrics in last.values() for name in metrics if split_metric(name)[1] is not None)
     rows = [_index_row(run, last[run], names, link(run)) for run in runs]
@@ -56,22 +58,32 @@ def index_page(folder: Path, link: Callable[[Path], str], *, refresh: int | None
     )
 
 
-def _index_row(run: Path, metrics: Any, names: Sequence[str], address: str) -> dict[str, Any]:
+def recipe_of(run: Path) -> dict[str, Any]:
+    """A run's recipe, as far as it can be read; its sections are mappings."""
     try:
         recipe = mapping(yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError):
         recipe = {}
-    objective, training = mapping(recipe.get("objective")), mapping(recipe.get("training"))
+    return dict(recipe) | {name: mapping(recipe.get(name)) for name in ("objective", "training")}
+
+
+def _index_row(run: Path, metrics: Any, names: Sequence[str], address: str) -> dict[str, Any]:
+    recipe = recipe_of(run)
+    objective, training = recipe["objective"], recipe["training"]
     steps = rows_of_kind(_metrics(run), "step")
     done = f"{steps[-1]['step']:g}" if steps else "0"
-    state = "" if read_json(run / "summary.json") is None else ", finished"
-    values = [finite(metrics.get(name)) for name in names]
+    state = state_of(run, steps[-1]["step"] if steps else 0, training.get("steps"))
+    shares = share_families(metrics)
+    values = [(finite(metrics.get(name)), split_metric(name)[0] in shares) for name in names]
     cells = [
         {"text": str(objective.get("name", NOT_MEASURED)), "order": ""},
         _budget_cell(objective.get("n")),
         {"text": str(recipe.get("model", NOT_MEASURED)), "order": ""},
-        {"text": f"{done} of {training.get('steps', '?')}{state}", "order": done},
-        *({"text": _written(value), "order": "" if value is None else value} for value in values),
+        {"text": f"{done} of {training.get('steps', '?')}, {state}", "order": done},
+        *(
+            {"text": _written(value, is_share=is_share), "order": "" if value is None else value}
+            for value, is_share in values
+        ),
     ]
     return {"name": run.name, "address": address, "cells": cells}
 
@@ -83,10 +95,9 @@ def _budget_cell(n: Any) -> dict[str, Any]:
     return {"text": in_words(budgets_at(n)), "order": largest_budget(budgets_at(n))}
 
 
-def _written(value: float | None) -> str:
-    if value is None:
-        return NOT_MEASURED
-    return f"{percent(value)} %" if 0 <= value <= 1 else number(value)
+def _written(value: float | None, *, is_share: bool) -> str:
+    """A metric with its unit: runs of one table may have rewards of either kind."""
+    return written(value, is_share=is_share) + (" %" if is_share and value is not None else "")
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:
@@ -126,11 +137,18 @@ def page_of(path: Path, address: str) -> str | None:
         BontuneError: the path is neither, or something in it is damaged.
     """
     if (path / "recipe.yaml").is_file():
-        return run_page(path, refresh=REFRESH_S) if address == "/" else None
+        return _live_page(path) if address == "/" else None
     if address == "/":
         return index_page(path, lambda run: f"/{quote(run.name)}", refresh=REFRESH_S)
     run = next((run for run in runs_in(path) if run.name == unquote(address.strip("/"))), None)
-    return None if run is None else run_page(run, refresh=REFRESH_S)
+    return None if run is None else _live_page(run)
+
+
+def _live_page(run: Path) -> str:
+    """The page of a run with what it is doing."""
+    steps = rows_of_kind(_metrics(run), "step")
+    state = state_of(run, steps[-1]["step"] if steps else 0, recipe_of(run)["training"].get("steps"))
+    return run_page(run, refresh=REFRESH_S, state=f"{capitalized(state)}.")
 
 
 def _handler(path: Path) -> type[BaseHTTPRequestHandler]:

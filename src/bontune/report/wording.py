@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from bontune.metrics import RewardScale
+
 LABELS = {"base": "base model", "rloo": "plain RL", "rl": "plain RL", "bon_rl": "Best-of-N RL"}
 SUBJECTS = {"base": "the base model", "rloo": "plain RL", "rl": "plain RL", "bon_rl": "Best-of-N-aware training"}
 FOCUS = "bon_rl"
@@ -52,6 +54,61 @@ def points(fraction: float) -> str:
 def number(value: float | None) -> str:
     """A number that is no fraction, to four significant digits."""
     return NOT_MEASURED if value is None else f"{value:.4g}"
+
+
+def written(value: float | None, *, is_share: bool) -> str:
+    """A metric: a share in percent, a graded reward as the number that it is; neither with its unit."""
+    return percent(value) if is_share else number(value)
+
+
+def signed(difference: float, *, is_share: bool) -> str:
+    """A difference of metrics with its sign: of shares in percentage points, of graded rewards as a number.
+
+    >>> signed(0.0664, is_share=True), signed(-0.0664, is_share=False), signed(0.0, is_share=False)
+    ('+6.6', '-0.0664', '0')
+    """
+    if is_share:
+        return points(difference)
+    difference = round(difference, 12)
+    return f"{difference:+.4g}" if difference else "0"
+
+
+def unit_of(is_share: bool) -> str:
+    """What a column of metrics holds, for its header: ``%`` of shares, ``reward`` of graded rewards."""
+    return "%" if is_share else "reward"
+
+
+def budget_for(ks: Iterable[int], n: int | None) -> int:
+    """The k to speak about: the N that was trained for, else the largest below it; without an N the largest.
+
+    >>> budget_for([1, 4, 16, 32], 16), budget_for([4, 32], 16), budget_for([4, 32], 2), budget_for([1, 32], None)
+    (16, 4, 4, 32)
+    """
+    known = list(ks)
+    return max((k for k in known if n is None or k <= n), default=min(known))
+
+
+def with_unit(metric: str, *, is_share: bool) -> str:
+    """A metric as the header of a column; without a unit where it has no budget, and is no reward."""
+    return f"{metric}, {unit_of(is_share)}" if "@" in metric else metric
+
+
+def of_points(is_share: bool) -> str:
+    """The unit of a difference behind its number: `` points``, or nothing where rewards are graded."""
+    return " points" if is_share else ""
+
+
+def scale_note(scale: RewardScale) -> str:
+    """Say what counts as solved, and what is not in percent; empty for rewards of 0 and 1.
+
+    >>> scale_note(RewardScale(is_binary=False, solved_at=1.0, lowest=-1.0))
+    'A sample counts as solved from a reward of 1 on; max@k and best@k are rewards.'
+    """
+    if scale.is_binary:
+        return ""
+    if scale.solved_at is None:
+        return "Rewards are graded: max@k and best@k are rewards, and there is no pass@k."
+    return f"A sample counts as solved from a reward of {scale.solved_at:g} on; max@k and best@k are rewards."
 
 
 def typographic(text: str) -> str:

@@ -14,7 +14,7 @@ _FIFTHS = ("easiest fifth", "second fifth", "middle fifth", "fourth fifth", "har
 
 
 def split_by_difficulty(
-    rewards_TPM: Sequence[FloatArray], levels_P: Sequence[int | None] | None
+    rewards_TPM: Sequence[FloatArray], levels_P: Sequence[int | float | str | None] | None
 ) -> tuple[dict[str, list[int]], bool]:
     """Groups of like difficulty, from easy to hard.
 
@@ -36,7 +36,10 @@ def split_by_difficulty(
     if levels_P is not None:
         known = [level for level in levels_P if level is not None]
         if len(known) == len(levels_P) and len(set(known)) > 1:
-            places_L = {level: [p for p, at in enumerate(known) if at == level] for level in sorted(set(known))}
+            places_L = {
+                level: [p for p, at in enumerate(known) if at == level]
+                for level in sorted(set(known), key=lambda level: (isinstance(level, str), level))
+            }
             return {f"level {level}": places for level, places in places_L.items()}, True
     rate_P = np.mean([rewards_PM[:, ::2].mean(-1) for rewards_PM in rewards_TPM], axis=0).round(12)
     names = _FIFTHS if len(rate_P) >= FEWEST_FOR_FIFTHS else _THIRDS

@@ -40,7 +40,7 @@ class SweepPool:
     """Scores of the verifier; None: there are none."""
     tokens: float | None = None
     """Mean tokens of a completion."""
-    levels_P: Sequence[int | None] | None = None
+    levels_P: Sequence[int | float | str | None] | None = None
     """The task's own levels of difficulty."""
 
 
@@ -197,7 +197,9 @@ def _aligned(pools: Sequence[SweepPool]) -> list[SweepPool]:
                 "alike."
             )
         if not np.isin(pool.rewards_PM, (0.0, 1.0)).all():
-            raise BontuneError("A sweep needs rewards of 0 or 1: pass@N of graded rewards does not exist.")
+            raise BontuneError(
+                "A sweep needs rewards of 0 or 1, or of two values: pass@N of graded rewards does not exist."
+            )
     first = pools[0]
     aligned = []
     for pool in pools:

@@ -44,8 +44,8 @@ class BestSteps:
             self.own = {"step": step, "metric": self.metric, "value": reached}
         better = []
         for name in self.keep:
-            # Rewards that are not 0 or 1 have max@k for pass@k.
-            parts = [measured.get(part, measured.get(part.replace("pass", "max"))) for part in name.split("+")]
+            # Graded rewards have max@k, at every evaluation or at all but those where they happen to be 0 and 1.
+            parts = [measured.get(part.replace("pass", "max"), measured.get(part)) for part in name.split("+")]
             value = sum(part for part in parts if part is not None) / len(parts)
             if value > self.kept.get(name, {}).get("value", -math.inf):
                 self.kept[name] = {"step": step, "value": value}

@@ -5,6 +5,7 @@ Shapes: ``_P`` problems, ``_M`` samples of one problem.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from accelerate.utils import gather_object
 from bontune.base.problems import Problem
 from bontune.config import Recipe
 from bontune.engines.contract import Engine, Poll
+from bontune.metrics import reward_scale
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.pools.collect import collect
 from bontune.tasks.base import Task
@@ -60,11 +62,21 @@ class Evaluator:
             ):
                 self.shown += rows_of(part, NUM_PROBLEMS - len(self.shown))
                 ids = [problem.id for problem in part.problems]
-                rows += zip(ids, part.rewards_PM.tolist(), part.scores, part.answers(), strict=True)
+                rows += zip(ids, part.graded_PM, part.scores, part.answers(), strict=True)
         place = {problem.id: i for i, problem in enumerate(problems)}
         rows = sorted(gather_object(rows), key=lambda row: place[row[0]])
         ids, rewards_PM, scores_PM, answers_PM = (list(column) for column in zip(*rows, strict=True))
         is_full = self.recipe.objective.row().needs_answers  # what is trained for is measured
+        scale = reward_scale([rewards_PM], self.recipe.eval.solved_at)
+        is_told = scale.is_binary or self.recipe.eval.solved_at is not None or scale.lowest < 0 < (scale.solved_at or 0)
+        if not is_told:  # graded rewards that happen to have two values now may have three at the next evaluation
+            scale = dataclasses.replace(scale, solved_at=None)
         return evaluate_pool(
-            ids, rewards_PM, self.recipe.eval.k, scores_PM=scores_PM, answers_PM=answers_PM, is_full=is_full
+            ids,
+            rewards_PM,
+            self.recipe.eval.k,
+            scores_PM=scores_PM,
+            answers_PM=answers_PM,
+            is_full=is_full,
+            scale=scale,
         )

@@ -12,6 +12,7 @@ import numpy as np
 
 from bontune.base.files import replace_file
 from bontune.metrics.evaluation import Evaluation
+from bontune.pools.compare import aligned
 
 FIRST = "first_evaluation.json"
 FAMILIES = ("pass", "max", "best")
@@ -42,5 +43,6 @@ def gains_since_first(folder: Path, step: int, evaluation: Evaluation) -> Gains:
     )
     if set(before.problem_ids) != set(evaluation.problem_ids):
         return {}
-    found = {name: evaluation.difference(before, name) for name in before.values if name in evaluation.values}
+    first_values, now = aligned([before, evaluation])
+    found = {name: now.difference(first_values, name) for name in first_values.values if name in now.values}
     return {name: (i.value, i.low, i.high) for name, i in found.items()}

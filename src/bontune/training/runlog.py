@@ -25,6 +25,8 @@ NOTHING_LEARNED = (
     "neither too easy nor too hard"
 )
 """What is said once of a step without a gradient from rewards; ``weighted`` in the metrics tells of the others."""
+LOCK = ".lock"
+"""File that a training holds locked in its folder; the system lets go of it when the process ends, however."""
 
 
 class RunLog:
@@ -86,7 +88,8 @@ class RunLog:
         """Write the row of an update and show its numbers."""
         self._append({"kind": "step", **row})
         step = int(row["step"])
-        numbers = f"reward {row['reward']:.3f}  pass@{row['n']} {row['pass_at_n']:.3f}  KL {row['kl']:.3f}"
+        most = "pass" if row.get("is_binary", True) else "max"
+        numbers = f"reward {row['reward']:.3f}  {most}@{row['n']} {row['pass_at_n']:.3f}  KL {row['kl']:.3f}"
         is_due = step % max(self.total_steps // 20, 1) == 0 or step == self.total_steps
         self.bar.show(step, self.total_steps, numbers, is_due=is_due)
         if self.trackers is not None:
@@ -103,6 +106,7 @@ class RunLog:
         metrics: Mapping[str, float],
         intervals: Mapping[str, tuple[float, float]],
         gains: Mapping[str, tuple[float, float, float]],
+        num_problems: int,
     ) -> None:
         """Write the row of an evaluation and show its numbers.
 
@@ -111,8 +115,10 @@ class RunLog:
             metrics: means over the problems.
             intervals: ends of their 95 % intervals.
             gains: differences to the run's first evaluation with the ends of their intervals, paired by problem.
+            num_problems: that were evaluated on.
         """
         row = {"kind": "eval", "step": step, "metrics": dict(metrics), "intervals": dict(intervals)}
+        row["problems"] = num_problems
         self._append(row | ({"gains": dict(gains)} if gains else {}))
         self.say(f"step {step}: " + "  ".join(f"{k} {v:.3f}" for k, v in metrics.items() if "@" in k))
         if self.trackers is not None:

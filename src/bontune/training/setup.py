@@ -34,6 +34,7 @@ from bontune.models.adapters import add_lora
 from bontune.models.copies import copy_with, linear_only
 from bontune.tasks.base import Task
 from bontune.training.forward import CausalLM, disable_dropout
+from bontune.training.runlog import LOCK
 
 LARGE = 1_000_000_000
 """Number of parameters from which ``gradient_checkpointing: auto`` trades time for memory on a GPU."""
@@ -285,7 +286,7 @@ def run_folder(recipe: Recipe, is_main: bool) -> Iterator[Path]:
     if not is_main:
         yield folder
         return
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
         _prepare(folder, recipe, lock)
         yield folder
@@ -301,7 +302,7 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
 def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        hold(lock)
+        hold(lock, timeout_s=0.5)  # a page that watches may hold it for an instant
         for leftover in (
             *folder.glob(".tmp-*"),
             *folder.glob("best/.tmp-*"),

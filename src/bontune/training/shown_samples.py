@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,14 @@ def rows_of(graded: Graded, num_problems: int = NUM_PROBLEMS) -> list[dict[str, 
                 "problem": problem.id,
                 "prompt": problem.prompt,
                 "reference": problem.reference,
-                "completions": [{"text": text, "verdict": grade.verdict.value} for text, grade in shown],
+                "completions": [
+                    {
+                        "text": text,
+                        "verdict": grade.verdict.value,
+                        "reward": None if math.isnan(grade.reward) else grade.reward,
+                    }
+                    for text, grade in shown
+                ],
             }
         )
     return rows[:num_problems]

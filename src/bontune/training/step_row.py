@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import torch
+from accelerate.utils import gather_object
 
 from bontune.base.grades import Verdict
 from bontune.engines.contract import StopReason
+from bontune.metrics import reward_scale
 from bontune.objectives.subsets import best_of_n_value
 from bontune.pools.collect import Graded
 from bontune.sandbox.canaries import mentions_canary
@@ -22,10 +27,16 @@ def batch_numbers(graded: Graded, num_samples: int, n: int, accelerator: Any) ->
         accelerator: sums over the processes; all must call.
 
     Returns:
-        Means over all prompts or samples; ``timeouts``, ``crashes`` and ``grader_errors`` are counts of samples.
+        Means over all prompts or samples; ``timeouts``, ``crashes`` and ``grader_errors`` are counts of samples. A
+        sample that could not be graded counts as the lowest reward of the step. Where rewards are not all 0 or 1,
+        ``is_binary`` is False and ``pass_at_n`` is max@N.
     """
     samples, num_prompts, first = graded.samples, len(graded.problems), slice(num_samples)
-    rewards_PM, scores_PM = graded.rewards_PM[:, first].contiguous(), graded.scores_PM[:, first].contiguous()
+    rows = [row[first] for row in graded.graded_PM]
+    seen = gather_object([sorted({reward for row in rows for reward in row if not math.isnan(reward)})])
+    scale = reward_scale([seen])  # of all processes
+    rewards_PM = torch.tensor(scale.filled(rows), dtype=torch.float64)
+    scores_PM = graded.scores_PM[:, first].contiguous()
     n = min(n, num_samples)
     verdicts = [grade.verdict for row in graded.grades for grade in row[first]]
     stops = [stop for b, stop in enumerate(samples.stops) if b % samples.num_samples < num_samples]
@@ -46,4 +57,6 @@ def batch_numbers(graded: Graded, num_samples: int, n: int, accelerator: Any) ->
     local = [num_prompts, *means.values(), *counts.values()]
     prompts, *total = sum_over_processes(accelerator, [float(x) for x in local])
     numbers = dict(zip([*means, *counts], total, strict=True))
-    return {"n": n} | {name: x / prompts if name in means else int(x) for name, x in numbers.items()}
+    kind: dict[str, float] = {} if scale.is_binary else {"is_binary": False}
+    found = {name: x / prompts if name in means else int(x) for name, x in numbers.items()}
+    return {"n": n, **kind, **found}

@@ -337,9 +337,8 @@ class Trainer:
             measured = evaluation.means()
             if self.is_main:
                 intervals = {name: (i.low, i.high) for name, i in evaluation.intervals().items()}
-                self.log.evaluation(
-                    self.step, measured, intervals, gains_since_first(self.folder, self.step, evaluation)
-                )
+                gains = gains_since_first(self.folder, self.step, evaluation)
+                self.log.evaluation(self.step, measured, intervals, gains, len(evaluation.problem_ids))
                 shown_samples.append(self.folder, self.step, self.evaluator.shown)
                 if self.log.trackers is not None:
                     tracked.log_samples(self.log.trackers, self.step, self.evaluator.shown)
