@@ -157,7 +157,7 @@ def check_names(request: PoolRequest) -> None:
     check_options(request.task, request.task_options)
     _, options = options_from_text(request.verifier)
     for model in (request.model, options.get("path")):
-        if model is not None and not is_address(model):
+        if model is not None and ":" not in model:  # an address, or the name of an engine before the model's
             resolve(model)
 
 

@@ -15,7 +15,7 @@ from bontune.base.problems import Message, Problem
 from bontune.base.texts import readable
 from bontune.base.thoughts import Setting, thoughts_of
 from bontune.engines.contract import Samples, SamplingOptions
-from bontune.engines.opening import is_address, open_engine
+from bontune.engines.opening import open_engine
 from bontune.engines.prompts import Prompt, as_message, texts_of
 from bontune.engines.seeds import stream
 from bontune.models import resolve
@@ -105,7 +105,7 @@ class BestOfN:
         self.options = SamplingOptions(
             num_samples=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, stop=tuple(stop)
         )
-        if isinstance(model, str) and not is_address(model):
+        if isinstance(model, str) and ":" not in model:
             resolve(model)  # first what costs nothing
         self.verifier = verifier_from_text(verifier) if isinstance(verifier, str) else as_verifier(verifier)
         if self.verifier.name == "oracle":
