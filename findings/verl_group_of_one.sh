@@ -2,7 +2,7 @@
 # Guess:   a group with a single sample has nothing to be compared with: its advantage is 0 under GRPO, RLOO and the like, and an
 #          estimator and its vectorized twin agree.
 # Reality: grpo, rloo, opo and gpg take the baseline 0, so that the lone sample is pushed with its whole raw reward (a failure graded
-#          −1 with −1), about as hard as the best sample of a group. rloo_vectorized and reinforce_plus_plus_baseline give it 0.
+#          −1 with −1), about as hard as the best sample of a group. rloo_vectorized gives it 0.
 #          A rollout with n=1, or a group of which one sample is left, trains differently by the spelling of one setting.
 # Seen:    rewards 1, 0, 0 | 1 | −1: grpo 1.15, −0.58, −0.58 | 1 | −1; rloo 1, −0.5, −0.5 | 1 | −1; rloo_vectorized … | 0 | 0
 # Version: verl 0.9.1, torch 2.13.0
