@@ -26,7 +26,8 @@ import bontune.sandbox.wire as wire
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Verdict
 from bontune.sandbox.backends import Backend, environment, parent_id, seccomp_program
-from bontune.sandbox.remote import Faults, Remote, Session, Stream
+from bontune.sandbox.remote import Faults, Made, Remote, Session, Stream, awaited, generator_of
+from bontune.sandbox.shared import Shared
 
 START_S = 30.0
 """Seconds for the isolated interpreter to come up, on a busy machine."""
@@ -83,7 +84,10 @@ WARM_MODULES = (
     "uuid",
     "weakref",
 )
-_SENT_INSIDE = ("wire", "candidate", "landlock", "scratch", "zygote")
+_SENT_INSIDE = (
+    *("values", "shared", "wire", "errors", "event_loop"),
+    *("candidate", "landlock", "scratch", "zygote"),
+)
 _HEADER = struct.Struct("<I")
 _SCRATCH_ROOT = "bontune-scratch"
 
@@ -231,6 +235,10 @@ class _PipeSession(Session):
         self.deadline = deadline
         self.fault: Faults | None = None
         self._remotes: dict[int, Remote] = {}
+        self._made: dict[int, tuple[Made, int]] = {}
+        self._shared = Shared()
+        self._num_loaded = 0
+        self._has_handle = False
         self.allows_objects = False
         self.num_values = 0
         os.set_blocking(requests, False)
@@ -243,39 +251,86 @@ class _PipeSession(Session):
         os.close(self._process)
         # An exception's traceback leads to the test's variables and back here: the cycle would keep all that it got.
         self._remotes.clear()
+        self._made.clear()
+        self._shared = Shared()
         self.last_raised = None
         self.fault = Faults(Verdict.CRASHED, "the conversation is over")
 
     def remote(self, number: int) -> Remote:
         """The one stand-in for a handle."""
+        self._has_handle = True
         if number not in self._remotes:
             self._remotes[number] = Remote(self, number)
         return self._remotes[number]
 
     def stream(self, number: int) -> Stream:
         """What a handle may be where plain data is expected; a new one each time, so that no two are the same."""
+        self.has_given_object = True
         return Stream(self.remote(number))
 
     def exchange(self, *request: object) -> tuple[Any, ...]:
         if self.fault is not None:
             raise self.fault
-        message = wire.encode(request, handle_for=self._number_of)
+        mark = self._shared.mark()
+        try:
+            message = wire.encode(
+                (self._shared.changes(), request), handle_for=self._number_of, shared=self._shared, is_giving=True
+            )
+        except wire.WireError:
+            self._shared.forget_from(mark)
+            raise
         self._send(_HEADER.pack(len(message)) + message)
         (length,) = _HEADER.unpack(self._receive(_HEADER.size))
         if length > self._max_reply_bytes:
             raise self.fail(Verdict.FAILED, f"a reply of {length} bytes, more than {self._max_reply_bytes}")
-        handle = self.remote if self.allows_objects or request[0] in ("load", "iter") else self.stream
+        self._has_handle = False
+        changes, reply = self._read(self._receive(length), request)
         try:
-            reply = wire.decode(self._receive(length), handle=handle)
+            self._shared.apply(changes)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise self.fail(Verdict.FAILED, "it changed an argument into what that cannot be") from error
+        self._forget(mark, request)
+        return reply
+
+    def _read(self, data: bytes, request: tuple[object, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """What has changed in the arguments, and the reply."""
+        is_remote = request[0] in ("load", "iter")
+        made = {} if is_remote else {"g": self._generator, "a": self._coroutine}
+        handle = self.remote if self.allows_objects or is_remote else self.stream
+        try:
+            both = wire.decode(data, handle=handle, handles=made, shared=self._shared)
         except wire.WireError as error:
             raise self.fail(Verdict.FAILED, f"a reply that is no plain data: {error}") from error
-        if type(reply) is not tuple or not reply or type(reply[0]) is not str:
-            raise self.fail(Verdict.FAILED, "a reply of the wrong form")
-        return reply
+        if type(both) is tuple and len(both) == 2 and type(both[0]) is type(both[1]) is tuple and both[1]:
+            changes, reply = both
+            is_pairs = all(type(change) is tuple and len(change) == 2 for change in changes)
+            if is_pairs and type(reply[0]) is str:
+                return changes, reply
+        raise self.fail(Verdict.FAILED, "a reply of the wrong form")
+
+    def _forget(self, mark: int, request: tuple[Any, ...]) -> None:
+        """Share the containers of a request on only if an object that the test can reach may have kept them."""
+        if request[0] == "load":
+            self._num_loaded = len(self._remotes)
+        elif not self._has_handle and self._number_of(request[1]) < self._num_loaded:
+            self._shared.forget_from(mark)
+        self._shared.remember()
+
+    def _generator(self, number: int) -> Made:
+        return self._keep(generator_of(self, self.remote(number)), number)
+
+    def _coroutine(self, number: int) -> Made:
+        return self._keep(awaited(self, self.remote(number)), number)
+
+    def _keep(self, made: Made, number: int) -> Made:
+        self._made[id(made)] = made, number
+        return made
 
     def _number_of(self, value: object) -> int:
         if type(value) is Remote or type(value) is Stream:
             return value._number_in(self)
+        if id(value) in self._made:
+            return self._made[id(value)][1]
         raise wire.WireError(f"an argument of type {type(value).__name__} is not plain data")
 
     def _send(self, data: bytes) -> None:
