@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bontune.engines.cache import decoding_cache, shares_prompts
+from bontune.engines.cache import cache_of, decoding_cache, shares_prompts, with_cache
 from bontune.engines.contract import Limits, Poll, Samples, SamplingOptions, parameter_of
 from bontune.engines.drawing import REASONS, Drawing, RowTensors
 from bontune.engines.generate import can_keep_state, generate
-from bontune.engines.prompts import Prompt, has_chat_template
+from bontune.engines.prompts import Prompt
 from bontune.engines.seeds import stream
 from bontune.engines.shared_attention import shares_attention, sharing
 from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
+from bontune.models.chat import has_chat_template
 from bontune.models.copies import copy_with
 
 COMPACT_AT = 0.125
@@ -169,7 +170,7 @@ class TransformersEngine:
             input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True, logits_to_keep=1
         )
         is_padded = min(map(len, encoded)) < max(map(len, encoded))
-        return _Prefill(out.past_key_values, mask if is_padded else None, mask.sum(-1), out.logits[:, -1])
+        return _Prefill(cache_of(out), mask if is_padded else None, mask.sum(-1), out.logits[:, -1])
 
     def _decode(self, prefill: _Prefill, owner: Tensor, drawing: Drawing) -> None:
         """Draw the tokens of some rows; row b continues prompt ``owner[b]`` of the prefill."""
@@ -244,9 +245,9 @@ class _Rows:
             input_ids=token.unsqueeze(-1),
             attention_mask=self.mask,
             position_ids=self.position.unsqueeze(-1),
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            **with_cache(model, self.cache),
         )
         self.position = self.position + 1
         logits: Tensor = out.logits[:, -1]

@@ -18,12 +18,12 @@ from torch import Tensor, distributed
 
 from bontune.base.errors import BontuneError
 from bontune.engines.contract import EngineFailed, Limits, Poll, Samples, SamplingOptions, StopReason, parameter_of
-from bontune.engines.prompts import Prompt, has_chat_template
+from bontune.engines.prompts import Prompt
 from bontune.engines.seeds import stream
 from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
 from bontune.engines.vllm_setup import (
-    WHOLE_DISTRIBUTION,
     VLLMOptions,
+    check_sampling,
     description,
     import_vllm,
     reason,
@@ -32,6 +32,7 @@ from bontune.engines.vllm_setup import (
 )
 from bontune.models import without_bars
 from bontune.models.adapters import is_adapted, merged_copy
+from bontune.models.chat import has_chat_template
 from bontune.models.precision import cpu_dtype, saved_dtype
 from bontune.models.saving import save_model
 
@@ -112,12 +113,10 @@ class VLLMEngine:
         """Draw M completions of each prompt; see :meth:`bontune.engines.contract.Engine.draw`.
 
         Raises:
-            BontuneError: a prompt cannot be drawn, or ``top_p`` is below 1: vLLM gives the log-probabilities of what it
-                truncated, not the model's.
+            BontuneError: a prompt cannot be drawn, or vLLM would draw otherwise than asked (``check_sampling``).
             EngineFailed: vLLM broke down.
         """
-        if options.top_p < 1:
-            raise BontuneError(WHOLE_DISTRIBUTION.format(top_p=options.top_p))
+        check_sampling(options.temperature, options.top_p)
         encoded = self._encode(prompts, options.max_new_tokens)
         self._wake("weights", "kv_cache")
         completions = Completions(self.tokenizer, options.stop)

@@ -14,7 +14,8 @@ from bontune.base.problems import Problem, contents_digest
 from bontune.engines.contract import Engine, Poll, SamplingOptions, StopReason, StreamingEngine
 from bontune.engines.openai import Serving
 from bontune.engines.opening import is_address, open_engine
-from bontune.engines.prompts import asks_chat, prompts_of, stop_of
+from bontune.engines.prompts import asks_chat, digest_as_rendered, prompts_of, stop_of
+from bontune.engines.vllm_setup import check_sampling
 from bontune.models import weights_digest
 from bontune.pools.collect import collect, collect_streamed
 from bontune.pools.pool import PoolWriter, Rows, problem_rows, rows_of
@@ -26,6 +27,8 @@ from bontune.verifiers.load import options_from_text
 
 ROWS_AT_A_TIME = 4096
 """Completions of a batch in this process; a batch is drawn again as a whole if one of its problems is missing."""
+
+RENDERED = "the prompts as the model's chat template writes them (it may hold the day's date)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,8 +113,10 @@ def draw_pool(
         raise BontuneError(f"Split {request.split!r} of task {request.task} has no problems.")
     everything, problems = problems, _shard_of(problems, request, out)
     PoolWriter.check_free(out)
+    if request.engine == "vllm":
+        check_sampling(request.sampling.temperature, request.sampling.top_p)
     engine = open_engine(request.model, serving=request.serving, engine=request.engine)
-    options = dataclasses.replace(request.sampling, stop=stop_of(task.stop, problems, asks_chat(engine, problems)))
+    options = dataclasses.replace(request.sampling, stop=stop_of(task, problems, asks_chat(engine, problems)))
     settings, notes = _settings(request, task, everything, verifier, engine, options)
     num_alike = 0
     with PoolWriter(out, settings, notes) as writer:
@@ -132,7 +137,8 @@ def draw_pool(
             if not writer.partial.exists():
                 raise
             kept = f"what was drawn is kept in {writer.partial}: the same command continues"
-            raise type(error)(f"{str(error).rstrip('.')}; {kept}.") from error
+            error.args = (f"{str(error).rstrip('.')}; {kept}.",)  # a kind of error may take other arguments
+            raise
         errors = writer.finish(problem.id for problem in problems)
     is_streaming = isinstance(engine, StreamingEngine)
     is_greedy = is_streaming and num_alike == len(problems) and options.temperature > 0 and options.num_samples >= 4
@@ -179,6 +185,9 @@ def _settings(
         **engine.origin(),
         "contents": _contents(request, task, problems),
     }
+    rendered = digest_as_rendered(engine, problems)
+    if rendered is not None:
+        settings["contents"] |= {RENDERED: rendered}
     # A task that runs programs: what they ran in belongs to the result.
     notes = {"isolation": task.isolation} if hasattr(task, "isolation") else {}
     return settings, notes | (engine.notes() if isinstance(engine, StreamingEngine) else {})

@@ -126,6 +126,8 @@ class Journal:
         if first is None:
             return
         begun, now = first.get("settings") or {}, json.loads(json.dumps(self._head["settings"]))
+        if isinstance(begun.get("contents"), dict) and "contents" in now:  # earlier versions hashed less
+            now["contents"] = {name: now["contents"].get(name) for name in begun["contents"]}
         changed = [name for name in begun.keys() | now.keys() if begun.get(name) != now.get(name)]
         if changed:
             raise BontuneError(

@@ -23,6 +23,9 @@ class Benchmark(ABC):
         check_references: grade each problem's own reference when a split is read, and refuse a split where one fails.
     """
 
+    stop_is_for_texts = True
+    """Whether the stop strings part a text's examples, and mean nothing in a conversation."""
+
     def __init__(
         self, *, name: str, splits: Sequence[str], stop: Sequence[str], check_references: bool = False
     ) -> None:

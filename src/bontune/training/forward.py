@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bontune.base.errors import BontuneError
-from bontune.engines.cache import select_cache, shares_prompts
+from bontune.engines.cache import cache_of, select_cache, shares_prompts, with_cache
 from bontune.engines.contract import Samples
 from bontune.engines.transformers import left_pad, positions_of
 from bontune.models.adapters import is_adapted
@@ -162,7 +162,7 @@ class CausalLM:
         if not self.share_prompt:
             return Prefix(ids=ids, mask=mask)
         out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True)
-        return Prefix(ids=ids, mask=mask, cache=out.past_key_values, last_hidden_PH=out.last_hidden_state[:, -1])
+        return Prefix(ids=ids, mask=mask, cache=cache_of(out), last_hidden_PH=out.last_hidden_state[:, -1])
 
     def hidden(self, prefix: Prefix, rows: Rows) -> Tensor:
         """Hidden states (R, T, H) that predict each completion token."""
@@ -178,8 +178,8 @@ class CausalLM:
             input_ids=rows.tokens_RT[:, :-1],
             attention_mask=mask,
             position_ids=positions_of(mask)[:, num_prompt:],
-            past_key_values=select_cache(prefix.cache, rows.owner_R),
             use_cache=True,
+            **with_cache(self.body, select_cache(prefix.cache, rows.owner_R)),
         )
         return torch.cat([first, out.last_hidden_state], dim=1)
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 
 from bontune.base.errors import BontuneError
@@ -22,6 +21,7 @@ from bontune.base.files import use_umask
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem
 from bontune.models import resolve
+from bontune.models.chat import render
 from bontune.models.classifiers import load_classifier
 
 SIDECAR = "verifier.json"
@@ -52,12 +52,9 @@ class InputFormat:
         messages = problem.messages if self.use_messages else ()
         turns = [dict(turn) for turn in messages] or [{"role": "user", "content": problem.prompt}]
         try:
-            text: str = tokenizer.apply_chat_template(
-                [*turns, {"role": "assistant", "content": completion}], tokenize=False
-            )
-        except TemplateError as error:
-            raise BontuneError(f"The verifier's chat template refuses problem {problem.id}: {error}.") from None
-        return text
+            return render(tokenizer, [*turns, {"role": "assistant", "content": completion}], asks=False)
+        except BontuneError as error:
+            raise BontuneError(f"The verifier cannot read problem {problem.id}: {error}") from None
 
 
 class RewardModel:
