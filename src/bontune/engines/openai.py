@@ -22,7 +22,7 @@ from bontune.base.address import Address
 from bontune.base.client import Endpoint, Refused
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
-from bontune.engines.contract import Completion, Completions, Limits, Poll, SamplingOptions, StopReason
+from bontune.engines.contract import Completion, Completions, Limits, Poll, Progress, SamplingOptions, StopReason
 from bontune.engines.openai_replies import read_completions
 from bontune.engines.prompts import Prompt, as_message
 from bontune.engines.seeds import stream
@@ -79,16 +79,6 @@ class Serving:
             raise BontuneError(f"The field {owned[0]!r} of a request is not free: it is set for every request.")
 
 
-@dataclass(kw_only=True, slots=True)
-class Progress:
-    """What an engine has drawn so far."""
-
-    num_samples: int = 0
-    """Completions received."""
-    num_tokens: int = 0
-    """Their tokens, where the server counts them."""
-
-
 class OpenAIEngine:
     """Draws from a server (see :class:`bontune.engines.contract.StreamingEngine`).
 
@@ -126,7 +116,6 @@ class OpenAIEngine:
         self.model = address.model or self.endpoint.only_model()
         self.progress = Progress()
         self.refusal: str | None = None
-        self._started = time.monotonic()
         self.limits = Limits(has_seeds=False, has_tokens=False, can_load=False, context=None)
 
     def takes_chat(self) -> bool:
@@ -178,15 +167,9 @@ class OpenAIEngine:
         return replace(problem, messages=as_message(problem.prompt))
 
     def status(self) -> str:
-        """Samples and tokens per second since the engine was made, and retries."""
-        seconds = max(time.monotonic() - self._started, 1e-3)
-        parts = [f"{self.progress.num_samples / seconds:.1f} samples/s"]
-        if self.progress.num_tokens:
-            parts.append(f"{self.progress.num_tokens / seconds:.0f} tokens/s")
-        if self.endpoint.num_retries:
-            parts.append(f"{self.endpoint.num_retries} retries")
-        parts += self.endpoint.servers.left_out()
-        return ", ".join(parts)
+        """Retries, and servers that were left out."""
+        parts = [f"{self.endpoint.num_retries} retries"] if self.endpoint.num_retries else []
+        return ", ".join([*parts, *self.endpoint.servers.left_out()])
 
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Refuse: a server loads its own weights.

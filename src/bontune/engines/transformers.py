@@ -7,7 +7,7 @@ prompt yields does not depend on the batch it sits in (up to the rounding of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bontune.engines.cache import cache_of, decoding_cache, shares_prompts, with_cache
-from bontune.engines.contract import Limits, Poll, Samples, SamplingOptions, parameter_of
+from bontune.engines.contract import Limits, Poll, Progress, Samples, SamplingOptions, parameter_of
 from bontune.engines.drawing import REASONS, Drawing, RowTensors
 from bontune.engines.generate import can_keep_state, generate
 from bontune.engines.prompts import Prompt
@@ -49,6 +49,7 @@ class TransformersEngine:
         self.tokenizer = tokenizer
         self.token_budget = token_budget
         self.limits = Limits(has_seeds=True, has_tokens=True, can_load=True, context=context_of(model))
+        self.progress = Progress()
         self._has_own_parameters = False
 
     def draw(
@@ -141,6 +142,7 @@ class TransformersEngine:
                     [stream(*keys[int(row) // m], int(row) % m).random(options.max_new_tokens) for row in rows[part]]
                 )
                 prompt_ids = [encoded[batch[p]] for p in owner[part].tolist()]
+                before = self.progress.num_samples
                 drawing = Drawing(
                     torch.from_numpy(draws).to(self.model.device),
                     options,
@@ -149,12 +151,24 @@ class TransformersEngine:
                     completions=Completions(self.tokenizer, options.stop),
                     prompt_ids=prompt_ids,
                     poll=poll,
+                    tell=self._counter(),
                 )
                 if prefill is None:
                     generate(self.model, prompt_ids, drawing, keeps_state=self._keeps_state)
                 else:
                     self._decode(prefill, owner[part], drawing)
+                self.progress.num_samples = before + len(prompt_ids)  # those that are as long as they may be, too
                 yield rows[part], drawing.result()
+
+    def _counter(self) -> Callable[[int, int], None]:
+        """Keeps the progress while a batch is drawn."""
+        num_samples, num_tokens = self.progress.num_samples, self.progress.num_tokens
+
+        def tell(num_ended: int, num_of_batch: int) -> None:
+            self.progress.num_samples = num_samples + num_ended
+            self.progress.num_tokens = num_tokens + num_of_batch
+
+        return tell
 
     @cached_property
     def _shares_prompts(self) -> bool:

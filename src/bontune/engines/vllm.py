@@ -17,7 +17,16 @@ import torch
 from torch import Tensor, distributed
 
 from bontune.base.errors import BontuneError
-from bontune.engines.contract import EngineFailed, Limits, Poll, Samples, SamplingOptions, StopReason, parameter_of
+from bontune.engines.contract import (
+    EngineFailed,
+    Limits,
+    Poll,
+    Progress,
+    Samples,
+    SamplingOptions,
+    StopReason,
+    parameter_of,
+)
 from bontune.engines.prompts import Prompt
 from bontune.engines.seeds import stream
 from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
@@ -79,6 +88,7 @@ class VLLMEngine:
         self._described = description(model) if isinstance(model, str) else model
         self._weights: dict[str, Tensor] = {}
         self._asleep: set[str] = set()
+        self.progress = Progress()
         bounds = [bound for bound in (self.options.context, context_of(self._described)) if bound]
         context = min(bounds, default=None)
         self.limits = Limits(has_seeds=False, has_tokens=True, can_load=self._policy is not None, context=context)
@@ -265,7 +275,11 @@ class VLLMEngine:
                 while engine.has_unfinished_requests():
                     if poll is not None:
                         poll()
-                    found.update({out.request_id: out.outputs for out in engine.step() if out.finished})
+                    for out in engine.step():
+                        if out.finished:
+                            found[out.request_id] = out.outputs
+                            self.progress.num_samples += options.num_samples
+                            self.progress.num_tokens += sum(len(one.token_ids) for one in out.outputs)
             except BaseException as error:
                 if not isinstance(error, Exception):
                     self._abort(names)

@@ -15,6 +15,7 @@ from torch import nn
 import bontune.models as models
 from bontune.base.errors import BontuneError
 from bontune.base.suggest import did_you_mean
+from bontune.models.copies import left_states
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -109,7 +110,7 @@ def merged_copy(model: Any) -> Any:
         for parameter in module.parameters()
     }
     shared = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in changed}
-    merged = copy.deepcopy(model, shared)
+    merged = copy.deepcopy(model, {**left_states(model), **shared})
     _part_tied_layers(merged)
     with _of_tied_layers_at_ease():
         return merged.merge_and_unload()

@@ -11,7 +11,9 @@ from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem, contents_digest
+from bontune.base.progress import Measure
 from bontune.engines.contract import Engine, Poll, SamplingOptions, StopReason, StreamingEngine
+from bontune.engines.counting import DrawingCount
 from bontune.engines.openai import Serving
 from bontune.engines.opening import is_address, open_engine
 from bontune.engines.prompts import asks_chat, digest_as_rendered, prompts_of, stop_of
@@ -69,8 +71,8 @@ class DrawProgress:
     """Problems that are complete."""
     num_completions: int
     """Completions of other problems that an earlier start has left."""
-    status: Callable[[], str]
-    """Tells what happens now, for people; empty if there is nothing to tell."""
+    measure: Callable[[], Measure]
+    """Tells how many completions are there now, of all, and what else people should know."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,10 +122,11 @@ def draw_pool(
     settings, notes = _settings(request, task, everything, verifier, engine, options)
     num_alike = 0
     with PoolWriter(out, settings, notes) as writer:
+        told = _Told(engine, len(problems), options, writer)
 
         def tell() -> None:
             if on_progress is not None:
-                on_progress(_progress(len(problems), engine, writer))
+                on_progress(told.now())
 
         try:
             drawn = _rows(engine, task, verifier, problems, options, request.seed, writer, poll)
@@ -204,13 +207,30 @@ def _contents(request: PoolRequest, task: Task, problems: Sequence[Problem]) -> 
     return found | {"what the verifier names": verifier_contents(name, **options)}
 
 
-def _progress(num_problems: int, engine: Engine, writer: PoolWriter) -> DrawProgress:
-    return DrawProgress(
-        num_problems=num_problems,
-        num_done=len(writer.done),
-        num_completions=sum(map(len, writer.drawn.values())),
-        status=engine.status if isinstance(engine, StreamingEngine) else str,
-    )
+class _Told:
+    """What is told of a drawing."""
+
+    def __init__(self, engine: Engine, num_problems: int, options: SamplingOptions, writer: PoolWriter) -> None:
+        self.engine, self.num_problems, self.writer = engine, num_problems, writer
+        m = options.num_samples
+        kept = len(writer.done) * m + self._num_completions()
+        self.count = DrawingCount(engine, num_problems * m, longest=options.max_new_tokens, kept=kept)
+
+    def now(self) -> DrawProgress:
+        return DrawProgress(
+            num_problems=self.num_problems,
+            num_done=len(self.writer.done),
+            num_completions=self._num_completions(),
+            measure=self.measure,
+        )
+
+    def measure(self) -> Measure:
+        more = self.engine.status() if isinstance(self.engine, StreamingEngine) else ""
+        note = ", ".join(part for part in (self.count.note(), more) if part)
+        return Measure(self.count.done, self.count.total, self.count.share, note)
+
+    def _num_completions(self) -> int:
+        return sum(map(len, self.writer.drawn.values()))
 
 
 def _refused(engine: StreamingEngine, out: Path) -> Sequence[str]:

@@ -213,5 +213,6 @@ def disable_dropout(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010 - not an attribute that nn.Module knows
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):  # a rate that the layer's own code applies
+                setattr(module, name, 0.0)

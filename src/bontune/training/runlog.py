@@ -14,7 +14,8 @@ from torch import Tensor
 
 from bontune.base.files import replace_file
 from bontune.base.progress import Bar
-from bontune.engines.contract import Samples
+from bontune.engines.contract import Engine, Samples
+from bontune.engines.counting import DrawingCount
 
 METRICS = "metrics.jsonl"
 
@@ -51,6 +52,22 @@ class RunLog:
     def begin(self, step: int) -> None:
         """Show that the run goes on after this step."""
         self.bar.show(step, self.total_steps)
+
+    @contextmanager
+    def watching(self, what: str, engine: Engine, total: tuple[int, int]) -> Iterator[None]:
+        """While the context lasts, show how far the engine is with its completions.
+
+        Args:
+            what: the stage's name.
+            engine: draws.
+            total: completions, and the most tokens that one may have.
+        """
+        before, count = self.bar.note, DrawingCount(engine, total[0], longest=total[1])
+        self.bar.note = lambda: f"{what} {count.text()}"
+        try:
+            yield
+        finally:
+            self.bar.note = before
 
     def cut_after(self, step: int) -> None:
         """Drop rows beyond ``step`` and a torn last line, so that a resumed run writes no step twice."""
