@@ -41,7 +41,8 @@ QUESTION: tuple[Message, ...] = ({"role": "user", "content": " what is 1+2? "},)
 ASKED: tuple[Message, ...] = ({"role": "system", "content": "be brief"}, *QUESTION)
 ALTERNATING = (
     "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('Conversation roles must alternate user/assistant.') }}{% endif %}{{ m['content'] }}{% endfor %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant.') }}{% endif %}"
+    "{{ m['content'] }}{% endfor %}"
 )
 FORGETFUL = "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}"
 
@@ -136,7 +137,7 @@ def test_a_pool_goes_on_with_the_prompts_that_it_was_begun_with(tmp_path: Path) 
     head, *entries = partial.read_text().splitlines(keepends=True)
     assert entries
     tokenizer(TEXT.replace("<", "[")).save_pretrained(model)
-    with pytest.raises(BontuneError, match="the prompts as the model's chat template writes them .* changed"):
+    with pytest.raises(BontuneError, match=r"the prompts as the model's chat template writes them .* changed"):
         draw_pool(request, out)
     assert partial.read_text() == head + "".join(entries), "nothing is lost"
     earlier = json.loads(head)

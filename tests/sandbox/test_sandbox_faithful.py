@@ -129,22 +129,52 @@ OWN_TESTS = {
 
 IN_PLACE = {
     "sorts_in_place": ("def solve(x): x.sort()", "x = [3, 1, 2]\nassert solve(x) is None\nassert x == [1, 2, 3]"),
-    "returns_its_argument": ("def solve(x):\n  x.sort(); return x", "x = [3, 1, 2]\nassert solve(x) is x and x == [1, 2, 3]"),
+    "returns_its_argument": (
+        "def solve(x):\n  x.sort(); return x",
+        "x = [3, 1, 2]\nassert solve(x) is x and x == [1, 2, 3]",
+    ),
     "returns_a_copy": ("def solve(x): return list(x)", "x = [3]\nassert solve(x) == x and solve(x) is not x"),
-    "inner_lists": ("def solve(x):\n  for r in x: r.reverse()\n  x.append([9])", "x = [[1, 2], [3]]\na = x[0]\nsolve(x)\nassert x == [[2, 1], [3], [9]] and x[0] is a"),
-    "one_list_twice": ("def solve(x, y):\n  x.append(1); return len(y)", "x = []\nassert solve(x, y=x) == 1 and x == [1]"),
+    "inner_lists": (
+        "def solve(x):\n  for r in x: r.reverse()\n  x.append([9])",
+        "x = [[1, 2], [3]]\na = x[0]\nsolve(x)\nassert x == [[2, 1], [3], [9]] and x[0] is a",
+    ),
+    "one_list_twice": (
+        "def solve(x, y):\n  x.append(1); return len(y)",
+        "x = []\nassert solve(x, y=x) == 1 and x == [1]",
+    ),
     "a_list_that_holds_itself": ("def solve(x): return x[0]", "x = []\nx.append(x)\nassert solve(x) is x"),
-    "dictionaries_and_sets": ("def solve(x):\n  x['k'].add(3); x['z'] = x['k']; del x['y']", "s = {1}\nx = {'k': s, 'y': 0}\nsolve(x)\nassert x == {'k': {1, 3}, 'z': {1, 3}} and x['z'] is s"),
-    "queues_and_bytes": ("def solve(x, y, z):\n  x.appendleft(0); y += b'a'; z[0] = 9", "import array, collections\nx, y, z = collections.deque([5], maxlen=3), bytearray(), array.array('i', [1, 2])\nsolve(x, y, z)\nassert x == collections.deque([0, 5]) and x.maxlen == 3 and y == b'a' and z == array.array('i', [9, 2])"),
-    "order_of_a_dictionary": ("def solve(x): x.move_to_end('a')", "import collections\nx = collections.OrderedDict(a=1, b=2)\nsolve(x)\nassert list(x) == ['b', 'a']"),
-    "before_an_exception": ("def solve(x):\n  x.append(1); raise ValueError", "x = []\ntry: solve(x)\nexcept ValueError: pass\nassert x == [1]"),
-    "closure_over_an_argument": ("def solve(x):\n  def add(y):\n    x.append(y); return len(x)\n  return add", "x = []\nadd = solve(x)\nadd(1)\nx.append(5)\nassert add(2) == 3 and x == [1, 5, 2]"),
-    "generator_over_an_argument": ("def solve(x):\n  while x: yield x.pop()", "x = [1, 2]\ng = solve(x)\nassert next(g) == 2 and x == [1] and list(g) == [1] and x == []"),
+    "dictionaries_and_sets": (
+        "def solve(x):\n  x['k'].add(3); x['z'] = x['k']; del x['y']",
+        "s = {1}\nx = {'k': s, 'y': 0}\nsolve(x)\nassert x == {'k': {1, 3}, 'z': {1, 3}} and x['z'] is s",
+    ),
+    "queues_and_bytes": (
+        "def solve(x, y, z):\n  x.appendleft(0); y += b'a'; z[0] = 9",
+        "import array, collections\nx, y, z = collections.deque([5], maxlen=3), bytearray(), array.array('i', [1, 2])\nsolve(x, y, z)\nassert x == collections.deque([0, 5]) and x.maxlen == 3 and y == b'a' and z == array.array('i', [9, 2])",
+    ),
+    "order_of_a_dictionary": (
+        "def solve(x): x.move_to_end('a')",
+        "import collections\nx = collections.OrderedDict(a=1, b=2)\nsolve(x)\nassert list(x) == ['b', 'a']",
+    ),
+    "before_an_exception": (
+        "def solve(x):\n  x.append(1); raise ValueError",
+        "x = []\ntry: solve(x)\nexcept ValueError: pass\nassert x == [1]",
+    ),
+    "closure_over_an_argument": (
+        "def solve(x):\n  def add(y):\n    x.append(y); return len(x)\n  return add",
+        "x = []\nadd = solve(x)\nadd(1)\nx.append(5)\nassert add(2) == 3 and x == [1, 5, 2]",
+    ),
+    "generator_over_an_argument": (
+        "def solve(x):\n  while x: yield x.pop()",
+        "x = [1, 2]\ng = solve(x)\nassert next(g) == 2 and x == [1] and list(g) == [1] and x == []",
+    ),
     "only_what_changed": ("def solve(x, y): y.clear()", "x, y = [1], [2]\nsolve(x, y)\nassert (x, y) == ([1], [])"),
 }
 
 STANDARD_VALUES = {
-    "numbers": ("from fractions import *\nfrom decimal import *\ndef solve(x, y): return x / 3, [y * Decimal('1.10')]", "from fractions import *\nfrom decimal import *\na, (b,) = solve(Fraction(1, 2), Decimal(2))\nassert a == Fraction(1, 6) and a.denominator == 6 and str(b) == '2.20' and type(b) is Decimal"),
+    "numbers": (
+        "from fractions import *\nfrom decimal import *\ndef solve(x, y): return x / 3, [y * Decimal('1.10')]",
+        "from fractions import *\nfrom decimal import *\na, (b,) = solve(Fraction(1, 2), Decimal(2))\nassert a == Fraction(1, 6) and a.denominator == 6 and str(b) == '2.20' and type(b) is Decimal",
+    ),
     "dates": (
         "from datetime import *\nfrom zoneinfo import ZoneInfo\ndef solve(x): return x + timedelta(days=1), datetime(2024, 7, 1, tzinfo=ZoneInfo('Europe/Berlin')), time(1, 2, fold=1)",
         "from datetime import *\na, b, c = solve(date(2024, 2, 28))\nassert a == date(2024, 2, 29) and type(a) is date and b.utcoffset() == timedelta(hours=2) and c == time(1, 2) and c.fold\n"
@@ -159,13 +189,34 @@ STANDARD_VALUES = {
         "import collections\nc, o, d, l = solve('aab')\nassert c.most_common(1) == [('a', 2)] and c['z'] == 0 and o == collections.OrderedDict(b=2, a=1) and o.popitem(last=False) == ('b', 2)\n"
         "assert d == {'a': {'b': 1}} and d['y']['z'] == 0 and l['k'] == []",
     ),
-    "views": ("def solve(x): return x.keys(), x.values(), x.items()", "k, v, i = solve({'a': 1})\nassert k == {'a'} and len(v) == 1 and 1 in v and i == {('a', 1)}"),
-    "others": ("import uuid, ipaddress, pathlib\ndef solve(x): return uuid.UUID(int=x), ipaddress.ip_address('::1'), pathlib.Path('a', 'b')", "import uuid, ipaddress, pathlib\nassert solve(5) == (uuid.UUID(int=5), ipaddress.ip_address('::1'), pathlib.PurePosixPath('a/b'))"),
-    "generators": ("def solve(x):\n  y = yield x\n  yield y\n  return 7", "import types\ng = solve(1)\nassert isinstance(g, types.GeneratorType) and next(g) == 1 and g.send(5) == 5\ntry: next(g)\nexcept StopIteration as end: assert end.value == 7\nelse: assert False"),
-    "its_own_event_loop": ("import asyncio\nasync def one(x):\n  await asyncio.sleep(0.001); return x + await asyncio.to_thread(int, 1)\ndef solve(x):\n  async def both(): return await asyncio.gather(one(x), one(2))\n  return asyncio.run(both())", "assert solve(1) == [2, 3]"),
-    "coroutines": ("import asyncio\nasync def solve(x):\n  await asyncio.sleep(0); return [x]", "import asyncio\nassert asyncio.run(solve(1)) == [1]\nasync def both(): return await asyncio.gather(solve(1), solve(2))\nassert asyncio.run(both()) == [[1], [2]]"),
-    "deep": ("def solve(x):\n  a = []\n  for _ in range(x): a = [a]\n  return a", "a = []\nfor _ in range(300): a = [a]\nassert solve(300) == a\nb, depth = solve(800), 0\nwhile b: b, depth = b[0], depth + 1\nassert depth == 800"),
-    "errors": ("import json, statistics\ndef solve(x): return statistics.mean(x) if isinstance(x, list) else json.loads(x)", "import json, statistics\ntry: solve('{')\nexcept json.JSONDecodeError: pass\ntry: solve([])\nexcept statistics.StatisticsError: pass"),
+    "views": (
+        "def solve(x): return x.keys(), x.values(), x.items()",
+        "k, v, i = solve({'a': 1})\nassert k == {'a'} and len(v) == 1 and 1 in v and i == {('a', 1)}",
+    ),
+    "others": (
+        "import uuid, ipaddress, pathlib\ndef solve(x): return uuid.UUID(int=x), ipaddress.ip_address('::1'), pathlib.Path('a', 'b')",
+        "import uuid, ipaddress, pathlib\nassert solve(5) == (uuid.UUID(int=5), ipaddress.ip_address('::1'), pathlib.PurePosixPath('a/b'))",
+    ),
+    "generators": (
+        "def solve(x):\n  y = yield x\n  yield y\n  return 7",
+        "import types\ng = solve(1)\nassert isinstance(g, types.GeneratorType) and next(g) == 1 and g.send(5) == 5\ntry: next(g)\nexcept StopIteration as end: assert end.value == 7\nelse: assert False",
+    ),
+    "its_own_event_loop": (
+        "import asyncio\nasync def one(x):\n  await asyncio.sleep(0.001); return x + await asyncio.to_thread(int, 1)\ndef solve(x):\n  async def both(): return await asyncio.gather(one(x), one(2))\n  return asyncio.run(both())",
+        "assert solve(1) == [2, 3]",
+    ),
+    "coroutines": (
+        "import asyncio\nasync def solve(x):\n  await asyncio.sleep(0); return [x]",
+        "import asyncio\nassert asyncio.run(solve(1)) == [1]\nasync def both(): return await asyncio.gather(solve(1), solve(2))\nassert asyncio.run(both()) == [[1], [2]]",
+    ),
+    "deep": (
+        "def solve(x):\n  a = []\n  for _ in range(x): a = [a]\n  return a",
+        "a = []\nfor _ in range(300): a = [a]\nassert solve(300) == a\nb, depth = solve(800), 0\nwhile b: b, depth = b[0], depth + 1\nassert depth == 800",
+    ),
+    "errors": (
+        "import json, statistics\ndef solve(x): return statistics.mean(x) if isinstance(x, list) else json.loads(x)",
+        "import json, statistics\ntry: solve('{')\nexcept json.JSONDecodeError: pass\ntry: solve([])\nexcept statistics.StatisticsError: pass",
+    ),
 }
 
 

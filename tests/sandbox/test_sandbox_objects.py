@@ -64,7 +64,8 @@ def test_a_field_of_a_named_tuple_cannot_be_called(value: str) -> None:
 
 
 def test_a_default_does_not_ask_the_program() -> None:
-    source = "from collections import defaultdict\nturns = iter([0, 1, 2, 3])\ndef f(x): return defaultdict(lambda: next(turns))"
+    source = "from collections import defaultdict\nturns = iter([0, 1, 2, 3])\n"
+    source += "def f(x): return defaultdict(lambda: next(turns))"
     assert judged(source, "d = f(1); assert d['a'] == d['b'] - 1") is Verdict.FAILED
 
 

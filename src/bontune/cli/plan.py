@@ -14,9 +14,9 @@ from rich.text import Text
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe, load_recipe
 from bontune.engines.prompts import as_text, prompt_of
-from bontune.models.chat import has_chat_template
 from bontune.models import load_model, quiet_libraries, resolve, shipped
 from bontune.models.adapters import base_of, is_adapter
+from bontune.models.chat import has_chat_template
 from bontune.training import setup
 from bontune.training.cost import Plan, Shape, estimate
 from bontune.training.preflight import preflight

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -30,15 +30,7 @@ from bontune.engines.contract import (
 from bontune.engines.prompts import Prompt
 from bontune.engines.seeds import stream
 from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
-from bontune.engines.vllm_setup import (
-    VLLMOptions,
-    check_sampling,
-    description,
-    import_vllm,
-    reason,
-    shifted,
-    why_not,
-)
+from bontune.engines.vllm_setup import VLLMOptions, check_sampling, description, import_vllm, reason, shifted, why_not
 from bontune.models import without_bars
 from bontune.models.adapters import is_adapted, merged_copy
 from bontune.models.chat import has_chat_template

@@ -20,8 +20,8 @@ WHOLE_DISTRIBUTION = (
 """What is said where vLLM is to draw by top-p: it gives the log-probabilities of what it truncated."""
 COLDEST = 0.01
 TOO_COLD = (
-    "vLLM draws at temperature 0.01 whatever lies between 0 and that, and {temperature:g} was asked for: take 0, or 0.01 or "
-    "more."
+    "vLLM draws at temperature 0.01 whatever lies between 0 and that, and {temperature:g} was asked for: take 0, or "
+    "0.01 or more."
 )
 """What is said of a temperature that vLLM silently raises."""
 OLDEST = (0, 32)

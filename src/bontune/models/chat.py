@@ -84,9 +84,7 @@ def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _apply(tokenizer: Any, turns: Sequence[Mapping[str, Any]], *, asks: bool) -> str:
     try:
-        text = tokenizer.apply_chat_template(
-            [dict(turn) for turn in turns], tokenize=False, add_generation_prompt=asks
-        )
+        text = tokenizer.apply_chat_template([dict(turn) for turn in turns], tokenize=False, add_generation_prompt=asks)
     except Exception as error:  # an edge: a template is a program of its author's, and may fail in any way
         reason = str(error).strip().partition("\n")[0].rstrip(".")[:LONGEST_REASON] or type(error).__name__
         raise BontuneError(

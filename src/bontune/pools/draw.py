@@ -115,18 +115,13 @@ def draw_pool(
         raise BontuneError(f"Split {request.split!r} of task {request.task} has no problems.")
     everything, problems = problems, _shard_of(problems, request, out)
     PoolWriter.check_free(out)
-    if request.engine == "vllm":
-        check_sampling(request.sampling.temperature, request.sampling.top_p)
-    engine = open_engine(request.model, serving=request.serving, engine=request.engine)
+    engine = _opened(request)
     options = dataclasses.replace(request.sampling, stop=stop_of(task, problems, asks_chat(engine, problems)))
     settings, notes = _settings(request, task, everything, verifier, engine, options)
     num_alike = 0
     with PoolWriter(out, settings, notes) as writer:
         told = _Told(engine, len(problems), options, writer)
-
-        def tell() -> None:
-            if on_progress is not None:
-                on_progress(told.now())
+        tell = told.to(on_progress)
 
         try:
             drawn = _rows(engine, task, verifier, problems, options, request.seed, writer, poll)
@@ -139,8 +134,8 @@ def draw_pool(
         except (BontuneError, RunStopped) as error:
             if not writer.partial.exists():
                 raise
-            kept = f"what was drawn is kept in {writer.partial}: the same command continues"
-            error.args = (f"{str(error).rstrip('.')}; {kept}.",)  # a kind of error may take other arguments
+            kept = f"what was drawn is kept in {writer.partial}: the same command continues."
+            error.args = (f"{str(error).rstrip('.')}; {kept}",)  # a kind of error may take other arguments
             raise
         errors = writer.finish(problem.id for problem in problems)
     is_streaming = isinstance(engine, StreamingEngine)
@@ -152,6 +147,12 @@ def draw_pool(
         grader_errors=errors,
         warnings=[*((_ALL_ALIKE,) if is_greedy else ()), *refused],
     )
+
+
+def _opened(request: PoolRequest) -> Engine:
+    if request.engine == "vllm":  # before it is opened, which takes long
+        check_sampling(request.sampling.temperature, request.sampling.top_p)
+    return open_engine(request.model, serving=request.serving, engine=request.engine)
 
 
 def _shard_of(problems: list[Problem], request: PoolRequest, out: Path) -> list[Problem]:
@@ -215,6 +216,9 @@ class _Told:
         m = options.num_samples
         kept = len(writer.done) * m + self._num_completions()
         self.count = DrawingCount(engine, num_problems * m, longest=options.max_new_tokens, kept=kept)
+
+    def to(self, on_progress: Callable[[DrawProgress], None] | None) -> Callable[[], None]:
+        return (lambda: None) if on_progress is None else lambda: on_progress(self.now())
 
     def now(self) -> DrawProgress:
         return DrawProgress(

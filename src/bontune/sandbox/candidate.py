@@ -3,9 +3,9 @@
 Nothing here is trusted once the program's first line has run: it shares this interpreter and may replace any of it,
 or write to the reply pipe itself. That buys it nothing, since a reply is plain data and the answer is judged elsewhere.
 
-Requests: ("load", source, names), ("call", handle, args, named args), ("get", handle, name), ("set", handle, name, value),
-("item", handle, key), ("len", handle), ("bool", handle), ("iter", handle), ("next", handle), ("send", handle, value),
-("await", handle).
+Requests: ("load", source, names), ("call", handle, args, named args), ("get", handle, name),
+("set", handle, name, value), ("item", handle, key), ("len", handle), ("bool", handle), ("iter", handle),
+("next", handle), ("send", handle, value), ("await", handle).
 Replies: ("value", value), ("end", value), ("raised", exception's name, message), ("exited",), ("unsendable", why),
 and for "load" ("loaded", {name: value}) or ("unloadable", exception's name, message).
 Both come as a pair with what has changed in the containers that the grader gave (see ``shared``) before them.

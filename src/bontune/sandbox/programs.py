@@ -14,8 +14,8 @@ A program has the standard library, a scratch folder of 64 MB, about a hundred t
 given. It has no other process, no network, no file of the user's and no package installed beside the interpreter.
 Linux only.
 
-A list, dictionary, set, queue or byte array that the test passes is shared: sorted in place by the program, it is sorted
-for the test, too. So a test computes what it expects before it calls the program, as any Python test has to.
+A list, dictionary, set, queue or byte array that the test passes is shared: sorted in place by the program, it is
+sorted for the test, too. So a test computes what it expects before it calls the program, as any Python test has to.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ Contents = tuple[Any, ...]
 
 
 class Shared:
-    """Containers by number, with what they held at the last message. One side keeps them alive as long as they count."""
+    """Containers by number, with what they held at the last message. Each side keeps its own alive while they count."""
 
     def __init__(self) -> None:
         self._containers: dict[int, Any] = {}

@@ -2,8 +2,8 @@
 
 The parts are plain data, and each value is built anew from them by its own constructor, so that what arrives is exactly
 of the standard library's type, whatever it was on the other side. Parts from the model's side are hostile: a
-constructor that refuses them raises, and no field of a named tuple may be called, or a program could bring a ``startswith``
-of its own.
+constructor that refuses them raises, and no field of a named tuple may be called, or a program could bring a
+``startswith`` of its own.
 
 This file is also sent into the isolation, so it imports the standard library alone.
 """
@@ -54,7 +54,7 @@ def is_named_tuple(kind: type) -> bool:
 def _named_tuple(name: str, fields: tuple[str, ...]) -> Any:
     if max(map(len, (name, fields, *fields))) > MAX_FIELDS:
         raise ValueError("a named tuple with too much of a name")
-    return collections.namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024
+    return collections.namedtuple(name, fields)
 
 
 def _build_named_tuple(name: str, fields: tuple[str, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -80,7 +80,7 @@ def _can_be_copied(value: Any, depth: int) -> bool:
     if kind in (list, tuple, set, frozenset, collections.deque):
         return all(_can_be_copied(item, depth + 1) for item in value)
     if issubclass(kind, dict):
-        factory = getattr(value, "default_factory", None)
+        factory: Any = getattr(value, "default_factory", None)
         is_simple = factory is None or any(factory is kind for kind in _FACTORIES)
         return not value and (is_simple or _can_be_copied(factory(), depth + 1))
     return value is None or kind in (bool, int, float, complex, str, bytes, Fraction, Decimal)

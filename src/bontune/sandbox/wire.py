@@ -54,11 +54,10 @@ def _refuse(value: object) -> int:
 
 
 @lru_cache(maxsize=256)
-def _plain_kind(kind: type) -> type:
+def _plain_kind(kind: Any) -> type:
     """The type that a value is written as: its own, the one that it extends, or ``object`` where it is no data."""
-    if kind in _BASES or kind in CODES or kind is _NONE:
-        return kind
-    return next((base for base in (*CODES, *_BASES) if issubclass(kind, base)), object)
+    found: type = next((base for base in (*CODES, *_BASES) if issubclass(kind, base)), object)
+    return kind if kind in _BASES or kind in CODES or kind is _NONE else found
 
 
 def encode(
@@ -136,7 +135,8 @@ class _Writer:
             if self.is_giving:
                 self.shared.add(value)
         if kind in _CONTAINERS or kind is dict:
-            items = list(kind.__iter__(value)) if kind is not dict else [p for item in dict.items(value) for p in item]
+            plain: Any = kind
+            items = [p for item in dict.items(value) for p in item] if kind is dict else list(plain.__iter__(value))
             self.out += _CONTAINERS.get(kind, b"d") + _LENGTH.pack(len(items) // (2 if kind is dict else 1))
             return iter(items)
         code = CODES.get(kind) or ("n" if issubclass(kind, tuple) else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,10 @@ from bontune.engines.contract import Engine, Samples
 from bontune.engines.counting import DrawingCount
 
 METRICS = "metrics.jsonl"
+LONG_S = 4.0
+"""Seconds after which a stage of a step is shown."""
+WIDE = 110
+"""Columns of a terminal that hold a step's numbers and its stage."""
 
 
 class RunLog:
@@ -40,6 +44,7 @@ class RunLog:
         self.is_quiet = is_quiet
         self.trackers = trackers
         self.bar = Bar(label, is_quiet=is_quiet)
+        self.numbers = ""
 
     def __enter__(self) -> RunLog:
         return self
@@ -62,12 +67,20 @@ class RunLog:
             engine: draws.
             total: completions, and the most tokens that one may have.
         """
-        before, count = self.bar.note, DrawingCount(engine, total[0], longest=total[1])
-        self.bar.note = lambda: f"{what} {count.text()}"
-        try:
-            yield
-        finally:
-            self.bar.note = before
+        count = DrawingCount(engine, total[0], longest=total[1])
+        self.stage(lambda: f"{what} {count.text()}")
+        yield
+        self.stage(str)
+
+    def stage(self, tell: Callable[[], str]) -> None:
+        """Show what the run is at, once that takes long: beside the last step's numbers, or in their place."""
+        started, has_room = time.monotonic(), not self.bar.console.is_terminal or self.bar.console.width >= WIDE
+
+        def note() -> str:
+            told = tell() if time.monotonic() - started >= LONG_S else ""
+            return "  ".join(part for part in (self.numbers if has_room or not told else "", told) if part)
+
+        self.bar.note = note
 
     def cut_after(self, step: int) -> None:
         """Drop rows beyond ``step`` and a torn last line, so that a resumed run writes no step twice."""
@@ -94,9 +107,9 @@ class RunLog:
         """Write the row of an update and show its numbers."""
         self._append({"kind": "step", **row})
         step = int(row["step"])
-        numbers = f"reward {row['reward']:.3f}  pass@{row['n']} {row['pass_at_n']:.3f}  KL {row['kl']:.3f}"
+        self.numbers = f"reward {row['reward']:.3f}  pass@{row['n']} {row['pass_at_n']:.3f}  KL {row['kl']:.3f}"
         is_due = step % max(self.total_steps // 20, 1) == 0 or step == self.total_steps
-        self.bar.show(step, self.total_steps, numbers, is_due=is_due)
+        self.bar.show(step, self.total_steps, self.numbers, is_due=is_due)
         if self.trackers is not None:
             flat = {key: value for key, value in row.items() if isinstance(value, (int, float))}
             flat |= {f"seconds/{name}": value for name, value in row["seconds"].items()}
@@ -149,13 +162,19 @@ class RunLog:
 class Stages:
     """Seconds spent in each named stage of a step."""
 
-    def __init__(self) -> None:
+    def __init__(self, show: Callable[[Callable[[], str]], None] = lambda _: None) -> None:
+        """
+        Args:
+            show: gets what tells the stage that begins.
+        """
         self.seconds: dict[str, float] = {}
+        self._show = show
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Add the seconds that the block takes to the stage of this name."""
         start = time.perf_counter()
+        self._show(lambda: name)
         try:
             yield
         finally:

@@ -224,7 +224,7 @@ def make_engine(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
     """Make the engine that draws from the policy in this process.
 
     Raises:
-        BontuneError: vLLM cannot be opened, does not compute what the model computes, or would draw otherwise than asked.
+        BontuneError: vLLM cannot be opened, does not compute what the model computes, or draws otherwise than asked.
     """
     section = recipe.engine
     if section.name == "transformers":

@@ -142,7 +142,7 @@ class Trainer:
             if self.evaluator.is_due(self.step):  # a run may have been stopped between a step and its evaluation
                 self.evaluate(signals, self.log.evaluation_at(self.step))
             while self.step < total:
-                step, stages = self.step + 1, Stages()
+                step, stages = self.step + 1, Stages(self.log.stage)
                 draw = partial(self.draw, step, stages=stages, signals=signals)
                 graded, advantages_PM = draw(self.draws(step))
                 graded, advantages_PM = self.state.refill.fill(step, graded, advantages_PM, self.draws(step), draw)

@@ -229,7 +229,10 @@ PROGRAMS: dict[str, tuple[str, str]] = {
         "fields that answer for methods",
         "from collections import namedtuple\nP = namedtuple('P', 'count index x')\ndef solve(x): return P(lambda *a: True, bool, x)",
     ),
-    "endless_decimal": ("a number that takes the grader forever", "from decimal import Decimal\ndef solve(x): return Decimal('1E+999999')"),
+    "endless_decimal": (
+        "a number that takes the grader forever",
+        "from decimal import Decimal\ndef solve(x): return Decimal('1E+999999')",
+    ),
     "huge_fraction": (
         "a fraction that takes the grader a minute to reduce",
         "from fractions import Fraction\ndef solve(x):\n  r = Fraction(1, 3); r._numerator = 3 ** 1_500_000; r._denominator = 2 ** 2_000_000; return r",
