@@ -127,9 +127,14 @@ class _RoomyLayer(DynamicLayer):
         """Number of tokens seen."""
         return self.num_seen
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Number of states that the next tokens can see with their own, and the position of the first."""
-        return self.num_seen - self.num_dropped + query_length, self.num_dropped
+    def get_mask_sizes(self, query: int | Tensor) -> tuple[int, int]:
+        """Number of states that the next tokens can see with their own, and the position of the first.
+
+        Args:
+            query: the number of these tokens; earlier versions of transformers give their positions.
+        """
+        num_tokens = query if isinstance(query, int) else len(query)
+        return self.num_seen - self.num_dropped + num_tokens, self.num_dropped
 
     def select(self, rows: Tensor, prompts: Tensor | None) -> None:
         """Keep these rows, with as much room as before; and these prompts, where some have none left."""

@@ -52,10 +52,14 @@ def add_lora(model: Any, *, r: int, alpha: float, targets: str | Sequence[str]) 
 
 @contextmanager
 def _of_tied_layers_at_ease() -> Iterator[None]:
-    """Silence peft about an adapter on one of two tied layers, which is no problem here: merging parts them."""
+    """Silence peft about an adapter on one of two tied layers, which is no problem here: merging parts them.
+
+    And about a property of transformers that peft asks for by its old name.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings(
-            "ignore", message=".*(tie_word_embeddings|save_embedding_layers|Could not find a config).*"
+            "ignore",
+            message=".*(tie_word_embeddings|save_embedding_layers|Could not find a config|is_gradient_checkpointing).*",
         )
         yield
 

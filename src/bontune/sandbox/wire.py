@@ -111,7 +111,8 @@ class _Writer:
 
     def write(self, value: Any) -> Iterator[Any] | None:
         """Write a value, or the head of a container; returns what is in it."""
-        out, kind = self.out, type(value)
+        out = self.out
+        kind: Any = type(value)
         if kind is int:
             self._text(b"i", value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
         elif kind is str:
