@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any, Protocol, TypeAlias
 
 from bontune.base.problems import Message, Problem
+from bontune.models.chat import has_chat_template as has_chat_template  # engines ask it beside prompts
 from bontune.models.chat import render
 
 
