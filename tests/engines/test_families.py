@@ -17,7 +17,7 @@ import tiny
 from bontune.engines.cache import shares_prompts
 from bontune.engines.contract import Samples, SamplingOptions
 from bontune.engines.transformers import TransformersEngine
-from bontune.training.forward import CausalLM, Rows
+from bontune.training.forward import CausalLM, Rows, disable_dropout
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 PROMPTS = ["1+2=", "12+34+5=", "3*4-5="]
@@ -67,6 +67,26 @@ def test_samples_and_gradients_are_those_of_the_plain_model(family: str, monkeyp
     largest = max(float(g.abs().max()) for g in theirs.values())
     for name, wanted in theirs.items():
         assert torch.allclose(ours.get(name, torch.zeros_like(wanted)), wanted, atol=1e-4 * largest), name
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_a_trained_model_is_drawn_from(family: str) -> None:
+    model = families.build(family).train()
+    disable_dropout(model)
+    lm, engine = CausalLM(model, pad=0), TransformersEngine(model, tiny.tokenizer())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    options = SamplingOptions(num_samples=SAMPLES, max_new_tokens=4)
+    for step in range(3):
+        samples = engine.draw(PROMPTS, options, [(step, p) for p in range(len(PROMPTS))])
+        rows = Rows.of(samples)
+        is_token = rows.is_token_RT
+        hidden_NH = lm.hidden(lm.encode(samples.prompts), rows)[is_token]
+        logprobs = torch.log_softmax(lm.logits(hidden_NH), -1).gather(-1, rows.tokens_RT[is_token].unsqueeze(-1))
+        assert torch.allclose(logprobs.squeeze(-1), samples.logprobs_BT[is_token], atol=1e-3), step
+        (-logprobs.mean()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        engine.load(model.named_parameters())
 
 
 def test_the_page_lists_these_families() -> None:

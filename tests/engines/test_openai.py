@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from bontune.base.client import BadReply
+from bontune.base.client import BadReply, Refused
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
@@ -27,6 +28,7 @@ from bontune.engines.openai import OpenAIEngine, Serving, read_completions
 from bontune.engines.prompts import as_message, prompts_of
 from bontune.engines.seeds import stream
 from bontune.engines.transformers import TransformersEngine
+from bontune.engines.vllm_setup import check_sampling
 from bontune.models import load_model
 from bontune.pools.collect import collect_streamed
 from bontune.tasks import load_task, task_from_rows
@@ -217,15 +219,63 @@ def test_a_server_that_refuses_everything_is_no_matter_of_prompts(served: Server
 
 def test_a_base_model_is_asked_to_continue_texts(served: Server) -> None:
     problem = Problem(id="a", prompt=PROMPTS[0], messages=as_message(PROMPTS[0]), reference="")
-    for has_template, path in ((True, "/v1/chat/completions"), (False, "/v1/completions")):
-        served.behave(has_template=has_template)
+    for has_template, status, num_asked in ((True, 0, 1), (False, 400, 1), (False, 500, 2)):
+        served.behave(has_template=has_template, status_of_chat=status)
         engine = OpenAIEngine(served.url)
         assert engine.takes_chat() == has_template
         engine.draw(prompts_of(engine, [problem]), OPTIONS, KEYS[:1])
         requests = served.told()["requests"]
-        assert requests[-1]["path"] == path
-        assert len(requests) == 1 + OPTIONS.num_samples, "the server was asked once whether it can chat"
+        assert requests[-1]["path"] == ("/v1/chat/completions" if has_template else "/v1/completions")
+        assert len(requests) == num_asked + OPTIONS.num_samples, "the server was asked at once what it can"
         engine.close()
+
+
+def test_a_server_may_take_four_stop_strings_only(served: Server, local: TransformersEngine) -> None:
+    stop = ("*", "1", "2", "/", "-", "7")
+    options = replace(OPTIONS, stop=stop)
+    served.behave(most_stops=4)
+    engine = OpenAIEngine(served.url)
+    drawn = engine.draw(PROMPTS, options, KEYS)
+    assert all(len(request["stop"]) == 4 for request in served.told()["requests"])
+    texts = [text for row in drawn.texts for text in row]
+    assert not any(s in text for text in texts for s in stop)
+    engine.close()
+
+
+def test_a_temperature_that_vllm_raises_is_warned_of(served: Server) -> None:
+    served.behave(owned_by="vllm")
+    engine = OpenAIEngine(served.url)
+    cold = replace(OPTIONS, temperature=0.001, num_samples=1)
+    with pytest.warns(UserWarning, match=r"draws at temperature 0\.01 .* 0\.001 was asked for: take 0, or 0\.01"):
+        engine.draw(PROMPTS[:1], cold, KEYS[:1])
+    engine.close()
+    with pytest.raises(BontuneError, match=r"0\.009 was asked for"):
+        check_sampling(0.009, 1.0)
+    check_sampling(0.0, 1.0)
+    check_sampling(0.01, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "num_more"),
+    [
+        (401, "no key", 2),
+        (402, {"error": {"message": "nothing left to pay with"}}, 2),
+        (403, {"error": {"message": "the key was withdrawn"}}, 20),
+        (429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}, 2),
+    ],
+)
+def test_a_refusal_of_the_account_ends_the_drawing_at_once(
+    served: Server, status: int, body: object, num_more: int
+) -> None:
+    served.behave(fault=str(status), times=-1, fault_after=5, body=body)
+    engine = OpenAIEngine(served.url, Serving(concurrency=2))
+    kept: list[Completion] = []
+    with pytest.raises(Refused, match=f"status {status}"):
+        list(engine.as_completed(PROMPTS * 3, OPTIONS, KEYS * 3, keep=lambda p, new: kept.extend(new.values())))
+    assert len(kept) >= 4
+    assert all(completion.stop is not StopReason.REFUSED for completion in kept)
+    assert len(served.told()["requests"]) <= 5 + num_more
+    engine.close()
 
 
 def test_a_refusal_names_the_problem_and_the_other_api(served: Server) -> None:

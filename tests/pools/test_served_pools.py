@@ -185,6 +185,31 @@ def test_signals(driver: Driver, served: Server, undisturbed: bytes, tmp_path: P
     collection.finish(undisturbed)
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, "the key has expired"),
+        (402, {"error": {"message": "nothing left to pay with"}}),
+        (403, {"error": {"message": "the key was withdrawn"}}),
+        (429, {"error": {"message": "You exceeded your quota.", "type": "insufficient_quota"}}),
+    ],
+)
+def test_a_refused_account_keeps_what_was_drawn(
+    driver: Driver, served: Server, undisturbed: bytes, tmp_path: Path, status: int, body: object
+) -> None:
+    collection = Collection(driver, served, tmp_path)
+    served.behave(fault=str(status), times=-1, fault_after=7, body=body)
+    done = driver.run(*collection.command)
+    assert done.code == 2, done.output
+    said = done.output.strip().splitlines()[-1]
+    assert said.startswith("error: The server refuses problem ")
+    assert f"status {status}: " in said
+    assert said.endswith(f"; what was drawn is kept in {collection.partial}: the same command continues.")
+    assert len(collection.there()) >= 7 - CONCURRENCY
+    collection.num_kills += 1
+    collection.finish(undisturbed)
+
+
 def test_a_silent_server_does_not_hold_up_a_signal(driver: Driver, served: Server, tmp_path: Path) -> None:
     served.behave(fault="hang", times=-1)
     child = driver.start("sample", served.url, *SMALL, "-o", str(tmp_path / "pool.jsonl"))

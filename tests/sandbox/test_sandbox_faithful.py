@@ -92,10 +92,10 @@ PROGRAMS = {
 
 OWN_TESTS = {
     "subclasses_arrive_as_what_they_extend": (
-        "import collections, enum\nclass E(enum.IntEnum):\n  A = 3\nP = collections.namedtuple('P', 'a b')\n"
-        "def solve(k): return [collections.Counter('aab'), collections.OrderedDict(a=1), P(1, 2), E.A, collections.defaultdict(int, {1: 2})][k]",
-        "def check(f):\n    assert [f(k) for k in range(5)] == [{'a': 2, 'b': 1}, {'a': 1}, (1, 2), 3, {1: 2}]\n"
-        "    assert [type(f(k)) for k in range(5)] == [dict, dict, tuple, int, dict]\n",
+        "import collections, enum\nclass E(enum.IntEnum):\n  A = 3\nclass D(dict): pass\nclass L(list): pass\nclass C(collections.Counter): pass\n"
+        "def solve(k): return [E.A, D(a=1), L([2]), C('aab')][k]",
+        "import collections\ndef check(f):\n    assert [f(k) for k in range(4)] == [3, {'a': 1}, [2], {'a': 2, 'b': 1}]\n"
+        "    assert [type(f(k)) for k in range(4)] == [int, dict, list, collections.Counter]\n",
     ),
     "iterators": (
         "def solve(n):\n  for i in range(n): yield i, [i]",
@@ -112,10 +112,6 @@ OWN_TESTS = {
         "def solve(a, *b, c=1, **d): return a, b, c, d",
         "def check(f):\n    assert f(1, 2, 3, c=4, e={5}) == (1, (2, 3), 4, {'e': {5}})\n",
     ),
-    "arguments_are_copies": (
-        "def solve(a):\n  a.append(1); return a",
-        "def check(f):\n    a = []\n    assert f(a) == [1]\n    assert a == []\n",
-    ),
     "state_lasts_for_one_program": (
         "n = 0\ndef solve():\n  global n\n  n += 1\n  return n",
         "def check(f):\n    assert [f(), f(), f()] == [1, 2, 3]\n",
@@ -127,6 +123,99 @@ OWN_TESTS = {
     "returns_a_function": (
         "def solve(n): return lambda m: n + m",
         "def check(f):\n    assert f(2)(3) == 5\n    assert f(2) is not None\n",
+    ),
+}
+
+
+IN_PLACE = {
+    "sorts_in_place": ("def solve(x): x.sort()", "x = [3, 1, 2]\nassert solve(x) is None\nassert x == [1, 2, 3]"),
+    "returns_its_argument": (
+        "def solve(x):\n  x.sort(); return x",
+        "x = [3, 1, 2]\nassert solve(x) is x and x == [1, 2, 3]",
+    ),
+    "returns_a_copy": ("def solve(x): return list(x)", "x = [3]\nassert solve(x) == x and solve(x) is not x"),
+    "inner_lists": (
+        "def solve(x):\n  for r in x: r.reverse()\n  x.append([9])",
+        "x = [[1, 2], [3]]\na = x[0]\nsolve(x)\nassert x == [[2, 1], [3], [9]] and x[0] is a",
+    ),
+    "one_list_twice": (
+        "def solve(x, y):\n  x.append(1); return len(y)",
+        "x = []\nassert solve(x, y=x) == 1 and x == [1]",
+    ),
+    "a_list_that_holds_itself": ("def solve(x): return x[0]", "x = []\nx.append(x)\nassert solve(x) is x"),
+    "dictionaries_and_sets": (
+        "def solve(x):\n  x['k'].add(3); x['z'] = x['k']; del x['y']",
+        "s = {1}\nx = {'k': s, 'y': 0}\nsolve(x)\nassert x == {'k': {1, 3}, 'z': {1, 3}} and x['z'] is s",
+    ),
+    "queues_and_bytes": (
+        "def solve(x, y, z):\n  x.appendleft(0); y += b'a'; z[0] = 9",
+        "import array, collections\nx, y, z = collections.deque([5], maxlen=3), bytearray(), array.array('i', [1, 2])\nsolve(x, y, z)\nassert x == collections.deque([0, 5]) and x.maxlen == 3 and y == b'a' and z == array.array('i', [9, 2])",
+    ),
+    "order_of_a_dictionary": (
+        "def solve(x): x.move_to_end('a')",
+        "import collections\nx = collections.OrderedDict(a=1, b=2)\nsolve(x)\nassert list(x) == ['b', 'a']",
+    ),
+    "before_an_exception": (
+        "def solve(x):\n  x.append(1); raise ValueError",
+        "x = []\ntry: solve(x)\nexcept ValueError: pass\nassert x == [1]",
+    ),
+    "closure_over_an_argument": (
+        "def solve(x):\n  def add(y):\n    x.append(y); return len(x)\n  return add",
+        "x = []\nadd = solve(x)\nadd(1)\nx.append(5)\nassert add(2) == 3 and x == [1, 5, 2]",
+    ),
+    "generator_over_an_argument": (
+        "def solve(x):\n  while x: yield x.pop()",
+        "x = [1, 2]\ng = solve(x)\nassert next(g) == 2 and x == [1] and list(g) == [1] and x == []",
+    ),
+    "only_what_changed": ("def solve(x, y): y.clear()", "x, y = [1], [2]\nsolve(x, y)\nassert (x, y) == ([1], [])"),
+}
+
+STANDARD_VALUES = {
+    "numbers": (
+        "from fractions import *\nfrom decimal import *\ndef solve(x, y): return x / 3, [y * Decimal('1.10')]",
+        "from fractions import *\nfrom decimal import *\na, (b,) = solve(Fraction(1, 2), Decimal(2))\nassert a == Fraction(1, 6) and a.denominator == 6 and str(b) == '2.20' and type(b) is Decimal",
+    ),
+    "dates": (
+        "from datetime import *\nfrom zoneinfo import ZoneInfo\ndef solve(x): return x + timedelta(days=1), datetime(2024, 7, 1, tzinfo=ZoneInfo('Europe/Berlin')), time(1, 2, fold=1)",
+        "from datetime import *\na, b, c = solve(date(2024, 2, 28))\nassert a == date(2024, 2, 29) and type(a) is date and b.utcoffset() == timedelta(hours=2) and c == time(1, 2) and c.fold\n"
+        "a, *_ = solve(datetime(2024, 1, 1, 5, tzinfo=timezone.utc))\nassert a == datetime(2024, 1, 2, 5, tzinfo=timezone.utc) and a.tzinfo is timezone.utc",
+    ),
+    "named_tuples": (
+        "import collections, typing\nP = collections.namedtuple('P', 'x y')\nclass Q(typing.NamedTuple):\n  a: int\n  b: str = 'z'\ndef solve(x): return [P(x, Q(2))]",
+        "(p,) = solve(1)\nassert p == (1, (2, 'z')) and (p.x, p.y.b) == (1, 'z') and p._asdict() == {'x': 1, 'y': p.y} and repr(p.y) == \"Q(a=2, b='z')\"",
+    ),
+    "dictionaries": (
+        "from collections import *\ndef solve(x):\n  o = OrderedDict(a=1, b=2); o.move_to_end('a')\n  d = defaultdict(lambda: defaultdict(int)); d['a']['b'] = 1\n  return Counter(x), o, d, defaultdict(list)",
+        "import collections\nc, o, d, l = solve('aab')\nassert c.most_common(1) == [('a', 2)] and c['z'] == 0 and o == collections.OrderedDict(b=2, a=1) and o.popitem(last=False) == ('b', 2)\n"
+        "assert d == {'a': {'b': 1}} and d['y']['z'] == 0 and l['k'] == []",
+    ),
+    "views": (
+        "def solve(x): return x.keys(), x.values(), x.items()",
+        "k, v, i = solve({'a': 1})\nassert k == {'a'} and len(v) == 1 and 1 in v and i == {('a', 1)}",
+    ),
+    "others": (
+        "import uuid, ipaddress, pathlib\ndef solve(x): return uuid.UUID(int=x), ipaddress.ip_address('::1'), pathlib.Path('a', 'b')",
+        "import uuid, ipaddress, pathlib\nassert solve(5) == (uuid.UUID(int=5), ipaddress.ip_address('::1'), pathlib.PurePosixPath('a/b'))",
+    ),
+    "generators": (
+        "def solve(x):\n  y = yield x\n  yield y\n  return 7",
+        "import types\ng = solve(1)\nassert isinstance(g, types.GeneratorType) and next(g) == 1 and g.send(5) == 5\ntry: next(g)\nexcept StopIteration as end: assert end.value == 7\nelse: assert False",
+    ),
+    "its_own_event_loop": (
+        "import asyncio\nasync def one(x):\n  await asyncio.sleep(0.001); return x + await asyncio.to_thread(int, 1)\ndef solve(x):\n  async def both(): return await asyncio.gather(one(x), one(2))\n  return asyncio.run(both())",
+        "assert solve(1) == [2, 3]",
+    ),
+    "coroutines": (
+        "import asyncio\nasync def solve(x):\n  await asyncio.sleep(0); return [x]",
+        "import asyncio\nassert asyncio.run(solve(1)) == [1]\nasync def both(): return await asyncio.gather(solve(1), solve(2))\nassert asyncio.run(both()) == [[1], [2]]",
+    ),
+    "deep": (
+        "def solve(x):\n  a = []\n  for _ in range(x): a = [a]\n  return a",
+        "a = []\nfor _ in range(300): a = [a]\nassert solve(300) == a\nb, depth = solve(800), 0\nwhile b: b, depth = b[0], depth + 1\nassert depth == 800",
+    ),
+    "errors": (
+        "import json, statistics\ndef solve(x): return statistics.mean(x) if isinstance(x, list) else json.loads(x)",
+        "import json, statistics\ntry: solve('{')\nexcept json.JSONDecodeError: pass\ntry: solve([])\nexcept statistics.StatisticsError: pass",
     ),
 }
 
@@ -152,7 +241,7 @@ def test_nan_survives(pool: Checkers) -> None:
 
 def test_honest_programs_pass(pool: Checkers) -> None:
     same = "def check(f):\n    assert f(3) == 3\n    assert f('a') == 'a'\n"
-    cases = {**{name: (source, same) for name, source in PROGRAMS.items()}, **OWN_TESTS}
+    cases = {**{name: (source, same) for name, source in PROGRAMS.items()}, **OWN_TESTS, **IN_PLACE, **STANDARD_VALUES}
     programs = [
         Program(source=source, entry_point="solve", check=check, timeout_s=15.0) for source, check in cases.values()
     ]

@@ -57,6 +57,23 @@ def test_an_object_answers_no_question(test: str) -> None:
     assert judged(LIAR, test) is Verdict.FAILED
 
 
+@pytest.mark.parametrize("value", ["lambda *a: True", "bool", "str", "P(bool, 1)", "Fraction"])
+def test_a_field_of_a_named_tuple_cannot_be_called(value: str) -> None:
+    source = "from collections import namedtuple\nfrom fractions import Fraction\nP = namedtuple('P', 'startswith x')\n"
+    assert judged(f"{source}def f(x): return P({value}, 1)", "assert f(1).startswith('zz')") is Verdict.FAILED
+
+
+def test_a_default_does_not_ask_the_program() -> None:
+    source = "from collections import defaultdict\nturns = iter([0, 1, 2, 3])\n"
+    source += "def f(x): return defaultdict(lambda: next(turns))"
+    assert judged(source, "d = f(1); assert d['a'] == d['b'] - 1") is Verdict.FAILED
+
+
+def test_the_reason_names_an_object() -> None:
+    program = Program(source=LIAR, entry_point="f", check="assert f(1) == 3")
+    assert "the program returned an object that is no plain data" in check_programs([program])[0].reason
+
+
 def test_an_object_cannot_be_two_things() -> None:
     test = "r = f(1); assert list(r) == [1, 2, 3] and list(r) == [4, 4, 4]"
     assert judged(SWITCH, test) is Verdict.FAILED

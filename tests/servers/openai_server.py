@@ -60,8 +60,16 @@ class Behaviour:
     """Prompts with such a text are refused with status 400."""
     has_template: bool = True
     """Whether conversations are understood; a base model has no chat template."""
+    status_of_chat: int = 400
+    """What a conversation is answered with if they are not."""
+    most_stops: int = 1_000
+    """More stop strings are refused with status 400."""
+    fault_after: int = 0
+    """The fault begins after so many answers."""
     models: list[str] = field(default_factory=lambda: ["countdown-tiny"])
     """What /models lists."""
+    owned_by: str = "transformers"
+    """Whose models these are, says /models."""
 
 
 class State:
@@ -122,7 +130,8 @@ class Handler(BaseHTTPRequestHandler):
                 }
             )
         elif self.path == "/v1/models":
-            self.send({"object": "list", "data": [{"id": name} for name in self.state.behaviour.models]})
+            owned = {"owned_by": self.state.behaviour.owned_by}
+            self.send({"object": "list", "data": [{"id": name, **owned} for name in self.state.behaviour.models]})
         else:
             self.send({"error": {"message": "nothing here"}}, 404)
 
@@ -140,8 +149,10 @@ class Handler(BaseHTTPRequestHandler):
             state.keys.add(self.headers.get("Authorization"))
             name = json.dumps(body, sort_keys=True)
             state.num_faults[name] += 1
-            is_due = state.behaviour.fault and (
-                state.behaviour.times < 0 or state.num_faults[name] <= state.behaviour.times
+            is_due = (
+                state.behaviour.fault
+                and state.num_answered >= state.behaviour.fault_after
+                and (state.behaviour.times < 0 or state.num_faults[name] <= state.behaviour.times)
             )
         try:
             if is_due:
@@ -163,7 +174,11 @@ class Handler(BaseHTTPRequestHandler):
             state.num_answered += 1
             prompt = "".join(m["content"] for m in body["messages"]) if is_chat else body["prompt"]
             if is_chat and not state.behaviour.has_template:
-                self.send({"error": {"message": "the tokenizer does not define a chat template"}}, 400)
+                message = "the tokenizer does not define a chat template"
+                self.send({"error": {"message": message}}, state.behaviour.status_of_chat)
+                return
+            if len(body.get("stop", ())) > state.behaviour.most_stops:
+                self.send({"error": {"message": "stop: array too long"}}, 400)
                 return
             if any(text in prompt for text in state.behaviour.refuses):
                 self.send({"error": {"message": "this prompt is too long"}}, 400)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Reply = TypeVar("Reply")
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+FINAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+"""What a server says, with status 429, of an account that has nothing left: waiting does not help."""
 LONGEST_RETRY_AFTER_S = 600.0
 LONGEST_REPLY_BYTES = 256 * 2**20
 CONNECT_TIMEOUT_S = 10.0
@@ -50,10 +52,12 @@ class BadReply(Exception):
 class _Retry(Exception):
     """One try failed in a way that another may not."""
 
-    def __init__(self, reason: str, pause_s: float = 0.0) -> None:
+    def __init__(self, reason: str, pause_s: float = 0.0, status: int = 0) -> None:
         super().__init__(reason)
         self.pause_s = pause_s
         """What the server asks to wait."""
+        self.status = status
+        """The reply's HTTP status; 0 if there was none."""
 
 
 class _NoServer(Exception):
@@ -101,6 +105,8 @@ class Endpoint:
         self.timeout_s = timeout_s
         self.num_tries = num_tries
         self.num_retries = 0
+        self.kinds: set[str] = set()
+        """What the servers say of who owns their models, such as "vllm"; known after :meth:`models`."""
         self._key = (os.environ.get(API_KEY_VARIABLE, "") if api_key is None else api_key).strip()
         if not all("!" <= character <= "~" for character in self._key):
             raise BontuneError("The API key holds characters that no key has; set it anew.")
@@ -144,7 +150,9 @@ class Endpoint:
 
     def _models_of(self, url: str, timeout_s: float) -> list[str] | None:
         def names(reply: Any) -> list[str]:
-            return [str(model["id"]) for model in reply["data"]]
+            listed = [str(model["id"]) for model in reply["data"]]
+            self.kinds |= {str(model.get("owned_by")) for model in reply["data"]}
+            return listed
 
         try:
             return self.submit(self._once("GET", url, "/models", None, names, timeout_s)).result()
@@ -223,6 +231,19 @@ class Endpoint:
             f"The server {self.url} gave no usable answer to {what} in {self.num_tries} tries; the last one: {reason}."
         )
 
+    def status_of(self, path: str, body: dict[str, Any]) -> int:
+        """Ask once; returns the reply's HTTP status, 0 if there was none and 200 if it was of any use."""
+
+        async def ask() -> int:
+            with self.servers.least_busy() as server:
+                try:
+                    await self._once("POST", server.url, path, body, lambda reply: reply, self.timeout_s)
+                except (_Retry, Refused) as error:
+                    return error.status
+                return 200
+
+        return self.submit(ask()).result()
+
     def close(self) -> None:
         """End all requests and the thread; safe to call twice."""
         with self._start:
@@ -269,8 +290,9 @@ class Endpoint:
             raise _Retry(f"no answer within {timeout_s:g} s") from error
         except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
             raise _Retry(self._clean(f"{type(error).__name__}: {error}".rstrip(": "))) from error
-        if status in RETRIED_STATUSES or status >= 500:
-            raise _Retry(f"status {status}{self._message(content)}", _retry_after_s(headers.get("retry-after")))
+        if (status in RETRIED_STATUSES or status >= 500) and not _is_final(content):
+            pause_s = _retry_after_s(headers.get("retry-after"))
+            raise _Retry(f"status {status}{self._message(content)}", pause_s, status)
         if status >= 300:
             about = f" {what}" if what else ""
             raise Refused(
@@ -336,6 +358,15 @@ def _connection_errors() -> type[Exception]:
     import httpx2
 
     return httpx2.TransportError
+
+
+def _is_final(content: bytes) -> bool:
+    """Whether an error's body says that the account has nothing left to spend."""
+    try:
+        error = json.loads(content)["error"]
+        return bool(FINAL_CODES & {error.get("code"), error.get("type")})
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return False
 
 
 def _pause_s(number: int) -> float:

@@ -108,7 +108,7 @@ def draw_all_with_progress(wanted: Mapping[Path, PoolRequest]) -> None:
 
 @contextmanager
 def _bar() -> Iterator[tuple[Bar, Callable[[DrawProgress], None]]]:
-    """A bar that is moved by the number of problems that are there."""
+    """A bar that is moved by the number of completions that are there."""
     is_begun = False
 
     def show(now: DrawProgress) -> None:
@@ -116,8 +116,9 @@ def _bar() -> Iterator[tuple[Bar, Callable[[DrawProgress], None]]]:
         if not is_begun and (now.num_done or now.num_completions):
             more = f", and {now.num_completions} completions of others" if now.num_completions else ""
             print(f"{now.num_done} of {now.num_problems} problems are already there{more}", file=sys.stderr)
+        if not is_begun:
+            bar.follow(now.measure)
         is_begun = True
-        bar.show(now.num_done, now.num_problems, now.status)
 
-    with Bar("sampling") as bar:
+    with Bar("sampling", unit="completions") as bar:
         yield bar, show

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -24,8 +27,24 @@ def shares_prompts(model: Any) -> bool:
         out = model(input_ids=torch.zeros(1, 2, dtype=torch.int64, device=model.device), use_cache=True)
     except (ValueError, RuntimeError, AttributeError):  # an edge: some families fail to make their cache by themselves
         return False
-    cache: Any = getattr(out, "past_key_values", None)
+    cache = cache_of(out)
     return type(cache) is DynamicCache and all(type(layer) in KINDS for layer in cache.layers)
+
+
+def cache_of(output: Any) -> Any:
+    """The cache that a model gives back; transformers calls it ``cache`` from 5.24 on, ``past_key_values`` before."""
+    return output.cache if hasattr(output, "cache") else getattr(output, "past_key_values", None)
+
+
+def with_cache(model: Any, cache: Any) -> dict[str, Any]:
+    """The argument by which a model is given a cache, under the name that its ``forward`` has for it."""
+    core = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return {_name_in(type(core).forward): cache}
+
+
+@lru_cache(maxsize=64)
+def _name_in(forward: Callable[..., Any]) -> str:
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def select_cache(cache: Any, indices: Tensor) -> Any:
@@ -110,9 +129,14 @@ class _RoomyLayer(DynamicLayer):
         """Number of tokens seen."""
         return self.num_seen
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Number of states that the next tokens can see with their own, and the position of the first."""
-        return self.num_seen - self.num_dropped + query_length, self.num_dropped
+    def get_mask_sizes(self, query: int | Tensor) -> tuple[int, int]:
+        """Number of states that the next tokens can see with their own, and the position of the first.
+
+        Args:
+            query: the number of these tokens; earlier versions of transformers give their positions.
+        """
+        num_tokens = query if isinstance(query, int) else len(query)
+        return self.num_seen - self.num_dropped + num_tokens, self.num_dropped
 
     def select(self, rows: Tensor, prompts: Tensor | None) -> None:
         """Keep these rows, with as much room as before; and these prompts, where some have none left."""

@@ -188,6 +188,22 @@ class Drawn(Protocol):
         ...
 
 
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """What an engine has drawn since it was made; it is read while the engine draws."""
+
+    num_samples: int = 0
+    """Completions that are complete."""
+    num_tokens: int = 0
+    """Tokens of all completions, complete or not, as far as the engine knows them."""
+
+
+def progress_of(engine: object) -> Progress:
+    """How far the engine is: its attribute ``progress``, which an engine may have; else nothing is ever counted."""
+    found = getattr(engine, "progress", None)
+    return found if isinstance(found, Progress) else Progress()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """What an engine can promise; callers ask here instead of asking which engine it is."""
@@ -210,7 +226,10 @@ WITHOUT_SEEDS = (
 
 
 class Engine(Protocol):
-    """A language model that draws M completions of each prompt; everything in this package samples through one."""
+    """A language model that draws M completions of each prompt; everything in this package samples through one.
+
+    An engine that counts what it draws has an attribute ``progress`` (:class:`Progress`), which people are shown.
+    """
 
     limits: Limits
     """Promises that this engine makes."""
@@ -305,7 +324,7 @@ class StreamingEngine(Engine, Protocol):
         ...
 
     def status(self) -> str:
-        """One line that tells people how the drawing goes."""
+        """What people should know of the drawing beside its progress, such as retries; mostly nothing."""
         ...
 
     def left_out(self) -> Sequence[str]:

@@ -5,6 +5,8 @@ Tokens are drawn by inverting the cumulative distribution at a uniform number th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -42,6 +44,7 @@ class Drawing:
         completions: Completions,
         prompt_ids: list[list[int]],
         poll: Poll | None,
+        tell: Callable[[int, int], None] = lambda _, __: None,
         block: int | None = None,
     ) -> None:
         """
@@ -53,9 +56,11 @@ class Drawing:
             completions: finds stop strings.
             prompt_ids: each row's prompt.
             poll: called before each token.
+            tell: gets the number of rows that have ended and of all tokens, when ended rows are asked for.
             block: tokens after which ended rows are asked for; None: by the device.
         """
-        self.draws_BT, self.options, self.completions, self.poll, self.pad = draws_BT, options, completions, poll, pad
+        self.draws_BT, self.options, self.completions, self.pad = draws_BT, options, completions, pad
+        self.poll, self.tell = poll, tell
         (num_rows, self.width), device = draws_BT.shape, draws_BT.device
         self.block = block or (1 if device.type == "cpu" else BLOCK_OF_TOKENS)
         self.ends = torch.tensor(ends, device=device)
@@ -78,6 +83,8 @@ class Drawing:
         self._end(rows, is_end, t, StopReason.END)
         if self.options.stop and self.is_settled(t):
             self._find_stops(rows, t)
+        if self.is_settled(t):
+            self.tell(int(self.has_ended_B.sum()), int(self.lengths_B.clamp(max=t + 1).sum()))
         return token
 
     def is_settled(self, t: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,10 +19,11 @@ from bontune.base.address import Address
 from bontune.base.client import Endpoint, Refused
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
-from bontune.engines.contract import Completion, Completions, Limits, Poll, SamplingOptions, StopReason
+from bontune.engines.contract import Completion, Completions, Limits, Poll, Progress, SamplingOptions, StopReason
 from bontune.engines.openai_replies import read_completions
 from bontune.engines.prompts import Prompt, as_message
 from bontune.engines.seeds import stream
+from bontune.engines.vllm_setup import COLDEST, TOO_COLD
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,12 @@ OF_ONE_PROMPT = (400, 403, 413, 422, 451)
 """Statuses by which a server may refuse one prompt, as too long or as moderated, and answer others."""
 NO_ANSWERS = 4
 """Prompts that are refused, none having been answered, after which the server is taken to refuse everything."""
+FORBIDDEN = 403
+"""A status that is said of one prompt, or of an account from some moment on: then no prompt is answered any more."""
+MOST_STOPS = 4
+"""Stop strings that OpenAI's API takes; what comes behind the others is cut off here."""
+CANNOT_CHAT, BROKEN = (400, 404, 405, 422), (500, 501)
+"""Statuses by which a server refuses every conversation, and by which some (``transformers serve``) fail on it."""
 
 Keep = Callable[[int, dict[int, Completion]], None]
 """Takes a prompt's number and its new completions by sample, in another thread, as soon as they have arrived."""
@@ -70,16 +77,6 @@ class Serving:
         owned = sorted(set(OWN_FIELDS) & set(self.extra))
         if owned:
             raise BontuneError(f"The field {owned[0]!r} of a request is not free: it is set for every request.")
-
-
-@dataclass(kw_only=True, slots=True)
-class Progress:
-    """What an engine has drawn so far."""
-
-    num_samples: int = 0
-    """Completions received."""
-    num_tokens: int = 0
-    """Their tokens, where the server counts them."""
 
 
 class OpenAIEngine:
@@ -119,7 +116,6 @@ class OpenAIEngine:
         self.model = address.model or self.endpoint.only_model()
         self.progress = Progress()
         self.refusal: str | None = None
-        self._started = time.monotonic()
         self.limits = Limits(has_seeds=False, has_tokens=False, can_load=False, context=None)
 
     def takes_chat(self) -> bool:
@@ -133,10 +129,15 @@ class OpenAIEngine:
     def _can_chat(self) -> bool:
         options = SamplingOptions(num_samples=1, max_new_tokens=1)
         path, body = self.request(as_message("Hi"), options, ("first word",), [0])
+        status = self.endpoint.status_of(path, body)
+        if status in BROKEN:
+            return self.endpoint.status_of(*self.request("Hi", options, ("first word",), [0])) != 200
+        if status == 200 or status in CANNOT_CHAT:
+            return status == 200
         try:
             self.endpoint.submit(self.endpoint.post(path, body, lambda reply: reply, "a first word")).result()
         except Refused as refusal:
-            return refusal.status not in (400, 404, 405, 422)
+            return refusal.status not in CANNOT_CHAT
         except RunStopped:
             pass  # the first problem will say it better
         return True
@@ -166,15 +167,9 @@ class OpenAIEngine:
         return replace(problem, messages=as_message(problem.prompt))
 
     def status(self) -> str:
-        """Samples and tokens per second since the engine was made, and retries."""
-        seconds = max(time.monotonic() - self._started, 1e-3)
-        parts = [f"{self.progress.num_samples / seconds:.1f} samples/s"]
-        if self.progress.num_tokens:
-            parts.append(f"{self.progress.num_tokens / seconds:.0f} tokens/s")
-        if self.endpoint.num_retries:
-            parts.append(f"{self.endpoint.num_retries} retries")
-        parts += self.endpoint.servers.left_out()
-        return ", ".join(parts)
+        """Retries, and servers that were left out."""
+        parts = [f"{self.endpoint.num_retries} retries"] if self.endpoint.num_retries else []
+        return ", ".join([*parts, *self.endpoint.servers.left_out()])
 
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Refuse: a server loads its own weights.
@@ -214,6 +209,8 @@ class OpenAIEngine:
         poll: Poll | None = None,
     ) -> Generator[tuple[int, list[Completion]], None, None]:
         """Yield each prompt when it is complete; see :meth:`bontune.engines.contract.StreamingEngine.as_completed`."""
+        if "vllm" in self.endpoint.kinds and 0 < options.temperature < COLDEST:
+            warnings.warn(TOO_COLD.format(temperature=options.temperature), stacklevel=2)
         known = known or [{} for _ in prompts]
         rows = [dict(row) for row in known]
         complete = [p for p, row in enumerate(rows) if len(row) == options.num_samples]
@@ -273,7 +270,7 @@ class OpenAIEngine:
             "seed": int(stream(*key, samples[0]).integers(2**31)),
         }
         if options.stop:
-            body["stop"] = list(options.stop)
+            body["stop"] = list(options.stop[:MOST_STOPS])
         if len(samples) > 1:
             body["n"] = len(samples)
         if isinstance(prompt, str):
@@ -305,6 +302,7 @@ class _Work:
         self.keep = keep
         self.has_answers = has_answers
         self.refused: list[tuple[int, list[int], Refused]] = []
+        self.forbidden: set[int] = set()
         self.arrived: queue.SimpleQueue[tuple[int, dict[int, Completion]]] = queue.SimpleQueue()
         self.workers: list[asyncio.Future[None]] = []
 
@@ -339,8 +337,12 @@ class _Work:
                     self.refused.append((p, samples, refusal))
                     if not self.has_answers and len({other for other, _, _ in self.refused}) >= NO_ANSWERS:
                         raise
+                    self.forbidden |= {p} if refusal.status == FORBIDDEN else set()
+                    if len(self.forbidden) >= NO_ANSWERS:
+                        raise
                     break
                 self.has_answers = True
+                self.forbidden.clear()
                 new = dict(zip(samples, drawn, strict=False))
                 samples = samples[len(new) :]
                 await self._take(p, new)

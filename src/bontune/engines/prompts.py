@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any, Protocol, TypeAlias
 
 from bontune.base.problems import Message, Problem
+from bontune.models.chat import has_chat_template as has_chat_template  # engines ask it beside prompts
+from bontune.models.chat import render
 
 
 class TakesChat(Protocol):
@@ -13,6 +16,15 @@ class TakesChat(Protocol):
 
     def takes_chat(self) -> bool:
         """Whether it takes conversations."""
+        ...
+
+
+class HasStop(Protocol):
+    """What is asked here of a task."""
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Strings that end a completion."""
         ...
 
 
@@ -41,28 +53,23 @@ def prompts_of(engine: TakesChat, problems: Sequence[Problem]) -> list[Prompt]:
     return [prompt_of(problem, uses_chat) for problem in problems]
 
 
-def stop_of(stop: tuple[str, ...], problems: Sequence[Problem], uses_chat: bool) -> tuple[str, ...]:
-    """Strings that end a completion: the task's where a text is continued, none in a conversation."""
-    return () if uses_chat and all(problem.messages for problem in problems) else stop
+def stop_of(task: HasStop, problems: Sequence[Problem], uses_chat: bool) -> tuple[str, ...]:
+    """Strings that end a completion: the task's own, but in a conversation not those that belong to a text's format.
 
-
-def has_chat_template(tokenizer: Any) -> bool:
-    """Whether the tokenizer can put a conversation into the model's own format."""
-    return getattr(tokenizer, "chat_template", None) is not None
+    A benchmark's examples are parted by "Question:", after which a base model would go on with another one; it says so
+    by ``stop_is_for_texts``. A stop string that a user gives holds in a conversation, too.
+    """
+    is_conversation = uses_chat and all(problem.messages for problem in problems)
+    return () if is_conversation and getattr(task, "stop_is_for_texts", False) else task.stop
 
 
 def as_text(prompt: Prompt, tokenizer: Any) -> str:
     """The text that the model sees, special tokens of the chat template included.
 
     Raises:
-        jinja2.TemplateError: the template refuses the conversation.
+        BontuneError: the template refuses the conversation.
     """
-    if isinstance(prompt, str):
-        return prompt
-    text: str = tokenizer.apply_chat_template(
-        [dict(message) for message in prompt], tokenize=False, add_generation_prompt=True
-    )
-    return text
+    return prompt if isinstance(prompt, str) else render(tokenizer, prompt, asks=True)
 
 
 def texts_of(engine: TakesChat, prompts: Sequence[Prompt]) -> list[str]:
@@ -71,3 +78,14 @@ def texts_of(engine: TakesChat, prompts: Sequence[Prompt]) -> list[str]:
     return [
         as_text(prompt, tokenizer) if isinstance(prompt, str) or tokenizer is not None else "" for prompt in prompts
     ]
+
+
+def digest_as_rendered(engine: TakesChat, problems: Sequence[Problem]) -> str | None:
+    """A hash of the conversations as an engine in this process writes them; None where it writes none."""
+    prompts = [] if getattr(engine, "tokenizer", None) is None else prompts_of(engine, problems)
+    if all(isinstance(prompt, str) for prompt in prompts):
+        return None
+    total = sha256()
+    for text in texts_of(engine, prompts):
+        total.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return total.hexdigest()[:16]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from jinja2 import TemplateError
 from torch import Tensor
 
 from bontune.base.errors import BontuneError
@@ -21,10 +20,7 @@ def encode_prompts(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_ne
         BontuneError: a prompt has no token, does not leave room for ``max_new_tokens`` in the model's context, or is a
             conversation that the chat template refuses.
     """
-    try:
-        texts = [as_text(prompt, tokenizer) for prompt in prompts]
-    except TemplateError as error:
-        raise BontuneError(f"The model's chat template refuses the conversation: {error}; try format=base.") from None
+    texts = [as_text(prompt, tokenizer) for prompt in prompts]
     encoded = [encode_text(tokenizer, text, prompt) for text, prompt in zip(texts, prompts, strict=True)]
     context = context_of(model) or float("inf")
     for text, ids in zip(texts, encoded, strict=True):

@@ -7,7 +7,7 @@ prompt yields does not depend on the batch it sits in (up to the rounding of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bontune.engines.cache import decoding_cache, shares_prompts
-from bontune.engines.contract import Limits, Poll, Samples, SamplingOptions, parameter_of
+from bontune.engines.cache import cache_of, decoding_cache, shares_prompts, with_cache
+from bontune.engines.contract import Limits, Poll, Progress, Samples, SamplingOptions, parameter_of
 from bontune.engines.drawing import REASONS, Drawing, RowTensors
 from bontune.engines.generate import can_keep_state, generate
-from bontune.engines.prompts import Prompt, has_chat_template
+from bontune.engines.prompts import Prompt
 from bontune.engines.seeds import stream
 from bontune.engines.shared_attention import shares_attention, sharing
 from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
+from bontune.models.chat import has_chat_template
 from bontune.models.copies import copy_with
 
 COMPACT_AT = 0.125
@@ -48,6 +49,7 @@ class TransformersEngine:
         self.tokenizer = tokenizer
         self.token_budget = token_budget
         self.limits = Limits(has_seeds=True, has_tokens=True, can_load=True, context=context_of(model))
+        self.progress = Progress()
         self._has_own_parameters = False
 
     def draw(
@@ -140,6 +142,7 @@ class TransformersEngine:
                     [stream(*keys[int(row) // m], int(row) % m).random(options.max_new_tokens) for row in rows[part]]
                 )
                 prompt_ids = [encoded[batch[p]] for p in owner[part].tolist()]
+                before = self.progress.num_samples
                 drawing = Drawing(
                     torch.from_numpy(draws).to(self.model.device),
                     options,
@@ -148,12 +151,24 @@ class TransformersEngine:
                     completions=Completions(self.tokenizer, options.stop),
                     prompt_ids=prompt_ids,
                     poll=poll,
+                    tell=self._counter(),
                 )
                 if prefill is None:
                     generate(self.model, prompt_ids, drawing, keeps_state=self._keeps_state)
                 else:
                     self._decode(prefill, owner[part], drawing)
+                self.progress.num_samples = before + len(prompt_ids)  # those that are as long as they may be, too
                 yield rows[part], drawing.result()
+
+    def _counter(self) -> Callable[[int, int], None]:
+        """Keeps the progress while a batch is drawn."""
+        num_samples, num_tokens = self.progress.num_samples, self.progress.num_tokens
+
+        def tell(num_ended: int, num_of_batch: int) -> None:
+            self.progress.num_samples = num_samples + num_ended
+            self.progress.num_tokens = num_tokens + num_of_batch
+
+        return tell
 
     @cached_property
     def _shares_prompts(self) -> bool:
@@ -169,7 +184,7 @@ class TransformersEngine:
             input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True, logits_to_keep=1
         )
         is_padded = min(map(len, encoded)) < max(map(len, encoded))
-        return _Prefill(out.past_key_values, mask if is_padded else None, mask.sum(-1), out.logits[:, -1])
+        return _Prefill(cache_of(out), mask if is_padded else None, mask.sum(-1), out.logits[:, -1])
 
     def _decode(self, prefill: _Prefill, owner: Tensor, drawing: Drawing) -> None:
         """Draw the tokens of some rows; row b continues prompt ``owner[b]`` of the prefill."""
@@ -244,9 +259,9 @@ class _Rows:
             input_ids=token.unsqueeze(-1),
             attention_mask=self.mask,
             position_ids=self.position.unsqueeze(-1),
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            **with_cache(model, self.cache),
         )
         self.position = self.position + 1
         logits: Tensor = out.logits[:, -1]

@@ -17,21 +17,23 @@ import torch
 from torch import Tensor, distributed
 
 from bontune.base.errors import BontuneError
-from bontune.engines.contract import EngineFailed, Limits, Poll, Samples, SamplingOptions, StopReason, parameter_of
-from bontune.engines.prompts import Prompt, has_chat_template
+from bontune.engines.contract import (
+    EngineFailed,
+    Limits,
+    Poll,
+    Progress,
+    Samples,
+    SamplingOptions,
+    StopReason,
+    parameter_of,
+)
+from bontune.engines.prompts import Prompt
 from bontune.engines.seeds import stream
 from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
-from bontune.engines.vllm_setup import (
-    WHOLE_DISTRIBUTION,
-    VLLMOptions,
-    description,
-    import_vllm,
-    reason,
-    shifted,
-    why_not,
-)
+from bontune.engines.vllm_setup import VLLMOptions, check_sampling, description, import_vllm, reason, shifted, why_not
 from bontune.models import without_bars
 from bontune.models.adapters import is_adapted, merged_copy
+from bontune.models.chat import has_chat_template
 from bontune.models.precision import cpu_dtype, saved_dtype
 from bontune.models.saving import save_model
 
@@ -78,6 +80,7 @@ class VLLMEngine:
         self._described = description(model) if isinstance(model, str) else model
         self._weights: dict[str, Tensor] = {}
         self._asleep: set[str] = set()
+        self.progress = Progress()
         bounds = [bound for bound in (self.options.context, context_of(self._described)) if bound]
         context = min(bounds, default=None)
         self.limits = Limits(has_seeds=False, has_tokens=True, can_load=self._policy is not None, context=context)
@@ -112,12 +115,10 @@ class VLLMEngine:
         """Draw M completions of each prompt; see :meth:`bontune.engines.contract.Engine.draw`.
 
         Raises:
-            BontuneError: a prompt cannot be drawn, or ``top_p`` is below 1: vLLM gives the log-probabilities of what it
-                truncated, not the model's.
+            BontuneError: a prompt cannot be drawn, or vLLM would draw otherwise than asked (``check_sampling``).
             EngineFailed: vLLM broke down.
         """
-        if options.top_p < 1:
-            raise BontuneError(WHOLE_DISTRIBUTION.format(top_p=options.top_p))
+        check_sampling(options.temperature, options.top_p)
         encoded = self._encode(prompts, options.max_new_tokens)
         self._wake("weights", "kv_cache")
         completions = Completions(self.tokenizer, options.stop)
@@ -266,7 +267,11 @@ class VLLMEngine:
                 while engine.has_unfinished_requests():
                     if poll is not None:
                         poll()
-                    found.update({out.request_id: out.outputs for out in engine.step() if out.finished})
+                    for out in engine.step():
+                        if out.finished:
+                            found[out.request_id] = out.outputs
+                            self.progress.num_samples += options.num_samples
+                            self.progress.num_tokens += sum(len(one.token_ids) for one in out.outputs)
             except BaseException as error:
                 if not isinstance(error, Exception):
                     self._abort(names)

@@ -18,6 +18,12 @@ WHOLE_DISTRIBUTION = (
     "a vLLM server."
 )
 """What is said where vLLM is to draw by top-p: it gives the log-probabilities of what it truncated."""
+COLDEST = 0.01
+TOO_COLD = (
+    "vLLM draws at temperature 0.01 whatever lies between 0 and that, and {temperature:g} was asked for: take 0, or "
+    "0.01 or more."
+)
+"""What is said of a temperature that vLLM silently raises."""
 OLDEST = (0, 32)
 """The oldest version of vLLM that this module has been tried with."""
 
@@ -59,6 +65,19 @@ def import_vllm() -> Any:
             f"The engine vllm needs vLLM {OLDEST[0]}.{OLDEST[1]} or newer, and {vllm.__version__} is installed."
         )
     return vllm
+
+
+def check_sampling(temperature: float, top_p: float) -> None:
+    """Refuse what vLLM would draw otherwise than asked.
+
+    Raises:
+        BontuneError: ``top_p`` is below 1, of which vLLM gives the log-probabilities of what it truncated and not the
+            model's; or a temperature that it raises.
+    """
+    if top_p < 1:
+        raise BontuneError(WHOLE_DISTRIBUTION.format(top_p=top_p))
+    if 0 < temperature < COLDEST:
+        raise BontuneError(TOO_COLD.format(temperature=temperature))
 
 
 def description(name: str) -> Any:

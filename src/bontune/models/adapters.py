@@ -13,6 +13,7 @@ from torch import nn
 
 from bontune.base.errors import BontuneError
 from bontune.base.suggest import did_you_mean
+from bontune.models.copies import left_states
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -49,10 +50,14 @@ def add_lora(model: Any, *, r: int, alpha: float, targets: str | Sequence[str]) 
 
 @contextmanager
 def of_tied_layers_at_ease() -> Iterator[None]:
-    """Silence peft about an adapter on one of two tied layers, which is no problem here: merging parts them."""
+    """Silence peft about an adapter on one of two tied layers, which is no problem here: merging parts them.
+
+    And about a property of transformers that peft asks for by its old name.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings(
-            "ignore", message=".*(tie_word_embeddings|save_embedding_layers|Could not find a config).*"
+            "ignore",
+            message=".*(tie_word_embeddings|save_embedding_layers|Could not find a config|is_gradient_checkpointing).*",
         )
         yield
 
@@ -107,7 +112,7 @@ def merged_copy(model: Any) -> Any:
         for parameter in module.parameters()
     }
     shared = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in changed}
-    merged = copy.deepcopy(model, shared)
+    merged = copy.deepcopy(model, {**left_states(model), **shared})
     _part_tied_layers(merged)
     with of_tied_layers_at_ease():
         return merged.merge_and_unload()

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def copy_with(model: Any, parameters: Mapping[int, nn.Parameter]) -> Any:
@@ -16,7 +16,17 @@ def copy_with(model: Any, parameters: Mapping[int, nn.Parameter]) -> Any:
         model: it is not changed.
         parameters: a parameter for the ``id`` of each of the model's.
     """
-    return copy.deepcopy(model, {**parameters, **{id(buffer): buffer for buffer in model.buffers()}})
+    shared = {id(buffer): buffer for buffer in model.buffers()}
+    return copy.deepcopy(model, {**left_states(model), **parameters, **shared})
+
+
+def left_states(model: nn.Module) -> dict[int, Tensor]:
+    """Tensors that the last forward pass left in a model's modules, without their graph, by ``id``.
+
+    Some recurrent layers (RecurrentGemma's) keep their state as an attribute; with a graph it could not be copied.
+    """
+    left = (value for module in model.modules() for value in vars(module).values())
+    return {id(value): value.detach() for value in left if isinstance(value, Tensor) and value.grad_fn is not None}
 
 
 def linear_only(model: nn.Module) -> set[int]:

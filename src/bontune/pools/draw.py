@@ -12,11 +12,14 @@ from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem, contents_digest
+from bontune.base.progress import Measure
 from bontune.base.same_contents import differing
 from bontune.engines.contract import Engine, Poll, SamplingOptions, StopReason, StreamingEngine
+from bontune.engines.counting import DrawingCount
 from bontune.engines.openai import Serving
 from bontune.engines.opening import is_address, open_engine
-from bontune.engines.prompts import asks_chat, prompts_of, stop_of
+from bontune.engines.prompts import asks_chat, digest_as_rendered, prompts_of, stop_of
+from bontune.engines.vllm_setup import check_sampling
 from bontune.models import resolve, weights_digest
 from bontune.pools.collect import collect, collect_streamed
 from bontune.pools.pool import PoolWriter, Rows, problem_rows, rows_of
@@ -28,6 +31,8 @@ from bontune.verifiers.load import options_from_text
 
 ROWS_AT_A_TIME = 4096
 """Completions of a batch in this process; a batch is drawn again as a whole if one of its problems is missing."""
+
+RENDERED = "the prompts as the model's chat template writes them (it may hold the day's date)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +73,8 @@ class DrawProgress:
     """Problems that are complete."""
     num_completions: int
     """Completions of other problems that an earlier start has left."""
-    status: Callable[[], str]
-    """Tells what happens now, for people; empty if there is nothing to tell."""
+    measure: Callable[[], Measure]
+    """Tells how many completions are there now, of all, and what else people should know."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,15 +118,13 @@ def draw_pool(
         raise BontuneError(f"Split {request.split!r} of task {request.task} has no problems.")
     everything, problems = problems, _shard_of(problems, request, out)
     PoolWriter.check_free(out)
-    engine = open_engine(request.model, serving=request.serving, engine=request.engine)
-    options = dataclasses.replace(request.sampling, stop=stop_of(task.stop, problems, asks_chat(engine, problems)))
+    engine = _opened(request)
+    options = dataclasses.replace(request.sampling, stop=stop_of(task, problems, asks_chat(engine, problems)))
     settings, notes = _settings(request, task, everything, verifier, engine, options)
     num_alike = 0
     with PoolWriter(out, settings, notes) as writer:
-
-        def tell() -> None:
-            if on_progress is not None:
-                on_progress(_progress(len(problems), engine, writer))
+        told = _Told(engine, len(problems), options, writer)
+        tell = told.to(on_progress)
 
         try:
             drawn = _rows(engine, task, verifier, problems, options, request.seed, writer, poll)
@@ -134,8 +137,9 @@ def draw_pool(
         except (BontuneError, RunStopped) as error:
             if not writer.partial.exists():
                 raise
-            kept = f"what was drawn is kept in {writer.partial}: the same command continues"
-            raise type(error)(f"{str(error).rstrip('.')}; {kept}.") from error
+            kept = f"what was drawn is kept in {writer.partial}: the same command continues."
+            error.args = (f"{str(error).rstrip('.')}; {kept}",)  # a kind of error may take other arguments
+            raise
         errors = writer.finish(problem.id for problem in problems)
     is_streaming = isinstance(engine, StreamingEngine)
     is_greedy = is_streaming and num_alike == len(problems) and options.temperature > 0 and options.num_samples >= 4
@@ -159,6 +163,12 @@ def check_names(request: PoolRequest) -> None:
     for model in (request.model, options.get("path")):
         if model is not None and ":" not in model:  # an address, or the name of an engine before the model's
             resolve(model)
+
+
+def _opened(request: PoolRequest) -> Engine:
+    if request.engine == "vllm":  # before it is opened, which takes long
+        check_sampling(request.sampling.temperature, request.sampling.top_p)
+    return open_engine(request.model, serving=request.serving, engine=request.engine)
 
 
 def _shard_of(problems: list[Problem], request: PoolRequest, out: Path) -> list[Problem]:
@@ -195,6 +205,9 @@ def _settings(
         **engine.origin(),
         "contents": _contents(request, task, problems),
     }
+    rendered = digest_as_rendered(engine, problems)
+    if rendered is not None:
+        settings["contents"] |= {RENDERED: rendered}
     # A task that runs programs: what they ran in belongs to the result.
     notes = {"isolation": task.isolation} if hasattr(task, "isolation") else {}
     return settings, notes | (engine.notes() if isinstance(engine, StreamingEngine) else {})
@@ -211,13 +224,33 @@ def _contents(request: PoolRequest, task: Task, problems: Sequence[Problem]) -> 
     return found | {"what the verifier names": verifier_contents(name, **options)}
 
 
-def _progress(num_problems: int, engine: Engine, writer: PoolWriter) -> DrawProgress:
-    return DrawProgress(
-        num_problems=num_problems,
-        num_done=len(writer.done),
-        num_completions=sum(map(len, writer.drawn.values())),
-        status=engine.status if isinstance(engine, StreamingEngine) else str,
-    )
+class _Told:
+    """What is told of a drawing."""
+
+    def __init__(self, engine: Engine, num_problems: int, options: SamplingOptions, writer: PoolWriter) -> None:
+        self.engine, self.num_problems, self.writer = engine, num_problems, writer
+        m = options.num_samples
+        kept = len(writer.done) * m + self._num_completions()
+        self.count = DrawingCount(engine, num_problems * m, longest=options.max_new_tokens, kept=kept)
+
+    def to(self, on_progress: Callable[[DrawProgress], None] | None) -> Callable[[], None]:
+        return (lambda: None) if on_progress is None else lambda: on_progress(self.now())
+
+    def now(self) -> DrawProgress:
+        return DrawProgress(
+            num_problems=self.num_problems,
+            num_done=len(self.writer.done),
+            num_completions=self._num_completions(),
+            measure=self.measure,
+        )
+
+    def measure(self) -> Measure:
+        more = self.engine.status() if isinstance(self.engine, StreamingEngine) else ""
+        note = ", ".join(part for part in (self.count.note(), more) if part)
+        return Measure(self.count.done, self.count.total, self.count.share, note)
+
+    def _num_completions(self) -> int:
+        return sum(map(len, self.writer.drawn.values()))
 
 
 def _refused(engine: StreamingEngine, out: Path) -> Sequence[str]:

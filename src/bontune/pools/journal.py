@@ -129,6 +129,8 @@ class Journal:
         if first is None:
             return
         begun, now = first.get("settings") or {}, json.loads(json.dumps(self._head["settings"]))
+        if isinstance(begun.get("contents"), dict) and "contents" in now:  # earlier versions hashed less
+            now["contents"] = {name: now["contents"].get(name) for name in begun["contents"]}
         changed = {name.split(".")[0] for name in differing(begun, now)}
         if changed:
             raise BontuneError(

@@ -3,17 +3,18 @@
 Nothing here is trusted once the program's first line has run: it shares this interpreter and may replace any of it,
 or write to the reply pipe itself. That buys it nothing, since a reply is plain data and the answer is judged elsewhere.
 
-Requests: ("load", source, names), ("call", handle, args, kwargs), ("get", handle, name), ("set", handle, name, value),
-("item", handle, key), ("len", handle), ("bool", handle), ("iter", handle), ("next", handle).
-Replies: ("value", value), ("end",), ("raised", builtin exception's name, message), ("exited",), ("unsendable", why),
+Requests: ("load", source, names), ("call", handle, args, named args), ("get", handle, name),
+("set", handle, name, value), ("item", handle, key), ("len", handle), ("bool", handle), ("iter", handle),
+("next", handle), ("send", handle, value), ("await", handle).
+Replies: ("value", value), ("end", value), ("raised", exception's name, message), ("exited",), ("unsendable", why),
 and for "load" ("loaded", {name: value}) or ("unloadable", exception's name, message).
+Both come as a pair with what has changed in the containers that the grader gave (see ``shared``) before them.
 
 This file is sent into the isolation, so it imports the standard library and its neighbours alone.
 """
 
 from __future__ import annotations
 
-import builtins
 import os
 import struct
 import sys
@@ -21,7 +22,10 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import bontune.sandbox.event_loop as event_loop
 import bontune.sandbox.wire as wire
+from bontune.sandbox.errors import name_of
+from bontune.sandbox.shared import Shared
 
 MAX_MESSAGE_LENGTH = 300
 RECURSION_LIMIT = 4_000
@@ -34,18 +38,26 @@ class _Objects:
     def __init__(self) -> None:
         self.by_number: list[object] = []
         self.numbers: dict[int, int] = {}
+        self.num_loaded = 0
+        self.is_asked = False
+        """Whether the latest reply holds a handle."""
 
     def number_of(self, value: object) -> int:
+        self.is_asked = True
         if id(value) not in self.numbers:
             self.numbers[id(value)] = len(self.by_number)
             self.by_number.append(value)
         return self.numbers[id(value)]
 
+    def may_keep(self, request: tuple[Any, ...]) -> bool:
+        """Whether an object that the grader can reach may have kept a container of this request."""
+        return self.is_asked or (request[0] != "load" and self.numbers[id(request[1])] >= self.num_loaded)
+
 
 def serve(request_fd: int, reply_fd: int, max_reply_bytes: int) -> None:
     """Answer requests until the grader hangs up."""
     sys.setrecursionlimit(RECURSION_LIMIT)
-    objects = _Objects()
+    objects, shared = _Objects(), Shared()
     while True:
         header = _read_exactly(request_fd, _HEADER.size)
         if header is None:
@@ -53,13 +65,24 @@ def serve(request_fd: int, reply_fd: int, max_reply_bytes: int) -> None:
         body = _read_exactly(request_fd, _HEADER.unpack(header)[0])
         if body is None:
             return
-        request = wire.decode(body, handle=objects.by_number.__getitem__)
+        mark = shared.mark()
+        changes, request = wire.decode(body, handle=objects.by_number.__getitem__, shared=shared, is_given=True)
+        shared.apply(changes)
+        shared.remember()
+        answer = _answer(request)
+        objects.is_asked = False
         try:
-            reply = wire.encode(_answer(request), handle_for=objects.number_of, max_bytes=max_reply_bytes)
+            reply = wire.encode(
+                (shared.changes(), answer), handle_for=objects.number_of, max_bytes=max_reply_bytes, shared=shared
+            )
         except wire.WireError as error:
-            reply = wire.encode(("unsendable", str(error)))
+            reply = wire.encode(((), ("unsendable", str(error))))
         except Exception as error:  # a subclass that fails while its contents are read
-            reply = wire.encode(("unsendable", type(error).__name__))
+            reply = wire.encode(((), ("unsendable", type(error).__name__)))
+        if request[0] == "load":
+            objects.num_loaded = len(objects.by_number)
+        if not objects.may_keep(request):
+            shared.forget_from(mark)
         _write_all(reply_fd, _HEADER.pack(len(reply)) + reply)
 
 
@@ -68,11 +91,11 @@ def _answer(request: tuple[Any, ...]) -> tuple[object, ...]:
     try:
         if operation == "load":
             return _load(*arguments)
-        if operation == "next":
+        if operation in ("next", "send"):
             try:
-                return ("value", next(arguments[0]))
-            except StopIteration:
-                return ("end",)
+                return ("value", next(*arguments) if operation == "next" else arguments[0].send(arguments[1]))
+            except StopIteration as end:
+                return ("end", end.value)
         return ("value", _OPERATIONS[operation](*arguments))
     except Exception as error:
         return ("raised", *_describe(error))
@@ -84,6 +107,8 @@ def _load(source: str, names: tuple[str, ...]) -> tuple[object, ...]:
     """Execute the program as a module of its own; says which of the names it defines."""
     module = types.ModuleType("solution")
     sys.modules["solution"] = module
+    if "async" in source:
+        event_loop.allow()
     try:
         exec(compile(source, "<solution>", "exec"), module.__dict__)
     except Exception as error:
@@ -95,20 +120,27 @@ def _set(target: object, name: str, value: object) -> None:
     setattr(target, name, value)
 
 
+def _await(target: Any) -> object:
+    import asyncio
+
+    return asyncio.run(target)
+
+
 _OPERATIONS: dict[str, Callable[..., object]] = {
-    "call": lambda function, args, kwargs: function(*args, **kwargs),
+    "call": lambda function, args, named: function(*args, **dict(named)),
     "get": getattr,
     "set": _set,
     "item": lambda target, key: target[key],
     "len": len,
     "bool": bool,
     "iter": iter,
+    "await": _await,
 }
 
 
 def _describe(error: Exception) -> tuple[str, str]:
-    """The nearest builtin class's name, and the message."""
-    name = next(kind.__name__ for kind in type(error).__mro__ if getattr(builtins, kind.__name__, None) is kind)
+    """The name of the nearest class that the grader knows, and the message."""
+    name = name_of(type(error))
     try:
         return name, str(str(error))[:MAX_MESSAGE_LENGTH]
     except Exception:

@@ -192,16 +192,19 @@ def _judge_error(session: Session, error: BaseException) -> Judgement:
     where = _where(error)
     if error is session.last_raised:
         return Judgement(verdict=Verdict.FAILED, reason=f"the program raised {phrase(error)}{where}")
+    note = "; the program returned an object that is no plain data" if session.has_given_object else ""
     if isinstance(error, AssertionError):
         said = phrase(error).removeprefix("AssertionError").removeprefix(": ")
-        return Judgement(verdict=Verdict.FAILED, reason=f"an assertion failed{where}: {said}".removesuffix(": "))
+        reason = f"an assertion failed{where}: {said}".removesuffix(": ") + note
+        return Judgement(verdict=Verdict.FAILED, reason=reason)
     has_given = session.num_values > 0 or session.last_raised is not None
     if isinstance(error, wire.WireError) and not (isinstance(error, wire.TooDeep) and has_given):
         return Judgement(verdict=Verdict.GRADER_ERROR, reason=f"the test cannot ask this{where}: {phrase(error)}")
     is_lacking = isinstance(error, (NameError, ImportError)) and not isinstance(error, UnboundLocalError)
     if not has_given or is_lacking or not isinstance(error, Exception):
         return Judgement(verdict=Verdict.GRADER_ERROR, reason=f"the test raised {phrase(error)}{where}")
-    return Judgement(verdict=Verdict.FAILED, reason=f"the test raised {phrase(error)}{where} on the program's values")
+    reason = f"the test raised {phrase(error)}{where} on the program's values{note}"
+    return Judgement(verdict=Verdict.FAILED, reason=reason)
 
 
 def _where(error: BaseException) -> str:

@@ -11,8 +11,11 @@ isolation holds on this machine is found out by trying real attacks, once; witho
 ``BONTUNE_SANDBOX=unsafe`` says so, and then every outcome says so too.
 
 A program has the standard library, a scratch folder of 64 MB, about a hundred threads, and the time and memory it was
-given. It has no other process, no network, no file of the user's and no package installed beside the interpreter;
-asyncio's event loop needs a socket pair and so does not run. Linux only.
+given. It has no other process, no network, no file of the user's and no package installed beside the interpreter.
+Linux only.
+
+A list, dictionary, set, queue or byte array that the test passes is shared: sorted in place by the program, it is
+sorted for the test, too. So a test computes what it expects before it calls the program, as any Python test has to.
 """
 
 from __future__ import annotations

@@ -6,39 +6,17 @@ comparison, a conversion to text, a hash or arithmetic, so no answer of the cand
 test expects plain data, an object can be called, or gone through once, and no more: its own ``startswith`` would say
 yes to everything.
 
-Arguments are copies: what the candidate does to them in place is not seen here, as it could be made to look like
-anything. Its exceptions arrive as the nearest builtin class, with their text; StopIteration arrives as RuntimeError,
-since it would end the loop of a test early and so pass it.
+Containers among the arguments are shared (``shared``): what the candidate does to them in place is done to the test's,
+in plain data. Its exceptions arrive as builtin classes or the standard library's (``errors``), with their text.
 """
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from typing import Any
 
 from bontune.base.grades import Verdict
-
-_NOT_RAISED = {
-    "StopIteration",
-    "StopAsyncIteration",
-    "UnicodeDecodeError",
-    "UnicodeEncodeError",
-    "UnicodeTranslateError",
-}
-_SUBSTITUTES = {
-    "UnicodeDecodeError": UnicodeError,
-    "UnicodeEncodeError": UnicodeError,
-    "UnicodeTranslateError": UnicodeError,
-}
-_RAISED = {
-    name: kind
-    for name, kind in vars(builtins).items()
-    if isinstance(kind, type)
-    and issubclass(kind, Exception)
-    and name not in _NOT_RAISED
-    and not issubclass(kind, getattr(builtins, "BaseExceptionGroup", ()))
-}
+from bontune.sandbox.errors import from_name
 
 
 class Faults(BaseException):
@@ -61,6 +39,8 @@ class Session:
     """Whether the test uses objects of the candidate's; else what is no plain data comes as a :class:`Stream`."""
     num_values: int
     """Number of values that the candidate has given: before the first, a failing test fails by itself."""
+    has_given_object: bool = False
+    """Whether the candidate has given an object of its own where plain data was expected."""
     last_raised: Exception | None = None
     """The latest exception that was the candidate's."""
 
@@ -110,11 +90,10 @@ class Session:
             self.num_values += 1
             return parts[0]
         if kind == "raised" and len(parts) == 2 and type(parts[0]) is str and type(parts[1]) is str:
-            name, message = parts
-            self.last_raised = _RAISED.get(name, _SUBSTITUTES.get(name, RuntimeError))(message[:300])
+            self.last_raised = from_name(parts[0], parts[1][:300])
             raise self.last_raised
-        if kind == "end" and request[0] == "next" and not parts:
-            raise _EndOfIteration
+        if kind == "end" and request[0] in ("next", "send") and len(parts) == 1:
+            raise _EndOfIteration(parts[0])
         if kind == "exited":
             raise self.fail(Verdict.FAILED, "the program exited")
         if kind == "unsendable" and len(parts) == 1:
@@ -123,7 +102,7 @@ class Session:
 
 
 class _EndOfIteration(Exception):
-    pass
+    """A generator has returned; the argument is its value."""
 
 
 def _words(text: object) -> str:
@@ -146,7 +125,7 @@ class Remote:
         return self.__number
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__session.ask("call", self, args, kwargs)
+        return self.__session.ask("call", self, args, tuple(kwargs.items()))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # protocols of numpy, copy and pickle must not find answers there
@@ -216,3 +195,22 @@ class Stream:
 
     def __repr__(self) -> str:
         return "<an object of the program>"
+
+
+def generator_of(session: Session, remote: Remote) -> Generator[Any, Any, Any]:
+    """A generator of the trusted side whose items, and whose value in the end, are the candidate's."""
+    sent = None
+    while True:
+        try:
+            item = session.ask("send", remote, sent)
+        except _EndOfIteration as end:
+            return end.args[0]
+        sent = yield item
+
+
+async def awaited(session: Session, remote: Remote) -> Any:
+    """What a coroutine of the candidate's returns; it runs on its own side to its end."""
+    return session.ask("await", remote)
+
+
+Made = Generator[Any, Any, Any] | Coroutine[Any, Any, Any]

@@ -13,7 +13,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import subprocess
 import tempfile
 import time
@@ -22,19 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import bontune.sandbox.scratch as scratch
-import bontune.sandbox.wire as wire
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Verdict
 from bontune.sandbox.backends import Backend, environment, parent_id, seccomp_program
-from bontune.sandbox.remote import Faults, Remote, Session, Stream
+from bontune.sandbox.conversation import PipeSession, is_ready
+from bontune.sandbox.remote import Session
 
 START_S = 30.0
 """Seconds for the isolated interpreter to come up, on a busy machine."""
 ANSWER_S = 10.0
 """Seconds for the zygote to fork or to kill: no program runs in it, so nothing of a program's can take this long."""
 FILE_MB = 16
-MAX_THREADS = 500
-WATCH_S = 0.05
 WARM_MODULES = (
     "abc",
     "argparse",
@@ -83,8 +79,7 @@ WARM_MODULES = (
     "uuid",
     "weakref",
 )
-_SENT_INSIDE = ("wire", "candidate", "landlock", "scratch", "zygote")
-_HEADER = struct.Struct("<I")
+_SENT_INSIDE = (*("values", "shared", "wire", "errors", "event_loop"), *("candidate", "landlock", "scratch", "zygote"))
 _SCRATCH_ROOT = "bontune-scratch"
 
 
@@ -172,7 +167,7 @@ class Zygote:
         finally:
             os.close(their_requests)
             os.close(their_replies)
-        return _PipeSession(requests, replies, process, deadline, max_reply_bytes)
+        return PipeSession(requests, replies, process, deadline, max_reply_bytes)
 
     def end(self) -> tuple[int, str]:
         """Kill the candidate and remove what it left.
@@ -193,7 +188,7 @@ class Zygote:
         return answer["status"], answer["note"]
 
     def _answer(self, timeout_s: float, expected: str) -> dict[str, Any]:
-        if not _is_ready(self._control.fileno(), select.POLLIN, time.monotonic() + timeout_s):
+        if not is_ready(self._control.fileno(), select.POLLIN, time.monotonic() + timeout_s):
             raise SandboxFailure(f"no answer within {timeout_s:g} s")
         data, self._received, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
         if not data:
@@ -217,113 +212,6 @@ class Zygote:
         if scratch.empty(outer, deadline=time.monotonic() + 60.0):
             os.rmdir(outer)
         os.close(self._lock)
-
-
-class _PipeSession(Session):
-    """A session over the two pipes of one candidate."""
-
-    def __init__(self, requests: int, replies: int, process: int, deadline: float, max_reply_bytes: int) -> None:
-        self._requests = requests
-        self._replies = replies
-        self._process = process
-        self._tasks = _tasks_of(process)
-        self._max_reply_bytes = max_reply_bytes
-        self.deadline = deadline
-        self.fault: Faults | None = None
-        self._remotes: dict[int, Remote] = {}
-        self.allows_objects = False
-        self.num_values = 0
-        os.set_blocking(requests, False)
-        os.set_blocking(replies, False)
-
-    def close(self) -> None:
-        """Hang up."""
-        os.close(self._requests)
-        os.close(self._replies)
-        os.close(self._process)
-        # An exception's traceback leads to the test's variables and back here: the cycle would keep all that it got.
-        self._remotes.clear()
-        self.last_raised = None
-        self.fault = Faults(Verdict.CRASHED, "the conversation is over")
-
-    def remote(self, number: int) -> Remote:
-        """The one stand-in for a handle."""
-        if number not in self._remotes:
-            self._remotes[number] = Remote(self, number)
-        return self._remotes[number]
-
-    def stream(self, number: int) -> Stream:
-        """What a handle may be where plain data is expected; a new one each time, so that no two are the same."""
-        return Stream(self.remote(number))
-
-    def exchange(self, *request: object) -> tuple[Any, ...]:
-        if self.fault is not None:
-            raise self.fault
-        message = wire.encode(request, handle_for=self._number_of)
-        self._send(_HEADER.pack(len(message)) + message)
-        (length,) = _HEADER.unpack(self._receive(_HEADER.size))
-        if length > self._max_reply_bytes:
-            raise self.fail(Verdict.FAILED, f"a reply of {length} bytes, more than {self._max_reply_bytes}")
-        handle = self.remote if self.allows_objects or request[0] in ("load", "iter") else self.stream
-        try:
-            reply = wire.decode(self._receive(length), handle=handle)
-        except wire.WireError as error:
-            raise self.fail(Verdict.FAILED, f"a reply that is no plain data: {error}") from error
-        if type(reply) is not tuple or not reply or type(reply[0]) is not str:
-            raise self.fail(Verdict.FAILED, "a reply of the wrong form")
-        return reply
-
-    def _number_of(self, value: object) -> int:
-        if type(value) is Remote or type(value) is Stream:
-            return value._number_in(self)
-        raise wire.WireError(f"an argument of type {type(value).__name__} is not plain data")
-
-    def _send(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            self._wait(self._requests, select.POLLOUT)
-            try:
-                view = view[os.write(self._requests, view) :]
-            except BlockingIOError:
-                continue
-            except BrokenPipeError as error:
-                raise self.fail(Verdict.CRASHED, "the program's process ended") from error
-
-    def _receive(self, length: int) -> bytes:
-        pieces = bytearray()
-        while len(pieces) < length:
-            self._wait(self._replies, select.POLLIN)
-            piece = os.read(self._replies, min(length - len(pieces), 1 << 20))
-            if not piece:
-                raise self.fail(Verdict.CRASHED, "the program's process ended")
-            pieces += piece
-        return bytes(pieces)
-
-    def _wait(self, descriptor: int, event: int) -> None:
-        """Until the deadline; meanwhile count threads, which no limit of the kernel's does for root."""
-        while not _is_ready(descriptor, event, min(self.deadline, time.monotonic() + WATCH_S)):
-            if time.monotonic() >= self.deadline:
-                raise self.fail(Verdict.TIMEOUT, "the program ran out of time")
-            with contextlib.suppress(OSError):  # it has ended, or there is no /proc
-                if self._tasks and len(os.listdir(self._tasks)) > MAX_THREADS:
-                    signal.pidfd_send_signal(self._process, signal.SIGKILL)
-                    raise self.fail(Verdict.CRASHED, f"the program started more than {MAX_THREADS} threads")
-
-
-def _tasks_of(process: int) -> str:
-    """The folder that lists a process' threads, or "". Its descriptor tells the number that it has out here."""
-    with contextlib.suppress(OSError), open(f"/proc/self/fdinfo/{process}", encoding="ascii") as about:
-        for line in about:
-            name, _, number = line.partition(":")
-            if name == "Pid" and int(number) > 0:
-                return f"/proc/{int(number)}/task"
-    return ""
-
-
-def _is_ready(descriptor: int, event: int, deadline: float) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, event)
-    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
 
 
 def _make_scratch_folder() -> tuple[str, int]:

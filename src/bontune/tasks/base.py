@@ -25,7 +25,8 @@ class Task(Protocol):
     name: str
     """Written into pools and reports."""
     stop: tuple[str, ...]
-    """Strings that end a continued text (they are cut off); empty if the model's end token does."""
+    """Strings that end a completion (they are cut off); empty if the model's end token does. A task whose strings part
+    a text's examples says ``stop_is_for_texts = True``: in a conversation they do not hold."""
     splits: tuple[str, ...]
     """The splits there are, e.g. ``("train", "validation", "test")``."""
 

@@ -25,6 +25,9 @@ class Benchmark(ABC):
         check_references: grade each problem's own reference when a split is read, and refuse a split where one fails.
     """
 
+    stop_is_for_texts = True
+    """Whether the stop strings part a text's examples, and mean nothing in a conversation."""
+
     def __init__(
         self,
         *,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import TemplateError
-
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
-from bontune.engines.prompts import Prompt, as_text, has_chat_template, prompt_of
+from bontune.engines.prompts import Prompt, as_text, prompt_of
 from bontune.engines.texts import context_of, encode_prompts, encode_text, end_ids
+from bontune.models.chat import has_chat_template
 from bontune.tasks.base import HasDemonstrations, HasThoughts, Task
 
 
@@ -91,7 +90,7 @@ def _end_after(prompt: Prompt, model: Any, tokenizer: Any) -> int:
     if not isinstance(prompt, str):
         try:
             turns = [as_text(p, tokenizer) for p in (prompt, (*prompt, {"role": "assistant", "content": "x"}))]
-        except TemplateError:
+        except BontuneError:
             turns = ["", ""]
         before, after = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in turns)
         closing = next((token for token in after[len(before) :] if token in ends), None)

@@ -50,6 +50,11 @@ class Evaluator:
         every = self.recipe.eval.every
         return every > 0 and (step % every == 0 or step == self.recipe.training.steps)
 
+    def number(self) -> tuple[int, int]:
+        """How many completions this process draws in an evaluation, and the most tokens that one may have."""
+        mine = self.problems[self.accelerator.process_index :: self.accelerator.num_processes]
+        return len(mine) * self.recipe.eval.samples, self.recipe.sampling.max_new_tokens
+
     def measure(self, engine: Engine, problems: Sequence[Problem], poll: Poll | None = None) -> Evaluation:
         """Draw, grade and score these problems, and evaluate them; every process gets the evaluation of all."""
         options = setup.eval_options(self.recipe, self.task, problems, engine)

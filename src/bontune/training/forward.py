@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bontune.base.errors import BontuneError
-from bontune.engines.cache import select_cache, shares_prompts
+from bontune.engines.cache import cache_of, select_cache, shares_prompts, with_cache
 from bontune.engines.contract import Samples
 from bontune.engines.transformers import left_pad, positions_of
 from bontune.models.adapters import is_adapted
@@ -165,7 +165,7 @@ class CausalLM:
         if not self.share_prompt:
             return Prefix(ids=ids, mask=mask)
         out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True)
-        return Prefix(ids=ids, mask=mask, cache=out.past_key_values, last_hidden_PH=out.last_hidden_state[:, -1])
+        return Prefix(ids=ids, mask=mask, cache=cache_of(out), last_hidden_PH=out.last_hidden_state[:, -1])
 
     def hidden_of_tokens(self, prefix: Prefix, rows: Rows) -> Tensor:
         """Hidden states (N, H) that predict each completion token, without those of the padding."""
@@ -186,8 +186,8 @@ class CausalLM:
             input_ids=rows.tokens_RT[:, :-1],
             attention_mask=mask,
             position_ids=positions_of(mask)[:, num_prompt:],
-            past_key_values=select_cache(prefix.cache, rows.owner_R),
             use_cache=True,
+            **with_cache(self.body, select_cache(prefix.cache, rows.owner_R)),
         )
         return torch.cat([first, out.last_hidden_state], dim=1)
 
@@ -221,5 +221,6 @@ def disable_dropout(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010 - not an attribute that nn.Module knows
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):  # a rate that the layer's own code applies
+                setattr(module, name, 0.0)

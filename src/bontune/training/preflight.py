@@ -12,10 +12,10 @@ import torch
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe
 from bontune.engines.cache import shares_prompts
-from bontune.engines.prompts import has_chat_template
 from bontune.engines.texts import context_of, end_ids
 from bontune.engines.transformers import pad_id
 from bontune.models.adapters import check_targets
+from bontune.models.chat import has_chat_template, holds_date
 from bontune.models.precision import saved_dtype
 from bontune.training.forward import CausalLM
 
@@ -118,7 +118,10 @@ def _padding(tokenizer: Any, vocabulary: int) -> Finding:
 def _template(tokenizer: Any, *, asks_chat: bool) -> str:
     if not has_chat_template(tokenizer):
         return "none: prompts are texts to continue"
-    return "yes, and the task's conversations are put into it" if asks_chat else "yes, but the task has texts only"
+    if not asks_chat:
+        return "yes, but the task has texts only"
+    date = ", with the day's date: a run that goes on on another day reads others" if holds_date(tokenizer) else ""
+    return f"yes, and the task's conversations are put into it{date}"
 
 
 def _prompts(model: Any, tokenizer: Any) -> Finding:

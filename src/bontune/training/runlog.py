@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,8 @@ from torch import Tensor
 from bontune.base.files import replace_file
 from bontune.base.grades import Grade
 from bontune.base.progress import Bar
-from bontune.engines.contract import Samples
+from bontune.engines.contract import Engine, Samples
+from bontune.engines.counting import DrawingCount
 
 METRICS = "metrics.jsonl"
 NOTHING_LEARNED = (
@@ -27,6 +28,10 @@ NOTHING_LEARNED = (
 """What is said once of a step without a gradient from rewards; ``weighted`` in the metrics tells of the others."""
 LOCK = ".lock"
 """File that a training holds locked in its folder; the system lets go of it when the process ends, however."""
+LONG_S = 4.0
+"""Seconds after which a stage of a step is shown."""
+WIDE = 110
+"""Columns of a terminal that hold a step's numbers and its stage."""
 
 
 class RunLog:
@@ -50,6 +55,7 @@ class RunLog:
         self._has_said_nothing_learned = False
         self.trackers = trackers
         self.bar = Bar(label, is_quiet=is_quiet)
+        self.numbers = ""
 
     def __enter__(self) -> RunLog:
         return self
@@ -62,6 +68,30 @@ class RunLog:
     def begin(self, step: int) -> None:
         """Show that the run goes on after this step."""
         self.bar.show(step, self.total_steps)
+
+    @contextmanager
+    def watching(self, what: str, engine: Engine, total: tuple[int, int]) -> Iterator[None]:
+        """While the context lasts, show how far the engine is with its completions.
+
+        Args:
+            what: the stage's name.
+            engine: draws.
+            total: completions, and the most tokens that one may have.
+        """
+        count = DrawingCount(engine, total[0], longest=total[1])
+        self.stage(lambda: f"{what} {count.text()}")
+        yield
+        self.stage(str)
+
+    def stage(self, tell: Callable[[], str]) -> None:
+        """Show what the run is at, once that takes long: beside the last step's numbers, or in their place."""
+        started, has_room = time.monotonic(), not self.bar.console.is_terminal or self.bar.console.width >= WIDE
+
+        def note() -> str:
+            told = tell() if time.monotonic() - started >= LONG_S else ""
+            return "  ".join(part for part in (self.numbers if has_room or not told else "", told) if part)
+
+        self.bar.note = note
 
     def cut_after(self, step: int) -> None:
         """Drop rows beyond ``step`` and a torn last line, so that a resumed run writes no step twice."""
@@ -89,9 +119,9 @@ class RunLog:
         self._append({"kind": "step", **row})
         step = int(row["step"])
         most = "pass" if row.get("is_binary", True) else "max"
-        numbers = f"reward {row['reward']:.3f}  {most}@{row['n']} {row['pass_at_n']:.3f}  KL {row['kl']:.3f}"
+        self.numbers = f"reward {row['reward']:.3f}  {most}@{row['n']} {row['pass_at_n']:.3f}  KL {row['kl']:.3f}"
         is_due = step % max(self.total_steps // 20, 1) == 0 or step == self.total_steps
-        self.bar.show(step, self.total_steps, numbers, is_due=is_due)
+        self.bar.show(step, self.total_steps, self.numbers, is_due=is_due)
         if self.trackers is not None:
             flat = {key: value for key, value in row.items() if isinstance(value, (int, float))}
             flat |= {f"seconds/{name}": value for name, value in row["seconds"].items()}
@@ -163,13 +193,19 @@ def _as_json(grade: Grade) -> dict[str, Any]:
 class Stages:
     """Seconds spent in each named stage of a step."""
 
-    def __init__(self) -> None:
+    def __init__(self, show: Callable[[Callable[[], str]], None] = lambda _: None) -> None:
+        """
+        Args:
+            show: gets what tells the stage that begins.
+        """
         self.seconds: dict[str, float] = {}
+        self._show = show
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Add the seconds that the block takes to the stage of this name."""
         start = time.perf_counter()
+        self._show(lambda: name)
         try:
             yield
         finally:

@@ -52,6 +52,10 @@ class Sequences:
         self.options = options
         self.demonstrations = demonstrations
 
+    def number(self, problems: Sequence[Problem]) -> tuple[int, int]:
+        """How many completions are drawn for some problems, and the most tokens that one may have."""
+        return len(problems) * (self.columns.own + self.columns.reference), self.options.max_new_tokens
+
     def of(self, problems: Sequence[Problem], seed: int, draws: Sequence[int], poll: Poll | None = None) -> Samples:
         """Draw and join the sequences of some problems, S of each.
 

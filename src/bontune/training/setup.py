@@ -28,7 +28,7 @@ from bontune.config.run_files import note_start
 from bontune.engines.contract import Engine, SamplingOptions
 from bontune.engines.prompts import asks_chat, prompts_of, stop_of
 from bontune.engines.transformers import TransformersEngine, pad_id
-from bontune.engines.vllm_setup import WHOLE_DISTRIBUTION, VLLMOptions
+from bontune.engines.vllm_setup import VLLMOptions, check_sampling
 from bontune.models import load_model
 from bontune.models.adapters import add_lora
 from bontune.models.copies import copy_with, linear_only
@@ -227,13 +227,14 @@ def make_engine(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
     """Make the engine that draws from the policy in this process.
 
     Raises:
-        BontuneError: vLLM cannot be opened, does not compute what the model computes, or is to draw by top-p.
+        BontuneError: vLLM cannot be opened, does not compute what the model computes, or draws otherwise than asked.
     """
     section = recipe.engine
     if section.name == "transformers":
         return TransformersEngine(model, tokenizer, token_budget=recipe.sampling.token_budget)
-    if recipe.sampling.top_p < 1:
-        raise BontuneError(WHOLE_DISTRIBUTION.format(top_p=recipe.sampling.top_p))
+    check_sampling(recipe.sampling.temperature, recipe.sampling.top_p)
+    if recipe.eval.every:
+        check_sampling(recipe.eval.temperature, 1.0)
     from bontune.engines.vllm import VLLMEngine
 
     options = VLLMOptions(**section.model_dump(exclude={"name"}))
@@ -261,7 +262,7 @@ def sampling_options(recipe: Recipe, task: Task, problems: Sequence[Problem], en
         max_new_tokens=sampling.max_new_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        stop=stop_of(task.stop, problems, asks_chat(engine, problems)),
+        stop=stop_of(task, problems, asks_chat(engine, problems)),
     )
 
 
@@ -271,7 +272,7 @@ def eval_options(recipe: Recipe, task: Task, problems: Sequence[Problem], engine
         num_samples=recipe.eval.samples,
         max_new_tokens=recipe.sampling.max_new_tokens,
         temperature=recipe.eval.temperature,
-        stop=stop_of(task.stop, problems, asks_chat(engine, problems)),
+        stop=stop_of(task, problems, asks_chat(engine, problems)),
     )
 
 

@@ -146,7 +146,7 @@ class Trainer:
             if self.evaluator.is_due(self.step):  # a run may have been stopped between a step and its evaluation
                 self.evaluate(signals, self.log.evaluation_at(self.step))
             while self.step < total:
-                step, stages = self.step + 1, Stages()
+                step, stages = self.step + 1, Stages(self.log.stage)
                 draw = partial(self.draw, step, stages=stages, signals=signals)
                 graded, advantages_PM = draw(self.draws(step))
                 graded, advantages_PM = self.state.refill.fill(step, graded, advantages_PM, self.draws(step), draw)
@@ -226,7 +226,7 @@ class Trainer:
 
         A completion's seed is (run seed, "train", draw of the problem, problem, sample).
         """
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), self.log.watching("sampling", self.engine, self.sequences.number(problems)):
             samples = self.sequences.of(problems, self.recipe.seed, draws, signals.poll)
         if not bool(samples.logprobs_BT.isfinite().all()):
             self.stop(step, "A sampled token's log-probability is not finite", samples, None)
@@ -333,7 +333,8 @@ class Trainer:
     def evaluate(self, signals: StopSignals, measured: dict[str, float] | None = None) -> None:
         """Evaluate the policy, unless it was ``measured`` at this step already, and keep the best models."""
         if measured is None:
-            evaluation = self.evaluator.measure(self.engine, self.evaluator.problems, signals.poll)
+            with self.log.watching("evaluating", self.engine, self.evaluator.number()):
+                evaluation = self.evaluator.measure(self.engine, self.evaluator.problems, signals.poll)
             measured = evaluation.means()
             if self.is_main:
                 intervals = {name: (i.low, i.high) for name, i in evaluation.intervals().items()}

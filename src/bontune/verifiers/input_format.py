@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
+from bontune.models.chat import render
 
 ENDS = ("eos", "none")
 """What may stand behind a text; see :class:`InputFormat`."""
@@ -54,12 +53,9 @@ class InputFormat:
         messages = problem.messages if self.use_messages else ()
         turns = [dict(turn) for turn in messages] or [{"role": "user", "content": problem.prompt}]
         try:
-            text: str = tokenizer.apply_chat_template(
-                [*turns, {"role": "assistant", "content": completion}], tokenize=False
-            )
-        except TemplateError as error:
-            raise BontuneError(f"The verifier's chat template refuses problem {problem.id}: {error}.") from None
-        return text
+            return render(tokenizer, [*turns, {"role": "assistant", "content": completion}], asks=False)
+        except BontuneError as error:
+            raise BontuneError(f"The verifier cannot read problem {problem.id}: {error}") from None
 
 
 def recorded_end(where: str, tokenizer: Any) -> str:

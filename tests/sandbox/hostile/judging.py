@@ -214,6 +214,29 @@ PROGRAMS: dict[str, tuple[str, str]] = {
         "an argument that becomes the answer",
         "def solve(x):\n  if isinstance(x, list): x[:] = []\n  return x",
     ),
+    "change_of_what_was_not_given": (
+        "other containers of the test, by number, filled with what pleases",
+        "import os\nr = b't\\x02\\0\\0\\0s\\x05\\0\\0\\0valueT'\n"
+        "def solve(x):\n  for n in range(9):\n    m = b't\\x02\\0\\0\\0t\\x01\\0\\0\\0t\\x02\\0\\0\\0i\\x01\\0\\0\\0' + bytes([n]) + b't\\0\\0\\0\\0' + r\n"
+        "    os.write(4, len(m).to_bytes(4, 'little') + m)",
+    ),
+    "parts_that_are_none": (
+        "values of the standard library that cannot be built",
+        "import os\nfor p in (b'F\\x02\\0\\0\\0NN', b'D\\x01\\0\\0\\0N', b't\\0\\0\\0\\0', b'n\\x03\\0\\0\\0NNN', b'z\\x01\\0\\0\\0s\\x02\\0\\0\\0..', b'q\\x01\\0\\0\\0N', b'?\\0\\0\\0\\0'):\n"
+        "  m = b't\\x02\\0\\0\\0t\\0\\0\\0\\0t\\x02\\0\\0\\0s\\x05\\0\\0\\0valuex' + p\n  os.write(4, len(m).to_bytes(4, 'little') + m)\ndef solve(x): return 17",
+    ),
+    "named_tuple_of_methods": (
+        "fields that answer for methods",
+        "from collections import namedtuple\nP = namedtuple('P', 'count index x')\ndef solve(x): return P(lambda *a: True, bool, x)",
+    ),
+    "endless_decimal": (
+        "a number that takes the grader forever",
+        "from decimal import Decimal\ndef solve(x): return Decimal('1E+999999')",
+    ),
+    "huge_fraction": (
+        "a fraction that takes the grader a minute to reduce",
+        "from fractions import Fraction\ndef solve(x):\n  r = Fraction(1, 3); r._numerator = 3 ** 1_500_000; r._denominator = 2 ** 2_000_000; return r",
+    ),
     "thread_that_replies": (
         "a thread that goes on replying",
         "import os, threading\nm = b't\\x02\\0\\0\\0s\\x05\\0\\0\\0valueT'\ndef go():\n  while True:\n"

@@ -1,0 +1,96 @@
+"""Conversations as a model's chat template writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from bontune.base.errors import BontuneError
+from bontune.base.problems import Message
+
+LONGEST_REASON = 300
+_MARK = "bontune{}turn"
+"""Content of a turn by which it is looked up whether a template writes turns of its role at all."""
+_PARTS = "'type': 'text'"
+"""What is written where a template takes content in parts for a text."""
+
+
+def has_chat_template(tokenizer: Any) -> bool:
+    """Whether the tokenizer can put a conversation into the model's own format."""
+    return getattr(tokenizer, "chat_template", None) is not None
+
+
+def holds_date(tokenizer: Any) -> bool:
+    """Whether the chat template writes the day's date, so that tomorrow's prompts are others."""
+    return "strftime_now" in str(getattr(tokenizer, "chat_template", None))
+
+
+def render(tokenizer: Any, messages: Sequence[Message], *, asks: bool) -> str:
+    """The text that a model reads for a conversation, special tokens of the chat template included.
+
+    Some templates take a turn's content as a list of parts and leave a text out without a word. Which of the two a
+    template takes is found out with turns of the same roles.
+
+    Args:
+        tokenizer: of the model.
+        messages: the conversation.
+        asks: whether the model is to answer; else the conversation is complete.
+
+    Raises:
+        BontuneError: the template refuses the conversation, fails on it, or leaves a turn out.
+    """
+    roles = tuple(str(message.get("role")) for message in messages)
+    template = str(tokenizer.chat_template)
+    takes_parts = all(isinstance(m.get("content"), str) for m in messages) and _takes_parts(tokenizer, template, roles)
+    return _apply(tokenizer, [_in_parts(m) if takes_parts else dict(m) for m in messages], asks=asks)
+
+
+@lru_cache(maxsize=64)
+def _takes_parts(tokenizer: Any, template: str, roles: tuple[str, ...]) -> bool:
+    """Whether the template wants a turn's content in parts.
+
+    Raises:
+        BontuneError: it leaves a user's or a system's turn out in either form.
+    """
+    turns: list[Message] = [{"role": role, "content": _MARK.format(i)} for i, role in enumerate(roles)]
+    asked = [i for i, role in enumerate(roles) if role in ("user", "system")]
+    lost, why = _lost(tokenizer, turns, asked)
+    if not lost:
+        return False
+    lost_in_parts, _ = _lost(tokenizer, [_in_parts(turn) for turn in turns], asked)
+    if not lost_in_parts:
+        return True
+    if why is not None:
+        return False  # it fails on the real conversation as well, and says why
+    raise BontuneError(
+        f"The model's chat template leaves out the turn of role {roles[lost[0]]!r}: give the conversation without it, "
+        "or the problem as a text (format=base)."
+    )
+
+
+def _lost(tokenizer: Any, turns: Sequence[Mapping[str, Any]], asked: Sequence[int]) -> tuple[list[int], str | None]:
+    """The turns that the template does not write, and why it fails if it does."""
+    try:
+        text = _apply(tokenizer, turns, asks=True)
+    except BontuneError as error:
+        return list(asked) or [0], str(error)
+    return [i for i in asked if _MARK.format(i) not in text or _PARTS in text], None
+
+
+def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+
+def _apply(tokenizer: Any, turns: Sequence[Mapping[str, Any]], *, asks: bool) -> str:
+    try:
+        text = tokenizer.apply_chat_template([dict(turn) for turn in turns], tokenize=False, add_generation_prompt=asks)
+    except Exception as error:  # an edge: a template is a program of its author's, and may fail in any way
+        reason = str(error).strip().partition("\n")[0].rstrip(".")[:LONGEST_REASON] or type(error).__name__
+        raise BontuneError(
+            f"The model's chat template refuses the conversation: {reason}; change its turns, or give the problem as "
+            "a text (format=base)."
+        ) from error
+    if not isinstance(text, str):
+        raise BontuneError(f"The model's chat template gives a {type(text).__name__} where a text is due.")
+    return text
