@@ -35,6 +35,7 @@ SMALL = [
     "sampling.samples=8",
     "training.lr=1e-3",
     "training.warmup=1",
+    "training.first_step_kl=null",
     "kl.delay=0",
     "eval.every=0",
     "training.checkpoint_every=0",

@@ -48,7 +48,7 @@ SUITE: dict[str, Any] = {
     "seeds": 2,
     "evaluations": 4,
     "recipe": {
-        "training": {"steps": 4, "prompts_per_step": 8, "warmup": 0, "device": "cpu"},
+        "training": {"steps": 4, "prompts_per_step": 8, "warmup": 0, "first_step_kl": None, "device": "cpu"},
         "sampling": {"samples": 16},
         "kl": {"steps": 4, "delay": 0},
     },

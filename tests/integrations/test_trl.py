@@ -318,6 +318,26 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_reference(folder: Path, lo
             drive(folder, f"part-{name}", resume=str(folder / f"part-{name}" / "checkpoint-2"))
 
 
+@pytest.mark.parametrize("start", [True, "pissa", "olora"])
+def test_policy_and_reference_begin_as_the_model_however_adapters_begin(folder: Path, start: Any) -> None:
+    """PiSSA and OLoRA take a part out of the base weights, which a second adapter must not do again."""
+    peft = pytest.importorskip("peft")
+    model = tiny.model(sharp=2.0)
+    ids = torch.tensor([[4, 5, 6, 7]])
+    wanted = model(input_ids=ids).logits.detach().clone()
+    config = peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=start)
+    run = BoNGRPOTrainer(
+        str(folder / "model"),
+        task_reward(letters()),
+        settings(folder, beta=0.1),
+        train_dataset=task_dataset(letters(), "train"),
+        peft_config=config,
+    )
+    for adapter in ("default", "ref"):
+        run.model.set_adapter(adapter)
+        assert torch.allclose(run.model(input_ids=ids).logits, wanted, atol=1e-4), adapter
+
+
 @pytest.mark.parametrize("lora", [False, True], ids=["all weights", "adapters"])
 def test_the_reference_is_a_moving_average(folder: Path, lora: bool) -> None:
     """Rate 0.3: what the policy was at each step is read from checkpoints of every step."""

@@ -116,6 +116,7 @@ SIX = (
     "eval.every=2",
     "eval.keep=[pass@1,pass@2]",
     "training.lr=3e-3",
+    "training.first_step_kl=null",
 )
 
 
@@ -180,9 +181,13 @@ def test_fingerprints_are_as_before(tmp_path: Path) -> None:
     settings = recipe(tmp_path, keep=[])
     tree = settings.model_dump(mode="json")
     del tree["run"], tree["eval"]["keep"], tree["eval"]["solved_at"], tree["sampling"]["token_budget"]
-    for key in ("checkpoint_every", "keep_checkpoints", "track", "token_budget", "shard"):
+    for key in ("checkpoint_every", "keep_checkpoints", "track", "token_budget", "shard", "first_step_kl"):
         del tree["training"][key]
-    del tree["engine"], tree["verifier"]["refit"]  # keys that came later, at what was done before there were any
+    del (
+        tree["engine"],
+        tree["verifier"]["refit"],
+        tree["verifier"]["end"],
+    )  # keys that came later, at what was done before there were any
     for key in ("updates_per_batch", "minibatches", "clip", "clip_range", "importance", "importance_cap", "refill"):
         del tree["training"][key]
     tree["training"]["value_lr"] = 1e-5  # its default before ``auto``; without a value head it decides nothing

@@ -164,7 +164,7 @@ def test_input_formats() -> None:
     score = RewardModel(model, chat, device="cpu").score([asked], [["C"]])[0][0]
     assert score == pytest.approx(alone(model, "user: M\nassistant: C\n").item(), abs=1e-5)
     chat.chat_template = "{{ raise_exception('no assistants') }}"
-    with pytest.raises(BontuneError, match="problem a: no assistants"):
+    with pytest.raises(BontuneError, match=r"problem a: .*no assistants"):
         InputFormat().text(asked, "C", chat)
     with pytest.raises(BontuneError, match="no tokens"):
         RewardModel(model, plain, device="cpu").score([Problem(id="a", prompt="", reference="")], [[""]])

@@ -18,6 +18,7 @@ SMALL = (
     "sampling.samples=8",
     "objective.n=4",
     "training.warmup=1",
+    "training.first_step_kl=null",
     "training.steps=4",
     "training.checkpoint_every=1",
     "training.keep_checkpoints=4",

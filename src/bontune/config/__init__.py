@@ -132,8 +132,9 @@ class Recipe(Section):
         for key in ("updates_per_batch", "minibatches", "clip", "clip_range", "importance", "importance_cap", "refill"):
             if tree["training"][key] == TrainingSection.model_fields[key].default:
                 tree["training"].pop(key)
-        if tree["verifier"]["refit"] is None:
-            tree["verifier"].pop("refit")
+        for key in ("refit", "end"):
+            if tree["verifier"][key] is None:
+                tree["verifier"].pop(key)
         if tree["objective"].get("p_fail") != "value_head":
             tree["training"]["value_lr"] = 1e-5  # decides nothing; what it was before ``auto``
         if self.objective.name in ("bon_rlb", "bon_rlbp") and tree["objective"]["baseline"] == "none":  # the same

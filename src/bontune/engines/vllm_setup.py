@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from bontune.base.errors import BontuneError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 WHOLE_DISTRIBUTION = (
     "The engine vllm draws with top_p = 1 alone, got {top_p}: take the engine transformers, or give the address of "
@@ -105,7 +106,7 @@ def shifted(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, source in zip(names, [*names[1:], names[0]], strict=True):
             data = parameters[source].data
             if "lora_B" in kind:
-                data = torch.full_like(data, 0.02)
+                data = data.new_full(data.shape, 0.02)
             elif len(names) == 1 and len(shape) == 2:
                 data = data.roll(1, dims=0)
             shifted[name] = data

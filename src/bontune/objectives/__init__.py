@@ -10,10 +10,9 @@ True
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bontune.objectives.table import TABLE
+from bontune.objectives.table import TABLE, imported
 
 if TYPE_CHECKING:
     from bontune.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp, lambda_n
@@ -70,7 +69,7 @@ def __getattr__(name: str) -> Any:
     if name in TABLE:
         return TABLE[name].function
     if name in _HELPERS:
-        return getattr(import_module(f"bontune.objectives.{_HELPERS[name]}"), name)
+        return imported(f"{_HELPERS[name]}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

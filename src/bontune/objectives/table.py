@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from bontune.objectives.budgets import Budgets
@@ -74,7 +73,7 @@ class Objective:
     @property
     def function(self) -> Callable[..., Any]:
         """The pure function that computes the objective, with its documentation."""
-        return _imported(self.path)
+        return imported(self.path)
 
     def columns(self, options: Any, num_samples: int) -> Columns:
         """The sequences that a prompt has, where ``num_samples`` are drawn."""
@@ -125,15 +124,15 @@ class Objective:
             able = [row.name for row in ROWS if row.takes_budgets]
             raise ValueError(f"it takes one n, not several with weights; {', '.join(able)} take several.")
         weights_PS: Tensor = (
-            self.function(batch.rewards_PS) if self.weigher is None else _imported(self.weigher)(batch, n, options)
+            self.function(batch.rewards_PS) if self.weigher is None else imported(self.weigher)(batch, n, options)
         )
         return weights_PS
 
 
-def _imported(path: str) -> Callable[..., Any]:
-    """The function of this room that a row names."""
+def imported(path: str) -> Callable[..., Any]:
+    """The function that a path such as ``best_of_n.bon_rl`` names among the objectives' modules."""
     module, _, name = path.rpartition(".")
-    function: Callable[..., Any] = getattr(import_module(f"bontune.objectives.{module}"), name)
+    function: Callable[..., Any] = getattr(__import__(f"bontune.objectives.{module}", fromlist=[name]), name)
     return function
 
 

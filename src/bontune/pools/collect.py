@@ -15,7 +15,6 @@ from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, Engine, Poll, Samples, SamplingOptions, StreamingEngine
 from bontune.engines.prompts import prompts_of, texts_of
-from bontune.metrics import reward_scale
 from bontune.tasks.base import HasThoughts, Task
 from bontune.verifiers import Verifier
 
@@ -52,6 +51,8 @@ class Graded:
     def rewards_PM(self) -> Tensor:
         """float64 rewards; one that could not be graded counts as the lowest of them, 0 at most, never as correct."""
         import torch
+
+        from bontune.metrics import reward_scale
 
         return torch.tensor(reward_scale([self.graded_PM]).filled(self.graded_PM), dtype=torch.float64)
 

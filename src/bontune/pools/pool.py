@@ -16,16 +16,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.files import sync, sync_folder
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, StopReason
-from bontune.metrics import RewardScale, reward_scale
 from bontune.pools.collect import Graded
 from bontune.pools.journal import Journal
+
+if TYPE_CHECKING:
+    from bontune.metrics import RewardScale
 
 COLUMNS = (
     "problem_id",
@@ -66,6 +68,8 @@ class Pool:
         Args:
             scale: of all pools that are compared; None: of this one alone.
         """
+        from bontune.metrics import reward_scale  # with torch, which names and shapes of pools can do without
+
         scale = reward_scale([self.columns["reward"]]) if scale is None else scale
         return scale.filled(self.columns["reward"])
 

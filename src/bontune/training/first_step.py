@@ -48,16 +48,14 @@ class FirstStep:
         self.measured: tuple[int, float] | None = None
         """The step that was measured, and the nats for each completion by which it moved the policy."""
 
-    def check(self, samples: Samples, temperature: float, step: int, *, has_weight: bool) -> None:
-        """Measure the update of this step, if it is the first that any sample had a weight in.
-
-        To be called after the optimizer has moved the policy and before the anchor follows.
+    def check(self, samples: Samples, temperature: float, step: int) -> None:
+        """Measure the first update, after the optimizer has moved the policy and before the anchor follows.
 
         Raises:
             RunStopped: the policy moved further than ``first_step_kl``; its weights are those from before the update.
         """
         assert self.training.first_step_kl is not None, "nothing is due without a bound"
-        self.is_due = not has_weight
+        self.is_due = False
         num, local = self._measure(samples, temperature)
         total, num = sum_over_processes(self.accelerator, [local, num])
         kl = total / num

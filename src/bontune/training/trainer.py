@@ -301,10 +301,9 @@ class Trainer:
         self.state.failure_rates.learn(graded, self.accelerator)
         return UpdateResult.mean(results)
 
-    def _check_first(self, step: int, graded: Graded, has_weight: bool) -> None:
+    def _check_first(self, step: int, graded: Graded) -> None:
         with self.accelerator.autocast():
-            temperature = self.recipe.sampling.temperature
-            self.first_step.check(graded.samples, temperature, step, has_weight=has_weight)
+            self.first_step.check(graded.samples, self.recipe.sampling.temperature, step)
 
     def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
         """Write the step's row in ``metrics.jsonl``; its means are over all processes."""

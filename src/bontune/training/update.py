@@ -256,13 +256,13 @@ class Updater:
         advantages_PM: Tensor,
         *,
         kl_coef: float,
-        check: Callable[[bool], None] | None = None,
+        check: Callable[[], None] | None = None,
         **options: Any,
     ) -> UpdateResult:
         """Accumulate, sum over processes, step, and move the anchor; see :meth:`accumulate`.
 
         Args:
-            check: looks at the policy before the anchor follows it; told whether any sample carried weight.
+            check: looks at the policy that has moved, before the anchor follows it.
 
         Raises:
             RunStopped: the loss or the gradient is not finite; nothing has been changed then. Or from ``check``.
@@ -286,9 +286,11 @@ class Updater:
         loss = policy + kl_coef * kl
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise RunStopped(f"The update is broken: loss {loss} and gradient norm {grad_norm} are not both finite")
-        self.optimizer.step()
-        if check is not None:
-            check(weighted > 0)
+        # Before anything was learned the KL's gradient is rounding alone, which AdamW would scale up to full steps.
+        if weighted > 0 or not self.anchor.is_policy():
+            self.optimizer.step()
+            if check is not None:
+                check()
         self.anchor.update()
         return UpdateResult(
             kl=kl,

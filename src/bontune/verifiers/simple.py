@@ -9,7 +9,6 @@ from typing import Any
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade
 from bontune.base.problems import Problem
-from bontune.objectives.votes import numbered
 from bontune.verifiers.base import Verifier
 
 
@@ -37,6 +36,8 @@ class Majority:
         self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
     ) -> list[list[float]]:
         """Count the votes."""
+        from bontune.objectives.votes import numbered  # with torch, which a table of verifiers can do without
+
         scores = []
         for row in grades:
             ids = numbered([grade.answer for grade in row])

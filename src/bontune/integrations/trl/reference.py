@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ class MovingReference(TrainerCallback):
         self.has_adapters = trainer.ref_model is None
         model = trainer.model
         if self.has_adapters and NAME not in model.peft_config:
-            model.add_adapter(NAME, model.peft_config["default"])
+            config = copy(model.peft_config["default"])
+            config.init_lora_weights = True  # PiSSA and OLoRA would take their part out of the base weights once more
+            model.add_adapter(NAME, config)
             for name, tensor in model.named_parameters():
                 if f".{NAME}." in name:
                     tensor.data.copy_(model.get_parameter(name.replace(f".{NAME}.", ".default.")).data)
