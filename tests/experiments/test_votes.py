@@ -49,10 +49,10 @@ SUITE: dict[str, Any] = {
         "majority": {
             "label": "vote",
             "recipe": {"objective": {"name": "majority_vote", "n": 8}},
-            "lr": [3e-3],
+            "lr": [1e-4],
             "select": "majority@8",
         },
-        "rl": {"label": "RL", "recipe": {"objective": {"name": "rloo", "n": 1}}, "lr": [3e-3], "select": "pass@1"},
+        "rl": {"label": "RL", "recipe": {"objective": {"name": "rloo", "n": 1}}, "lr": [1e-4], "select": "pass@1"},
     },
     "claims": [{"id": "vote", "claim": "V.", "a": "majority", "b": "base", "metric": "majority@8"}],
 }
