@@ -36,13 +36,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def launch(folder: Path, how: list[str], run: str, **sections: Any) -> subprocess.CompletedProcess[str]:
-    started = start(folder, how, run, **sections)
+def launch(
+    folder: Path, how: list[str], run: str, *, threads: int = 1, **sections: Any
+) -> subprocess.CompletedProcess[str]:
+    started = start(folder, how, run, threads=threads, **sections)
     out, err = started.communicate(timeout=250)
     return subprocess.CompletedProcess(started.args, started.returncode, out, err)
 
 
-def start(folder: Path, how: list[str], run: str, **sections: Any) -> subprocess.Popen[str]:
+def start(folder: Path, how: list[str], run: str, *, threads: int = 1, **sections: Any) -> subprocess.Popen[str]:
     tree = {
         "model": "model",
         "run": run,
@@ -64,7 +66,7 @@ def start(folder: Path, how: list[str], run: str, **sections: Any) -> subprocess
         is_whole = not isinstance(section, dict) or "name" in section
         tree[name] = section if is_whole and name != "objective" else tree.get(name, {}) | section
     (folder / f"{run}.yaml").write_text(yaml.safe_dump(tree))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
         [sys.executable, *how, "train", f"{run}.yaml"],
         cwd=folder,
@@ -177,22 +179,22 @@ def in_shards(is_sharded: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("is_sharded", "how", "tolerance"),
-    [(False, TWO, 0.0), (False, ONE, 1e-3), (True, TWO, 0.0), (True, ONE, 1e-3)],
-    ids=["two again", "one", "shards again", "shards, then one"],
+    ("is_sharded", "how", "tolerance", "threads"),
+    [(False, TWO, 0.0, 2), (False, ONE, 1e-3, 1), (True, TWO, 0.0, 1), (True, ONE, 1e-3, 1)],
+    ids=["two again, of two threads", "one", "shards again", "shards, then one"],
 )
-def test_a_killed_run_goes_on(folder: Path, is_sharded: bool, how: list[str], tolerance: float) -> None:
+def test_a_killed_run_goes_on(folder: Path, is_sharded: bool, how: list[str], tolerance: float, threads: int) -> None:
     """On as many processes bitwise; on another number of them up to the rounding of sums."""
     name = f"killed-{len(how)}-{is_sharded}"
     settings = in_shards(is_sharded)
-    whole = launch(folder, TWO, f"{name}-whole", **settings)
+    whole = launch(folder, TWO, f"{name}-whole", threads=threads, **settings)
     assert whole.returncode == 0, whole.stderr
-    started = start(folder, TWO, f"{name}-part", **settings)
+    started = start(folder, TWO, f"{name}-part", threads=threads, **settings)
     wait_for_step(folder / f"{name}-part", 8)
     for pid in [*workers(started), started.pid]:
         os.kill(pid, signal.SIGKILL)
     started.communicate(timeout=60)
-    again = launch(folder, how, f"{name}-part", **in_shards(is_sharded and how is TWO))
+    again = launch(folder, how, f"{name}-part", threads=threads, **in_shards(is_sharded and how is TWO))
     assert again.returncode == 0, again.stderr
     one, other = (load_file(folder / f"{name}-{part}" / "model" / "model.safetensors") for part in ("whole", "part"))
     for key, tensor in one.items():
