@@ -114,12 +114,17 @@ def test_trls_parser_reads_it(name: str, changes: list[str], tmp_path: Path) -> 
 @pytest.mark.skipif(find_spec("verl") is None, reason="verl is not installed; make test-verl")
 @pytest.mark.parametrize("changes", [[], LORA], ids=["", "lora"])
 @pytest.mark.parametrize("name", RECIPES)
-def test_verls_parser_reads_it(name: str, changes: list[str]) -> None:
+def test_verls_parser_reads_it(name: str, changes: list[str], tmp_path: Path) -> None:
     import verl as package
     from hydra import compose, initialize_config_dir
     from verl.utils.config import omega_conf_to_dataclass
     from verl.utils.import_utils import load_extern_object
 
+    if name == "own":  # the data are the user's
+        (tmp_path / "mine.jsonl").write_text(
+            "".join(f'{{"prompt": "{i}+1=", "answer": "{i + 1}"}}\n' for i in range(20))
+        )
+        changes = [*changes, f"task.data={tmp_path / 'mine.jsonl'}"]
     words, _ = verl(name, *CHANGES, *changes)
     folder = Path(package.__file__).parent / "trainer" / "config"
     with initialize_config_dir(config_dir=str(folder), version_base=None):
