@@ -146,3 +146,8 @@ def test_a_pool_goes_on_with_the_prompts_that_it_was_begun_with(tmp_path: Path) 
     draw_pool(request, out)
     assert len(read_pool(out).problem_ids) == 3
     assert dataclasses.asdict(sampling)["num_samples"] == len(read_pool(out).columns["reward"][0])
+
+
+def test_a_model_without_a_chat_template_says_so() -> None:
+    with pytest.raises(BontuneError, match="The model has no chat template and takes no conversations"):
+        render(tiny.tokenizer(), [{"role": "user", "content": "1+1="}], asks=True)

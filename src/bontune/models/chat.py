@@ -38,8 +38,10 @@ def render(tokenizer: Any, messages: Sequence[Message], *, asks: bool) -> str:
         asks: whether the model is to answer; else the conversation is complete.
 
     Raises:
-        BontuneError: the template refuses the conversation, fails on it, or leaves a turn out.
+        BontuneError: there is no template, or it refuses the conversation, fails on it, or leaves a turn out.
     """
+    if not has_chat_template(tokenizer):
+        raise BontuneError("The model has no chat template and takes no conversations: give the prompt as a text.")
     roles = tuple(str(message.get("role")) for message in messages)
     template = str(tokenizer.chat_template)
     takes_parts = all(isinstance(m.get("content"), str) for m in messages) and _takes_parts(tokenizer, template, roles)
