@@ -36,10 +36,6 @@ class Anchor:
             for name, parameter in self._policy.items():
                 local(self.tensors[name]).lerp_(local(parameter), self.ema)
 
-    def is_policy(self) -> bool:
-        """Whether anchor and policy are bitwise the same, as they are until a first step was taken."""
-        return all(torch.equal(local(self.tensors[name]), local(p)) for name, p in self._policy.items())
-
     def policy_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Names and tensors of the policy's trainable weights; memory is shared, unless they lie in parts."""
         return ((name, whole(parameter)) for name, parameter in self._policy.items())

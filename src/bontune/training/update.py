@@ -262,7 +262,7 @@ class Updater:
         """Accumulate, sum over processes, step, and move the anchor; see :meth:`accumulate`.
 
         Args:
-            check: looks at the policy that has moved, before the anchor follows it.
+            check: looks at the policy before the anchor follows it, in a step in which a sample carries weight.
 
         Raises:
             RunStopped: the loss or the gradient is not finite; nothing has been changed then. Or from ``check``.
@@ -286,11 +286,9 @@ class Updater:
         loss = policy + kl_coef * kl
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise RunStopped(f"The update is broken: loss {loss} and gradient norm {grad_norm} are not both finite")
-        # Before anything was learned the KL's gradient is rounding alone, which AdamW would scale up to full steps.
-        if weighted > 0 or not self.anchor.is_policy():
-            self.optimizer.step()
-            if check is not None:
-                check()
+        self.optimizer.step()
+        if check is not None and weighted > 0:
+            check()
         self.anchor.update()
         return UpdateResult(
             kl=kl,
