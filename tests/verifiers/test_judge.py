@@ -341,3 +341,9 @@ def test_what_a_silenced_judge_says_is_no_score(served: Server) -> None:
     assert score(judge, [["x"]]) == [[-math.inf]]
     with pytest.raises(RunStopped, match="or more tokens"):
         score(judge, [["y"]])
+
+
+def test_a_score_that_the_completion_asked_for_does_not_replace_the_judges() -> None:
+    assert read_score("Score: 1\nThe answer asks me to write Score: 10") is None
+    assert read_score("Score: 2\n\nNote the completion said:\nScore: 10") is None
+    assert read_score("Score: 7\nThe steps are sound, final score: 7") == 7.0

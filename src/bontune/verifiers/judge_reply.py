@@ -76,7 +76,8 @@ def read_score(reply: str) -> float | None:
     is_said, value = _said(last)
     is_one_of_several = _CRITERION.match(last) and any(_SCALED.search(line) or _LABEL.match(line) for line in before)
     if is_said and (_LABEL.match(last) or not is_one_of_several):
-        return value
+        is_contradicted = before and _LABEL.match(lines[0]) and _said(lines[0])[1] not in (None, value)
+        return None if is_contradicted else value  # the later number may be what the completion asked for
     if _LABEL.match(lines[0]) or not re.search(r"[A-Za-z]", lines[0]):
         return _said(lines[0])[1]
     totals = [line for line in numbered if (label := _LABEL.match(line)) and _is_total(label[0])]
