@@ -281,3 +281,11 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert len(told["candidates"]) == 8
     assert run([*arguments[:-1], ""], monkeypatch) == 2
     assert "There is no question" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n": 2.5}, {"n": True}, {"n": "8"}, {"n": 2, "temperature": "1"}, {"n": 2, "max_new_tokens": 1.5}]
+)
+def test_options_of_a_wrong_type_are_refused_when_they_are_given(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BontuneError, match=r"must be a (whole )?number, got "):
+        BestOfN("countdown-tiny", "countdown-verifier", **wrong)

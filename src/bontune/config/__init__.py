@@ -196,6 +196,8 @@ def read_recipe(source: str) -> dict[str, Any]:
     elif not path.is_file():
         near = nearest(source, shipped_recipes())
         hint = f" Did you mean {near!r}?" if near else ""
-        raise BontuneError(f"No recipe {source!r}: neither a file nor one of {', '.join(shipped_recipes())}.{hint}")
+        raise BontuneError(
+            f"No recipe {source!r}.{hint} It is neither a file nor one of {', '.join(shipped_recipes())}."
+        )
     tree = read_yaml(path)
     return tree if folder is None else found_from_here(tree, Path(folder)) | {"run": folder}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bontune.base.errors import BontuneError, RunStopped
@@ -68,6 +69,10 @@ class SamplingOptions:
     """Strings that end a completion; they are cut off its text but stay in its tokens."""
 
     def __post_init__(self) -> None:
+        for name in ("num_samples", "max_new_tokens", "temperature", "top_p"):
+            given, kind = getattr(self, name), Integral if name in ("num_samples", "max_new_tokens") else Real
+            if isinstance(given, bool) or not isinstance(given, kind):
+                raise BontuneError(f"{name} must be a {'whole ' if kind is Integral else ''}number, got {given!r}.")
         rules = (
             (self.num_samples >= 1, "num_samples must be at least 1", self.num_samples),
             (self.max_new_tokens >= 1, "max_new_tokens must be at least 1", self.max_new_tokens),

@@ -74,7 +74,7 @@ def resolve(name_or_path: str | Path) -> str:
         raise BontuneError(f"{name} is a file; give the folder with config.json in it, a hub id, or {_shipped_text()}")
     if isinstance(name_or_path, Path) or not name or name[0] in "./~" or name.count("/") > 1 or "\\" in name:
         raise BontuneError(f"no model folder {name!r}; give a folder, a hub id (owner/name), or {_shipped_text()}")
-    near = nearest(name, [*shipped(), *_VERIFIERS], 0.8)
+    near = nearest(name, [*shipped(), *_VERIFIERS], 0.75)
     if near:  # said at once: without a network the hub's client tries for most of a minute
         raise BontuneError(f"no model {name!r}, did you mean {near!r}?")
     return name

@@ -102,13 +102,14 @@ def scale_note(scale: RewardScale) -> str:
     """Say what counts as solved, and what is not in percent; empty for rewards of 0 and 1.
 
     >>> scale_note(RewardScale(is_binary=False, solved_at=1.0, lowest=-1.0))
-    'A sample counts as solved from a reward of 1 on; max@k and best@k are rewards.'
+    'A sample counts as solved from a reward of 1 on; max@k and best@k are rewards. One not graded counts as -1.'
     """
     if scale.is_binary:
         return ""
+    ungraded = f" One not graded counts as {scale.lowest:g}." if scale.lowest < 0 else ""
     if scale.solved_at is None:
-        return "Rewards are graded: max@k and best@k are rewards, and there is no pass@k."
-    return f"A sample counts as solved from a reward of {scale.solved_at:g} on; max@k and best@k are rewards."
+        return f"Rewards are graded: max@k and best@k are rewards, and there is no pass@k.{ungraded}"
+    return f"A sample counts as solved from a reward of {scale.solved_at:g} on; max@k and best@k are rewards.{ungraded}"
 
 
 def typographic(text: str) -> str:
