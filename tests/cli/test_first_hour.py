@@ -17,9 +17,9 @@ import yaml
 import tiny
 from bontune.base.errors import BontuneError
 from bontune.base.progress import Bar
-from bontune.cli.evaluate import run_eval
+from bontune.cli.catalogue import keys_of, list_keys, show_recipe
+from bontune.cli.evaluate import evaluate_pools
 from bontune.cli.plan import run_plan
-from bontune.cli.recipes import keys_of, list_keys, show
 from bontune.config import Recipe, load_recipe
 from bontune.engines.contract import SamplingOptions
 from bontune.models.saving import save_model
@@ -120,7 +120,7 @@ def test_every_key_of_a_recipe_has_words(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_an_explained_recipe_is_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
-    show("countdown", ["objective.n=8"], explains=True)
+    show_recipe("countdown", ["objective.n=8"], explain=True)
     text = capsys.readouterr().out
     assert yaml.safe_load(text) == yaml.safe_load(load_recipe("countdown", ["objective.n=8"]).to_yaml())
     lines = text.splitlines()
@@ -168,11 +168,11 @@ def draw(tmp_path: Path, verifier: str, **more: object) -> Path:
 
 def test_eval_says_what_a_pool_is_and_what_its_columns_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     oracle, trained = draw(tmp_path, "oracle"), draw(tmp_path, "countdown-verifier")
-    run_eval([oracle], "1,4", None)
+    evaluate_pools([oracle], "1,4")
     said = capsys.readouterr().out
     assert "countdown-tiny on countdown, test, T = 1, verifier oracle" in " ".join(said.split())
     assert "best@k" not in said, "with the oracle it is pass@k"
-    run_eval([trained], "1,4", None)
+    evaluate_pools([trained], "1,4")
     said = capsys.readouterr().out
     for phrase in (
         "best@k: reward of the sample that the verifier picks",
@@ -187,7 +187,7 @@ def test_pools_of_different_problems_are_refused_before_any_table(
 ) -> None:
     one, other = draw(tmp_path, "oracle"), draw(tmp_path, "oracle", split="validation")
     with pytest.raises(BontuneError, match="problems"):
-        run_eval([one, other], "1,4", None)
+        evaluate_pools([one, other], "1,4")
     assert capsys.readouterr().out == ""
 
 
@@ -195,7 +195,7 @@ def test_differences_of_nothing_are_zeros_without_a_sign(tmp_path: Path, capsys:
     one = draw(tmp_path, "oracle")
     same = tmp_path / "same.parquet"
     same.write_bytes(one.read_bytes())
-    run_eval([one, same], "1,4", None)
+    evaluate_pools([one, same], "1,4")
     said = capsys.readouterr().out.partition("paired")[2]
     assert "+0.0" not in said
     assert "-0.0" not in said
@@ -209,7 +209,7 @@ def test_rewards_below_zero_are_no_percentages(tmp_path: Path, capsys: pytest.Ca
     ]
     path = tmp_path / "pool.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run_eval([path], "1,2", None)
+    evaluate_pools([path], "1,2")
     said = capsys.readouterr().out
     assert "%" not in said
     assert "-1.125 [" in said
@@ -275,13 +275,13 @@ def test_eval_of_a_binary_pool_beside_a_graded_one_and_of_minus_one_and_one(
     binary = written(tmp_path / "binary.jsonl", lambda p, i: float((p + i) % 3 == 0))
     graded = written(tmp_path / "graded.jsonl", lambda p, i: ((p * i) % 4) / 2)
     out = tmp_path / "found.json"
-    run_eval([binary, graded], "1,4", out)
+    evaluate_pools([binary, graded], "1,4", out=out)
     found = {d["metric"]: d for d in json.loads(out.read_text())["differences"]}
     assert {"max@1", "max@4", "best@1", "best@4"} <= set(found)
     assert "max@k, reward" in capsys.readouterr().out
     signed = written(tmp_path / "signed.jsonl", lambda p, i: None if i == 3 else 1 if (p + i) % 3 == 0 else -1)
     wrong = written(tmp_path / "wrong.jsonl", lambda p, i: None if i == 3 else -1)
-    run_eval([signed, wrong], "1,4", out)
+    evaluate_pools([signed, wrong], "1,4", out=out)
     pools = {Path(name).stem: of["metrics"] for name, of in json.loads(out.read_text())["pools"].items()}
     assert pools["signed"]["pass@1"]["value"] == pytest.approx(0.25)
     assert pools["signed"]["max@1"]["value"] == pytest.approx(-0.5)
@@ -294,6 +294,6 @@ def test_eval_of_a_binary_pool_beside_a_graded_one_and_of_minus_one_and_one(
 def test_eval_claims_nothing_of_a_few_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = (written(tmp_path / f"{v}.jsonl", lambda p, i, v=v: v, num_problems=5) for v in (0, 1))
     out = tmp_path / "found.json"
-    run_eval([one, other], "1,4", out)
+    evaluate_pools([one, other], "1,4", out=out)
     assert {(d["low"], d["high"]) for d in json.loads(out.read_text())["differences"]} == {(None, None)}
     assert "5 problems are too few to say more, 10 at least are needed." in " ".join(capsys.readouterr().out.split())

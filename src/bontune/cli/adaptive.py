@@ -2,52 +2,57 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
+import typer
 
 from bontune.base.errors import BontuneError
-from bontune.base.files import write_whole
-from bontune.base.tables import as_csv
-from bontune.metrics import Interval, reward_scale
-from bontune.pools.budgets import check_ks
-from bontune.pools.pool import Pool
-from bontune.pools.read import read_pool
-from bontune.report.curves import draw_curves
-from bontune.report.figure import save
-from bontune.report.numbers import of_points, signed, unit_of, written
-from bontune.scaling import ScoredPool, StoppingPoint, StoppingStudy, study_stopping
-from bontune.scaling.adaptive import MARGIN
+from bontune.cli import options as shared
+from bontune.cli.terminal import console, warn
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bontune.metrics import Interval, RewardScale
+    from bontune.pools.pool import Pool
+    from bontune.scaling import ScoredPool, StoppingPoint, StoppingStudy
 
 
-def run_adaptive(paths: list[Path], *, n: int | None, round_size: int, ks: str | None, out: Path) -> None:
-    """Print what stopping early is worth at each budget, and write ``adaptive.csv`` and ``adaptive.png``.
+def study_early_stopping(
+    pools: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="POOL [POOL]",
+            help="A pool with scores; scores to stop at are chosen on it, measured on the second.",
+        ),
+    ],
+    n: Annotated[
+        int | None, typer.Option("-n", min=2, help="Draw N at most; default: half of the samples.", show_default=False)
+    ] = None,
+    round_size: Annotated[
+        int, typer.Option("--round", min=1, help="Draw this many at a time before the verifier looks.")
+    ] = 1,
+    k: shared.Budgets = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write numbers and a picture here.")] = Path("adaptive"),
+) -> None:
+    """Measure how many draws it saves to stop as soon as the verifier's score is high enough.
 
-    Raises:
-        BontuneError: more than two pools, a pool without a verifier's scores, scores of two verifiers, or an N that it
-            cannot tell about.
+    Example: bontune adaptive validation.parquet test.parquet -n 32 --round 4
     """
-    if len(paths) > 2:
+    from bontune.base.files import write_whole
+    from bontune.base.tables import as_csv
+    from bontune.pools.budgets import check_ks
+    from bontune.report.curves import draw_curves
+    from bontune.report.figure import save
+    from bontune.scaling import study_stopping
+
+    if len(pools) > 2:
         raise BontuneError(
-            f"Give one pool, or two: scores are chosen on the first, measured on the second; got {len(paths)}."
+            f"Give one pool, or two: scores are chosen on the first, measured on the second; got {len(pools)}."
         )
-    pools = [_scored(path) for path in paths]
-    first, last = (pool.settings.get("verifier") for pool in (pools[0], pools[-1]))
-    if first != last:
-        raise BontuneError(
-            f"{paths[0]} is scored by {first} and {paths[-1]} by {last}: a score to stop at says something about one "
-            "verifier only."
-        )
-    if first == "oracle":
-        print(
-            "warning: the oracle knows right answers; this is what a verifier that is never wrong would save",
-            file=sys.stderr,
-        )
-    scale = reward_scale(pool.columns["reward"] for pool in pools)
-    scored = [ScoredPool(rewards_PM=np.array(pool.rewards(scale)), scores_PM=np.array(pool.scores())) for pool in pools]
+    scored, scale = _scored_pools(pools)
     fewest = min(pool.rewards_PM.shape[1] for pool in scored)
     n = max(fewest // 2, 1) if n is None else n
     if not round_size < n <= fewest:
@@ -55,27 +60,54 @@ def run_adaptive(paths: list[Path], *, n: int | None, round_size: int, ks: str |
             f"-n lies between a round of {round_size} and the {fewest} samples per problem, got {n}: with fewer there "
             "is nothing to stop."
         )
-    study = study_stopping(scored[0], scored[-1], n=n, round_size=round_size, ks=check_ks(ks, n))
+    study = study_stopping(scored[0], scored[-1], n=n, round_size=round_size, ks=check_ks(k, n))
     if not study.points:
         raise BontuneError(
-            f"No score of {paths[0]} ends the drawing at a budget asked for: --k takes numbers between a round of "
+            f"No score of {pools[0]} ends the drawing at a budget asked for: --k takes numbers between a round of "
             f"{round_size} and N = {n}, and the verifier has to know a score for most samples."
         )
-    console = Console(markup=False, emoji=False)
-    console.print(_table(study, paths[-1], is_share=scale.is_binary))
-    console.print(_finding(study, is_share=scale.is_binary), highlight=False)
+    console().print(_table(study, pools[-1], is_share=scale.is_binary))
+    console().print(_finding(study, is_share=scale.is_binary))
     write_whole(out / "adaptive.csv", as_csv([_row(point) for point in study.points]), "numbers")
     figure, description = draw_curves(_curves(study), title="Best-of-N by draws per problem", is_share=scale.is_binary)
     save(figure, out / "adaptive.png", "Stopping early against a fixed number of draws", description)
     print(f"{out}: adaptive.csv and adaptive.png")
 
 
-def _scored(path: Path) -> Pool:
+def _scored_pools(paths: Sequence[Path]) -> tuple[list[ScoredPool], RewardScale]:
+    """Read the rewards and scores of pools that one verifier has scored.
+
+    Raises:
+        BontuneError: a pool without scores, or with counts of votes, or pools that two verifiers scored.
+    """
+    import numpy as np
+
+    from bontune.metrics import reward_scale
+    from bontune.scaling import ScoredPool
+
+    pools = [_pool(path) for path in paths]
+    first, last = (pool.settings.get("verifier") for pool in (pools[0], pools[-1]))
+    if first != last:
+        raise BontuneError(
+            f"{paths[0]} is scored by {first} and {paths[-1]} by {last}: a score to stop at says something about one "
+            "verifier only."
+        )
+    if first == "oracle":
+        warn("the oracle knows right answers; this is what a verifier that is never wrong would save")
+    scale = reward_scale(pool.columns["reward"] for pool in pools)
+    return [
+        ScoredPool(rewards_PM=np.array(pool.rewards(scale)), scores_PM=np.array(pool.scores())) for pool in pools
+    ], scale
+
+
+def _pool(path: Path) -> Pool:
     """A pool that a verifier has scored.
 
     Raises:
         BontuneError: it has no scores, or they are counts of votes.
     """
+    from bontune.pools.read import read_pool
+
     pool = read_pool(path, has_texts=False)
     if pool.scores() is None:
         raise BontuneError(f"{path} has no scores: draw it with --verifier.")
@@ -85,12 +117,15 @@ def _scored(path: Path) -> Pool:
             "that scores each sample by itself."
         )
     if note := pool.ungraded(path):
-        print(f"warning: {note}", file=sys.stderr)
+        warn(note)
     return pool
 
 
 def _finding(study: StoppingStudy, *, is_share: bool) -> str:
-    """What the study says, in a sentence or two."""
+    """Say what the study found, in a sentence or two."""
+    from bontune.report.numbers import of_points
+    from bontune.scaling.adaptive import MARGIN
+
     point, full = study.cheapest, _with_unit(study.full.value, is_share=is_share)
     margin = f"{100 * MARGIN:g} point" if is_share else f"{MARGIN:g}"
     if point is None:
@@ -106,10 +141,16 @@ def _finding(study: StoppingStudy, *, is_share: bool) -> str:
 
 
 def _with_unit(value: float, *, is_share: bool) -> str:
+    from bontune.report.numbers import written
+
     return written(value, is_share=is_share) + (" %" if is_share else "")
 
 
 def _table(study: StoppingStudy, path: Path, *, is_share: bool) -> Table:
+    from rich.table import Table
+
+    from bontune.report.numbers import unit_of, written
+
     table = Table(
         title=f"{path}: at most {study.n} draws, in rounds of {study.round_size}",
         caption=f"{study.num_problems} problems; differences {'in points ' if is_share else ''}with 95 % intervals "
@@ -133,6 +174,8 @@ def _table(study: StoppingStudy, path: Path, *, is_share: bool) -> Table:
 
 
 def _signed(interval: Interval, *, is_share: bool) -> str:
+    from bontune.report.numbers import signed
+
     value, low, high = (signed(x, is_share=is_share) for x in (interval.value, interval.low, interval.high))
     return f"{value} [{low}, {high}]"
 

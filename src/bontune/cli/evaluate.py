@@ -3,73 +3,86 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
+import typer
 from rich.table import Table
 
-import bontune.metrics as metrics
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.tables import as_csv
-from bontune.config import is_run
-from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, evaluate_pool, share_families, under_shared_names
-from bontune.pools import compare
-from bontune.pools.budgets import parse_ks
-from bontune.pools.pool import Pool
-from bontune.pools.read import read_pool
-from bontune.report.numbers import capitalized, in_order, scale_note, split_metric, unit_of, with_unit, written
-from bontune.report.read import finite, read_metrics, rows_of_kind
+from bontune.cli import options as shared
+from bontune.cli.terminal import console, warn
+
+if TYPE_CHECKING:
+    from bontune.metrics import RewardScale
+    from bontune.metrics.evaluation import Evaluation
+    from bontune.pools.compare import Difference
+    from bontune.pools.pool import Pool
 
 
-def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None, solved_at: float | None = None) -> None:
-    """``bontune eval``: metrics of each pool, and paired differences to the first; of a run its evaluations.
-
-    Args:
-        paths: pools, or runs.
-        ks: budgets, like ``1,4,16``.
-        out: file for the numbers.
-        solved_at: reward from which on a sample counts as solved; see :func:`bontune.metrics.reward_scale`.
-
-    Raises:
-        BontuneError: no pool, a budget above its samples, pools of different problems, or runs mixed with pools.
-    """
+def evaluate_pools(
+    pools: Annotated[list[Path], typer.Argument(help="Pools; the first is what the others are compared with.")],
+    k: shared.Budgets = None,
+    solved_at: shared.SolvedAt = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the numbers to this .json or .csv.")] = (
+        None
+    ),
+) -> None:
+    """Print every metric of a pool with 95 % intervals, and paired differences between pools."""
     if out is not None and out.suffix not in (".json", ".csv"):
         raise BontuneError(f"--out ends in .json or .csv, got {out.name!r}.")
-    runs = [path for path in paths if is_run(path)]
+    shared.require_there(pools)
+    from bontune.config import is_run
+
+    runs = [path for path in pools if is_run(path)]
     if runs:
-        _show_runs(runs, paths, out)
-        return
+        _show_runs(runs, pools, out)
+    else:
+        _show_pools(pools, k, out, solved_at)
+
+
+def _show_pools(paths: Sequence[Path], ks: str | None, out: Path | None, solved_at: float | None) -> None:
+    """Print the metrics of each pool, and paired differences to the first.
+
+    Raises:
+        BontuneError: no pool, a budget above its samples, or pools of different problems.
+    """
+    from bontune.metrics import reward_scale
+    from bontune.metrics.evaluation import as_json
+    from bontune.pools.read import read_pool
+    from bontune.report.numbers import capitalized, scale_note
+
     pools = {str(path): read_pool(path, has_texts=False, is_even=False) for path in paths}
-    scale = metrics.reward_scale((pool.columns["reward"] for pool in pools.values()), solved_at)
+    scale = reward_scale((pool.columns["reward"] for pool in pools.values()), solved_at)
     evaluations = {name: _evaluate(name, pool, ks, scale) for name, pool in pools.items()}
     first, *others = evaluations
     found = {other: _differences(evaluations, first, other) for other in others}
-    console = Console(markup=False, emoji=False)
     result: dict[str, Any] = {"pools": {}, "differences": []}
     for name, evaluation in evaluations.items():
         intervals = evaluation.intervals()
         result["pools"][name] = {"problems": len(evaluation.problem_ids), "metrics": as_json(intervals)}
-        console.print(*_metrics_tables(_title(name, pools[name]), _shown(intervals)), sep="\n")
+        console().print(*_metrics_tables(_title(name, pools[name]), _shown(intervals)), sep="\n")
     for other, of in found.items():
         shown = _shown({d.metric: d for d in of})
-        console.print(*_metrics_tables(f"{other} − {first}, paired", shown, sign="+"), sep="\n")
+        console().print(*_metrics_tables(f"{other} − {first}, paired", shown, sign="+"), sep="\n")
         if all(d.low is None for d in of):
-            console.print(f"{capitalized(of[0].why_unknown)}.", highlight=False)
+            console().print(f"{capitalized(of[0].why_unknown)}.")
         result["differences"] += [
             {"a": d.a, "b": d.b, "metric": d.metric, "diff": d.value, "low": d.low, "high": d.high} for d in of
         ]
     if note := scale_note(scale):
-        console.print(note, highlight=False)
-    _explain(console, evaluations.values())
+        console().print(note)
+    _explain(evaluations.values())
     if out is not None:
         _write(out, result)
 
 
-def _differences(evaluations: dict[str, Evaluation], first: str, other: str) -> list[compare.Difference]:
+def _differences(evaluations: dict[str, Evaluation], first: str, other: str) -> list[Difference]:
+    from bontune.pools import compare
+
     try:
         return compare.differences({first: evaluations[first], other: evaluations[other]})
     except ValueError as error:
@@ -94,29 +107,38 @@ def _shown(intervals: dict[str, Any]) -> dict[str, Any]:
     return {name: i for name, i in intervals.items() if not (is_oracle and name.startswith("best@"))}
 
 
-def _explain(console: Console, evaluations: Iterable[Evaluation]) -> None:
-    """Say what the columns are."""
+def _explain(evaluations: Iterable[Evaluation]) -> None:
+    """Print what each column means."""
+    from bontune.metrics.evaluation import MEANINGS
+
     names = dict.fromkeys(name for e in evaluations for name in _shown(e.values))
     for family in dict.fromkeys(name.partition("@")[0] for name in names):
         at = "@k" if f"{family}@" in " ".join(names) else ""
-        console.print(f"{family}{at}: {MEANINGS[family]}", style="dim", highlight=False)
+        console().print(f"{family}{at}: {MEANINGS[family]}", style="dim")
 
 
 def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) -> None:
-    """The evaluations that runs have made of themselves, one a row."""
+    """Print the evaluations that runs have made of themselves, one a row.
+
+    Raises:
+        BontuneError: runs are mixed with pools, or are to be written into a file.
+    """
+    from bontune.metrics.evaluation import share_families, under_shared_names
+    from bontune.report.numbers import in_order, split_metric, with_unit, written
+    from bontune.report.read import finite, read_metrics, rows_of_kind
+
     if len(runs) < len(paths) or out is not None:
         raise BontuneError(
             f"{runs[0]} is a run: `bontune eval` shows its evaluations, but neither beside pools nor into a file; draw "
             f"a pool with `bontune sample {runs[0]} TASK`, or compare runs with `bontune compare`."
         )
-    console = Console(markup=False, emoji=False)
     for run in runs:
         rows = rows_of_kind(read_metrics(run / "metrics.jsonl"), "eval")
         metrics_of = under_shared_names([row["metrics"] for row in rows])
         names = in_order(name for found in metrics_of for name in found if "@" in name)
         shares = share_families(names)
         if not rows:
-            console.print(f"{run} has no evaluations yet: set eval.every", markup=False)
+            console().print(f"{run} has no evaluations yet: set eval.every")
         for start in range(0, len(names), 5):  # what fits 80 columns
             title = None if start else f"{run}: evaluations during training"
             shown = [(name, split_metric(name)[0] in shares) for name in names[start : start + 5]]
@@ -125,19 +147,24 @@ def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) ->
             for row, found in zip(rows, metrics_of, strict=True):
                 cells = [written(finite(found.get(name)), is_share=is_share) for name, is_share in shown]
                 table.add_row(str(row["step"]), *cells)
-            console.print(table)
+            console().print(table)
 
 
-def _evaluate(path: str, pool: Pool, ks: str | None, scale: metrics.RewardScale) -> Evaluation:
-    """The metrics of one pool."""
+def _evaluate(path: str, pool: Pool, ks: str | None, scale: RewardScale) -> Evaluation:
+    """Compute the metrics of one pool.
+
+    Raises:
+        BontuneError: a budget above the pool's samples, or a pool that cannot be evaluated.
+    """
+    from bontune.metrics import default_ks
+    from bontune.metrics.evaluation import evaluate_pool
+    from bontune.pools.budgets import parse_ks
+
     sizes = {len(row) for row in pool.columns["reward"]}
     num_samples = min(sizes)
     if len(sizes) > 1:
-        print(
-            f"warning: {path}: problems have {num_samples} to {max(sizes)} samples; k ends at {num_samples}",
-            file=sys.stderr,
-        )
-    budgets = metrics.default_ks(num_samples) if ks is None else parse_ks(ks)
+        warn(f"{path}: problems have {num_samples} to {max(sizes)} samples; k ends at {num_samples}")
+    budgets = default_ks(num_samples) if ks is None else parse_ks(ks)
     if max(budgets) > num_samples:
         raise BontuneError(f"k = {max(budgets)} is more than the {num_samples} samples per problem of {path}.")
     try:
@@ -153,7 +180,7 @@ def _evaluate(path: str, pool: Pool, ks: str | None, scale: metrics.RewardScale)
     except ValueError as error:  # what a pool of other origin may hold, such as answers that cannot be compared
         raise BontuneError(f"{path} cannot be evaluated: {error}") from None
     if note := pool.ungraded(path):
-        print(f"warning: {note}", file=sys.stderr)
+        warn(f"{note}")
     return evaluation
 
 
@@ -162,6 +189,9 @@ def _metrics_tables(title: str, intervals: dict[str, Any], sign: str = "") -> li
 
     ``sign`` "+" shows the sign of differences.
     """
+    from bontune.metrics.evaluation import share_families
+    from bontune.report.numbers import unit_of
+
     shares = share_families(intervals)
     families = list(dict.fromkeys(name.partition("@")[0] for name in intervals if "@" in name))
     ks = list(dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name))
