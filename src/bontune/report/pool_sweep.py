@@ -11,7 +11,7 @@ import numpy as np
 
 import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
-from bontune.base.same_contents import differing
+from bontune.base.settings import differing
 from bontune.metrics import RewardScale
 from bontune.pools.pool import Pool
 from bontune.report.page import Grid, Line, Picture, fraction_cell, picture
