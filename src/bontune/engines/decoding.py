@@ -1,4 +1,4 @@
-"""SamplingState tokens from logits, and knowing which rows have ended and why.
+"""Tokens are sampled from logits, and rows end at end tokens, stop strings or the longest length.
 
 Tokens are drawn by inverting the cumulative distribution at a uniform number that belongs to (key, sample, token).
 """
