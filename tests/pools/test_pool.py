@@ -23,8 +23,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from bontune.base.errors import BontuneError, RunStopped
+from bontune.base.files import hold
 from bontune.base.grades import Grade, Verdict
-from bontune.base.locks import hold
 from bontune.base.problems import Problem
 from bontune.engines.contract import Samples, StopReason
 from bontune.pools.collect import Graded

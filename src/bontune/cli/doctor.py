@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 import bontune
-from bontune.base.cores import num_cores
+from bontune.base.signals import num_cores
 from bontune.sandbox.backends import BACKENDS, ISOLATING
 from bontune.sandbox.checkers import examine
 

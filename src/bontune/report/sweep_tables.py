@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from rich.table import Table
 
-import bontune.base.tables as tables
+import bontune.base.text as tables
 from bontune.metrics import Interval
 from bontune.report.numbers import percent, points
 from bontune.scaling import Choice, Grid, Law, LawVerdict, Study, advise, advise_all, metric_name, t_text

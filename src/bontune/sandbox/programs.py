@@ -26,8 +26,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bontune.base.cores import num_cores
 from bontune.base.errors import BontuneError
+from bontune.base.signals import num_cores
 from bontune.sandbox.checkers import Checkers, Outcome
 from bontune.sandbox.checking import Program, requirements
 

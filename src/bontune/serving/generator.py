@@ -12,7 +12,7 @@ from bontune.answers.math_answer import last_box, normal_form
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Message, Problem
-from bontune.base.texts import readable
+from bontune.base.text import readable
 from bontune.base.thoughts import Setting, thoughts_of
 from bontune.engines.contract import Samples, SamplingOptions
 from bontune.engines.opening import open_engine

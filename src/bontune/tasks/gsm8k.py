@@ -16,8 +16,9 @@ from bontune.answers.written_numbers import numbers_in
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem, content_ids
+from bontune.base.signals import Poll
 from bontune.base.thoughts import answer_behind
-from bontune.tasks.base import OPEN_THOUGHT, Poll, grade_each
+from bontune.tasks.base import OPEN_THOUGHT, grade_each
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.columns import column
 from bontune.tasks.datafiles import Data, Source, Table

@@ -16,7 +16,7 @@ from bontune.answers.math_answer import Comparison, compare_pairs, last_box, mat
 from bontune.base.errors import BontuneError
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem, content_ids
-from bontune.tasks.base import Poll
+from bontune.base.signals import Poll
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.columns import column, level_of
 from bontune.tasks.datafiles import Data, Source, Table

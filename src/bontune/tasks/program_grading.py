@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.base.signals import Poll
 from bontune.base.thoughts import Setting
 from bontune.sandbox.programs import Outcome, Program, check_programs, sandbox_name
-from bontune.tasks.base import Poll
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.code import extract_program, normal_form
 from bontune.tasks.options import Format

@@ -16,8 +16,7 @@ from torch import Tensor
 from bontune.base.files import replace_file
 from bontune.base.grades import Grade
 from bontune.base.progress import Bar
-from bontune.engines.contract import Engine, Samples
-from bontune.engines.counting import DrawingCount
+from bontune.engines.contract import DrawingCount, Engine, Samples
 
 METRICS = "metrics.jsonl"
 NOTHING_LEARNED = (
