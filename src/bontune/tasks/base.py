@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.thoughts import Thoughts
+from bontune.grading.verdict import Grade, Verdict
 
 Poll: TypeAlias = Callable[[], None]
 """Raises when the work should stop, such as :class:`bontune.base.errors.Interrupted`."""

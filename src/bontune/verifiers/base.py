@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from bontune.base.grades import Grade
 from bontune.base.problems import Problem
+from bontune.grading.verdict import Grade
 
 
 @runtime_checkable

@@ -18,8 +18,8 @@ from typing import Any
 from bontune.base.address import Address
 from bontune.base.client import BadReply, Endpoint
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.grades import Grade
 from bontune.base.problems import Problem
+from bontune.grading.verdict import Grade
 from bontune.verifiers.judge_reply import read_cut_score, read_score, read_yes_no, yes_probability
 
 MODES = ("score", "yes_no")

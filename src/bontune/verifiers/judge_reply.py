@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bontune.answers.characters import plain
 from bontune.base.thoughts import answer_behind, thoughts_of
+from bontune.grading.answers.notation import plain
 
 HIGHEST = 10.0
 _QUOTED = re.compile(r"\"[^\"\n]*\"|“[^”\n]*”|«[^»\n]*»|`[^`\n]*`|(?<![A-Za-z0-9])'[^'\n]*'(?![A-Za-z0-9])")
