@@ -92,7 +92,8 @@ def _movement(study: Study, few: int, many: int) -> str:
     if max(high) < min(low):
         return f"The best temperature falls with N: {shown}."
     if at_few.best == at_many.best:
-        return f"The best temperature measured is the same at N = {few} and {many}: T = {temperature_text(t[at_few.best])}."
+        same = temperature_text(t[at_few.best])
+        return f"The best temperature measured is the same at N = {few} and {many}: T = {same}."
     return f"The best temperature measured moves {_moves(at_few, at_many, t)} ({shown}), but not clearly."
 
 
