@@ -10,7 +10,7 @@ import typer
 
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.base.signals import leaving_at_once
-from bontune.base.texts import never_fail_to_print
+from bontune.base.text import never_fail_to_print
 from bontune.cli.adaptive import study_early_stopping
 from bontune.cli.answer import answer_prompt
 from bontune.cli.catalogue import objectives_app, recipes_app, tasks_app

@@ -42,7 +42,7 @@ def study_early_stopping(
     Example: bontune adaptive validation.parquet test.parquet -n 32 --round 4
     """
     from bontune.base.files import write_whole
-    from bontune.base.tables import as_csv
+    from bontune.base.text import as_csv
     from bontune.pools.budgets import check_ks
     from bontune.report.curves import draw_curves
     from bontune.report.figure import save

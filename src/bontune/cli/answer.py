@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from bontune.base.errors import BontuneError
-from bontune.base.texts import is_unicode_output
+from bontune.base.text import is_unicode_output
 from bontune.cli import options as shared
 from bontune.cli.terminal import console
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.text import Text
 
-from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.fields import field_docstrings, without_markup
-from bontune.base.suggest import did_you_mean
+from bontune.base.errors import BontuneError, RunStopped, did_you_mean
+from bontune.base.text import field_docstrings, without_markup
 from bontune.cli import options as shared
 from bontune.cli.terminal import PlainTyper, console, print_names
 
@@ -203,7 +202,7 @@ def show_task(
     Example: bontune tasks show math data=DATA --index 3 --format chat
     """
     from bontune import tasks
-    from bontune.base.overrides import apply_overrides
+    from bontune.base.settings import apply_overrides
 
     values = apply_overrides({}, options or [])
     required = [option.name for option in tasks.options(name) if not option.default]

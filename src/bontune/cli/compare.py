@@ -222,17 +222,17 @@ def _write(
     Returns:
         The names of the pictures.
     """
+    from bontune.base.text import temperature_text
     from bontune.report.compared import curves_of, rows_of, tree_of
     from bontune.report.curves import plot_pass_at_k
     from bontune.report.sweep_tables import as_csv
-    from bontune.scaling import t_text
 
     rows = [row for comparison in comparisons for row in rows_of(comparison)]
     write_whole(out / "comparison.csv", as_csv(rows), "numbers")
     pictures = []
     for comparison in comparisons:
         sampled = comparison.sampled
-        where = "" if sampled.temperature is None else f"_T{t_text(sampled.temperature)}"
+        where = "" if sampled.temperature is None else f"_T{temperature_text(sampled.temperature)}"
         where = "_own_T" if sampled.own_temperatures else where if len(comparisons) > 1 else ""
         for family in dict.fromkeys(difference.family for difference in comparison.differences):
             pictures.append(f"{family}{where}.png")

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bontune.base.cores import num_cores
+from bontune.base.signals import num_cores
 from bontune.cli.terminal import console
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "math-verify", "pyseccomp")
@@ -66,8 +66,8 @@ def _isolations() -> tuple[Table, list[str]]:
     Returns:
         The table, and the names of the isolations that hold.
     """
-    from bontune.sandbox.backends import BACKENDS, ISOLATING
-    from bontune.sandbox.checkers import examine
+    from bontune.grading.sandbox.outside.check import examine
+    from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING
 
     table = Table("isolation", "holds", "attacks", "what it is, or how to get it", title="model-written programs")
     table.title_justify = "left"

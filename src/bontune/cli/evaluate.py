@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.base.tables import as_csv
+from bontune.base.text import as_csv
 from bontune.cli import options as shared
 from bontune.cli.terminal import console, warn
 

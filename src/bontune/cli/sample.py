@@ -164,7 +164,7 @@ def pool_request(
     Raises:
         BontuneError: an option is not ``key=value``, or there is no such model, task or verifier.
     """
-    from bontune.base.overrides import apply_overrides
+    from bontune.base.settings import apply_overrides
     from bontune.engines.contract import SamplingOptions
     from bontune.pools.draw import PoolRequest, check_names
     from bontune.pools.merge import shard_from_text

@@ -89,10 +89,10 @@ def _requests(
     values = parse_temperatures(temperatures)
     check_ks(ks, request.sampling.num_samples)
     _numbers(budgets, "--budgets")
-    from bontune.scaling import t_text
+    from bontune.base.text import temperature_text
 
     return {
-        out / f"T{t_text(value)}.parquet": dataclasses.replace(
+        out / f"T{temperature_text(value)}.parquet": dataclasses.replace(
             request, sampling=dataclasses.replace(request.sampling, temperature=value)
         )
         for value in values

@@ -15,8 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from bontune.base.errors import BontuneError
-from bontune.base.suggest import nearest
+from bontune.base.errors import BontuneError, nearest
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -121,7 +120,7 @@ def _option_of(command: Any, word: str) -> list[str] | None:
     Returns:
         The option's spellings, the shortest first; None if the command has no such option.
     """
-    from bontune.base.other_words import ours
+    from bontune.base.settings import ours
 
     here = ours(word)
     meanings = {word.lstrip("-").replace("-", "_"), *([here.key.rpartition(".")[2]] if here and here.key else ())}
@@ -154,8 +153,7 @@ def _refuse_options_as_settings(command: Any, path: str, words: list[str]) -> No
 
 def _as_setting(path: str, option: str, value: str) -> str:
     """Say how a setting is given that was written as an option."""
-    from bontune.base.other_words import ours
-    from bontune.base.validation import known_keys
+    from bontune.base.settings import known_keys, ours
     from bontune.config import Recipe
 
     key = option.lstrip("-").replace("-", "_")

@@ -82,8 +82,7 @@ def score_with_verifier(
     from bontune.models import quiet_libraries
     from bontune.pools.contents import problems_of
     from bontune.pools.scoring import score_pool
-    from bontune.verifiers.ends import doubt_about_end
-    from bontune.verifiers.reward_model import RewardModel
+    from bontune.verifiers.reward_model import RewardModel, doubt_about_end
 
     quiet_libraries()
 
