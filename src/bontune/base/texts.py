@@ -26,3 +26,13 @@ def never_fail_to_print() -> None:
 def is_unicode_output() -> bool:
     """Whether standard output takes every character."""
     return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
+
+
+def temperature_text(temperature: float) -> str:
+    """A temperature as text, with one decimal at least.
+
+    >>> temperature_text(1.0), temperature_text(0.85)
+    ('1.0', '0.85')
+    """
+    text = f"{temperature:g}"
+    return text if "." in text or "e" in text else f"{text}.0"
