@@ -19,7 +19,7 @@ import bontune.grading
 import bontune.metrics
 import bontune.objectives
 from bontune import tasks
-from bontune.base.fields import field_docstrings
+from bontune.base.text import field_docstrings
 from bontune.cli import app
 from bontune.config import RECIPES, Recipe, TaskSection, VerifierSection, shipped_recipes
 from bontune.experiments.suite import shipped_suites
@@ -35,8 +35,8 @@ PUBLIC = {
 """The names that a program may rely on, by the module that it imports them from."""
 CONTRACTS = [
     "bontune.base.problems.Problem",
-    "bontune.base.grades.Grade",
-    "bontune.base.grades.Verdict",
+    "bontune.grading.verdict.Grade",
+    "bontune.grading.verdict.Verdict",
     "bontune.tasks.base.Task",
     "bontune.tasks.base.HasDemonstrations",
     "bontune.verifiers.base.Verifier",
@@ -282,9 +282,9 @@ def _verifiers() -> list[str]:
         _autodoc("autofunction", "bontune.verifiers.load.verifier_from_text", ":no-index:"),
         "## What each one does",
         _table(("verifier", "its score"), [(_code(row.name), row.summary) for row in VERIFIERS]),
-        _autodoc("autoclass", "bontune.verifiers.simple.Oracle", ":no-index:"),
-        _autodoc("autoclass", "bontune.verifiers.simple.Majority", ":no-index:"),
-        _autodoc("autoclass", "bontune.verifiers.simple.FunctionVerifier", ":no-index:"),
+        _autodoc("autoclass", "bontune.verifiers.base.Oracle", ":no-index:"),
+        _autodoc("autoclass", "bontune.verifiers.base.Majority", ":no-index:"),
+        _autodoc("autoclass", "bontune.verifiers.base.FunctionVerifier", ":no-index:"),
         _autodoc("autoclass", "bontune.verifiers.reward_model.RewardModel", ":no-index:"),
         _autodoc("autoclass", "bontune.verifiers.judge.Judge", ":no-index:"),
     ]

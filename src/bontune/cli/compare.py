@@ -14,7 +14,7 @@ from rich.console import Console
 import bontune.pools.compare as comparing
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.base.texts import temperature_text
+from bontune.base.text import temperature_text
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.experiments.entrants import DrawOptions, Gathered, Pools, column_of, gather
 from bontune.metrics import RewardScale, reward_scale

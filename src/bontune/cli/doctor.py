@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 import bontune
-from bontune.base.cores import num_cores
-from bontune.sandbox.backends import BACKENDS, ISOLATING
-from bontune.sandbox.checkers import examine
+from bontune.base.signals import num_cores
+from bontune.grading.sandbox.outside.check import examine
+from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "math-verify", "pyseccomp")
 

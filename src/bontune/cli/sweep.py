@@ -16,7 +16,7 @@ import bontune.report.sweep_figures as plots
 import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.base.texts import temperature_text
+from bontune.base.text import temperature_text
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.metrics import reward_scale
 from bontune.pools.budgets import check_ks

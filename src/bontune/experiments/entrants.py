@@ -16,8 +16,8 @@ import bontune.metrics as metrics
 import bontune.tasks as tasks
 from bontune.base.errors import BontuneError
 from bontune.base.problems import contents_digest
-from bontune.base.same_contents import differing
-from bontune.base.texts import temperature_text
+from bontune.base.settings import differing
+from bontune.base.text import temperature_text
 from bontune.config import Recipe, TaskSection, VerifierSection, is_run, load_recipe
 from bontune.engines.contract import SamplingOptions
 from bontune.models import resolve

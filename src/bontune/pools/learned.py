@@ -18,7 +18,7 @@ import numpy as np
 
 from bontune.base.errors import BontuneError
 from bontune.metrics import AnswerDistribution, answer_distribution, bootstrap_interval, paired_difference
-from bontune.metrics.arrays import FloatArray
+from bontune.objectives.inputs import FloatArray
 from bontune.pools.pool import Pool
 
 NUM_RESAMPLES = 2000

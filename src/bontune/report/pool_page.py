@@ -21,8 +21,8 @@ from markupsafe import Markup
 import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.base.same_contents import differing
-from bontune.base.texts import temperature_text
+from bontune.base.settings import differing
+from bontune.base.text import temperature_text
 from bontune.metrics import Interval, RewardScale, reward_scale
 from bontune.metrics.evaluation import MEANINGS
 from bontune.pools import compare

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bontune.base.texts import temperature_text
+from bontune.base.text import temperature_text
 from bontune.metrics import Interval
 from bontune.pools.compare import FEWEST_PROBLEMS, Comparison, Difference, Outcome
 from bontune.pools.pool import SUFFIXES

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bontune.base.texts import temperature_text
+from bontune.base.text import temperature_text
 from bontune.metrics import Interval, RewardScale
 from bontune.pools.compare import Comparison, Difference, Outcome, Sampled
 from bontune.report.numbers import (

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
-from bontune.base.texts import temperature_text
+from bontune.base.text import temperature_text
 from bontune.report.figure import Plot, bare, k_axis, margins, new, percent_axis, styled, title
 from bontune.report.numbers import capitalized, percent
 from bontune.report.style import HAIRLINE, INK, QUIET, Family

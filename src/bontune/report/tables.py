@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Group
 from rich.text import Text
 
-import bontune.base.tables
+import bontune.base.text
 from bontune.report.numbers import Measured, Writer, ends_text
 
 _LONGEST_WORD = 24
@@ -82,7 +82,7 @@ def measured_cell(measured: Measured | None, write: Writer, between: str = ", ",
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV; lists joined by spaces, pairs in them by colons, nothing for what has no value."""
-    return bontune.base.tables.as_csv([{name: _csv_value(value) for name, value in row.items()} for row in rows])
+    return bontune.base.text.as_csv([{name: _csv_value(value) for name, value in row.items()} for row in rows])
 
 
 def _terminal_text(cell: Cell) -> Text:

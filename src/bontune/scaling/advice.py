@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bontune.base.texts import temperature_text
+from bontune.base.text import temperature_text
 from bontune.metrics import Interval
 from bontune.scaling.choice import Choice
 from bontune.scaling.law import LawVerdict
@@ -92,8 +92,8 @@ def _movement(study: Study, few: int, many: int) -> str:
     if max(high) < min(low):
         return f"The best temperature falls with N: {shown}."
     if at_few.best == at_many.best:
-        best = temperature_text(t[at_few.best])
-        return f"The best temperature measured is the same at N = {few} and {many}: T = {best}."
+        same = temperature_text(t[at_few.best])
+        return f"The best temperature measured is the same at N = {few} and {many}: T = {same}."
     return f"The best temperature measured moves {_moves(at_few, at_many, t)} ({shown}), but not clearly."
 
 

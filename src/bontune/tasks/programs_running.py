@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Sequence
 
-from bontune.sandbox.programs import Outcome, Program, check_programs
-from bontune.tasks.base import Poll
+from bontune.base.signals import Poll
+from bontune.grading.sandbox.outside.check import Outcome, Program, check_programs
 
 Inputs = Sequence[Sequence[int]]
 
