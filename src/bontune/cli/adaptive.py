@@ -9,15 +9,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bontune.base.errors import BontuneError
+from bontune.base.files import write_whole
+from bontune.base.text import as_csv
 from bontune.cli import options as shared
 from bontune.cli.terminal import console, warn
+from bontune.report.numbers import change_writer, interval_text, metric_writer, points_unit, unit_of
+from bontune.report.tables import Table, measured_cell
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from bontune.metrics import Interval, RewardScale
     from bontune.pools.pool import Pool
     from bontune.scaling import ScoredPool, StoppingPoint, StoppingStudy
+
+
+_LEGEND = (
+    "k: draws per problem, on average, that the score was chosen for",
+    "stop at: no more is drawn for a problem once a sample has this score",
+    "draws: draws per problem with this score",
+    "stopped early: reward of the sample that the verifier picks then",
+    "as many each: reward of its pick where every problem gets that many draws",
+)
 
 
 def study_early_stopping(
@@ -41,11 +52,8 @@ def study_early_stopping(
 
     Example: bontune adaptive validation.parquet test.parquet -n 32 --round 4
     """
-    from bontune.base.files import write_whole
-    from bontune.base.text import as_csv
     from bontune.pools.budgets import check_ks
     from bontune.report.curves import draw_curves
-    from bontune.report.figure import save
     from bontune.scaling import study_stopping
 
     if len(pools) > 2:
@@ -66,11 +74,22 @@ def study_early_stopping(
             f"No score of {pools[0]} ends the drawing at a budget asked for: --k takes numbers between a round of "
             f"{round_size} and N = {n}, and the verifier has to know a score for most samples."
         )
-    console().print(_table(study, pools[-1], is_share=scale.is_binary))
-    console().print(_finding(study, is_share=scale.is_binary))
+    is_share = scale.is_binary
+    console().print(_table(study, pools[-1], is_share=is_share).terminal())
+    for line in _LEGEND:
+        console().print(line, style="dim")
+    console().print(_conclusion(study, is_share=is_share))
     write_whole(out / "adaptive.csv", as_csv([_row(point) for point in study.points]), "numbers")
-    figure, description = draw_curves(_curves(study), title="Best-of-N by draws per problem", is_share=scale.is_binary)
-    save(figure, out / "adaptive.png", "Stopping early against a fixed number of draws", description)
+    plot = draw_curves(
+        {
+            "stopped early": {point.draws.value: point.reward for point in study.points},
+            "as many draws each": {point.draws.value: point.fixed for point in study.points} | {study.n: study.full},
+        },
+        title="Best-of-N by draws per problem",
+        is_share=is_share,
+        name="Stopping early against a fixed number of draws",
+    )
+    plot.save(out / "adaptive.png")
     print(f"{out}: adaptive.csv and adaptive.png")
 
 
@@ -121,63 +140,51 @@ def _pool(path: Path) -> Pool:
     return pool
 
 
-def _finding(study: StoppingStudy, *, is_share: bool) -> str:
-    """Say what the study found, in a sentence or two."""
-    from bontune.report.numbers import of_points
+def _conclusion(study: StoppingStudy, *, is_share: bool) -> str:
+    """Say what stopping early saves, and how to do it."""
     from bontune.scaling.adaptive import MARGIN
 
-    point, full = study.cheapest, _with_unit(study.full.value, is_share=is_share)
-    margin = f"{100 * MARGIN:g} point" if is_share else f"{MARGIN:g}"
+    write, unit = metric_writer(is_share), " %" if is_share else ""
+    point, full = study.cheapest, write(study.full.value) + unit
     if point is None:
+        margin = f"{100 * MARGIN:g} point" if is_share else f"{MARGIN:g}"
         return f"Stopping early loses more than {margin} of best@{study.n} ({full}) wherever it saves a draw."
     saved = 1 - point.draws.value / study.n
     return (
         f"Stopping at a score of {point.stop_at:.4g} takes {point.draws.value:.1f} draws in place of {study.n} "
-        f"({100 * saved:.0f} % fewer): {_with_unit(point.reward.value, is_share=is_share)}, "
-        f"{_signed(point.loss, is_share=is_share)}{of_points(is_share)} against the {full} of best@{study.n}.\n"
+        f"({100 * saved:.0f} % fewer): {write(point.reward.value)}{unit}, "
+        f"{interval_text(point.loss, change_writer(is_share))}{points_unit(is_share)} against the {full} of "
+        f"best@{study.n}.\n"
         f"In use: BestOfN(model, verifier, {study.n}, stop_at={point.stop_at:.4g}, round_size={study.round_size}), or "
         f"bontune answer … -n {study.n} --stop-at {point.stop_at:.4g} --round {study.round_size}"
     )
 
 
-def _with_unit(value: float, *, is_share: bool) -> str:
-    from bontune.report.numbers import written
-
-    return written(value, is_share=is_share) + (" %" if is_share else "")
-
-
 def _table(study: StoppingStudy, path: Path, *, is_share: bool) -> Table:
-    from rich.table import Table
-
-    from bontune.report.numbers import unit_of, written
-
-    table = Table(
+    """Make the table of the scores to stop at, without those that every sample reaches: they choose nothing."""
+    points = [point for point in study.points if point.draws.value > study.round_size]
+    if not points and study.cheapest is not None:
+        points = [study.cheapest]
+    unit, write = unit_of(is_share), metric_writer(is_share)
+    omitted = [str(point.budget) for point in study.points if point not in points]
+    note = f"; no row for k = {', '.join(omitted)}, where every score ends the drawing at once" if omitted else ""
+    return Table(
+        columns=("k", "stop at", "draws", f"stopped early, {unit}", f"as many each, {unit}", "difference"),
+        rows=[
+            (
+                str(point.budget),
+                f"{point.stop_at:.4g}",
+                f"{point.draws.value:.1f}",
+                write(point.reward.value),
+                write(point.fixed.value),
+                measured_cell(point.gain, change_writer(is_share)),
+            )
+            for point in points
+        ],
         title=f"{path}: at most {study.n} draws, in rounds of {study.round_size}",
         caption=f"{study.num_problems} problems; differences {'in points ' if is_share else ''}with 95 % intervals "
-        "over the problems",
-        title_justify="left",
-        caption_justify="left",
+        f"over the problems{note}",
     )
-    unit = unit_of(is_share)
-    for name in ("k", "stop at", "draws", f"stopped early, {unit}", f"as many each, {unit}", "difference"):
-        table.add_column(name, justify="right")
-    for point in study.points:
-        table.add_row(
-            str(point.budget),
-            f"{point.stop_at:.4g}",
-            f"{point.draws.value:.1f}",
-            written(point.reward.value, is_share=is_share),
-            written(point.fixed.value, is_share=is_share),
-            _signed(point.gain, is_share=is_share),
-        )
-    return table
-
-
-def _signed(interval: Interval, *, is_share: bool) -> str:
-    from bontune.report.numbers import signed
-
-    value, low, high = (signed(x, is_share=is_share) for x in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}]"
 
 
 def _row(point: StoppingPoint) -> dict[str, float]:
@@ -186,20 +193,3 @@ def _row(point: StoppingPoint) -> dict[str, float]:
         interval: Interval = getattr(point, name)
         row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
     return row
-
-
-def _curves(study: StoppingStudy) -> dict[str, dict[str, list[float]]]:
-    """The two lines of the picture: reward by draws."""
-    lines = {
-        "stopped early": [(point.draws.value, point.reward) for point in study.points],
-        "as many draws each": [*((point.draws.value, point.fixed) for point in study.points), (study.n, study.full)],
-    }
-    return {
-        name: {
-            "k": [k for k, _ in line],
-            "value": [reward.value for _, reward in line],
-            "low": [reward.low for _, reward in line],
-            "high": [reward.high for _, reward in line],
-        }
-        for name, line in lines.items()
-    }

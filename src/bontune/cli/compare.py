@@ -79,8 +79,8 @@ def _show_and_write(arguments: Sequence[str], gathered: Gathered, out: Path, sol
     """Print what the comparison found, its tables and its notes, and write its files."""
     from bontune.metrics import reward_scale
     from bontune.pools.compare import main_budget
-    from bontune.report.compared import findings, terminal_tables
-    from bontune.report.numbers import scale_note
+    from bontune.report.result_tables import comparison_tables
+    from bontune.report.sentences import comparison_sentences, scale_note
 
     plan = gathered.plan
     trained_n = plan.trained_ns[0][-1] if plan else None
@@ -97,14 +97,16 @@ def _show_and_write(arguments: Sequence[str], gathered: Gathered, out: Path, sol
     comparisons = _compare(gathered, k, scale)
     verifier = _verifier(gathered)
     is_alone = len(comparisons) == 1
-    sentences = [findings(comparison, k=k, verifier=verifier, is_alone=is_alone) for comparison in comparisons]
+    sentences = [
+        comparison_sentences(comparison, k=k, verifier=verifier, is_alone=is_alone) for comparison in comparisons
+    ]
     note = " ".join(sentence for sentence in (_choice_note(gathered), scale_note(scale)) if sentence)
-    for number, (comparison, findings_of_it) in enumerate(zip(comparisons, sentences, strict=True)):
-        for sentence in [*findings_of_it, *([note] if note and number == 0 else [])]:
+    for number, (comparison, texts) in enumerate(zip(comparisons, sentences, strict=True)):
+        for sentence in [*texts, *([note] if note and number == 0 else [])]:
             console().print(sentence)
         print()
-        for table in terminal_tables(comparison):
-            console().print(table)
+        for table in comparison_tables(comparison):
+            console().print(table.terminal())
             print()
     origin = _origin(arguments, gathered, k, verifier, note) | {"solved_at": scale.solved_at}
     trained_for = plan.trained_ns[0] if plan is not None and len(set(plan.trained_ns)) == 1 else ()
@@ -223,11 +225,11 @@ def _write(
         The names of the pictures.
     """
     from bontune.base.text import temperature_text
-    from bontune.report.compared import curves_of, rows_of, tree_of
-    from bontune.report.curves import plot_pass_at_k
-    from bontune.report.sweep_tables import as_csv
+    from bontune.report.curves import draw_curves
+    from bontune.report.result_tables import comparison_curves, comparison_rows, comparison_tree
+    from bontune.report.tables import as_csv
 
-    rows = [row for comparison in comparisons for row in rows_of(comparison)]
+    rows = [row for comparison in comparisons for row in comparison_rows(comparison)]
     write_whole(out / "comparison.csv", as_csv(rows), "numbers")
     pictures = []
     for comparison in comparisons:
@@ -237,13 +239,9 @@ def _write(
         for family in dict.fromkeys(difference.family for difference in comparison.differences):
             pictures.append(f"{family}{where}.png")
             is_share = next(d.is_share for d in comparison.differences if d.family == family)
-            plot_pass_at_k(
-                curves_of(comparison, family),
-                out / pictures[-1],
-                trained_for=trained_for,
-                title=_TITLES[family],
-                is_share=is_share,
-            )
-    tree = {**origin, "comparisons": [tree_of(*found) for found in zip(comparisons, sentences, strict=True)]}
+            curves = comparison_curves(comparison, family)
+            plot = draw_curves(curves, trained_for=trained_for, title=_TITLES[family], is_share=is_share)
+            plot.save(out / pictures[-1])
+    tree = {**origin, "comparisons": [comparison_tree(*pair) for pair in zip(comparisons, sentences, strict=True)]}
     write_whole(out / "comparison.json", (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode(), "numbers")
     return pictures

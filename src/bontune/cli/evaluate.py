@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.text import as_csv
 from bontune.cli import options as shared
 from bontune.cli.terminal import console, warn
+from bontune.report.numbers import (
+    Measured,
+    capitalized,
+    change_writer,
+    decimals,
+    interval_text,
+    metric_writer,
+    sorted_metrics,
+    split_metric,
+    unit_of,
+    with_unit,
+)
+from bontune.report.tables import Table, measured_cell
 
 if TYPE_CHECKING:
     from bontune.metrics import RewardScale
@@ -53,7 +65,7 @@ def _show_pools(paths: Sequence[Path], ks: str | None, out: Path | None, solved_
     from bontune.metrics import reward_scale
     from bontune.metrics.evaluation import as_json
     from bontune.pools.read import read_pool
-    from bontune.report.numbers import capitalized, scale_note
+    from bontune.report.sentences import scale_note
 
     pools = {str(path): read_pool(path, has_texts=False, is_even=False) for path in paths}
     scale = reward_scale((pool.columns["reward"] for pool in pools.values()), solved_at)
@@ -64,10 +76,10 @@ def _show_pools(paths: Sequence[Path], ks: str | None, out: Path | None, solved_
     for name, evaluation in evaluations.items():
         intervals = evaluation.intervals()
         result["pools"][name] = {"problems": len(evaluation.problem_ids), "metrics": as_json(intervals)}
-        console().print(*_metrics_tables(_title(name, pools[name]), _shown(intervals)), sep="\n")
+        _print_metrics(_title(name, pools[name]), _shown(intervals))
     for other, of in found.items():
         shown = _shown({d.metric: d for d in of})
-        console().print(*_metrics_tables(f"{other} − {first}, paired", shown, sign="+"), sep="\n")
+        _print_metrics(f"{other} − {first}, paired", shown, are_differences=True)
         if all(d.low is None for d in of):
             console().print(f"{capitalized(of[0].why_unknown)}.")
         result["differences"] += [
@@ -124,7 +136,6 @@ def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) ->
         BontuneError: runs are mixed with pools, or are to be written into a file.
     """
     from bontune.metrics.evaluation import share_families, under_shared_names
-    from bontune.report.numbers import in_order, split_metric, with_unit, written
     from bontune.report.read import finite, read_metrics, rows_of_kind
 
     if len(runs) < len(paths) or out is not None:
@@ -135,19 +146,21 @@ def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) ->
     for run in runs:
         rows = rows_of_kind(read_metrics(run / "metrics.jsonl"), "eval")
         metrics_of = under_shared_names([row["metrics"] for row in rows])
-        names = in_order(name for found in metrics_of for name in found if "@" in name)
+        names = sorted_metrics(name for values in metrics_of for name in values if "@" in name)
         shares = share_families(names)
         if not rows:
             console().print(f"{run} has no evaluations yet: set eval.every")
         for start in range(0, len(names), 5):  # what fits 80 columns
-            title = None if start else f"{run}: evaluations during training"
             shown = [(name, split_metric(name)[0] in shares) for name in names[start : start + 5]]
-            heads = [with_unit(name, is_share=is_share) for name, is_share in shown]
-            table = Table("step", *heads, title=title, title_justify="left")
-            for row, found in zip(rows, metrics_of, strict=True):
-                cells = [written(finite(found.get(name)), is_share=is_share) for name, is_share in shown]
-                table.add_row(str(row["step"]), *cells)
-            console().print(table)
+            table = Table(
+                columns=("step", *(with_unit(name, is_share=is_share) for name, is_share in shown)),
+                rows=[
+                    (str(row["step"]), *(metric_writer(is_share)(finite(values.get(name))) for name, is_share in shown))
+                    for row, values in zip(rows, metrics_of, strict=True)
+                ],
+                title="" if start else f"{run}: evaluations during training",
+            )
+            console().print(table.terminal())
 
 
 def _evaluate(path: str, pool: Pool, ks: str | None, scale: RewardScale) -> Evaluation:
@@ -184,45 +197,32 @@ def _evaluate(path: str, pool: Pool, ks: str | None, scale: RewardScale) -> Eval
     return evaluation
 
 
-def _metrics_tables(title: str, intervals: dict[str, Any], sign: str = "") -> list[Table]:
-    """Budgets down, metrics across, as many a table as fit 80 columns; the ones without a budget below the last.
-
-    ``sign`` "+" shows the sign of differences.
-    """
+def _print_metrics(title: str, intervals: Mapping[str, Measured], *, are_differences: bool = False) -> None:
+    """Print budgets down and metrics across, as many a table as fit 80 columns; those without a budget come below."""
     from bontune.metrics.evaluation import share_families
-    from bontune.report.numbers import unit_of
 
     shares = share_families(intervals)
     families = list(dict.fromkeys(name.partition("@")[0] for name in intervals if "@" in name))
     ks = list(dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name))
-    across = 3 if set(families) <= shares or not sign else 2
-    tables = []
+    across = 3 if set(families) <= shares or not are_differences else 2
+    others = [(name, interval) for name, interval in intervals.items() if "@" not in name]
+    plain = _signed if are_differences else decimals(2)
+    caption = "   ".join(f"{name} {interval_text(interval, plain)}" for name, interval in others)
+    write = {family: (change_writer if are_differences else metric_writer)(family in shares) for family in families}
     for start in range(0, max(len(families), 1), across):
-        table = Table(title=None if start else title, title_justify="left", caption_justify="left")
-        table.add_column("k", justify="right")
-        for family in families[start : start + across]:
-            table.add_column(f"{family}@k, {unit_of(family in shares)}", justify="right")
-        for k in ks:
-            cells = []
-            for family in families[start : start + across]:
-                factor, digits = (100, ".1f") if family in shares else (1, ".3f")
-                found = intervals.get(f"{family}@{k}")
-                cells.append("" if found is None else _with_bounds(found, factor, f"{sign}{digits}"))
-            table.add_row(k, *cells)
-        tables.append(table)
-    rest = [(name, i) for name, i in intervals.items() if "@" not in name]
-    tables[-1].caption = "   ".join(f"{name} {_with_bounds(i, 1, f'{sign}.2f')}" for name, i in rest)
-    return tables
+        shown = families[start : start + across]
+        table = Table(
+            columns=("k", *(f"{family}@k, {unit_of(family in shares)}" for family in shown)),
+            rows=[(k, *(measured_cell(intervals.get(f"{f}@{k}"), write[f], missing="") for f in shown)) for k in ks],
+            title="" if start else title,
+            caption=caption if start + across >= len(families) else "",
+        )
+        console().print(table.terminal())
 
 
-def _with_bounds(interval: Any, scale: int, digits: str) -> str:
-    ends = [] if interval.low is None else [interval.low, interval.high]
-    value, *bounds = (_signless_zero(format(scale * x, digits)) for x in (interval.value, *ends))
-    return value if set(bounds) <= {value} else f"{value} [{', '.join(bounds)}]"
-
-
-def _signless_zero(text: str) -> str:
-    return text.lstrip("+-") if not text.strip("+-0.") else text
+def _signed(value: float | None) -> str:
+    text = f"{value:+.2f}"
+    return text if text.strip("+-0.") else "0.00"
 
 
 def _write(out: Path, result: dict[str, Any]) -> None:

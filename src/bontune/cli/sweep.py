@@ -119,7 +119,7 @@ def study_pools(paths: Sequence[Path], *, out: Path, ks: str | None = None, budg
     from bontune.pools.budgets import check_ks
     from bontune.pools.read import read_pool
     from bontune.report.pool_page import SHARED, swept_pool
-    from bontune.report.sweep_tables import terminal_tables
+    from bontune.report.result_tables import sweep_tables
 
     pools = [(path, read_pool(path)) for path in paths]
     scale = reward_scale(pool.columns["reward"] for _, pool in pools)
@@ -135,8 +135,8 @@ def study_pools(paths: Sequence[Path], *, out: Path, ks: str | None = None, budg
             f"the votes were counted over all {smallest} samples of a problem, which flatters best-of-N below "
             "that; `bontune eval` computes majority@N"
         )
-    for table in terminal_tables(result):
-        console().print(table)
+    for table in sweep_tables(result):
+        console().print(table.terminal())
         print()
     for line in scaling.advise_all(result):
         console().print(line)
@@ -149,21 +149,22 @@ def write_sweep(study: Study, origin: Mapping[str, Any], out: Path) -> None:
     Raises:
         BontuneError: a file cannot be written.
     """
-    from bontune.report import sweep_figures as plots
-    from bontune.report import sweep_tables as tables
+    from bontune.report import result_tables as tables
+    from bontune.report import sweep_figures as figures
+    from bontune.report.tables import as_csv
 
     sheets = {"grid": tables.grid_rows, "fit": tables.fit_rows, "optimum": tables.optimum_rows}
     sheets |= {"budgets": tables.budget_rows, "best_n": tables.best_n_rows}
     for name, rows_of in sheets.items():
         if rows := rows_of(study):
-            write_whole(out / f"{name}.csv", tables.as_csv(rows), "numbers")
-    plots.plot_grid(study, study.passes, out / "pass_grid.png")
-    plots.plot_laws(study, out / "pass_curves.png")
-    plots.plot_optimum(study, out / "optimum.png")
+            write_whole(out / f"{name}.csv", as_csv(rows), "numbers")
+    figures.draw_grid(study, study.passes).save(out / "pass_grid.png")
+    figures.draw_laws(study).save(out / "pass_curves.png")
+    figures.draw_optimum(study).save(out / "optimum.png")
     if study.bests is not None:
-        plots.plot_grid(study, study.bests, out / "best_grid.png")
-        plots.plot_bests(study, out / "best_curves.png")
-    write_whole(out / "sweep.json", tables.as_json(study, origin), "numbers")  # last: all else is there
+        figures.draw_grid(study, study.bests).save(out / "best_grid.png")
+        figures.draw_bests(study).save(out / "best_curves.png")
+    write_whole(out / "sweep.json", tables.sweep_json(study, origin), "numbers")  # last: all else is there
 
 
 def parse_temperatures(text: str) -> list[float]:
