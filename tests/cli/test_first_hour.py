@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+import typer.main
 import yaml
 
 import tiny
 from bontune.base.errors import BontuneError
 from bontune.base.progress import Bar
+from bontune.cli import app
 from bontune.cli.catalogue import keys_of, list_keys, show_recipe
 from bontune.cli.evaluate import evaluate_pools
 from bontune.cli.plan import run_plan
@@ -25,6 +28,7 @@ from bontune.engines.contract import SamplingOptions
 from bontune.models.saving import save_model
 from bontune.pools.draw import PoolRequest, draw_pool
 from bontune.tasks import load_task
+from commands import run_many
 
 
 def bontune(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -297,3 +301,69 @@ def test_eval_claims_nothing_of_a_few_problems(tmp_path: Path, capsys: pytest.Ca
     evaluate_pools([one, other], "1,4", out=out)
     assert {(d["low"], d["high"]) for d in json.loads(out.read_text())["differences"]} == {(None, None)}
     assert "5 problems are too few to say more, 10 at least are needed." in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("word", "option"),
+    [
+        (["n=4"], "-n/--samples, here -n 4."),
+        (["temperature=0.5"], "-t/--temperature, here -t 0.5."),
+        (["--n", "4"], "-n/--samples, here -n 4."),
+        (["--num_generations=4"], "-n/--samples, here -n 4."),
+        (["max_new_tokens=8"], "--max-new-tokens, here --max-new-tokens 8."),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("command", ["sample", "sweep"])
+def test_an_option_that_was_taken_for_a_setting_is_named(command: str, word: list[str], option: str) -> None:
+    if command == "sweep" and "temperature" in option:
+        option = "--temperatures"
+        word = ["temperatures=0.5,1"]
+    with pytest.raises(BontuneError) as caught:
+        typer.main.get_command(app)([command, "countdown-tiny", "countdown", *word])
+    assert option in str(caught.value)
+
+
+def test_a_setting_of_the_task_is_no_option_of_the_command(tmp_path: Path) -> None:
+    """`seed` is both; the task's is taken, and the command goes on to look for its data."""
+    done = bontune(tmp_path, "sample", "countdown-tinny", "countdown", "seed=1")
+    assert "did you mean 'countdown-tiny'" in done.stderr
+
+
+def test_a_task_without_its_data_shows_its_options(tmp_path: Path) -> None:
+    done = bontune(tmp_path, "tasks", "show", "jsonl")
+    assert done.returncode == 0, done.stderr
+    assert "data (must be given)" in done.stdout
+    assert "hold_out=0.1" in done.stdout
+    assert "To see a problem, give data=…." in done.stdout
+
+
+def test_an_error_breaks_between_words_on_a_terminal_alone(tmp_path: Path) -> None:
+    message = bontune(tmp_path, "train", "countdown", "training.learning_rat=5").stderr
+    assert message.count("\n") == 1
+    assert len(message) > 80
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"COLUMNS": "60", "HF_HUB_OFFLINE": "1", "TERM": "xterm"}
+    command = [sys.executable, "-m", "bontune", "train", "countdown", "training.learning_rat=5"]
+    assert subprocess.run(command, cwd=tmp_path, env=environment, stderr=theirs, check=False).returncode == 2
+    os.close(theirs)
+    lines = os.read(ours, 10_000).decode().splitlines()
+    assert max(map(len, lines)) <= 60
+    assert " ".join(line.strip() for line in lines) == message.strip()
+
+
+def test_a_file_that_is_missing_is_said_before_a_library_is_loaded(tmp_path: Path) -> None:
+    code = "import sys; print(sorted({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    commands = [["eval", "absent.parquet"], ["report", "absent.parquet"], ["adaptive", "absent.parquet"], code]
+    *results, loaded = run_many(tmp_path, commands)
+    for done in results:
+        assert (done.returncode, done.stderr) == (2, "error: There is no pool at absent.parquet.\n")
+    assert loaded.stdout == "[]\n"
+
+
+def test_scores_that_are_all_missing_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path / "unscored.jsonl", lambda p, i: float((p + i) % 3 == 0))
+    rows = [json.loads(line) | {"score": None} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluate_pools([path], "1,4")
+    assert "the verifier scored no completion" in " ".join(capsys.readouterr().err.split())

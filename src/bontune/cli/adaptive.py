@@ -52,14 +52,15 @@ def study_early_stopping(
 
     Example: bontune adaptive validation.parquet test.parquet -n 32 --round 4
     """
-    from bontune.pools.budgets import check_ks
-    from bontune.report.curves import draw_curves
-    from bontune.scaling import study_stopping
-
     if len(pools) > 2:
         raise BontuneError(
             f"Give one pool, or two: scores are chosen on the first, measured on the second; got {len(pools)}."
         )
+    shared.require_there(pools)
+    from bontune.pools.budgets import check_ks
+    from bontune.report.curves import draw_curves
+    from bontune.scaling import study_stopping
+
     scored, scale = _scored_pools(pools)
     fewest = min(pool.rewards_PM.shape[1] for pool in scored)
     n = max(fewest // 2, 1) if n is None else n

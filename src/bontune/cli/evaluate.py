@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -193,7 +194,10 @@ def _evaluate(path: str, pool: Pool, ks: str | None, scale: RewardScale) -> Eval
     except ValueError as error:  # what a pool of other origin may hold, such as answers that cannot be compared
         raise BontuneError(f"{path} cannot be evaluated: {error}") from None
     if note := pool.ungraded(path):
-        warn(f"{note}")
+        warn(note)
+    scores = pool.scores()
+    if scores is not None and all(score == -math.inf for row in scores for score in row):
+        warn(f"{path}: the verifier scored no completion, so that best@k picks at random; score it again.")
     return evaluation
 
 

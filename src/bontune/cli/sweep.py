@@ -62,6 +62,7 @@ def sweep_temperatures(
     bontune sweep --pools a.parquet b.parquet
     """
     if pools:
+        shared.require_there([Path(path) for path in arguments])
         study_pools([Path(path) for path in arguments], out=out, ks=k, budgets=budgets)
         return
     request = pool_request(
