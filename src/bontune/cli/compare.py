@@ -16,11 +16,11 @@ from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.text import temperature_text
 from bontune.cli.drawing import draw_all_with_progress
-from bontune.experiments.entrants import DrawOptions, Gathered, Pools, column_of, gather
 from bontune.metrics import RewardScale, reward_scale
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.pools.compare import Comparison, main_budget
 from bontune.pools.draw import PoolRequest
+from bontune.pools.entrants import DrawOptions, Gathered, Pools, column_of, gather
 from bontune.report.compared import curves_of, findings, rows_of, terminal_tables, tree_of
 from bontune.report.curves import plot_pass_at_k
 from bontune.report.numbers import scale_note
