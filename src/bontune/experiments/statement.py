@@ -14,8 +14,8 @@ from bontune.experiments.results import OWN, Level, Results
 from bontune.experiments.suite import BASE
 from bontune.metrics import Interval
 from bontune.pools.compare import FEWEST_PROBLEMS, Outcome, outcome_of
-from bontune.report.compared import ranges
 from bontune.report.numbers import points
+from bontune.report.sentences import ranges
 
 
 def statement(results: Results, verdicts: Sequence[Judged], figures: Sequence[Figure], out: Path, command: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,16 @@ from bontune.experiments.claims import Judged, judge
 from bontune.experiments.figures import write_figures
 from bontune.experiments.figures_training import write_learned
 from bontune.experiments.results import OWN, Results, Temperature
-from bontune.experiments.statement import described, paper_said, statement
+from bontune.experiments.statement import described, paper_said, statement, summarise, write_page
 from bontune.experiments.store import Run, Store
 from bontune.experiments.suite import BASE, Suite
-from bontune.experiments.summary import summarise, write_page
 from bontune.metrics import Interval
 from bontune.metrics.evaluation import Evaluation
-from bontune.report.suite_page import comparison_table
+from bontune.report.sentences import Summary
+from bontune.report.suite_page import score_table
 
 
-def write_results(
-    suite: Suite, store: Store, out: Path, work: Path, command: str
-) -> tuple[list[Judged], dict[str, Any]]:
+def write_results(suite: Suite, store: Store, out: Path, work: Path, command: str) -> tuple[list[Judged], Summary]:
     """Write ``claims.json``, tables, pictures, ``summary.json``, ``report.html`` and ``README.md`` of a suite so far.
 
     Args:
@@ -58,7 +56,9 @@ def write_results(
     if (picture := write_learned(results, out / "figures", work)) is not None:
         figures.append(picture)
     summary = summarise(results, verdicts)
-    write_whole(out / "summary.json", (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode(), "summary")
+    write_whole(
+        out / "summary.json", (json.dumps(summary.as_tree(), indent=1, ensure_ascii=False) + "\n").encode(), "summary"
+    )
     write_page(results, summary, figures, out / "report.html", work)
     write_whole(out / "README.md", statement(results, verdicts, figures, out, command), "statement")
     return verdicts, summary
@@ -197,10 +197,10 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_whole(path, as_csv(rounded), "numbers")
 
 
-def print_statement(verdicts: Iterable[Judged], summary: Mapping[str, Any], out: Path) -> None:
+def print_statement(verdicts: Iterable[Judged], summary: Summary, out: Path) -> None:
     """Print what the main arms reach, and the claims."""
     console = Console(markup=False, emoji=False)
-    console.print(comparison_table(summary))
+    console.print(score_table(summary).terminal())
     verdicts = list(verdicts)
     columns: dict[str, Callable[[Judged], str]] = {"measured": lambda v: described(v, v.own)}
     if any(paper_said(verdict) for verdict in verdicts):

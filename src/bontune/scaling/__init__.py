@@ -10,7 +10,6 @@ Shapes: ``_T`` temperatures, ``_N`` budgets N, ``_P`` problems, ``_M`` samples o
 problems, ``_C`` whatever is compared.
 """
 
-from bontune.base.text import temperature_text
 from bontune.scaling.adaptive import ScoredPool, StoppingPoint, StoppingStudy, study_stopping
 from bontune.scaling.advice import advise, advise_all, listed, metric_name
 from bontune.scaling.law import Law, LawVerdict, fit_law, fit_laws
@@ -44,5 +43,4 @@ __all__ = [
     "resampled_means",
     "study",
     "study_stopping",
-    "temperature_text",
 ]
