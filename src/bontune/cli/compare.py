@@ -21,9 +21,9 @@ from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.pools.compare import Comparison, main_budget
 from bontune.pools.draw import PoolRequest
 from bontune.report.compared import curves_of, findings, rows_of, terminal_tables, tree_of
-from bontune.report.plots import plot_pass_at_k
-from bontune.report.scaling_tables import as_csv
-from bontune.report.wording import scale_note
+from bontune.report.curves import plot_pass_at_k
+from bontune.report.numbers import scale_note
+from bontune.report.sweep_tables import as_csv
 from bontune.scaling import t_text
 
 _TITLES = {

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
-from bontune.report.canvas import (
+from bontune.report.figure import (
     HAIRLINE,
     INK,
     QUIET,
@@ -28,7 +28,7 @@ from bontune.report.canvas import (
     percent_axis,
     save,
 )
-from bontune.report.wording import capitalized, percent
+from bontune.report.numbers import capitalized, percent
 from bontune.scaling import Grid, LawVerdict, Study, listed, metric_name, t_text
 
 _MARKED = "#c75000"

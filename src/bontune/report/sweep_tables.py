@@ -11,7 +11,7 @@ from rich.table import Table
 
 import bontune.base.tables as tables
 from bontune.metrics import Interval
-from bontune.report.wording import percent, points
+from bontune.report.numbers import percent, points
 from bontune.scaling import Choice, Grid, Law, LawVerdict, Study, advise, advise_all, metric_name, t_text
 
 Row: TypeAlias = dict[str, Any]
