@@ -1,7 +1,7 @@
-"""What a worker of ``bontune.grading.workers`` runs: one job at a time, from a pipe, until its parent is gone.
+"""The program of a worker (``workers``): it does one job at a time, from a pipe, until its parent is gone.
 
-Started as ``python -I worker_process.py`` and self-contained: no package of ours is imported, so neither is torch.
-Frames on both pipes: four bytes of length, big-endian, then JSON. The first frame holds the settings.
+It is started as ``python -I worker_process.py`` and imports no package of ours, so that torch is not loaded either.
+A frame on either pipe is four bytes of length, big-endian, then JSON. The first frame holds the settings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_JOB_BYTES = 1 << 20
 
 
 def read_frame(descriptor: int, parent: int) -> bytes:
-    """The next frame; the process ends when the pipe is closed or the parent is no longer its parent.
+    """Read the next frame; the process ends when the pipe is closed or the parent is no longer its parent.
 
     Looking at the parent covers what the pipe cannot: another child of a killed parent may still hold its writing end.
     """
@@ -54,8 +54,9 @@ def write_frame(descriptor: int, reply: dict[str, Any]) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def load(source: str, name: str) -> Callable[[Any], Any]:
-    """The function that does the jobs, of a module or of a file ``….py``."""
+def load(target: str) -> Callable[[Any], Any]:
+    """The function that does the jobs: ``module:function`` or ``path/to/file.py:function``."""
+    source, _, name = target.rpartition(":")
     if source.endswith(".py"):
         spec = importlib.util.spec_from_file_location("job", source)
         assert spec is not None
@@ -70,18 +71,18 @@ def load(source: str, name: str) -> Callable[[Any], Any]:
 
 
 def allow_cpu(seconds: int) -> None:
-    """The kernel kills the process ``seconds`` of computing from now: the net below the parent's deadline.
+    """Have the kernel kill the process ``seconds`` of computing from now: the net below the parent's deadline.
 
     A parent killed in the middle of a job cannot keep its deadline, and no thread of Python's gets a turn while one
     operation on long integers runs.
     """
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    limit = int(used.ru_utime + used.ru_stime) + 1 + seconds
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    limit = int(usage.ru_utime + usage.ru_stime) + 1 + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-def main() -> None:
-    """Serve jobs; a function's exception is a reply, running out of memory too."""
+def serve_jobs() -> None:
+    """Do jobs until the parent hangs up; an exception of the function is a reply."""
     parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     jobs_in, replies_out = os.dup(0), os.dup(1)
@@ -91,7 +92,7 @@ def main() -> None:
     settings = json.loads(read_frame(jobs_in, parent))
     sys.path.extend(entry for entry in settings["path"] if entry not in sys.path)
     try:
-        function = load(settings["source"], settings["function"])
+        function = load(settings["target"])
     except Exception as error:
         write_frame(replies_out, {"error": f"{type(error).__name__}: {error}"})
         return
@@ -119,4 +120,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve_jobs()

@@ -13,7 +13,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.problems import Message, Problem, content_ids
 from bontune.base.suggest import did_you_mean
 from bontune.base.texts import readable
-from bontune.grading.answers.notation import last_number
+from bontune.grading.answers.numbers import last_number
 from bontune.tasks.conversation import as_continued, conversation, said, turns_in
 from bontune.tasks.reading import PlacedRow
 

@@ -22,7 +22,7 @@ from bontune.base.functions import load_function, what_was_raised
 from bontune.base.problems import Problem
 from bontune.base.suggest import did_you_mean
 from bontune.base.thoughts import answer_behind
-from bontune.grading.answers.notation import last_number
+from bontune.grading.answers.numbers import last_number
 from bontune.grading.verdict import Grade, Verdict
 
 Grader: TypeAlias = Callable[[Problem, str], Grade]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Sequence
 
-from bontune.grading.sandbox.outside.check import Outcome, Program, check_programs
+from bontune.grading.sandbox.outside.check import Outcome, check_programs
+from bontune.grading.sandbox.outside.checker import Program
 from bontune.tasks.base import Poll
 
 Inputs = Sequence[Sequence[int]]

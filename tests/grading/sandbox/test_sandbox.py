@@ -29,13 +29,12 @@ from bontune.base.errors import BontuneError
 from bontune.grading.sandbox.outside.check import (
     CheckerProcess,
     Checkers,
-    Program,
     check_program,
     check_programs,
     humaneval_program,
-    requirements,
     sandbox_name,
 )
+from bontune.grading.sandbox.outside.checker import Program, requirements
 from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING
 from bontune.grading.verdict import Verdict
 from grading.sandbox.hostile.processes import pool_or_skip, processes_of, wait_until
@@ -295,7 +294,7 @@ def test_without_isolation_nothing_runs_unless_told(monkeypatch: pytest.MonkeyPa
     assert outcome.passed
     assert outcome.isolation == sandbox_name() == "unsafe"
     monkeypatch.setenv("BONTUNE_SANDBOX", "docker")
-    with pytest.raises(BontuneError, match="no sandbox is called 'docker': choose auto, bubblewrap, landlock, unsafe"):
+    with pytest.raises(BontuneError, match="No sandbox is called 'docker': choose auto, bubblewrap, landlock, unsafe"):
         sandbox_name()
 
 
