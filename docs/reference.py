@@ -19,7 +19,7 @@ import bontune.grading
 import bontune.metrics
 import bontune.objectives
 from bontune import tasks
-from bontune.base.fields import field_docstrings
+from bontune.base.text import field_docstrings
 from bontune.cli import app
 from bontune.config import RECIPES, Recipe, TaskSection, VerifierSection, shipped_recipes
 from bontune.experiments.suite import shipped_suites
@@ -282,9 +282,9 @@ def _verifiers() -> list[str]:
         _autodoc("autofunction", "bontune.verifiers.load.verifier_from_text", ":no-index:"),
         "## What each one does",
         _table(("verifier", "its score"), [(_code(row.name), row.summary) for row in VERIFIERS]),
-        _autodoc("autoclass", "bontune.verifiers.simple.Oracle", ":no-index:"),
-        _autodoc("autoclass", "bontune.verifiers.simple.Majority", ":no-index:"),
-        _autodoc("autoclass", "bontune.verifiers.simple.FunctionVerifier", ":no-index:"),
+        _autodoc("autoclass", "bontune.verifiers.base.Oracle", ":no-index:"),
+        _autodoc("autoclass", "bontune.verifiers.base.Majority", ":no-index:"),
+        _autodoc("autoclass", "bontune.verifiers.base.FunctionVerifier", ":no-index:"),
         _autodoc("autoclass", "bontune.verifiers.reward_model.RewardModel", ":no-index:"),
         _autodoc("autoclass", "bontune.verifiers.judge.Judge", ":no-index:"),
     ]

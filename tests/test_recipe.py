@@ -10,10 +10,9 @@ import pytest
 import yaml
 
 from bontune import tasks
-from bontune.base import other_words
+from bontune.base import settings
 from bontune.base.errors import BontuneError
-from bontune.base.overrides import apply_overrides
-from bontune.base.validation import known_keys
+from bontune.base.settings import apply_overrides, known_keys
 from bontune.config import RECIPES, Recipe, borrowed_rate, load_recipe, shipped_recipes
 from bontune.training.setup import check_objective
 
@@ -173,17 +172,17 @@ def test_refusals_are_one_sentence_with_key_value_and_rule(override: str, phrase
 
 def test_words_of_other_trainers_lead_to_keys_that_there_are() -> None:
     keys = {*known_keys(Recipe), *(f"task.{option.name}" for option in tasks.options("jsonl"))}
-    words = [word for _, _, group in other_words.TABLE for word in group.split()]
+    words = [word for _, _, group in settings.OTHER_WORDS for word in group.split()]
     assert len(words) == len(set(words)) > 200
-    assert {key for key, _, _ in other_words.TABLE} - {None} <= keys
-    assert all(note.endswith(".") for key, note, _ in other_words.TABLE if note or key is None)
+    assert {key for key, _, _ in settings.OTHER_WORDS} - {None} <= keys
+    assert all(note.endswith(".") for key, note, _ in settings.OTHER_WORDS if note or key is None)
     for word in words:
         for section in ("", "training.", "sampling.", "eval.", "kl.", "objective."):
             if section + word in keys:
                 continue
             with pytest.raises(BontuneError) as caught:
                 load_recipe("countdown", [f"{section}{word}=1"])
-            assert "Did you mean" in str(caught.value) or other_words.ours(word).note in str(caught.value)  # type: ignore[union-attr]
+            assert "Did you mean" in str(caught.value) or settings.ours(word).note in str(caught.value)  # type: ignore[union-attr]
 
 
 def test_braces_and_quotes_may_stand_alone_in_texts() -> None:

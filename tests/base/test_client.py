@@ -19,8 +19,7 @@ from typing import Any
 
 import pytest
 
-from bontune.base.address import Address
-from bontune.base.client import BadReply, Endpoint
+from bontune.base.client import Address, BadReply, Endpoint
 from bontune.base.errors import BontuneError, RunStopped
 from servers.openai_server import Server, server
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.base.functions import load_function, what_was_raised
+from bontune.base.user_code import load_function, what_was_raised
 
 SOURCE = """import json
 import helper_of_a_grader

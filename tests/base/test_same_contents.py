@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bontune.base.same_contents import differing
+from bontune.base.settings import differing
 
 HASHES = {"the problems": "1f", "the grader's code": "2f", "the model's weights": "3f", "what the verifier names": "4f"}
 

@@ -11,7 +11,7 @@ import pytest
 import typer.main
 from pydantic import BaseModel
 
-from bontune.base.fields import field_docstrings
+from bontune.base.text import field_docstrings
 from bontune.cli import app
 from bontune.config import Recipe
 from bontune.objectives.table import ROWS

@@ -18,8 +18,7 @@ import pytest
 
 import families
 import tiny
-from bontune.engines.contract import Progress, SamplingOptions
-from bontune.engines.counting import DrawingCount
+from bontune.engines.contract import DrawingCount, Progress, SamplingOptions
 from bontune.engines.transformers import TransformersEngine
 
 PROMPTS = ["1+2=", "12+34+5=", "3*4-5="]

@@ -22,12 +22,11 @@ import torch
 from bontune.base.client import BadReply, Refused
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.base.problems import Problem
-from bontune.engines.contract import Completion, SamplingOptions, StopReason
+from bontune.engines.contract import Completion, SamplingOptions, StopReason, check_vllm_sampling
 from bontune.engines.openai import OpenAIEngine, Serving, read_completions
 from bontune.engines.prompts import as_message, prompts_of
 from bontune.engines.seeds import stream
 from bontune.engines.transformers import TransformersEngine
-from bontune.engines.vllm_setup import check_sampling
 from bontune.grading.verdict import Grade, Verdict
 from bontune.models import load_model
 from bontune.pools.collect import collect_streamed
@@ -250,9 +249,9 @@ def test_a_temperature_that_vllm_raises_is_warned_of(served: Server) -> None:
         engine.draw(PROMPTS[:1], cold, KEYS[:1])
     engine.close()
     with pytest.raises(BontuneError, match=r"0\.009 was asked for"):
-        check_sampling(0.009, 1.0)
-    check_sampling(0.0, 1.0)
-    check_sampling(0.01, 1.0)
+        check_vllm_sampling(0.009, 1.0)
+    check_vllm_sampling(0.0, 1.0)
+    check_vllm_sampling(0.01, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from bontune.engines.contract import SamplingOptions, StopReason
-from bontune.engines.texts import Completions, encode_prompts
+from bontune.engines.texts import Decoder, encode_prompts
 from bontune.engines.transformers import TransformersEngine
 from bontune.training.demonstrations import encode_demonstrations
 
@@ -51,7 +51,7 @@ def llama_tokenizer() -> PreTrainedTokenizerFast:
 def texts_of(tokenizer: Any, prompt: list[int], *completions: list[int], stop: tuple[str, ...] = ()) -> list[str]:
     lengths = torch.tensor([len(row) for row in completions])
     rows = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in completions], batch_first=True)
-    return Completions(tokenizer, stop).texts([prompt], rows, lengths)
+    return Decoder(tokenizer, stop).texts([prompt], rows, lengths)
 
 
 @given(
@@ -81,8 +81,8 @@ def test_a_stop_string_that_begins_with_a_space_is_found_where_the_completion_be
     prompt = tokenizer("a:")["input_ids"]
     drawn = tokenizer("a: ret")["input_ids"][len(prompt) :]
     for stop, is_hit in ((" ret", True), (":", False)):
-        completions = Completions(tokenizer, (stop,))
-        assert completions.hits_stop([completions.front_of(prompt)], torch.tensor([drawn])) == [is_hit]
+        decoder = Decoder(tokenizer, (stop,))
+        assert decoder.hits_stop([decoder.front_of(prompt)], torch.tensor([drawn])) == [is_hit]
     assert texts_of(tokenizer, prompt, drawn, stop=(" ret",)) == [""]
 
 
@@ -105,8 +105,8 @@ def test_a_special_token_stops_and_is_cut_off(stop: tuple[str, ...]) -> None:
     end, other = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|end|>"])
     one, two = tokenizer("12")["input_ids"]
     drawn = [other, one, end, two]
-    completions = Completions(tokenizer, stop)
-    assert completions.hits_stop([completions.front_of([two])], torch.tensor([drawn])) == [True]
+    decoder = Decoder(tokenizer, stop)
+    assert decoder.hits_stop([decoder.front_of([two])], torch.tensor([drawn])) == [True]
     (text,) = texts_of(tokenizer, [two], [*drawn, tokenizer.eos_token_id], stop=stop)
     assert text == ("" if stop[0].startswith("1") else "1")
     assert texts_of(tokenizer, [two], drawn) == ["12"], "without such a stop string special tokens are left out"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import families
 import tiny
 from bontune.engines.contract import SamplingOptions, StopReason
-from bontune.engines.drawing import Drawing, draw_token
+from bontune.engines.decoding import SamplingState, draw_token
 from bontune.engines.shared_attention import Placement
 from bontune.engines.transformers import TransformersEngine
 
@@ -71,7 +71,7 @@ def test_asking_seldom_which_rows_have_ended_changes_nothing(block, monkeypatch)
     options = SamplingOptions(num_samples=16, max_new_tokens=40, stop=("4", "ab", "e"))
     each = TransformersEngine(model, tokenizer).draw(PROMPTS, options, KEYS)
     assert {StopReason.END, StopReason.STOP} <= set(each.stops)
-    monkeypatch.setattr(Drawing, "__init__", functools.partialmethod(Drawing.__init__, block=block))
+    monkeypatch.setattr(SamplingState, "__init__", functools.partialmethod(SamplingState.__init__, block=block))
     seldom = TransformersEngine(model, tokenizer).draw(PROMPTS, options, KEYS)
     assert seldom.texts == each.texts
     assert seldom.stops == each.stops

@@ -21,15 +21,14 @@ from typing import Any
 import pytest
 import torch
 
+import bontune.engines.vllm as engine_module
 import tiny
 from bontune import Recipe, Trainer, task_from_rows
 from bontune.base.errors import BontuneError
-from bontune.base.overrides import apply_overrides
-from bontune.engines import vllm_setup
+from bontune.base.settings import apply_overrides
 from bontune.engines.contract import EngineFailed, SamplingOptions
 from bontune.engines.opening import open_engine
-from bontune.engines.vllm import VLLMEngine
-from bontune.engines.vllm_setup import VLLMOptions
+from bontune.engines.vllm import VLLMEngine, VLLMOptions
 from bontune.models.adapters import add_lora
 from engines.test_conformance import Subject, check_logprobs
 
@@ -92,7 +91,7 @@ def test_its_own_bounds_are_told(adapted: tuple[Any, VLLMEngine]) -> None:
 ALONE = """
 import tiny
 from bontune.base.errors import BontuneError
-from bontune.engines.vllm import VLLMEngine
+from bontune.engines.vllm import VLLMEngine, VLLMOptions
 from engines.test_vllm import model
 try:
     VLLMEngine(model(**{given}), tiny.tokenizer())
@@ -131,11 +130,11 @@ def test_a_missing_or_old_vllm_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(BontuneError, match=r"cannot be imported here .*bontune\[vllm\]"):
-        vllm_setup.import_vllm()
+        engine_module.import_vllm()
     for name in ("vllm", "vllm.platforms", "vllm.sampling_params"):
         monkeypatch.setitem(sys.modules, name, Old())  # type: ignore[arg-type]
     with pytest.raises(BontuneError, match=r"needs vLLM 0\.32 or newer, and 0\.9\.1"):
-        vllm_setup.import_vllm()
+        engine_module.import_vllm()
 
 
 def test_names_of_engines_are_checked() -> None:

@@ -31,8 +31,7 @@ import tiny
 from bontune import task_from_rows
 from bontune.base.errors import BontuneError
 from bontune.integrations.groups import able
-from bontune.integrations.trl import BoNGRPOConfig, BoNGRPOTrainer, task_dataset, task_reward
-from bontune.integrations.trl.installed import check
+from bontune.integrations.trl import BoNGRPOConfig, BoNGRPOTrainer, check_version, task_dataset, task_reward
 from bontune.integrations.trl.script import BoNScriptArguments
 from bontune.verifiers import load_verifier
 
@@ -370,7 +369,7 @@ from torch.distributed.fsdp import fully_shard
 
 import tiny
 from bontune.base.errors import BontuneError
-from bontune.integrations.trl.reference import MovingReference
+from bontune.integrations.trl.trainer import MovingReference
 from trl.trainer.callbacks import SyncRefModelCallback
 
 folder = Path(sys.argv[1])
@@ -482,10 +481,10 @@ def test_what_changes_nothing_may_be_said_as_it_is(folder: Path) -> None:
 
 @pytest.mark.parametrize("version", ["0.24.0", "1.11.2", "1.9.0.dev0"])
 def test_an_older_trl_is_refused(version: str) -> None:
-    check("1.12.0")
-    check("1.16.0.dev0")
+    check_version("1.12.0")
+    check_version("1.16.0.dev0")
     with pytest.raises(BontuneError, match=f"works with TRL 1.12 or newer, and TRL {version} is installed"):
-        check(version)
+        check_version(version)
 
 
 def test_a_weight_of_the_verifier_is_warned_of(folder: Path) -> None:

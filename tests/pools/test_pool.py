@@ -23,7 +23,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.locks import hold
+from bontune.base.files import hold
 from bontune.base.problems import Problem
 from bontune.engines.contract import Samples, StopReason
 from bontune.grading.verdict import Grade, Verdict

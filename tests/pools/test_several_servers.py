@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bontune.base.address import Address
-from bontune.base.client import Endpoint
+from bontune.base.client import MOST_FAILURES, Address, Endpoint, Servers
 from bontune.base.errors import BontuneError
-from bontune.base.servers import MOST_FAILURES, Servers
 from servers.openai_server import Server, server
 from training import run_driver
 from training.run_driver import Driver

@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 
 import tiny
 from bontune.base.errors import BontuneError
-from bontune.base.overrides import apply_overrides
+from bontune.base.settings import apply_overrides
 from bontune.cli.plan import run_plan, shape_of
 from bontune.config import Recipe, load_recipe, read_recipe, shipped_recipes
 from bontune.models import load_model

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 import tiny
 from bontune import Recipe, Trainer, task_from_rows
 from bontune.base.errors import BontuneError
-from bontune.base.overrides import apply_overrides
+from bontune.base.settings import apply_overrides
 from bontune.training.best import BestSteps
 from training import run_driver
 from training.run_driver import metrics

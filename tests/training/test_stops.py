@@ -20,7 +20,7 @@ import tiny
 from bontune import Recipe, Trainer, task_from_rows
 from bontune.base.errors import Interrupted, RunStopped
 from bontune.base.signals import StopSignals
-from bontune.engines.drawing import draw_token
+from bontune.engines.decoding import draw_token
 from bontune.engines.seeds import stream
 from bontune.grading.verdict import Grade, Verdict
 from bontune.training import checkpoint

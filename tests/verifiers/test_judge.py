@@ -21,8 +21,7 @@ from bontune.base.problems import Problem
 from bontune.grading.verdict import Grade, Verdict
 from bontune.pools.collect import score_all
 from bontune.verifiers import Verifier
-from bontune.verifiers.judge import Judge
-from bontune.verifiers.judge_reply import read_cut_score, read_score, read_yes_no, yes_probability
+from bontune.verifiers.judge import Judge, read_cut_score, read_score, read_yes_no, yes_probability
 from servers.openai_server import Server, server
 
 PROBLEMS = [Problem(id=name, prompt=f"What is {name}?", reference="") for name in ("a", "b")]

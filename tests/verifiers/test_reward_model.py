@@ -33,10 +33,9 @@ import tiny
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.verifiers import RewardModel, Verifier, as_verifier, load_verifier, verifier_from_text
-from bontune.verifiers.ends import doubt_about_end
 from bontune.verifiers.input_format import InputFormat
 from bontune.verifiers.load import contents_digest
-from bontune.verifiers.reward_model import load_reward_model, save_reward_model
+from bontune.verifiers.reward_model import doubt_about_end, load_reward_model, save_reward_model
 
 SHAPE = {
     "vocab_size": len(tiny.CHARACTERS) + 3,

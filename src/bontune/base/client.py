@@ -15,16 +15,131 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Coroutine
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bontune.base.address import API_KEY_VARIABLE, Address
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.servers import Servers
 
 if TYPE_CHECKING:
     import httpx2
+
+API_KEY_VARIABLE = "OPENAI_API_KEY"
+"""Environment variable that holds a server's key."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """Where a server is, and which of its models is meant."""
+
+    url: str
+    """Without a slash at the end, mostly ending in ``/v1``."""
+    model: str | None
+    """The model's name at the server; None: the only one there."""
+
+    @classmethod
+    def parse(cls, text: str, model: str | None = None) -> Address:
+        """Read ``http://host:8000/v1#model``; of several servers, their addresses with commas between.
+
+        Raises:
+            BontuneError: no http address, two names, or one that holds a password (addresses are written into pools).
+
+        Example:
+            >>> Address.parse("http://127.0.0.1:8000/v1/#org/name")
+            Address(url='http://127.0.0.1:8000/v1', model='org/name')
+        """
+        import httpx2
+
+        if "," in text:
+            several = [cls.parse(part.strip(), model) for part in text.split(",") if part.strip()]
+            names = {address.model for address in several if address.model}
+            if len(names) > 1:
+                raise BontuneError(f"Several servers must hold one model, not {', '.join(sorted(names))}.")
+            return cls(url=",".join(dict.fromkeys(a.url for a in several)), model=names.pop() if names else None)
+        where, _, named = text.partition("#")
+        try:
+            url = httpx2.URL(where)
+        except httpx2.InvalidURL as error:
+            raise BontuneError(f"{where!r} is no address of a server: {error}.") from None
+        if url.scheme not in ("http", "https") or not url.host:
+            raise BontuneError(f"A server's address looks like http://127.0.0.1:8000/v1, got {where!r}.")
+        if url.userinfo or url.query:
+            raise BontuneError(
+                f"The address of {url.host} must hold no password and nothing after a question mark: put the server's "
+                f"key into the environment variable {API_KEY_VARIABLE}."
+            )
+        if named and model and named != model:
+            raise BontuneError(f"Two names for one model: #{named} in the address and {model}; give one.")
+        return cls(url=where.rstrip("/"), model=model or named or None)
+
+
+MOST_FAILURES = 2
+"""Connections in a row that may fail, or requests wait in vain, before a server is left out, where others are left."""
+
+
+@dataclass
+class Server:
+    """One of several servers that hold the same model."""
+
+    url: str
+    """The server's address, as a request is sent to it."""
+    num_busy: int = 0
+    """Requests that it holds."""
+    num_answers: int = 0
+    """Requests that it answered."""
+    num_failures: int = 0
+    """Connections that failed in a row, and requests during which it answered nobody."""
+    reason: str = ""
+    """Why it is left out; empty: it is not."""
+
+
+class Servers:
+    """Shares requests out, to the least busy first."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        """
+        Args:
+            urls: their addresses.
+        """
+        self.all = [Server(url) for url in urls]
+
+    @property
+    def answering(self) -> list[Server]:
+        """Those that are not left out."""
+        return [server for server in self.all if not server.reason]
+
+    @contextmanager
+    def least_busy(self) -> Iterator[Server]:
+        """Hold the server that holds the fewest requests."""
+        server = min(self.answering, key=lambda server: server.num_busy)
+        server.num_busy += 1
+        try:
+            yield server
+        finally:
+            server.num_busy -= 1
+
+    def answered(self, server: Server) -> None:
+        """A request was answered."""
+        server.num_answers += 1
+        server.num_failures = 0
+
+    def failed(self, server: Server, reason: str) -> None:
+        """A connection failed, or a request waited in vain for a silent server.
+
+        A server that fails again and again is left out, but the last one never.
+        """
+        server.num_failures += 1
+        if server.num_failures >= MOST_FAILURES and len(self.answering) > 1:
+            server.reason = reason
+
+    def left_out(self) -> list[str]:
+        """A sentence for each server that is left out."""
+        return [f"{server.url} was left out ({server.reason})" for server in self.all if server.reason]
+
 
 Reply = TypeVar("Reply")
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
@@ -386,3 +501,26 @@ def _retry_after_s(value: str | None) -> float:
         except ValueError:
             return 0.0
     return seconds if 0 <= seconds < float("inf") else 0.0
+
+
+HUB_TIMEOUT_S = 5.0
+"""Seconds that the hub may take to answer at all."""
+
+
+def why_unreachable() -> str | None:
+    """Why the hub does not answer; None if it does, or if the user has said to work without it.
+
+    Proxies of the environment are used.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S).close()
+    except urllib.error.HTTPError:
+        return None  # it answered
+    except (OSError, ValueError) as error:
+        return f"{constants.ENDPOINT} cannot be reached ({getattr(error, 'reason', error)})"
+    return None

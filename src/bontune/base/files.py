@@ -1,12 +1,17 @@
-"""Writing a file so that nobody ever finds half of it, also after a loss of power."""
+"""Files are written so that nobody ever finds half of one, also after a loss of power; lock files say why they fail."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bontune.base.errors import BontuneError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes | str, what: str) -> Path:
@@ -85,3 +90,22 @@ def sync_folder(folder: Path) -> None:
     """Make new names in a folder survive a loss of power, where the system can."""
     with contextlib.suppress(OSError):
         sync(folder)
+
+
+def hold(lock: BaseFileLock, timeout_s: float = 0.0) -> None:
+    """Take a lock, at once or within ``timeout_s``, or not at all.
+
+    Raises:
+        Timeout: another process holds it.
+        OSError: no lock can be made there.
+    """
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=timeout_s)
+    except Timeout:
+        # The package gives up with the same words where the file cannot be made, such as in /proc.
+        os.close(os.open(lock.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        raise
+    except NotImplementedError as error:
+        raise OSError(errno.ENOLCK, f"its file system has no locks ({error})") from None

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: finish the piece of work at hand, save, leave with 130 or 143."""
+"""SIGINT and SIGTERM end a command after its piece of work, with status 130 or 143; and the cores that it may use."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
+from typing import TypeAlias
 
 from bontune.base.errors import Interrupted
 
+Poll: TypeAlias = Callable[[], None]
+"""Called between chunks of work; it raises :class:`bontune.base.errors.Interrupted` when the work should stop."""
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -84,3 +87,8 @@ class StopSignals:
     def poll_between_steps(self) -> None:
         """The same, where nothing is under way."""
         self.poll()
+
+
+def num_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
-from bontune.base.errors import BontuneError
-from bontune.base.suggest import did_you_mean
+from bontune.base.errors import BontuneError, did_you_mean
 
 Setting: TypeAlias = Literal["auto", "open", "none"] | Sequence[str] | Sequence[Sequence[str]]
 """How a task is told of thoughts; see :func:`thoughts_of`."""

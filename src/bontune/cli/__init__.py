@@ -12,7 +12,7 @@ import typer
 
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.base.signals import leaving_at_once
-from bontune.base.texts import never_fail_to_print
+from bontune.base.text import never_fail_to_print
 from bontune.cli import options as given
 from bontune.cli import outward
 from bontune.cli.groups import objectives_app, pools_app, recipes_app, tasks_app, verify_app

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.base.tables import as_csv
+from bontune.base.text import as_csv
 from bontune.metrics import Interval, reward_scale
 from bontune.pools.budgets import check_ks
 from bontune.pools.pool import Pool

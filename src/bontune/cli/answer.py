@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bontune.base.errors import BontuneError
-from bontune.base.texts import is_unicode_output
+from bontune.base.text import is_unicode_output
 from bontune.models import quiet_libraries
 from bontune.serving.generator import BestOfN
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 import bontune
-from bontune.base.cores import num_cores
+from bontune.base.signals import num_cores
 from bontune.grading.sandbox.outside.check import examine
 from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING
 

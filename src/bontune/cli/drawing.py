@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
-from bontune.base.overrides import apply_overrides
 from bontune.base.progress import Bar
+from bontune.base.settings import apply_overrides
 from bontune.base.signals import StopSignals
 from bontune.engines.contract import SamplingOptions
 from bontune.models import quiet_libraries

@@ -14,7 +14,7 @@ from rich.table import Table
 import bontune.metrics as metrics
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.base.tables import as_csv
+from bontune.base.text import as_csv
 from bontune.config import is_run
 from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, evaluate_pool, share_families, under_shared_names
 from bontune.pools import compare

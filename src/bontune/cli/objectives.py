@@ -7,7 +7,7 @@ import inspect
 
 from rich.console import Console
 
-from bontune.base.fields import field_docstrings, without_markup
+from bontune.base.text import field_docstrings, without_markup
 from bontune.cli.recipes import print_names
 from bontune.config import ObjectiveSection
 from bontune.objectives.table import ROWS

@@ -11,8 +11,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
-from bontune.base.errors import BontuneError
-from bontune.base.suggest import nearest
+from bontune.base.errors import BontuneError, nearest
 
 
 class PlainTyper(typer.Typer):
@@ -69,8 +68,7 @@ def _is_near(option: str, error: Exception) -> bool:
 
 def _as_setting(command: str, option: str, args: list[str]) -> str:
     """How a setting is given that was written as an option, in a sentence."""
-    from bontune.base.other_words import ours
-    from bontune.base.validation import known_keys
+    from bontune.base.settings import known_keys, ours
     from bontune.config import Recipe
 
     place = next(i for i, arg in enumerate(args) if arg.partition("=")[0] == option)

@@ -16,7 +16,7 @@ from bontune.base.errors import BontuneError
 from bontune.config import Recipe
 from bontune.engines.prompts import as_text, prompt_of
 from bontune.models import load_model, quiet_libraries, resolve, shipped
-from bontune.models.adapter_folders import outer_base
+from bontune.models.adapters import outer_base
 from bontune.models.chat import has_chat_template
 from bontune.training import setup
 from bontune.training.cost import Plan, Shape, estimate, least_memory

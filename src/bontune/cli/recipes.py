@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bontune.base.errors import BontuneError
-from bontune.base.fields import field_docstrings, without_markup
-from bontune.base.suggest import did_you_mean
+from bontune.base.errors import BontuneError, did_you_mean
+from bontune.base.text import field_docstrings, without_markup
 from bontune.config import RECIPES, Recipe, load_recipe, shipped_recipes
 
 

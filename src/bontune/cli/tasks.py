@@ -8,10 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.fields import without_markup
-from bontune.base.overrides import apply_overrides
-from bontune.base.suggest import did_you_mean
+from bontune.base.errors import BontuneError, RunStopped, did_you_mean
+from bontune.base.settings import apply_overrides
+from bontune.base.text import without_markup
 from bontune.tasks import Problem, Task, load_task
 from bontune.tasks import options as options_of
 from bontune.tasks.benchmark import Benchmark

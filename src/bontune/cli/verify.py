@@ -27,11 +27,10 @@ from bontune.models.classifiers import load_classifier
 from bontune.pools.contents import problems_of
 from bontune.pools.read import read_pool
 from bontune.pools.scoring import score_pool
-from bontune.verifiers.ends import doubt_about_end
 from bontune.verifiers.examples import Examples, make_examples
 from bontune.verifiers.fit import FitOptions, Fitted, fit
 from bontune.verifiers.input_format import InputFormat
-from bontune.verifiers.reward_model import RewardModel, end_of, save_reward_model
+from bontune.verifiers.reward_model import RewardModel, doubt_about_end, end_of, save_reward_model
 
 
 def run_fit(

@@ -11,11 +11,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from bontune.base.errors import BontuneError
-from bontune.base.other_words import ours
-from bontune.base.overrides import apply_overrides, flat, read_yaml
-from bontune.base.suggest import nearest
-from bontune.base.validation import explain
+from bontune.base.errors import BontuneError, nearest
+from bontune.base.settings import apply_overrides, explain, flat, ours, read_yaml
 from bontune.config.objective import ObjectiveSection
 from bontune.config.run_files import found_from_here
 from bontune.config.sections import (

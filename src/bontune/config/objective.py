@@ -16,10 +16,8 @@ from pydantic import (
 )
 from pydantic import NonNegativeFloat as NotNegative
 
-from bontune.base.errors import BontuneError
-from bontune.base.other_words import ours
-from bontune.base.suggest import did_you_mean, nearest
-from bontune.base.validation import rule_of, shown
+from bontune.base.errors import BontuneError, did_you_mean, nearest
+from bontune.base.settings import ours, rule_of, shown
 from bontune.config.sections import Section
 
 if TYPE_CHECKING:

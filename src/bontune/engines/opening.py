@@ -9,8 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from bontune.base.errors import BontuneError
-from bontune.base.suggest import did_you_mean
+from bontune.base.errors import BontuneError, did_you_mean
 from bontune.engines.contract import Engine
 from bontune.engines.openai import OpenAIEngine, Serving
 from bontune.models import best_device, load_model, load_tokenizer, resolve, shipped
@@ -57,7 +56,7 @@ def open_engine(model: Any, tokenizer: Any = None, *, serving: Serving | None = 
             raise BontuneError("A loaded model needs its tokenizer; give both.")
         where = Path(resolve(model))  # a misspelt name is refused before an engine is imported
         if engine == "vllm" and model not in shipped():
-            from bontune.models.adapter_folders import is_adapter
+            from bontune.models.adapters import is_adapter
 
             if not is_adapter(where):
                 return _vllm_of(model)
@@ -73,7 +72,6 @@ def open_engine(model: Any, tokenizer: Any = None, *, serving: Serving | None = 
 
 def _vllm_of(name: str) -> Engine:
     """vLLM, reading a whole model from its folder or from the hub by itself."""
-    from bontune.engines.vllm import VLLMEngine
-    from bontune.engines.vllm_setup import VLLMOptions
+    from bontune.engines.vllm import VLLMEngine, VLLMOptions
 
     return VLLMEngine(resolve(name), load_tokenizer(name), VLLMOptions(gpu_memory=0.9))

@@ -64,7 +64,7 @@ Front: TypeAlias = tuple[int, ...]
 LONGEST_FRONT = 8
 
 
-class Completions:
+class Decoder:
     """The texts of completions, as they stand behind their prompts.
 
     Tokenizers whose word pieces carry the space before a word (Llama, Gemma) drop it where a text begins. A completion

@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bontune.base.signals import Poll
 from bontune.engines.cache import cache_of, decoding_cache, shares_prompts, with_cache
-from bontune.engines.contract import Limits, Poll, Progress, Samples, SamplingOptions, parameter_of
-from bontune.engines.drawing import REASONS, Drawing, RowTensors
-from bontune.engines.generate import can_keep_state, generate
+from bontune.engines.contract import Limits, Progress, Samples, SamplingOptions, parameter_of
+from bontune.engines.decoding import REASONS, RowTensors, SamplingState, can_keep_state, generate
 from bontune.engines.prompts import Prompt
 from bontune.engines.seeds import stream
 from bontune.engines.shared_attention import shares_attention, sharing
-from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
+from bontune.engines.texts import Decoder, context_of, encode_prompts, end_ids
+from bontune.models.adapters import copy_with
 from bontune.models.chat import has_chat_template
-from bontune.models.copies import copy_with
 
 COMPACT_AT = 0.125
 """Share of ended rows at which they are removed; with fewer, copying the cache costs more than computing them."""
@@ -74,7 +74,7 @@ class TransformersEngine:
         finally:
             self.model.train(was_training)
         longest = int(lengths_B.max())
-        texts = Completions(self.tokenizer, options.stop).texts(encoded, tokens_BT, lengths_B)
+        texts = Decoder(self.tokenizer, options.stop).texts(encoded, tokens_BT, lengths_B)
         return Samples(
             prompts=encoded,
             tokens_BT=tokens_BT[:, :longest].contiguous(),
@@ -143,22 +143,22 @@ class TransformersEngine:
                 )
                 prompt_ids = [encoded[batch[p]] for p in owner[part].tolist()]
                 before = self.progress.num_samples
-                drawing = Drawing(
+                state = SamplingState(
                     torch.from_numpy(draws).to(self.model.device),
                     options,
                     ends=end_ids(self.model, self.tokenizer),
                     pad=pad_id(self.tokenizer, self.model),
-                    completions=Completions(self.tokenizer, options.stop),
+                    decoder=Decoder(self.tokenizer, options.stop),
                     prompt_ids=prompt_ids,
                     poll=poll,
                     tell=self._counter(),
                 )
                 if prefill is None:
-                    generate(self.model, prompt_ids, drawing, keeps_state=self._keeps_state)
+                    generate(self.model, prompt_ids, state, keeps_state=self._keeps_state)
                 else:
-                    self._decode(prefill, owner[part], drawing)
+                    self._decode(prefill, owner[part], state)
                 self.progress.num_samples = before + len(prompt_ids)  # those that are as long as they may be, too
-                yield rows[part], drawing.result()
+                yield rows[part], state.result()
 
     def _counter(self) -> Callable[[int, int], None]:
         """Keeps the progress while a batch is drawn."""
@@ -186,21 +186,21 @@ class TransformersEngine:
         is_padded = min(map(len, encoded)) < max(map(len, encoded))
         return _Prefill(cache_of(out), mask if is_padded else None, mask.sum(-1), out.logits[:, -1])
 
-    def _decode(self, prefill: _Prefill, owner: Tensor, drawing: Drawing) -> None:
+    def _decode(self, prefill: _Prefill, owner: Tensor, state: SamplingState) -> None:
         """Draw the tokens of some rows; row b continues prompt ``owner[b]`` of the prefill."""
         num_prompts, longest = len(prefill.logits), prefill.cache.get_seq_length()
         is_worth_it = longest >= SHARED_FROM and len(owner) >= SHARED_BY * num_prompts
         is_shared = is_worth_it and self._shares_attention
-        rows = _Rows(prefill, owner.to(self.model.device), drawing.width, is_shared=is_shared)
+        rows = _DecodingRows(prefill, owner.to(self.model.device), state.width, is_shared=is_shared)
         numbers = torch.arange(len(owner), device=self.model.device)  # that still run, and idle ones not yet removed
         logits = prefill.logits[rows.owner]
         with sharing(self.model) if is_shared else nullcontext():
-            for t in range(drawing.width):
-                token = drawing.draw(numbers, t, logits)
-                if t + 1 == drawing.width:
+            for t in range(state.width):
+                token = state.draw(numbers, t, logits)
+                if t + 1 == state.width:
                     break
-                if drawing.is_settled(t):
-                    is_idle = drawing.has_ended_B[numbers]
+                if state.is_settled(t):
+                    is_idle = state.has_ended_B[numbers]
                     num_idle = int(is_idle.sum())
                     if num_idle == len(numbers):
                         break
@@ -217,7 +217,7 @@ class TransformersEngine:
         owner = torch.tensor([0, 0, 1], device=self.model.device)
 
         def decode(is_shared: bool) -> Tensor:
-            rows = _Rows(prefill, owner, 2, is_shared=is_shared)
+            rows = _DecodingRows(prefill, owner, 2, is_shared=is_shared)
             return torch.stack([rows.next_logits(self.model, token).float() for token in (owner, owner + 1)])
 
         return shares_attention(self.model, decode)
@@ -236,7 +236,7 @@ class _Prefill:
     """Of each prompt's first new token (prompts, vocabulary)."""
 
 
-class _Rows:
+class _DecodingRows:
     """The state of rows that are decoded, each behind its prompt."""
 
     def __init__(self, prefill: _Prefill, owner: Tensor, num_tokens: int, *, is_shared: bool) -> None:

@@ -7,30 +7,33 @@ it is opened, because not every build does.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed
 
 from bontune.base.errors import BontuneError
+from bontune.base.signals import Poll
 from bontune.engines.contract import (
     EngineFailed,
     Limits,
-    Poll,
     Progress,
     Samples,
     SamplingOptions,
     StopReason,
+    check_vllm_sampling,
     parameter_of,
 )
 from bontune.engines.prompts import Prompt
 from bontune.engines.seeds import stream
-from bontune.engines.texts import Completions, context_of, encode_prompts, end_ids
-from bontune.engines.vllm_setup import VLLMOptions, check_sampling, description, import_vllm, reason, shifted, why_not
+from bontune.engines.texts import Decoder, context_of, encode_prompts, end_ids
 from bontune.models import without_bars
 from bontune.models.adapters import is_adapted, merged_copy
 from bontune.models.chat import has_chat_template
@@ -40,6 +43,20 @@ from bontune.models.saving import save_model
 TOLERANCE = {torch.float32: 2e-3}
 """Mean difference of log-probabilities, in nats, that rounding explains in each dtype."""
 TOLERANCE_OF_16_BITS = 0.1
+OLDEST = (0, 32)
+"""The oldest version of vLLM that this module has been tried with."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VLLMOptions:
+    """How vLLM is opened."""
+
+    gpu_memory: float = 0.4
+    """Share of the GPU's memory that it may hold while it draws, weights and cache together."""
+    context: int | None = None
+    """Longest prompt with its completion, in tokens; None: the model's own bound. vLLM holds room for one such text."""
+    max_sequences: int = 256
+    """Completions that are drawn at the same time."""
 
 
 class VLLMEngine:
@@ -118,13 +135,13 @@ class VLLMEngine:
             BontuneError: a prompt cannot be drawn, or vLLM would draw otherwise than asked (``check_sampling``).
             EngineFailed: vLLM broke down.
         """
-        check_sampling(options.temperature, options.top_p)
+        check_vllm_sampling(options.temperature, options.top_p)
         encoded = self._encode(prompts, options.max_new_tokens)
         self._wake("weights", "kv_cache")
-        completions = Completions(self.tokenizer, options.stop)
-        outputs = self._outputs(encoded, options, keys, completions, poll)
+        decoder = Decoder(self.tokenizer, options.stop)
+        outputs = self._outputs(encoded, options, keys, decoder, poll)
         self._sleep()
-        return self._samples(encoded, outputs, options.num_samples, completions)
+        return self._samples(encoded, outputs, options.num_samples, decoder)
 
     def takes_chat(self) -> bool:
         """Whether the tokenizer has a chat template."""
@@ -203,7 +220,7 @@ class VLLMEngine:
         prompt = [i % size for i in range(5, 12)]
         options = SamplingOptions(num_samples=4, max_new_tokens=8)
         try:
-            outputs = self._outputs([prompt], options, [("check",)], Completions(self.tokenizer, ()), None)
+            outputs = self._outputs([prompt], options, [("check",)], Decoder(self.tokenizer, ()), None)
         except EngineFailed as error:
             raise BontuneError(
                 f"vLLM does not take the model ({reason(error)}): take the engine transformers."
@@ -241,7 +258,7 @@ class VLLMEngine:
         encoded: list[list[int]],
         options: SamplingOptions,
         keys: Sequence[tuple[object, ...]],
-        completions: Completions,
+        decoder: Decoder,
         poll: Poll | None,
     ) -> list[list[Any]]:
         """vLLM's outputs of each prompt, in order."""
@@ -252,7 +269,7 @@ class VLLMEngine:
             max_tokens=options.max_new_tokens,
             stop=list(options.stop) or None,
             stop_token_ids=end_ids(self._described, self.tokenizer),
-            skip_special_tokens=not completions.shown_special,
+            skip_special_tokens=not decoder.shown_special,
             detokenize=bool(options.stop),
             logprobs=0,
             output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
@@ -290,7 +307,7 @@ class VLLMEngine:
             engine.step()
 
     def _samples(
-        self, encoded: list[list[int]], outputs: list[list[Any]], num_samples: int, completions: Completions
+        self, encoded: list[list[int]], outputs: list[list[Any]], num_samples: int, decoder: Decoder
     ) -> Samples:
         flat = [output for row in outputs for output in row]
         lengths_B = torch.tensor([len(output.token_ids) for output in flat])
@@ -299,7 +316,7 @@ class VLLMEngine:
         for b, output in enumerate(flat):
             tokens_BT[b, : lengths_B[b]] = torch.tensor(output.token_ids)
             logprobs_BT[b, : lengths_B[b]] = torch.tensor(_logprobs(output))
-        texts = completions.texts(encoded, tokens_BT, lengths_B)
+        texts = decoder.texts(encoded, tokens_BT, lengths_B)
         return Samples(
             prompts=encoded,
             tokens_BT=tokens_BT,
@@ -360,3 +377,87 @@ def _stop_reason(output: Any) -> StopReason:
     if output.finish_reason == "stop":
         return StopReason.STOP if isinstance(output.stop_reason, str) else StopReason.END
     return StopReason.OTHER
+
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def import_vllm() -> Any:
+    """Import vLLM so that it runs in this process, quietly, and leaves our threads alone."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    for name, value in {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+    try:
+        import vllm
+        import vllm.platforms
+        import vllm.sampling_params
+    except ImportError as error:
+        raise BontuneError(
+            f"The engine vllm needs vLLM, which cannot be imported here ({reason(error)}): install "
+            "'bontune[vllm]', or take the engine transformers."
+        ) from None
+    version = tuple(int(part) for part in vllm.__version__.split(".")[:2] if part.isdigit())
+    if version < OLDEST:
+        raise BontuneError(
+            f"The engine vllm needs vLLM {OLDEST[0]}.{OLDEST[1]} or newer, and {vllm.__version__} is installed."
+        )
+    return vllm
+
+
+def description(name: str) -> Any:
+    """What is asked of a model that vLLM reads: its config and its generation config."""
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        generation = GenerationConfig.from_pretrained(name)
+    except OSError:
+        generation = None
+    return SimpleNamespace(config=AutoConfig.from_pretrained(name), generation_config=generation)
+
+
+def shifted(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights in other places: each layer's in the one before it, and matrices without a like rolled by a row.
+
+    Adapters start with zeros that would stay zeros, so that they are filled.
+    """
+    alike: dict[tuple[str, torch.Size], list[str]] = {}
+    for name, parameter in parameters.items():
+        kind = ".".join("#" if part.isdigit() else part for part in name.split("."))
+        alike.setdefault((kind, parameter.shape), []).append(name)
+    shifted = {}
+    for (kind, shape), names in alike.items():
+        for name, source in zip(names, [*names[1:], names[0]], strict=True):
+            data = parameters[source].data
+            if "lora_B" in kind:
+                data = data.new_full(data.shape, 0.02)
+            elif len(names) == 1 and len(shape) == 2:
+                data = data.roll(1, dims=0)
+            shifted[name] = data
+    return shifted
+
+
+def why_not(error: Exception, options: VLLMOptions) -> str:
+    """Say in one sentence why vLLM was not opened and what to do."""
+    told = reason(error)
+    hint = "take the engine transformers"
+    if any(word in told.lower() for word in ("memory", "kv cache")):
+        hint = (
+            f"change engine.gpu_memory (it is {options.gpu_memory}), lower engine.context, or {hint}; on a CPU "
+            "VLLM_CPU_KVCACHE_SPACE is the size of its cache in GiB"
+        )
+    return f"vLLM does not open the model ({told}): {hint}."
+
+
+def reason(error: BaseException) -> str:
+    """The innermost cause's first sentence; vLLM wraps it several times."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].partition(". ")[0].strip().rstrip(".:")

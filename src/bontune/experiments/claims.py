@@ -11,7 +11,7 @@ import numpy as np
 from bontune.experiments.results import OWN, Results
 from bontune.experiments.suite import Claim
 from bontune.metrics import Interval
-from bontune.metrics.arrays import FloatArray
+from bontune.objectives.inputs import FloatArray
 from bontune.pools.over_runs import mean_over_runs
 from bontune.report.numbers import split_metric
 

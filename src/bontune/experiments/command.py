@@ -6,9 +6,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from bontune.base.cores import num_cores
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.signals import StopSignals
+from bontune.base.signals import StopSignals, num_cores
 from bontune.experiments.suite import load_suite
 
 FULL = ("seeds=3", "recipe.training.steps=400", "recipe.kl.steps=400")

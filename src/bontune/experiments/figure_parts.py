@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bontune.base.files import write_whole
-from bontune.base.tables import as_csv
+from bontune.base.text import as_csv
 from bontune.experiments.families import Family
 from bontune.experiments.results import Results
 from bontune.experiments.suite import BASE, Suite, main_arms

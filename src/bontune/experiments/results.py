@@ -12,8 +12,8 @@ from bontune.base.errors import BontuneError
 from bontune.experiments.store import Measurement, Run, Store
 from bontune.experiments.suite import BASE, Suite
 from bontune.metrics import Interval
-from bontune.metrics.arrays import FloatArray
 from bontune.metrics.evaluation import Evaluation
+from bontune.objectives.inputs import FloatArray
 from bontune.pools.compare import as_told
 from bontune.pools.over_runs import band_over_runs, difference_over_runs, mean_over_runs
 

@@ -14,10 +14,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic import NonNegativeFloat as NotNegative
 from pydantic import NonNegativeInt as NotNegativeInt
 
-from bontune.base.errors import BontuneError
-from bontune.base.overrides import apply_overrides, read_yaml
-from bontune.base.suggest import nearest
-from bontune.base.validation import explain
+from bontune.base.errors import BontuneError, nearest
+from bontune.base.settings import apply_overrides, explain, read_yaml
 from bontune.config import Recipe, Section, read_recipe
 
 SUITES = Path(__file__).parent / "suites"

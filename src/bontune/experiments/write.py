@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bontune.base.files import write_whole
-from bontune.base.tables import as_csv
+from bontune.base.text import as_csv
 from bontune.experiments.claims import Judged, judge
 from bontune.experiments.figures import write_figures
 from bontune.experiments.figures_training import write_learned

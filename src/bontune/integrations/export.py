@@ -16,7 +16,7 @@ from bontune.base.errors import BontuneError
 from bontune.config import Recipe
 from bontune.integrations.groups import GroupObjective
 from bontune.models import is_shipped, resolve
-from bontune.models.adapter_folders import is_adapter
+from bontune.models.adapters import is_adapter
 from bontune.tasks import load_task
 
 ROWS_AT_ONCE = 8

@@ -7,7 +7,7 @@ Shapes: ``_M`` samples of one prompt, the last axis; leading axes, ``_P``: promp
 Rewards are float, int or bool: a tensor gives a tensor on its device, all else NumPy, in float64. Scores may be ±inf.
 """
 
-from bontune.metrics.adaptive import adaptive_best_of_n
+from bontune.metrics.arrays import RewardScale, reward_scale
 from bontune.metrics.calibration import Calibration, ReliabilityBin, calibration, platt_scaling, sigmoid
 from bontune.metrics.distribution import AnswerDistribution, answer_distribution
 from bontune.metrics.intervals import (
@@ -18,8 +18,8 @@ from bontune.metrics.intervals import (
     paired_difference,
     simultaneous_band,
 )
-from bontune.metrics.scale import RewardScale, reward_scale
 from bontune.metrics.selection import (
+    adaptive_best_of_n,
     best_of_k,
     drop_at_k,
     max_at_k,

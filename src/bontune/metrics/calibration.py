@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from bontune.metrics.arrays import FloatArray, Values
+from bontune.metrics.arrays import Values
 from bontune.objectives.budgets import check_budget
-from bontune.objectives.inputs import as_rewards, as_scores
+from bontune.objectives.inputs import FloatArray, as_rewards, as_scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,9 +30,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bontune.metrics.arrays import FloatArray, Values
+from bontune.metrics.arrays import Values
 from bontune.objectives.budgets import check_budget
-from bontune.objectives.inputs import as_rewards, as_scores
+from bontune.objectives.inputs import FloatArray, as_rewards, as_scores
 from bontune.objectives.votes import answer_ids, answer_rows
 
 

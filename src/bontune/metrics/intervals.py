@@ -10,9 +10,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from bontune.metrics.arrays import FloatArray, Values
+from bontune.metrics.arrays import Values
 from bontune.objectives.budgets import check_budget
-from bontune.objectives.inputs import as_samples
+from bontune.objectives.inputs import FloatArray, as_samples
 
 
 def default_ks(num_samples: int) -> list[int]:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bontune.metrics.arrays import FloatArray, Kind, Values, like
+from bontune.metrics.arrays import Kind, Values, like
 from bontune.objectives.budgets import check_budget
-from bontune.objectives.inputs import as_rewards, as_scores
+from bontune.objectives.inputs import FloatArray, as_rewards, as_scores
 from bontune.objectives.votes import answer_ids, answer_rows, vote
 
 MAX_EXACT_SUBSETS = 5000

@@ -13,9 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bontune.base.errors import BontuneError
-from bontune.base.hub import why_unreachable
-from bontune.base.suggest import nearest
+from bontune.base.client import why_unreachable
+from bontune.base.errors import BontuneError, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -112,7 +111,7 @@ def check_reachable(where: str) -> None:
 
 def weights_digest(name: str) -> str:
     """Hash of a local model's weights or of a file, so that work of an earlier one is recognised; else of the name."""
-    from bontune.models.adapter_folders import is_adapter, outer_base
+    from bontune.models.adapters import is_adapter, outer_base
 
     try:
         path = Path(resolve(name))
@@ -210,7 +209,7 @@ def _read(name_or_path: str | Path, dtype: torch.dtype | str, *, needs_tokenizer
     """Load model and tokenizer as they are; the tokenizer may be None where it is not needed."""
     from transformers import AutoModelForCausalLM
 
-    from bontune.models.adapter_folders import adapter_folder, is_of_classifier, load_merged, whole_model_of
+    from bontune.models.adapters import adapter_folder, is_of_classifier, load_merged, whole_model_of
 
     if str(name_or_path) in _BUILT:
         model, tokenizer = import_module(_BUILT[str(name_or_path)]).build()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import bontune.models as models
 from bontune.base.errors import BontuneError
-from bontune.models.adapter_folders import Held, adapter_folder, is_of_classifier, load_merged, whole_model_of
+from bontune.models.adapters import Held, adapter_folder, is_of_classifier, load_merged, whole_model_of
 from bontune.models.precision import cpu_dtype
 
 if TYPE_CHECKING:

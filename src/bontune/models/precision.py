@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 import bontune.models as models
-from bontune.models.adapter_folders import outer_base
+from bontune.models.adapters import outer_base
 
 _SAFETENSORS = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
 

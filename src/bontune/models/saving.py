@@ -17,8 +17,7 @@ import bontune.models as models
 from bontune.base.errors import RunStopped
 from bontune.base.files import use_umask
 from bontune.models import without_bars
-from bontune.models.adapter_folders import adapter_folder
-from bontune.models.adapters import is_adapted, merged_copy, save_adapter
+from bontune.models.adapters import adapter_folder, is_adapted, merged_copy, save_adapter
 
 
 def save_model(

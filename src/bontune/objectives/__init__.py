@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from bontune.objectives.table import TABLE, imported
 
 if TYPE_CHECKING:
-    from bontune.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp, lambda_n
-    from bontune.objectives.bon_likelihood import SequenceWeights, best_of_n_log_ratio, bon_sft
+    from bontune.objectives.best_of_n import bon_rl, bon_rl_variational, lambda_n
+    from bontune.objectives.closed_forms import bon_rlb, bon_rlbp
     from bontune.objectives.distillation import BondWeights, best_and_worst, bonbon, bonbon_gap, bond, vbon
     from bontune.objectives.imitation import SequenceLoss, bon_distillation, dco, rft, sft, star, winner_weights
+    from bontune.objectives.likelihood import SequenceWeights, best_of_n_log_ratio, bon_sft
     from bontune.objectives.max_at_k import passk_training, pkpo
     from bontune.objectives.policy_gradient import dr_grpo, grpo, inference_loo, maxrl, reinforce, rloo
     from bontune.objectives.ranks import rank
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 _HELPERS = {
     "lambda_n": "best_of_n",
-    "SequenceWeights": "bon_likelihood",
-    "best_of_n_log_ratio": "bon_likelihood",
+    "SequenceWeights": "likelihood",
+    "best_of_n_log_ratio": "likelihood",
     "BondWeights": "distillation",
     "best_and_worst": "distillation",
     "bonbon_gap": "distillation",

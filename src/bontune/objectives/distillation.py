@@ -13,10 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bontune.objectives.bon_likelihood import best_of_n_log_ratio
 from bontune.objectives.budgets import check_budget
 from bontune.objectives.imitation import SequenceLoss, bon_distillation
 from bontune.objectives.inputs import as_advantages, as_rewards, as_samples
+from bontune.objectives.likelihood import best_of_n_log_ratio
 from bontune.objectives.policy_gradient import minus_others
 from bontune.objectives.subsets import tie_groups
 from bontune.objectives.winners import draw_winners

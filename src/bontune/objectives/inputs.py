@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+FloatArray: TypeAlias = NDArray[np.float64]
 
 
 def as_samples(values: Any, name: str, min_samples: int = 1) -> Tensor:

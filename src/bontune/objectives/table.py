@@ -207,7 +207,7 @@ ROWS = (
         takes_budgets=True,
     ),
     Objective(
-        path="best_of_n.bon_rlb",
+        path="closed_forms.bon_rlb",
         summary="Trains for Best-of-N with rewards of 0 and 1 by the paper's closed form.",
         source=f"{CHOW}, Lemma 3",
         options=BonRlbOptions,
@@ -216,7 +216,7 @@ ROWS = (
         takes_any_reward=False,
     ),
     Objective(
-        path="best_of_n.bon_rlbp",
+        path="closed_forms.bon_rlbp",
         summary="Trains for Best-of-N by the closed form's part on correct samples.",
         source=f"{CHOW}, Corollary 4",
         options=BonRlbpOptions,
@@ -272,7 +272,7 @@ ROWS = (
         weigher="weigh.weigh_bon_distillation",
     ),
     Objective(
-        path="bon_likelihood.bon_sft",
+        path="likelihood.bon_sft",
         summary="Maximises the likelihood of demonstrations under Best-of-N.",
         source=f"{CHOW}, §4",
         options=BonSftOptions,

@@ -14,7 +14,7 @@ import functools
 import math
 from collections.abc import Hashable, Sequence
 from numbers import Number
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bontune.objectives.budgets import Budgets, as_budgets
-from bontune.objectives.inputs import as_advantages, as_rewards
+from bontune.objectives.inputs import FloatArray, as_advantages, as_rewards
 
-FloatArray: TypeAlias = NDArray[np.float64]
 _gauss_legendre = functools.lru_cache(np.polynomial.legendre.leggauss)
 
 

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from bontune.objectives.batch import Batch
-from bontune.objectives.best_of_n import bon_rl, bon_rl_variational, bon_rlb, bon_rlbp
-from bontune.objectives.bon_likelihood import bon_sft
+from bontune.objectives.best_of_n import bon_rl, bon_rl_variational
 from bontune.objectives.budgets import Budgets, as_budgets
+from bontune.objectives.closed_forms import bon_rlb, bon_rlbp
 from bontune.objectives.distillation import best_and_worst, bonbon, bond, vbon
 from bontune.objectives.imitation import bon_distillation, dco, rft
+from bontune.objectives.likelihood import bon_sft
 from bontune.objectives.max_at_k import passk_training, pkpo
 from bontune.objectives.options import (
     BonbonOptions,

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bontune.objectives.best_of_n import CLIP, lambda_n
+from bontune.objectives.best_of_n import lambda_n
 from bontune.objectives.budgets import check_budget
+from bontune.objectives.closed_forms import CLIP
 from bontune.objectives.inputs import (
     as_advantages,
     as_binary_rewards,

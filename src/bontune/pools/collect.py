@@ -10,9 +10,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.functions import what_was_raised
 from bontune.base.problems import Problem
-from bontune.engines.contract import Completion, Engine, Poll, Samples, SamplingOptions, StreamingEngine
+from bontune.base.signals import Poll
+from bontune.base.user_code import what_was_raised
+from bontune.engines.contract import Completion, Engine, Samples, SamplingOptions, StreamingEngine
 from bontune.engines.prompts import prompts_of, texts_of
 from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import HasThoughts, Task

@@ -13,13 +13,19 @@ from typing import Any
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem, contents_digest
 from bontune.base.progress import Measure
-from bontune.base.same_contents import differing
-from bontune.engines.contract import Engine, Poll, SamplingOptions, StopReason, StreamingEngine
-from bontune.engines.counting import DrawingCount
+from bontune.base.settings import differing
+from bontune.base.signals import Poll
+from bontune.engines.contract import (
+    DrawingCount,
+    Engine,
+    SamplingOptions,
+    StopReason,
+    StreamingEngine,
+    check_vllm_sampling,
+)
 from bontune.engines.openai import Serving
 from bontune.engines.opening import is_address, open_engine
 from bontune.engines.prompts import asks_chat, digest_as_rendered, prompts_of, stop_of
-from bontune.engines.vllm_setup import check_sampling
 from bontune.models import resolve, weights_digest
 from bontune.pools.collect import collect, collect_streamed
 from bontune.pools.pool import PoolWriter, Rows, problem_rows, rows_of
@@ -167,7 +173,7 @@ def check_names(request: PoolRequest) -> None:
 
 def _opened(request: PoolRequest) -> Engine:
     if request.engine == "vllm":  # before it is opened, which takes long
-        check_sampling(request.sampling.temperature, request.sampling.top_p)
+        check_vllm_sampling(request.sampling.temperature, request.sampling.top_p)
     return open_engine(request.model, serving=request.serving, engine=request.engine)
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.files import sync_folder
-from bontune.base.locks import hold
-from bontune.base.same_contents import differing
+from bontune.base.files import hold, sync_folder
+from bontune.base.settings import differing
 
 
 class Journal:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.files import sync, sync_folder
-from bontune.base.same_contents import differing
+from bontune.base.settings import differing
 
 ROWS_AT_A_TIME = 65_536
 """Rows that are put in order at once."""

@@ -9,8 +9,9 @@ from scipy.stats import norm as normal
 from scipy.stats import t as student
 
 from bontune.metrics import Interval
-from bontune.metrics.arrays import FloatArray, Values
+from bontune.metrics.arrays import Values
 from bontune.metrics.intervals import furthest_error
+from bontune.objectives.inputs import FloatArray
 
 
 def mean_over_runs(values_SP: Values, level: float = 0.95) -> Interval:

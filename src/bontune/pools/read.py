@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bontune.base.cells import cell_text, is_inexact, is_missing, repeated
 from bontune.base.errors import BontuneError
-from bontune.base.json_text import parse_json
+from bontune.base.text import cell_text, is_inexact, is_missing, parse_json, repeated
 from bontune.pools.pool import SUFFIXES, Pool
 
 REQUIRED = ("problem_id", "reward")

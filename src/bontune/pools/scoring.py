@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bontune.base.cells import cell_text
 from bontune.base.errors import BontuneError, Interrupted
 from bontune.base.files import write_whole
-from bontune.engines.contract import Poll
+from bontune.base.signals import Poll
+from bontune.base.text import cell_text
 from bontune.models import weights_digest
 from bontune.pools.collect import score_all
 from bontune.pools.contents import grades_of, problems_of

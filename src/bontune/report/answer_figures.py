@@ -26,7 +26,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bontune.base.errors import BontuneError
 from bontune.metrics import AnswerDistribution, answer_distribution, bootstrap_interval, paired_difference
-from bontune.metrics.arrays import FloatArray
+from bontune.objectives.inputs import FloatArray
 from bontune.pools.pool import Pool
 from bontune.report.figure import (
     GRID,

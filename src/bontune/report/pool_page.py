@@ -21,7 +21,7 @@ from markupsafe import Markup
 import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.base.same_contents import differing
+from bontune.base.settings import differing
 from bontune.metrics import Interval, RewardScale, reward_scale
 from bontune.metrics.evaluation import MEANINGS
 from bontune.pools import compare
@@ -437,7 +437,7 @@ def swept_pool(temperature: float, pool: Pool, scale: RewardScale) -> scaling.Sw
 def _table(study: scaling.Study, grid: scaling.Grid) -> Grid:
     rows = [
         Line(
-            name=scaling.t_text(t),
+            name=scaling.temperature_text(t),
             cells=[
                 fraction_cell(float(grid.means_TN[i, j]), (float(grid.low_TN[i, j]), float(grid.high_TN[i, j])))
                 for j in range(len(study.ns))

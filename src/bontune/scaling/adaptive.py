@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bontune.metrics import Interval, adaptive_best_of_n, best_of_k, bootstrap_interval, paired_difference
-from bontune.scaling.resampling import FloatArray
+from bontune.objectives.inputs import FloatArray
 
 MARGIN = 0.01
 """Reward by which stopping early may be worse than always drawing N where it is said to do as well."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bontune.metrics import Interval
-from bontune.scaling.resampling import LEVEL, FloatArray, interval_of
+from bontune.objectives.inputs import FloatArray
+from bontune.scaling.resampling import LEVEL, interval_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

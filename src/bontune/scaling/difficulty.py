@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bontune.scaling.resampling import FloatArray
+from bontune.objectives.inputs import FloatArray
 
 FEWEST_FOR_FIFTHS = 250
 _THIRDS = ("easiest third", "middle third", "hardest third")

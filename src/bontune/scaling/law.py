@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from bontune.metrics import Interval
-from bontune.scaling.resampling import NUM_RESAMPLES, FloatArray, bounds, interval_of, resampled_means
+from bontune.objectives.inputs import FloatArray
+from bontune.scaling.resampling import NUM_RESAMPLES, bounds, interval_of, resampled_means
 
 MAX_DEVIATION = 0.02
 """A law that is nowhere farther from what was measured than this share of the problems holds for our purposes."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bontune.metrics import Interval
-
-FloatArray: TypeAlias = NDArray[np.float64]
+from bontune.objectives.inputs import FloatArray
 
 NUM_RESAMPLES = 2000
 LEVEL = 0.95

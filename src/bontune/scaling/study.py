@@ -11,10 +11,11 @@ import numpy as np
 
 import bontune.metrics as metrics
 from bontune.base.errors import BontuneError
+from bontune.objectives.inputs import FloatArray
 from bontune.scaling.choice import Choice, choose
 from bontune.scaling.difficulty import split_by_difficulty
 from bontune.scaling.law import MAX_DEVIATION, Law, fit_laws
-from bontune.scaling.resampling import NUM_RESAMPLES, FloatArray, bounds, resampled_means
+from bontune.scaling.resampling import NUM_RESAMPLES, bounds, resampled_means
 from bontune.scaling.surface import Surface, fit_surface
 
 REFERENCE_TEMPERATURE = 1.0

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from bontune.metrics import Interval
+from bontune.objectives.inputs import FloatArray
 from bontune.scaling.law import Law, LawVerdict
-from bontune.scaling.resampling import FloatArray, interval_of
+from bontune.scaling.resampling import interval_of
 
 MAX_DEGREE = 4
 FEWEST_TEMPERATURES = 4

@@ -10,7 +10,7 @@ from typing import Any
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Message, Problem
-from bontune.base.texts import readable
+from bontune.base.text import readable
 from bontune.base.thoughts import Setting, thoughts_of
 from bontune.engines.contract import Samples, SamplingOptions
 from bontune.engines.opening import open_engine

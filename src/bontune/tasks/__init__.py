@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from bontune.base.errors import BontuneError
-from bontune.base.other_words import ours
+from bontune.base.errors import BontuneError, did_you_mean, nearest
 from bontune.base.problems import Problem
-from bontune.base.suggest import did_you_mean, nearest
+from bontune.base.settings import ours
 from bontune.tasks.base import Task
 from bontune.tasks.countdown import Countdown
 from bontune.tasks.gsm8k import Gsm8k

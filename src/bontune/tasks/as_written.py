@@ -12,9 +12,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bontune.base.cells import is_inexact
 from bontune.base.errors import BontuneError
-from bontune.base.json_text import parse_json
+from bontune.base.text import is_inexact, parse_json
 
 Splits: TypeAlias = "dict[str, list[dict[str, Any]]]"
 

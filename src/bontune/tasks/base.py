@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from bontune.base.problems import Problem
+from bontune.base.signals import Poll
 from bontune.base.thoughts import Thoughts
 from bontune.grading.verdict import Grade, Verdict
-
-Poll: TypeAlias = Callable[[], None]
-"""Raises when the work should stop, such as :class:`bontune.base.errors.Interrupted`."""
 
 OPEN_THOUGHT = Grade(
     reward=0.0, verdict=Verdict.FAILED, reason="its thought is not closed, so that there is no answer yet"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from bontune.base.errors import BontuneError
+from bontune.base.errors import BontuneError, did_you_mean
 from bontune.base.problems import Problem
-from bontune.base.suggest import did_you_mean
+from bontune.base.signals import Poll
 from bontune.base.thoughts import Setting, Thoughts, thoughts_of
 from bontune.grading.verdict import Grade, Verdict
-from bontune.tasks.base import Poll, grade_answers
+from bontune.tasks.base import grade_answers
 from bontune.tasks.columns import require_distinct_ids
 
 

@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
-from bontune.base.cells import cell_text, is_inexact, is_missing, python_value
-from bontune.base.errors import BontuneError
+from bontune.base.errors import BontuneError, did_you_mean
 from bontune.base.problems import Message, Problem, content_ids
-from bontune.base.suggest import did_you_mean
-from bontune.base.texts import readable
+from bontune.base.text import cell_text, is_inexact, is_missing, python_value, readable
 from bontune.grading.answers.numbers import last_number
 from bontune.tasks.conversation import as_continued, conversation, said, turns_in
 from bontune.tasks.reading import PlacedRow

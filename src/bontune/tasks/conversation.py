@@ -9,11 +9,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bontune.base.cells import cell_text, is_missing
-from bontune.base.errors import BontuneError
+from bontune.base.errors import BontuneError, did_you_mean
 from bontune.base.problems import Message
-from bontune.base.suggest import did_you_mean
-from bontune.base.texts import readable
+from bontune.base.text import cell_text, is_missing, readable
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 """Roles that a turn may have; the first two in the first turn only."""

@@ -26,12 +26,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bontune.base.errors import BontuneError
+from bontune.base.errors import BontuneError, did_you_mean
 from bontune.base.problems import Problem
-from bontune.base.suggest import did_you_mean
+from bontune.base.signals import Poll
 from bontune.base.thoughts import thoughts_of
 from bontune.grading.verdict import Grade, Verdict
-from bontune.tasks.base import Poll, grade_answers, grade_each
+from bontune.tasks.base import grade_answers, grade_each
 from bontune.tasks.countdown_expression import ExpressionError, evaluate
 from bontune.tasks.options import Seed, ThoughtTags, checked
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from bontune.base.errors import BontuneError
-from bontune.base.suggest import did_you_mean
+from bontune.base.errors import BontuneError, did_you_mean
 from bontune.tasks.reading import SUFFIXES, FilePath, PlacedRow, hub_rows, read_rows, require_file
 
 Data: TypeAlias = str | Path | Mapping[str, str | Path] | None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bontune.base.cells import repeated
 from bontune.base.errors import BontuneError
+from bontune.base.text import repeated
 
 _INSTEAD = "give a list of dictionaries, a data frame, a pyarrow table or a data set"
 

@@ -16,12 +16,11 @@ from decimal import Decimal
 from numbers import Real
 from typing import Any, TypeAlias
 
-from bontune.base.cells import cell_text
-from bontune.base.errors import BontuneError
-from bontune.base.functions import load_function, what_was_raised
+from bontune.base.errors import BontuneError, did_you_mean
 from bontune.base.problems import Problem
-from bontune.base.suggest import did_you_mean
+from bontune.base.text import cell_text
 from bontune.base.thoughts import answer_behind
+from bontune.base.user_code import load_function, what_was_raised
 from bontune.grading.answers.numbers import last_number
 from bontune.grading.verdict import Grade, Verdict
 

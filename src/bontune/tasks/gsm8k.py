@@ -12,11 +12,12 @@ from pydantic import Field
 import bontune.tasks.partition as partition
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem, content_ids
+from bontune.base.signals import Poll
 from bontune.base.thoughts import answer_behind
 from bontune.grading.answers.notation import last_box, plain
 from bontune.grading.answers.numbers import numbers_in
 from bontune.grading.verdict import Grade, Verdict
-from bontune.tasks.base import OPEN_THOUGHT, Poll, grade_each
+from bontune.tasks.base import OPEN_THOUGHT, grade_each
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.columns import column
 from bontune.tasks.datafiles import Data, Source, Table

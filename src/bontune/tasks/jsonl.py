@@ -10,9 +10,9 @@ from typing import Annotated
 from pydantic import Field
 
 from bontune.base.errors import BontuneError
-from bontune.base.functions import code_digest
 from bontune.base.problems import Problem
 from bontune.base.thoughts import answer_behind
+from bontune.base.user_code import code_digest
 from bontune.tasks.columns import Columns, Names, Needed
 from bontune.tasks.graders import Grader, UserGrader, grade_exact, grade_last_number, guarded, load_user_grader
 from bontune.tasks.options import ThoughtTags, checked

@@ -14,10 +14,10 @@ from pydantic import Field
 import bontune.tasks.partition as partition
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem, content_ids
+from bontune.base.signals import Poll
 from bontune.grading.answers.math_answer import compare_pairs, math_equal, normal_answer
 from bontune.grading.answers.notation import last_box
 from bontune.grading.verdict import Grade, Judgement, Verdict
-from bontune.tasks.base import Poll
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.columns import column, level_of
 from bontune.tasks.datafiles import Data, Source, Table

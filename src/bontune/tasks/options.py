@@ -9,10 +9,9 @@ from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar, get
 
 from pydantic import ConfigDict, Field, SkipValidation, TypeAdapter, ValidationError
 
-from bontune.base.errors import BontuneError
-from bontune.base.suggest import did_you_mean
+from bontune.base.errors import BontuneError, did_you_mean
+from bontune.base.settings import rule_of
 from bontune.base.thoughts import Setting
-from bontune.base.validation import rule_of
 
 Format = Literal["auto", "base", "chat"]
 """Of prompts. ``auto`` offers the text to continue and the conversation, ``base`` the text only; ``chat`` has the

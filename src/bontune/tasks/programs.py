@@ -23,13 +23,13 @@ from functools import lru_cache
 from hashlib import sha256
 from random import Random
 
-from bontune.base.errors import BontuneError
+from bontune.base.errors import BontuneError, did_you_mean
 from bontune.base.problems import Problem
-from bontune.base.suggest import did_you_mean
+from bontune.base.signals import Poll
 from bontune.base.thoughts import thoughts_of
 from bontune.grading.sandbox.outside.check import Outcome, sandbox_name
 from bontune.grading.verdict import Grade, Verdict
-from bontune.tasks.base import Poll, grade_answers
+from bontune.tasks.base import grade_answers
 from bontune.tasks.options import Seed, ThoughtTags, checked
 from bontune.tasks.programs_grammar import (
     DEMONSTRATION,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Sequence
 
+from bontune.base.signals import Poll
 from bontune.grading.sandbox.outside.check import Outcome, check_programs
 from bontune.grading.sandbox.outside.checker import Program
-from bontune.tasks.base import Poll
 
 Inputs = Sequence[Sequence[int]]
 

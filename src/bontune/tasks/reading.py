@@ -10,12 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bontune.base.cells import repeated
-from bontune.base.errors import BontuneError
-from bontune.base.hub import why_unreachable
-from bontune.base.json_text import parse_json
-from bontune.base.suggest import nearest
-from bontune.base.texts import readable
+from bontune.base.client import why_unreachable
+from bontune.base.errors import BontuneError, nearest
+from bontune.base.text import parse_json, readable, repeated
 from bontune.tasks.as_written import Splits, as_written
 
 FilePath: TypeAlias = str | Path

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from bontune.base.errors import BontuneError
+from bontune.base.errors import BontuneError, did_you_mean
 from bontune.base.problems import Problem
-from bontune.base.suggest import did_you_mean
+from bontune.base.signals import Poll
 from bontune.base.thoughts import Setting, thoughts_of
 from bontune.grading.verdict import Grade
-from bontune.tasks.base import Poll, grade_answers, grade_each
+from bontune.tasks.base import grade_answers, grade_each
 from bontune.tasks.columns import COMPLETION, Columns, Names
 from bontune.tasks.conversation import said
 from bontune.tasks.frames import rows_in

@@ -12,8 +12,9 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from bontune.base.problems import Problem
+from bontune.base.signals import Poll
 from bontune.config import Recipe
-from bontune.engines.contract import Engine, Poll
+from bontune.engines.contract import Engine
 from bontune.metrics import reward_scale
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.pools.collect import collect

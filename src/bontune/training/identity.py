@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from bontune.base.problems import Problem, contents_digest
-from bontune.base.same_contents import differing
+from bontune.base.settings import differing
 from bontune.config import Recipe
 from bontune.models import weights_digest
 from bontune.tasks.base import Task

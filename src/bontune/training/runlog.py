@@ -15,8 +15,7 @@ from torch import Tensor
 
 from bontune.base.files import replace_file
 from bontune.base.progress import Bar
-from bontune.engines.contract import Engine, Samples
-from bontune.engines.counting import DrawingCount
+from bontune.engines.contract import DrawingCount, Engine, Samples
 from bontune.grading.verdict import Grade
 
 METRICS = "metrics.jsonl"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bontune.base.schedules import between
 from bontune.config import KLSection, TrainingSection
+from bontune.config.sections import between
 
 
 def learning_rate(step: int, config: TrainingSection) -> float:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from bontune.base.problems import Problem
-from bontune.engines.contract import Engine, Poll, Samples, SamplingOptions, StopReason
+from bontune.base.signals import Poll
+from bontune.engines.contract import Engine, Samples, SamplingOptions, StopReason
 from bontune.engines.prompts import prompts_of
-from bontune.engines.texts import Completions, encode_prompts
+from bontune.engines.texts import Decoder, encode_prompts
 from bontune.engines.transformers import pad_id
 from bontune.objectives.batch import Columns
 from bontune.pools.collect import Graded
@@ -100,7 +101,7 @@ class Sequences:
         lengths_B = torch.tensor([len(row) for row in rows])
         pad = pad_id(self.tokenizer, self.model)
         tokens_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
-        texts = Completions(self.tokenizer, self.options.stop).texts(encoded, tokens_BT, lengths_B)
+        texts = Decoder(self.tokenizer, self.options.stop).texts(encoded, tokens_BT, lengths_B)
         return Samples(
             prompts=encoded,
             tokens_BT=tokens_BT,

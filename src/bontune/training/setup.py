@@ -20,18 +20,15 @@ from torch import nn
 import bontune.tasks as tasks
 import bontune.verifiers as verifiers
 from bontune.base.errors import BontuneError
-from bontune.base.files import replace_file
-from bontune.base.locks import hold
+from bontune.base.files import hold, replace_file
 from bontune.base.problems import Problem
 from bontune.config import Recipe, TaskSection
 from bontune.config.run_files import note_start
-from bontune.engines.contract import Engine, SamplingOptions
+from bontune.engines.contract import Engine, SamplingOptions, check_vllm_sampling
 from bontune.engines.prompts import asks_chat, prompts_of, stop_of
 from bontune.engines.transformers import TransformersEngine, pad_id
-from bontune.engines.vllm_setup import VLLMOptions, check_sampling
 from bontune.models import load_model
-from bontune.models.adapters import add_lora
-from bontune.models.copies import copy_with, linear_only
+from bontune.models.adapters import add_lora, copy_with, linear_only
 from bontune.tasks.base import Task
 from bontune.training.forward import CausalLM, disable_dropout
 from bontune.training.runlog import LOCK
@@ -232,10 +229,10 @@ def make_engine(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
     section = recipe.engine
     if section.name == "transformers":
         return TransformersEngine(model, tokenizer, token_budget=recipe.sampling.token_budget)
-    check_sampling(recipe.sampling.temperature, recipe.sampling.top_p)
+    check_vllm_sampling(recipe.sampling.temperature, recipe.sampling.top_p)
     if recipe.eval.every:
-        check_sampling(recipe.eval.temperature, 1.0)
-    from bontune.engines.vllm import VLLMEngine
+        check_vllm_sampling(recipe.eval.temperature, 1.0)
+    from bontune.engines.vllm import VLLMEngine, VLLMOptions
 
     options = VLLMOptions(**section.model_dump(exclude={"name"}))
     dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None

@@ -13,8 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe
-from bontune.models.adapters import is_adapted
-from bontune.models.copies import copy_with
+from bontune.models.adapters import copy_with, is_adapted
 from bontune.training.forward import CausalLM
 
 

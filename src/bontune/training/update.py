@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from bontune.base.errors import RunStopped
+from bontune.base.signals import Poll
 from bontune.config import Recipe
-from bontune.engines.contract import Engine, Poll, Samples
+from bontune.engines.contract import Engine, Samples
 from bontune.objectives.batch import Columns
 from bontune.training.anchor import Anchor
 from bontune.training.forward import CausalLM, Prefix, Rows

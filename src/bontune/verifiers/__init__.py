@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bontune.verifiers.base import Verifier
+from bontune.verifiers.base import FunctionVerifier, Majority, Oracle, Verifier, as_verifier
 from bontune.verifiers.load import load_verifier, verifier_from_text
-from bontune.verifiers.simple import FunctionVerifier, Majority, Oracle, as_verifier
 
 if TYPE_CHECKING:
     from bontune.verifiers.reward_model import RewardModel

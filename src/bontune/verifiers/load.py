@@ -10,13 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bontune.base.errors import BontuneError
-from bontune.base.functions import code_digest, load_function
-from bontune.base.suggest import did_you_mean, nearest
+from bontune.base.errors import BontuneError, did_you_mean, nearest
+from bontune.base.user_code import code_digest, load_function
 from bontune.models import weights_digest
-from bontune.verifiers.base import Verifier
+from bontune.verifiers.base import FunctionVerifier, Majority, Oracle, Verifier
 from bontune.verifiers.input_format import ENDS
-from bontune.verifiers.simple import FunctionVerifier, Majority, Oracle
 
 EXAMPLES = {
     "path": "a shipped name, a folder or a hub id",

@@ -9,9 +9,31 @@ Generation, vLLM, LoRA, DeepSpeed, FSDP and several nodes are TRL's. On the comm
 ``accelerate launch -m bontune.integrations.trl --config bon.yaml``.
 """
 
-from bontune.integrations.trl.installed import OLDEST
-from bontune.integrations.trl.script import task_dataset, task_reward
-from bontune.integrations.trl.settings import BoNGRPOConfig
-from bontune.integrations.trl.trainer import BoNGRPOTrainer
+from importlib.metadata import version
+
+from bontune.base.errors import BontuneError
+
+OLDEST = (1, 12)
+"""Oldest TRL whose trainer has the parts that ours is built on."""
+
+
+def check_version(installed: str) -> None:
+    """Refuse a version of TRL that is too old.
+
+    Raises:
+        BontuneError: it is older than ``OLDEST``.
+    """
+    if tuple(int(part) for part in installed.split(".")[:2]) < OLDEST:
+        raise BontuneError(
+            f"BoNGRPOTrainer works with TRL {OLDEST[0]}.{OLDEST[1]} or newer, and TRL {installed} is installed: "
+            "pip install 'bontune[trl]'."
+        )
+
+
+check_version(version("trl"))  # before the modules below miss parts of an old one
+
+from bontune.integrations.trl.script import task_dataset, task_reward  # noqa: E402
+from bontune.integrations.trl.settings import BoNGRPOConfig  # noqa: E402
+from bontune.integrations.trl.trainer import BoNGRPOTrainer  # noqa: E402
 
 __all__ = ["OLDEST", "BoNGRPOConfig", "BoNGRPOTrainer", "task_dataset", "task_reward"]

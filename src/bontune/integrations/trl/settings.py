@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from trl import GRPOConfig
 
 from bontune.base.errors import BontuneError
-from bontune.base.schedules import between
+from bontune.config.sections import between
 from bontune.integrations.groups import GroupObjective
 
 _SUMS = ("dr_grpo", "dapo", "bnpo", "cispo")

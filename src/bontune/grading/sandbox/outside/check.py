@@ -37,8 +37,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from bontune.base.cores import num_cores
 from bontune.base.errors import BontuneError
+from bontune.base.signals import num_cores
 from bontune.grading.sandbox.outside.checker import Program
 from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING
 from bontune.grading.sandbox.outside.probe import Attack

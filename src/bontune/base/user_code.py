@@ -15,8 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bontune.base.errors import BontuneError
-from bontune.base.suggest import did_you_mean
+from bontune.base.errors import BontuneError, did_you_mean
 
 _NOT_THE_USERS = (
     str(Path(__file__).parents[1]),

@@ -1,17 +1,20 @@
-"""Drawing tokens from logits, and knowing which rows have ended and why.
+"""Tokens are sampled from logits, and rows end at end tokens, stop strings or the longest length.
 
 Tokens are drawn by inverting the cumulative distribution at a uniform number that belongs to (key, sample, token).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
-from bontune.engines.contract import Poll, SamplingOptions, StopReason
-from bontune.engines.texts import Completions
+from bontune.base.signals import Poll
+from bontune.engines.contract import SamplingOptions, StopReason
+from bontune.engines.texts import Decoder
 
 BLOCK_OF_TOKENS = 8
 """Tokens after which ended rows are asked for on a device that computes beside the host."""
@@ -27,7 +30,7 @@ RowTensors = tuple[Tensor, Tensor, Tensor, Tensor]
 """Tokens and log-probabilities (rows, new tokens), lengths and numbers of stop reasons (rows,)."""
 
 
-class Drawing:
+class SamplingState:
     """The tokens of a batch of rows as they are drawn, and why each row ended.
 
     Whether rows have ended is known on the device. Here it is asked for after every token on a CPU and after every
@@ -41,7 +44,7 @@ class Drawing:
         *,
         ends: list[int],
         pad: int,
-        completions: Completions,
+        decoder: Decoder,
         prompt_ids: list[list[int]],
         poll: Poll | None,
         tell: Callable[[int, int], None] = lambda _, __: None,
@@ -53,18 +56,18 @@ class Drawing:
             options: how to draw.
             ends: tokens that end a completion.
             pad: fills what follows a row's end.
-            completions: finds stop strings.
+            decoder: finds stop strings.
             prompt_ids: each row's prompt.
             poll: called before each token.
             tell: gets the number of rows that have ended and of all tokens, when ended rows are asked for.
             block: tokens after which ended rows are asked for; None: by the device.
         """
-        self.draws_BT, self.options, self.completions, self.pad = draws_BT, options, completions, pad
+        self.draws_BT, self.options, self.decoder, self.pad = draws_BT, options, decoder, pad
         self.poll, self.tell = poll, tell
         (num_rows, self.width), device = draws_BT.shape, draws_BT.device
         self.block = block or (1 if device.type == "cpu" else BLOCK_OF_TOKENS)
         self.ends = torch.tensor(ends, device=device)
-        self.fronts = [completions.front_of(prompt) for prompt in prompt_ids] if options.stop else []
+        self.fronts = [decoder.front_of(prompt) for prompt in prompt_ids] if options.stop else []
         self.tokens_BT = torch.full((num_rows, self.width), pad, device=device)
         self.logprobs_BT = torch.zeros(num_rows, self.width, device=device)
         self.lengths_B = torch.full((num_rows,), self.width, device=device)
@@ -100,9 +103,7 @@ class Drawing:
         for t in range(last - last % self.block, last + 1):
             goes_on = ~self.has_ended_B[rows] | (self.lengths_B[rows] > t + 1)
             going = rows[goes_on]
-            hits = self.completions.hits_stop(
-                [self.fronts[row] for row in going.tolist()], self.tokens_BT[going, : t + 1]
-            )
+            hits = self.decoder.hits_stop([self.fronts[row] for row in going.tolist()], self.tokens_BT[going, : t + 1])
             stopped = going[torch.tensor(hits, dtype=torch.bool, device=rows.device)]
             self._end(stopped, torch.ones_like(stopped, dtype=torch.bool), t, StopReason.STOP)
             self.tokens_BT[stopped, t + 1 :] = self.pad
@@ -168,3 +169,90 @@ def _first_beyond(cumulative: Tensor, target: Tensor) -> Tensor:
     place = torch.searchsorted(cumulative, target, right=True)
     last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
     return torch.minimum(place, last).clamp(max=cumulative.shape[-1] - 1)  # beyond it lies nothing but NaN
+
+
+class _Sampler(LogitsProcessor):
+    """Leaves the drawn token alone, which a greedy ``generate`` then takes."""
+
+    def __init__(self, state: SamplingState, num_prompt: int) -> None:
+        self.state = state
+        self.num_prompt = num_prompt
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        rows = torch.arange(len(input_ids), device=input_ids.device)
+        token = self.state.draw(rows, input_ids.shape[1] - self.num_prompt, scores)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, token.unsqueeze(-1), 0.0)
+
+
+class _Ended(StoppingCriteria):
+    def __init__(self, state: SamplingState) -> None:
+        self.state = state
+
+    def __call__(self, *_: Any, **__: Any) -> Tensor:
+        return self.state.has_ended_B
+
+
+def generate(model: Any, prompt_ids: Sequence[Sequence[int]], state: SamplingState, *, keeps_state: bool) -> None:
+    """Draw one completion of each prompt.
+
+    Args:
+        model: a causal LM.
+        prompt_ids: B prompts of one length.
+        state: B rows; it holds what was drawn in the end.
+        keeps_state: whether the model's state from token to token can be relied on; else all is computed anew for
+            each token.
+    """
+    ids = torch.tensor(prompt_ids, device=model.device)
+    if keeps_state:
+        _greedy(model, ids, state.width, [_Sampler(state, ids.shape[1])], [_Ended(state)])
+        return
+    rows = torch.arange(len(ids), device=ids.device)
+    for t in range(state.width):
+        token = state.draw(rows, t, model(input_ids=ids, use_cache=False).logits[:, -1])
+        if bool(state.has_ended_B.all()):
+            break
+        ids = torch.cat([ids, token.unsqueeze(-1)], dim=-1)
+
+
+@torch.no_grad()
+def can_keep_state(model: Any) -> bool:
+    """Whether a model computes the same with the state that it keeps from token to token as it does anew.
+
+    With some families ``generate`` loses the state between two tokens, mixes rows up, or fails.
+    """
+    ids = torch.tensor([[0, 1, 2], [3, 2, 1]], device=model.device)
+    kept = _Logits()
+    try:
+        _greedy(model, ids, 4, [kept], [])
+    except (ValueError, RuntimeError, AttributeError, TypeError, IndexError):  # an edge: families fail in many ways
+        return False
+    whole = torch.cat([ids, torch.arange(1, 4, device=ids.device).expand(2, -1)], dim=-1)
+    anew = model(input_ids=whole, use_cache=False).logits[:, 2:].float()
+    return torch.allclose(torch.stack(kept.seen, dim=1), anew, rtol=1e-2, atol=1e-2 * float(anew.abs().max()))
+
+
+class _Logits(LogitsProcessor):
+    """Keeps the logits of each step, and goes on with the tokens 1, 2, 3, … whatever they are."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.seen.append(scores.float())
+        token = torch.full_like(input_ids[:, :1], len(self.seen))
+        return torch.full_like(scores, -torch.inf).scatter_(-1, token, 0.0)
+
+
+def _greedy(model: Any, ids: Tensor, num_tokens: int, processors: list[Any], criteria: list[Any]) -> None:
+    own = model.generation_config
+    model.generation_config = GenerationConfig()  # none of the model's own penalties and truncations
+    try:
+        model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=GenerationConfig(max_new_tokens=num_tokens, do_sample=False, use_cache=True),
+            logits_processor=processors,
+            stopping_criteria=criteria,
+        )
+    finally:
+        model.generation_config = own
