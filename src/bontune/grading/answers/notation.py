@@ -82,6 +82,8 @@ def without_spaced_thousands(text: str) -> str:
 
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+"""Matches a brace, or a character behind a backslash, which is none."""
 _UNIT_OF_INPUT = re.compile(r"\\[A-Za-z]+|\\.|[^\s\\{}$]", re.DOTALL)
 
 _FINAL_ANSWER = re.compile(r"\bfinal answer is\s*:?\s*", re.IGNORECASE)
@@ -190,19 +192,17 @@ def last_box(text: str) -> str | None:
     if text[start : start + 1] != "{":
         bare = _UNIT_OF_INPUT.match(text, start)
         return bare.group() if bare else None
+    end = _group_end(text, start)
+    return None if end is None else text[start + 1 : end - 1].strip()
+
+
+def _group_end(text: str, start: int) -> int | None:
+    """Position behind the brace that closes the group which begins at ``start``; None if the group is not closed."""
     depth = 0
-    position = start
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 1
-        elif character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return text[start + 1 : position].strip()
-        position += 1
+    for match in _BRACE.finditer(text, start):
+        depth += (match[0] == "{") - (match[0] == "}")
+        if depth == 0 and match[0] == "}":
+            return match.end()
     return None
 
 
@@ -313,18 +313,7 @@ def _unwrapped(text: str) -> str:
             ):
                 text = inner
                 break
-        if text.startswith("{") and text.endswith("}") and _is_one_group(text):
+        if text.startswith("{") and _group_end(text, 0) == len(text):
             text = text[1:-1]
         if text == before:
             return text
-
-
-def _is_one_group(text: str) -> bool:
-    """Whether the brace that opens a text is closed at its end."""
-    depth = 0
-    for i, character in enumerate(text):
-        if character in "{}" and text[i - 1 : i] != "\\":
-            depth += 1 if character == "{" else -1
-        if depth == 0:
-            return i == len(text) - 1
-    return False

@@ -89,7 +89,7 @@ class Zygote:
                 raise BontuneError(f"Sandbox {backend.name} cannot be started: {detail}.") from failure
 
     def _setup(self, warm: Sequence[str]) -> dict[str, Any]:
-        own = {"sources": _sources_inside(), "warm": list(warm), "parent": os.getpid()}
+        own = {"sources": sources_inside(), "warm": list(warm), "parent": os.getpid()}
         return own | self.backend.setup(self._folder)
 
     def open(self, *, timeout_s: float, memory_mb: int, max_reply_bytes: int) -> Session:
@@ -181,7 +181,7 @@ class Sandbox:
             zygote.kill()
 
 
-def _sources_inside() -> dict[str, str]:
+def sources_inside() -> dict[str, str]:
     """The modules that go through the wall, by name: the folder ``inside``, and empty packages above it."""
     sources = dict.fromkeys(accumulate(inside.__name__.split("."), "{}.{}".format), "")
     for path in sorted(Path(inside.__path__[0]).glob("*.py")):
