@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bontune.grading.sandbox.outside.checker import Program, compile_test, judge, run_test
+from bontune.grading.sandbox.outside.checker import Program, compile_test, judge_program, run_test
 from bontune.grading.sandbox.outside.interpreter import Sandbox, Zygote
 from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING, Backend
 from bontune.grading.verdict import Judgement
@@ -48,7 +48,7 @@ def make_programs(num_programs: int) -> list[Program]:
 
 def grade_forked(sandbox: Sandbox, programs: list[Program]) -> list[Judgement]:
     """One isolated interpreter, a fork per program."""
-    return [judge(sandbox, program)[0] for program in programs]
+    return [judge_program(sandbox, program)[0] for program in programs]
 
 
 def grade_fresh(backend: Backend, programs: list[Program]) -> list[Judgement]:

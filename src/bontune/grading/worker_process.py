@@ -100,6 +100,7 @@ def serve_jobs() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (settings["memory_bytes"],) * 2)
     write_frame(replies_out, {"result": "ready"})
 
+    # A thread listens during a job, too, so that the worker ends when its parent does.
     jobs: SimpleQueue[bytes] = SimpleQueue()
 
     def listen() -> None:

@@ -443,6 +443,7 @@ def _without_unit(tokens: list[Token]) -> tuple[list[Token], str | None, bool]:
         return _checked_body([*sign, *rest[1:]]), "dollar", True
     if not tokens:
         return tokens, None, True
+    # An exponent belongs to the unit where words stand before it: "5 cm^2", but not "x^2".
     texts = [t.text if t.kind != "text" else "" for t in tokens]
     exponent = ""
     end = len(tokens)
@@ -450,6 +451,7 @@ def _without_unit(tokens: list[Token]) -> tuple[list[Token], str | None, bool]:
         if texts[-len(pattern) :] == pattern and end > len(pattern) and tokens[-len(pattern) - 1].kind == "text":
             exponent, end = "^" + pattern[-1 if len(pattern) == 2 else -2], end - len(pattern)
             break
+    # All words at the end are the unit: "miles per hour".
     last = tokens[end - 1]
     if last.kind == "text":
         start = end - 1
@@ -461,6 +463,7 @@ def _without_unit(tokens: list[Token]) -> tuple[list[Token], str | None, bool]:
         return _checked_body(tokens[:-1]), "percent", True
     if last.text in (r"\$", "$"):
         return _checked_body(tokens[:-1]), "dollar", True
+    # Degrees are a unit, but not in a sine, nor where another degree shows that they are a factor.
     if (
         last.text == DEGREE
         and sum(t.text == DEGREE for t in tokens) == 1

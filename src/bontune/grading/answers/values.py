@@ -258,6 +258,7 @@ class _Arithmetic:
             return b
         if b == ONE:
             return a
+        # Each pair of monomials is paid for before it is multiplied, so that the budget bounds the time.
         total: _Sum = {}
         for monomial_a, coefficient_a in a.items():
             for monomial_b, coefficient_b in b.items():

@@ -55,6 +55,7 @@ def answer_requests(request_fd: int, reply_fd: int, max_reply_bytes: int) -> Non
     objects, shared = _Objects(), Shared()
     while header := requests.read(wire.HEADER.size):
         body = requests.read(wire.HEADER.unpack(header)[0])
+        # First the containers become what the test has made of them since, then the program runs.
         mark = shared.mark()
         changes, request = wire.decode(body, handle=objects.by_number.__getitem__, shared=shared, is_given=True)
         shared.apply(changes)
@@ -69,6 +70,7 @@ def answer_requests(request_fd: int, reply_fd: int, max_reply_bytes: int) -> Non
             reply = wire.encode(((), ("unsendable", str(error))))
         except Exception as error:  # a subclass that fails while its contents are read
             reply = wire.encode(((), ("unsendable", type(error).__name__)))
+        # Both sides forget the containers of this request by the same rule, or their numbers would part.
         if request[0] == "load":
             objects.num_loaded = len(objects.by_number)
         if not objects.may_keep(request):

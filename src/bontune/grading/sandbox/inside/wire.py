@@ -84,13 +84,13 @@ def encode(
         >>> decode(encode({(1, "a"): {2**200}, None: [float("inf")]}))
         {(1, 'a'): {1606938044258990275541962092341162602522202993782792835301376}, None: [inf]}
     """
-    encoder = _Encoder(handle_for, shared or Shared(), is_giving)
+    writer = _WireWriter(handle_for, shared or Shared(), is_giving)
     stack: list[Iterator[Any]] = [iter((value,))]
     while stack:
         for item in stack[-1]:
-            if len(encoder.out) > max_bytes:
+            if len(writer.out) > max_bytes:
                 raise WireError(f"more than {max_bytes} bytes")
-            inside = encoder.write(item)
+            inside = writer.write(item)
             if inside is not None:
                 if len(stack) > MAX_DEPTH:
                     raise TooDeep(f"nested deeper than {MAX_DEPTH}")
@@ -98,10 +98,10 @@ def encode(
                 break
         else:
             stack.pop()
-    return bytes(encoder.out)
+    return bytes(writer.out)
 
 
-class _Encoder:
+class _WireWriter:
     def __init__(self, handle_for: Callable[[object], int], shared: Shared, is_giving: bool) -> None:
         self.out = bytearray()
         self.handle_for = handle_for
@@ -192,10 +192,10 @@ def decode(
     Raises:
         WireError: the bytes are no message: cut short, too long, too deep, unknown tag, unhashable key.
     """
-    decoder = _Decoder(data, {tag: (handles or {}).get(tag, handle) for tag in "hga"}, shared or Shared(), is_given)
-    value = decoder.read()
-    if decoder.position != len(data):
-        raise WireError(f"{len(data) - decoder.position} bytes behind the value")
+    reader = _WireReader(data, {tag: (handles or {}).get(tag, handle) for tag in "hga"}, shared or Shared(), is_given)
+    value = reader.read()
+    if reader.position != len(data):
+        raise WireError(f"{len(data) - reader.position} bytes behind the value")
     return value
 
 
@@ -227,7 +227,7 @@ def _range(items: list[Any]) -> range:
     return range(*items)
 
 
-class _Decoder:
+class _WireReader:
     def __init__(
         self, data: bytes, handles: Mapping[str, Callable[[int], object]], shared: Shared, is_given: bool
     ) -> None:

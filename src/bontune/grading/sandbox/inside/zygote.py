@@ -60,7 +60,7 @@ def fork_programs(control: socket.socket, setup: dict[str, Any]) -> None:
         message, descriptors = _receive(control)
         if message is None or message["op"] != "run":
             os._exit(0)
-        sys.stdout.flush()
+        sys.stdout.flush()  # or the child would write what is in the buffer, too
         pid = os.fork()
         if pid == 0:
             try:
@@ -164,11 +164,13 @@ def _become_candidate(
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != zygote:
         os._exit(0)
+    # The pipes go to their places by way of high numbers: they may have each other's.
     control.detach()
     high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64) for descriptor in descriptors]
     os.dup2(high[0], _REQUEST_FD, inheritable=False)
     os.dup2(high[1], _REPLY_FD, inheritable=False)
     os.closerange(_REPLY_FD + 1, 4096)
+    # What the program finds: an empty folder, four variables, and bounds on what it may take.
     os.chdir(scratch_folder)
     os.environ.clear()
     os.environ.update(HOME=scratch_folder, TMPDIR=scratch_folder, LANG="C.UTF-8", PYTHONHASHSEED="0")

@@ -231,7 +231,9 @@ def _phrase(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}".removesuffix(": ")
 
 
-def judge(sandbox: Sandbox, program: Program, tell: Callable[[str], None] = lambda _: None) -> tuple[Judgement, float]:
+def judge_program(
+    sandbox: Sandbox, program: Program, tell: Callable[[str], None] = lambda _: None
+) -> tuple[Judgement, float]:
     """Judge a program, with one more try if the isolation breaks down. Returns the judgement and the seconds it took.
 
     Args:
@@ -255,6 +257,7 @@ def judge(sandbox: Sandbox, program: Program, tell: Callable[[str], None] = lamb
             reason = str(error)
             sandbox.discard()
             continue
+        # The clock stops before the cleaning, which is not the program's.
         judgement = run_test(session, program, test)
         elapsed = time.monotonic() - started
         tell("stopped")
@@ -327,7 +330,7 @@ def _do(sandbox: Sandbox, message: bytes, results: BinaryIO) -> None:
     if job == "probe":
         _tell(results, {"event": "probed", "attacks": [dataclasses.asdict(attack) for attack in probe(sandbox)]})
         return
-    judgement, seconds = judge(sandbox, job, lambda event: _tell(results, {"event": event}))
+    judgement, seconds = judge_program(sandbox, job, lambda event: _tell(results, {"event": event}))
     _tell(
         results,
         {

@@ -64,6 +64,7 @@ class Zygote:
         self._folder, self._lock = _make_scratch_folder()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, tempfile.TemporaryFile() as errors:
+            # A group of its own keeps a Ctrl-C in the terminal away, and lets all of it be killed at once.
             try:
                 self._process = subprocess.Popen(
                     backend.command(),

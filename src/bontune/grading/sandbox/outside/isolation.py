@@ -75,6 +75,7 @@ class Exposed:
 @lru_cache(maxsize=1)
 def exposed() -> Exposed:
     """Find the paths that a candidate of the running interpreter may read."""
+    # In a virtual environment sysconfig names that one's folders, unless it is told the base's.
     interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     base = {"base": sys.base_prefix, "installed_base": sys.base_prefix, "platbase": sys.base_exec_prefix}
     base["installed_platbase"] = sys.base_exec_prefix
