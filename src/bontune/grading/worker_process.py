@@ -23,7 +23,7 @@ from typing import Any
 MAX_JOB_BYTES = 1 << 20
 
 
-def read_frame(descriptor: int, parent: int) -> bytes:
+def _read_frame(descriptor: int, parent: int) -> bytes:
     """Read the next frame; the process ends when the pipe is closed or the parent is no longer its parent.
 
     Looking at the parent covers what the pipe cannot: another child of a killed parent may still hold its writing end.
@@ -46,7 +46,7 @@ def read_frame(descriptor: int, parent: int) -> bytes:
     return data[4:]
 
 
-def write_frame(descriptor: int, reply: dict[str, Any]) -> None:
+def _write_frame(descriptor: int, reply: dict[str, Any]) -> None:
     """Send one reply, all of it."""
     body = json.dumps(reply).encode()
     data = memoryview(struct.pack(">I", len(body)) + body)
@@ -54,7 +54,7 @@ def write_frame(descriptor: int, reply: dict[str, Any]) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def load(target: str) -> Callable[[Any], Any]:
+def _load(target: str) -> Callable[[Any], Any]:
     """The function that does the jobs: ``module:function`` or ``path/to/file.py:function``."""
     source, _, name = target.rpartition(":")
     if source.endswith(".py"):
@@ -70,7 +70,7 @@ def load(target: str) -> Callable[[Any], Any]:
     return function
 
 
-def allow_cpu(seconds: int) -> None:
+def _allow_cpu(seconds: int) -> None:
     """Have the kernel kill the process ``seconds`` of computing from now: the net below the parent's deadline.
 
     A parent killed in the middle of a job cannot keep its deadline, and no thread of Python's gets a turn while one
@@ -89,35 +89,35 @@ def serve_jobs() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)  # what a job prints must not get among the frames
-    settings = json.loads(read_frame(jobs_in, parent))
+    settings = json.loads(_read_frame(jobs_in, parent))
     sys.path.extend(entry for entry in settings["path"] if entry not in sys.path)
     try:
-        function = load(settings["target"])
+        function = _load(settings["target"])
     except Exception as error:
-        write_frame(replies_out, {"error": f"{type(error).__name__}: {error}"})
+        _write_frame(replies_out, {"error": f"{type(error).__name__}: {error}"})
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (settings["memory_bytes"],) * 2)
-    write_frame(replies_out, {"result": "ready"})
+    _write_frame(replies_out, {"result": "ready"})
 
     # A thread listens during a job, too, so that the worker ends when its parent does.
     jobs: SimpleQueue[bytes] = SimpleQueue()
 
     def listen() -> None:
         while True:
-            jobs.put(read_frame(jobs_in, parent))
+            jobs.put(_read_frame(jobs_in, parent))
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
         job = json.loads(jobs.get())
-        allow_cpu(settings["cpu_s"])
+        _allow_cpu(settings["cpu_s"])
         try:
             reply = {"result": function(job)}
         except MemoryError:
             os._exit(3)  # nothing can be trusted after it
         except BaseException as error:
             reply = {"error": f"{type(error).__name__}: {error}"[:300]}
-        write_frame(replies_out, reply)
+        _write_frame(replies_out, reply)
 
 
 if __name__ == "__main__":

@@ -51,11 +51,11 @@ _SPACED_THOUSANDS = re.compile(r"(?<![0-9.,A-Za-z}])([0-9]{1,3})((?: [0-9]{3})+)
 FRACTIONS = {sign: Fraction(normalize("NFKD", sign).replace("\u2044", "/")) for sign in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
 
 
-def as_latex(text: str) -> str:
+def _as_latex(text: str) -> str:
     r"""Put an answer into LaTeX.
 
     Example:
-        >>> as_latex("(3*sqrt(5))/7"), as_latex("2**(1/4)"), as_latex("1e-6")
+        >>> _as_latex("(3*sqrt(5))/7"), _as_latex("2**(1/4)"), _as_latex("1e-6")
         ('(3*\\sqrt(5))/7', '2^(1/4)', '1*10^{-6}')
     """
     if "\\" in text:
@@ -69,12 +69,12 @@ def as_latex(text: str) -> str:
     return _PI.sub(r"\\pi ", _FUNCTION.sub(r"\\\1", text))
 
 
-def without_spaced_thousands(text: str) -> str:
+def _without_spaced_thousands(text: str) -> str:
     """``10 000`` → ``10000``, outside of brackets, where a space may part two elements.
 
     Example:
-        >>> without_spaced_thousands("10 000"), without_spaced_thousands("1 234/567"), without_spaced_thousands("10 00")
-        ('10000', '1 234/567', '10 00')
+        >>> [_without_spaced_thousands(text) for text in ("10 000", "1 234/567", "10 00")]
+        ['10000', '1 234/567', '10 00']
     """
     if any(bracket in text for bracket in "([{"):
         return text
@@ -238,13 +238,13 @@ def clean(answer: str) -> str:
     """
     text = answer if answer.isascii() else _in_ascii(answer)
     text = _THOUSANDS.sub(lambda match: _SEPARATORS.sub("", match.group()), text)
-    text = _PHANTOM.sub("", as_latex(text)).replace(r"\!", "")
+    text = _PHANTOM.sub("", _as_latex(text)).replace(r"\!", "")
     text = _MODULUS.sub(lambda match: rf"\pmod{{{match[1] or match[2]}}}", _WRAPPERS.sub("", _LOOKS.sub("", text)))
     text = _COLORS.sub("", _FONTS.sub("", _ROW_SPACING.sub(r"\\\\", text)))
     text = _SPACES.sub(lambda match: match[1] or " ", _SIZES.sub("", text))
     text = _DELIMITERS.sub(lambda match: _DELIMITER[match[1]], _FRACTIONS.sub(lambda _: r"\frac", text))
     text = _ARRAYS.sub(_as_matrix, _without_infixes(_unwrapped(_SPACE_RUNS.sub(" ", text).strip())))
-    text = without_spaced_thousands(text)
+    text = _without_spaced_thousands(text)
     return _OPENING_SPACE.sub("", _IDLE_SPACE.sub("", text))
 
 

@@ -122,7 +122,7 @@ def _counter(items: tuple[tuple[Any, Any], ...]) -> Any:
     return counter
 
 
-def items_of(mapping: Any) -> tuple[tuple[Any, Any], ...]:
+def _items_of(mapping: Any) -> tuple[tuple[Any, Any], ...]:
     """A mapping's items in its own order, whatever methods a subclass has."""
     kind = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
     return tuple(kind.items(mapping))
@@ -161,11 +161,11 @@ LIBRARY_TYPES: dict[str, LibraryType] = {
     "v": LibraryType(type({}.values()), lambda v: (tuple(v),), lambda items: dict(enumerate(items)).values()),
     "q": LibraryType(collections.deque, lambda v: (tuple(v), v.maxlen), collections.deque, is_mutable=True),
     "a": LibraryType(array.array, lambda v: (v.typecode, tuple(v)), array.array, is_mutable=True),
-    "O": LibraryType(collections.OrderedDict, lambda v: (items_of(v),), collections.OrderedDict, is_mutable=True),
-    "C": LibraryType(collections.Counter, lambda v: (items_of(v),), _counter, is_mutable=True),
+    "O": LibraryType(collections.OrderedDict, lambda v: (_items_of(v),), collections.OrderedDict, is_mutable=True),
+    "C": LibraryType(collections.Counter, lambda v: (_items_of(v),), _counter, is_mutable=True),
     "f": LibraryType(
         collections.defaultdict,
-        lambda v: (*_default_of(v.default_factory), items_of(v)),
+        lambda v: (*_default_of(v.default_factory), _items_of(v)),
         _build_default_dict,
         is_mutable=True,
     ),
@@ -178,7 +178,7 @@ LIBRARY_TYPES: dict[str, LibraryType] = {
 CODES: dict[type, str] = {kind.type: code for code, kind in LIBRARY_TYPES.items() if code != "n"}
 
 
-Contents = tuple[Any, ...]
+_Contents = tuple[Any, ...]
 
 
 class Shared:
@@ -187,7 +187,7 @@ class Shared:
     def __init__(self) -> None:
         self._containers: dict[int, Any] = {}
         self._numbers: dict[int, int] = {}
-        self._seen: dict[int, Contents] = {}
+        self._seen: dict[int, _Contents] = {}
         self._next = 0
 
     def number_of(self, container: object) -> int | None:
@@ -229,18 +229,18 @@ class Shared:
 
     def remember(self) -> None:
         """Remember the contents of all containers: the other side knows them."""
-        self._seen = {number: contents_of(container) for number, container in self._containers.items()}
+        self._seen = {number: _contents_of(container) for number, container in self._containers.items()}
 
-    def changes(self) -> tuple[tuple[int, Contents], ...]:
+    def changes(self) -> tuple[tuple[int, _Contents], ...]:
         """The number and the contents of each container that is no longer as it was remembered."""
         changes = []
         for number, container in self._containers.items():
-            now, before = contents_of(container), self._seen.get(number)
+            now, before = _contents_of(container), self._seen.get(number)
             if before is not None and not _is_same(before, now):
                 changes.append((number, now))
         return tuple(changes)
 
-    def apply(self, changes: Iterable[tuple[int, Contents]]) -> None:
+    def apply(self, changes: Iterable[tuple[int, _Contents]]) -> None:
         """Fill the containers with their contents on the other side.
 
         Raises:
@@ -253,17 +253,17 @@ class Shared:
             _refill(self._containers[number], contents)
 
 
-def contents_of(container: Any) -> Contents:
+def _contents_of(container: Any) -> _Contents:
     """The contents of a container, in order: a mapping's keys and values in turn, and bytes as one object."""
     if isinstance(container, dict):
-        return tuple(part for item in items_of(container) for part in item)
+        return tuple(part for item in _items_of(container) for part in item)
     if isinstance(container, (bytearray, array.array)):
         return (bytes(container),)
     kind = next(kind for kind in (list, set, deque) if isinstance(container, kind))
     return tuple(kind.__iter__(container))
 
 
-def _refill(container: Any, contents: Contents) -> None:
+def _refill(container: Any, contents: _Contents) -> None:
     if isinstance(container, dict):
         items = dict(zip(contents[::2], contents[1::2], strict=True))
         container.clear()
@@ -288,7 +288,7 @@ def _refill(container: Any, contents: Contents) -> None:
         deque.extend(container, contents)
 
 
-def _is_same(before: Contents, now: Contents) -> bool:
+def _is_same(before: _Contents, now: _Contents) -> bool:
     """Whether these are the same objects in the same order; bytes are compared by value."""
     if len(before) != len(now):
         return False
