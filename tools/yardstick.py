@@ -11,6 +11,7 @@ Everything is computed on one thread; digests of two machines may differ.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import dataclasses
 import hashlib
@@ -124,11 +125,12 @@ def trained(folder: Path, recipe: str, overrides: list[str]) -> dict[str, str]:
     weights = sorted(folder.glob("*/*.safetensors")) + sorted(folder.glob("best/*/*.safetensors"))
     if (folder / "base").is_dir():
         weights = [path for path in weights if path.parent.name != "base"]
-    found = {str(path.relative_to(folder)): digest(path.read_bytes()) for path in weights}
-    return found | {"metrics": digest(json.dumps(rows, sort_keys=True))}
+    digests = {str(path.relative_to(folder)): digest(path.read_bytes()) for path in weights}
+    return digests | {"metrics": digest(json.dumps(rows, sort_keys=True))}
 
 
 def trainings(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    folder.mkdir()
     for name in bontune.objectives.names():
         n = "1" if name in {"reinforce", "rloo", "grpo", "dr_grpo", "sft"} else "4"
         keys = [f"objective={{name: {name}, n: {n}}}", "sampling.samples=16", "eval.every=0"]
@@ -154,8 +156,10 @@ def pools(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     path = folder / "programs.parquet"
     command("sample", "programs-tiny", "programs", "-o", str(path), "--limit", "8", "-n", "8")
     yield "pool programs", {"table": table_of(path)}
-    compared = [str(folder / f"{name}.parquet") for name in ("plain", "cold", "verifier")]
-    command("eval", *compared, "-o", str(folder / "eval.json"))
+    here = os.getcwd()
+    os.chdir(folder)  # the numbers name their pools by path
+    command("eval", "plain.parquet", "cold.parquet", "verifier.parquet", "-o", "eval.json")
+    os.chdir(here)
     yield "eval", {"numbers": digest(json.dumps(without_times(json.loads((folder / "eval.json").read_text()))))}
 
 
@@ -171,7 +175,7 @@ def suite(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     yield "suite, claims", {"numbers": digest((folder / "out" / "claims.json").read_text())}
 
 
-def problems() -> Iterator[tuple[str, dict[str, str]]]:
+def problems(_: Path) -> Iterator[tuple[str, dict[str, str]]]:
     for name in ("countdown", "programs"):
         task = load_task(name)
         for split in task.splits:
@@ -183,23 +187,30 @@ def problems() -> Iterator[tuple[str, dict[str, str]]]:
             )
 
 
+PARTS = {"problems": problems, "pools": pools, "train": trainings, "suite": suite}
+
+
 def run() -> int:
-    target, against = Path(sys.argv[1]), sys.argv[3] if sys.argv[2:3] == ["--against"] else None
+    parser = argparse.ArgumentParser(description="Digests of what the package computes.")
+    parser.add_argument("target", type=Path, help="write the digests to this JSON file")
+    parser.add_argument("--against", type=Path, help="compare with the digests of this file")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS), help="measure these parts")
+    given = parser.parse_args()
     measured: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for part in (problems(), pools(folder / "pools"), trainings(folder), suite(folder / "suite")):
-            for what, found in part:
-                measured[what] = found
+        for part in given.only:
+            for what, digests in PARTS[part](Path(name) / part):
+                measured[what] = digests
                 print(what, file=sys.stderr, flush=True)
-                target.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
-    if against is None:
+    given.target.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
+    if given.against is None:
         return 0
-    before = json.loads(Path(against).read_text())
-    wrong = [what for what in sorted(before | measured) if before.get(what) != measured.get(what)]
+    before = json.loads(given.against.read_text())
+    expected = before.keys() | measured.keys() if set(given.only) == set(PARTS) else measured.keys()
+    wrong = [what for what in sorted(expected) if before.get(what) != measured.get(what)]
     for what in wrong:
         print(f"differs: {what}: {before.get(what)} {measured.get(what)}")
-    print(f"{len(measured) - len(wrong)} of {len(measured)} equal")
+    print(f"{len(expected) - len(wrong)} of {len(expected)} equal")
     return 1 if wrong else 0
 
 

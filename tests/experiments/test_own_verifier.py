@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from bontune.experiments.figures_verifiers import draw_refit
+from bontune.experiments.figures_arms import draw_refit
 from bontune.experiments.results import Results
 from bontune.experiments.store import Store
 from bontune.experiments.suite import Suite

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 
 import bontune.metrics as metrics
 from bontune.base.errors import BontuneError
-from bontune.experiments.figures_frontier import draw_frontier
+from bontune.experiments.figures_arms import draw_frontier
 from bontune.experiments.results import Results
 from bontune.experiments.store import Store
 from bontune.experiments.suite import load_suite

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.report.html import write_run_report, write_suite_report
+from bontune.report.curves import plot_pass_at_k
 from bontune.report.page import picture
-from bontune.report.plots import plot_pass_at_k
+from bontune.report.run_page import write_run_report
+from bontune.report.suite_page import write_suite_page
 
 HOSTILE = "</code></pre><script>alert('x')</script><img src=\"http://evil.example/x.png\" onerror=alert(1)>{{ 7 * 7 }}"
 VOID = {"meta", "img", "link", "br", "hr", "input"}
@@ -93,7 +94,7 @@ COLOURS = {"base": "#111111", "rloo": "#222222", "bon_rl": "#333333"}
 
 def suite_page(summary: dict[str, Any], folder: Path, figures: dict[str, Path] | None = None) -> Page:
     pictures = [picture(path, heading=name, caption="") for name, path in (figures or {}).items()]
-    page = Page(write_suite_report("Suite", summary, pictures, folder / "new" / "suite.html", colours=COLOURS))
+    page = Page(write_suite_page("Suite", summary, pictures, folder / "new" / "suite.html", colours=COLOURS))
     assert_stands_alone(page)
     assert_accessible(page)
     assert not re.search(r"\b(nan|None|inf)\b", page.text)

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from bontune.base.errors import BontuneError
-from bontune.report.canvas import apart, as_svg, colours, markers, shortened
-from bontune.report.panels import PANELS, smoothed
-from bontune.report.plots import _ticks, draw_curves, plot_pass_at_k, plot_training_curves
+from bontune.report.curves import _ticks, draw_curves, plot_pass_at_k
+from bontune.report.figure import apart, as_svg, colours, markers, shortened
+from bontune.report.run_figures import PANELS, plot_training_curves, smoothed
 
 KS = [1, 2, 4, 8, 16, 32, 64]
 

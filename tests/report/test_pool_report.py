@@ -24,7 +24,7 @@ import browser
 from bontune.base.errors import BontuneError
 from bontune.pools.pool import Pool
 from bontune.report.pool_data import CUTS, as_json_element, browsable, pack, problem_details
-from bontune.report.pool_report import write_pool_report
+from bontune.report.pool_page import write_pool_report
 
 needs_browser = pytest.mark.skipif(browser.COMMAND is None, reason="needs Chromium or Chrome")
 

@@ -15,8 +15,8 @@ from PIL import Image
 from rich.console import Console
 
 from bontune.base.errors import BontuneError
-from bontune.report.scaling_plots import plot_bests, plot_grid, plot_laws, plot_optimum, temperature_colours
-from bontune.report.scaling_tables import (
+from bontune.report.sweep_figures import plot_bests, plot_grid, plot_laws, plot_optimum, temperature_colours
+from bontune.report.sweep_tables import (
     as_csv,
     as_json,
     best_n_rows,

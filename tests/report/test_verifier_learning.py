@@ -15,8 +15,8 @@ from PIL import Image
 from bontune.base.errors import BontuneError
 from bontune.metrics import answer_distribution
 from bontune.pools.pool import Pool
-from bontune.report.scaling_tables import as_csv
-from bontune.report.verifier_learning import METRICS, learned_rows, plot_learned, ranks
+from bontune.report.answer_figures import METRICS, learned_rows, plot_learned, ranks
+from bontune.report.sweep_tables import as_csv
 
 NUM_ANSWERS = 12
 Rows = list[dict[str, Any]]

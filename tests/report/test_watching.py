@@ -21,8 +21,7 @@ import yaml
 from bontune import Recipe, Trainer
 from bontune.base.errors import BontuneError
 from bontune.cli.report import run_report
-from bontune.report.html import samples_over_training
-from bontune.report.watching import page_of, runs_in
+from bontune.report.run_page import page_of, runs_in, samples_over_training
 from bontune.training.shown_samples import read
 
 

@@ -223,7 +223,7 @@ def serve() -> None:
     import pyarrow.parquet  # noqa: F401
 
     import bontune.cli
-    import bontune.report.html
+    import bontune.report.run_page
     import bontune.training.trainer  # noqa: F401
     from bontune.models import load_model, quiet_libraries
     from bontune.tasks import load_task

@@ -16,9 +16,9 @@ from bontune.metrics import Interval, reward_scale
 from bontune.pools.budgets import check_ks
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
-from bontune.report.canvas import save
-from bontune.report.plots import draw_curves
-from bontune.report.wording import of_points, signed, unit_of, written
+from bontune.report.curves import draw_curves
+from bontune.report.figure import save
+from bontune.report.numbers import of_points, signed, unit_of, written
 from bontune.scaling import ScoredPool, StoppingPoint, StoppingStudy, study_stopping
 from bontune.scaling.adaptive import MARGIN
 

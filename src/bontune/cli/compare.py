@@ -14,6 +14,7 @@ from rich.console import Console
 import bontune.pools.compare as comparing
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
+from bontune.base.text import temperature_text as t_text
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.experiments.entrants import DrawOptions, Gathered, Pools, column_of, gather
 from bontune.metrics import RewardScale, reward_scale
@@ -21,10 +22,9 @@ from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.pools.compare import Comparison, main_budget
 from bontune.pools.draw import PoolRequest
 from bontune.report.compared import curves_of, findings, rows_of, terminal_tables, tree_of
-from bontune.report.plots import plot_pass_at_k
-from bontune.report.scaling_tables import as_csv
-from bontune.report.wording import scale_note
-from bontune.scaling import t_text
+from bontune.report.curves import plot_pass_at_k
+from bontune.report.numbers import scale_note
+from bontune.report.sweep_tables import as_csv
 
 _TITLES = {
     "pass": "Problems solved by at least one of k samples",

@@ -13,10 +13,8 @@ from bontune.base.files import write_whole
 from bontune.config import is_run
 from bontune.pools.budgets import check_ks
 from bontune.pools.read import is_pool_file, read_pool
-from bontune.report.html import write_run_report
-from bontune.report.pool_report import write_pool_report
-from bontune.report.runs_report import write_runs_report
-from bontune.report.watching import index_page, runs_in
+from bontune.report.pool_page import write_pool_report
+from bontune.report.run_page import index_page, runs_in, write_run_report, write_runs_report
 
 
 def run_report(

@@ -11,20 +11,21 @@ from typing import Any
 
 from rich.console import Console
 
-import bontune.report.scaling_plots as plots
-import bontune.report.scaling_tables as tables
+import bontune.report.sweep_figures as plots
+import bontune.report.sweep_tables as tables
 import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
+from bontune.base.text import temperature_text as t_text
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.metrics import reward_scale
 from bontune.pools.budgets import check_ks
 from bontune.pools.draw import PoolRequest
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
-from bontune.report.pool_sweep import SHARED, differences, swept_pool
-from bontune.report.scaling_tables import terminal_tables
-from bontune.scaling import Study, t_text
+from bontune.report.pool_page import SHARED, setting_differences, swept_pool
+from bontune.report.sweep_tables import terminal_tables
+from bontune.scaling import Study
 
 _ELLIPSES = ("...", "…")
 
@@ -167,7 +168,7 @@ def _temperature_of(path: Path, pool: Pool) -> float:
 def _check_alike(pools: Sequence[tuple[Path, Pool]]) -> None:
     first_path, first = pools[0]
     for path, pool in pools:
-        for name in differences(first, pool):
+        for name in setting_differences(first, pool):
             ours, theirs = first.settings.get(name), pool.settings.get(name)
             raise BontuneError(
                 f"{first_path} and {path} differ in {name} ({ours!r} and {theirs!r}): the pools of a sweep may "

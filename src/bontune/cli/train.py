@@ -32,7 +32,7 @@ def run_train(recipe: Recipe) -> None:
         resolve(recipe.verifier.path)
     task = tasks.load_task(recipe.task.name, **recipe.task.options())
     quiet_libraries()
-    from bontune.report.html import write_run_report
+    from bontune.report.run_page import write_run_report
     from bontune.training.trainer import Trainer
 
     trainer = Trainer(recipe, task=task, write_report=write_run_report)

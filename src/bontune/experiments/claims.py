@@ -13,7 +13,7 @@ from bontune.experiments.suite import Claim
 from bontune.metrics import Interval
 from bontune.objectives.inputs import FloatArray
 from bontune.pools.over_runs import mean_over_runs
-from bontune.report.wording import split_metric
+from bontune.report.numbers import split_metric
 
 NUM_RESAMPLES = 2_000
 

@@ -10,7 +10,7 @@ from bontune.experiments.results import Results
 from bontune.experiments.store import Run
 from bontune.experiments.suite import BASE, main_arms
 from bontune.experiments.work import run_folder
-from bontune.report.html import largest_n
+from bontune.report.run_page import largest_n
 from bontune.training import shown_samples
 
 

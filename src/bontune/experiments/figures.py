@@ -6,11 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bontune.experiments.figure_parts import Drawing, Figure
-from bontune.experiments.figures_arms import draw_gains, draw_temperature
+from bontune.experiments.figures_arms import draw_frontier, draw_gains, draw_refit, draw_temperature, draw_verifiers
 from bontune.experiments.figures_curves import draw_curves, draw_harder, draw_n_prime
-from bontune.experiments.figures_frontier import draw_frontier
 from bontune.experiments.figures_training import draw_draws, draw_training
-from bontune.experiments.figures_verifiers import draw_refit, draw_verifiers
 from bontune.experiments.results import Results
 
 __all__ = ["Figure", "write_figures"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator
 
 from bontune.experiments.families import families_of, family_of
@@ -17,6 +21,7 @@ from bontune.experiments.figure_parts import (
     family_legend,
     fraction_columns,
     headline,
+    k_axis,
     label_of,
     lines_of,
     margins,
@@ -32,13 +37,13 @@ from bontune.experiments.figure_parts import (
     x_name,
     zero_line,
 )
-from bontune.experiments.results import OWN, Results
+from bontune.experiments.results import OWN, Level, Results
 from bontune.experiments.store import Measurement
-from bontune.experiments.suite import BASE, main_arms
+from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
 from bontune.pools.over_runs import mean_over_runs
-from bontune.report.canvas import INK, QUIET, SMALL_PT, dress, new_figure
-from bontune.report.wording import counted, split_metric
+from bontune.report.figure import HAIRLINE, INK, QUIET, SMALL_PT, apart, dress, new_figure, percent_axis
+from bontune.report.numbers import counted, split_metric
 
 _OFFSET = 0.17
 """Distance of the dots of own T and of T = 1 from the middle of their row, in rows."""
@@ -258,3 +263,298 @@ def _temperature_rows(
         for arm, points in found.items()
         for t, y in points
     ]
+
+
+_LABEL_WIDTH = 30
+_SOLVED_BY = {
+    "pass": "at least one of {k} samples",
+    "best": "the verifier's pick of {k}",
+    "majority": "the most frequent answer of {k}",
+}
+Place = tuple[Level, Level]
+"""What an arm reaches with one sample and with N."""
+
+
+def draw_frontier(results: Results) -> Drawing | None:
+    """Success with one sample against success with N, for every arm, all at T = 1."""
+    metric = results.suite.metric
+    family, k = split_metric(metric)
+    one = f"{family}@1"
+    if k in (None, 1) or 1 not in results.suite.measuring.ks:
+        return None
+    both = {arm: (results.level(arm, one), results.level(arm, metric)) for arm in results.arms}
+    found = {arm: (x, y) for arm, (x, y) in both.items() if x is not None and y is not None}
+    if BASE not in found or len(found) < 3:
+        return None
+    title = f"One answer and {k} answers from the same model"
+    canvas = new_figure(9.0, 6.0)
+    axes = canvas.subplots()
+    panel(axes, f"problems solved by {_SOLVED_BY[family].format(k=k)} ({metric})")
+    percent_axis(axes.xaxis)
+    x_name(axes, f"problems solved by a single sample ({one})")
+    named = [arm for arm in [BASE, *(results.suite.frontier or main_arms(results.suite))] if arm in found]
+    _dots(axes, results, found, named)
+    _better_than_base(axes, found[BASE])
+    headline(canvas, title)
+    margins(canvas, left=0.62, right=2.75, top=0.78, bottom=1.0)
+    family_legend(canvas, families_of(results.suite, found))
+    _labels(canvas, axes, results, found, list(dict.fromkeys(named)))
+    rows = [
+        style_columns(results, arm) | {"metric": name} | fraction_columns(level.interval) | {"seeds": level.num_seeds}
+        for arm, levels in found.items()
+        for name, level in zip((one, metric), levels, strict=True)
+    ]
+    return Drawing(
+        name="frontier",
+        title=title,
+        canvas=canvas,
+        rows=rows,
+        caption=f"{scope(results, [arm for arm in found if arm != BASE])}, all at T = 1. Shaded: better than the base "
+        f"model with one sample and with many. Bars: 95 % intervals {over(results)}, of each arm alone. "
+        "Small dots: arms without a name here; the table of all arms has them.",
+    )
+
+
+def _dots(axes: Axes, results: Results, found: Mapping[str, Place], named: list[str]) -> None:
+    base = styles(results.suite)[BASE]
+    for arm, (x, y) in found.items():
+        at = (x.interval.value, y.interval.value)
+        if arm not in named:
+            colour = family_of(results.suite, arm).colour
+            axes.plot(*at, marker="o", markersize=4, color=colour, alpha=0.6, linewidth=0, zorder=3)
+            continue
+        colour, marker = (base.colour, base.marker) if arm == BASE else (family_of(results.suite, arm).colour, "o")
+        axes.plot([x.interval.low, x.interval.high], [at[1]] * 2, color=colour, linewidth=0.8, alpha=0.25, zorder=2)
+        axes.plot([at[0]] * 2, [y.interval.low, y.interval.high], color=colour, linewidth=0.8, alpha=0.25, zorder=2)
+        axes.plot(*at, marker=marker, markersize=8, color=colour, markeredgecolor="white", zorder=4)
+
+
+def _better_than_base(axes: Axes, base: Place) -> None:
+    x, y = (level.interval.value for level in base)
+    right, top = axes.get_xlim()[1], axes.get_ylim()[1]
+    axes.set_xlim(axes.get_xlim())
+    axes.set_ylim(axes.get_ylim())
+    axes.add_patch(Rectangle((x, y), right - x, top - y, facecolor="#0072b2", alpha=0.06, linewidth=0, zorder=0))
+    axes.axvline(x, color=HAIRLINE, linewidth=1, zorder=1)
+    axes.axhline(y, color=HAIRLINE, linewidth=1, zorder=1)
+    axes.annotate(
+        "better than the base model at both",
+        (right, top),
+        xytext=(-6, -6),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=SMALL_PT,
+        color=QUIET,
+    )
+
+
+def _labels(canvas: Canvas, axes: Axes, results: Results, found: Mapping[str, Place], named: list[str]) -> None:
+    """The named arms' labels in a column right of the panel, each with a hair line to its dot."""
+    base, height, box = styles(results.suite)[BASE], canvas.get_size_inches()[1], axes.get_position()
+    named = sorted(named, key=lambda arm: found[arm][1].interval.value)
+    texts = [label_of(results.suite, arm, _LABEL_WIDTH) for arm in named]
+    to_canvas = canvas.transFigure.inverted()
+    dots = [
+        to_canvas.transform(axes.transData.transform((x.interval.value, y.interval.value)))
+        for x, y in (found[arm] for arm in named)
+    ]
+    heights = [(text.count("\n") + 1) * SMALL_PT / 72 * 1.25 / height + 0.014 for text in texts]
+    places = apart([float(y) for _, y in dots], heights, box.y0, box.y1)
+    left = box.x1 + 0.02
+    for arm, text, (x, y), place in zip(named, texts, dots, places, strict=True):
+        colour = base.colour if arm == BASE else family_of(results.suite, arm).colour
+        canvas.text(left, place, text, fontsize=SMALL_PT, color=colour, va="center", linespacing=1.1, parse_math=False)
+        axes.annotate(
+            "",
+            (x, y),
+            xytext=(left - 0.004, place),
+            xycoords="figure fraction",
+            textcoords="figure fraction",
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.5, "shrinkA": 0, "shrinkB": 4},
+            annotation_clip=False,
+        )
+
+
+Gains = dict[str, list[tuple[int, Interval]]]
+"""Arm → its difference to the base model at each k."""
+
+
+def draw_verifiers(results: Results) -> Drawing | None:
+    """What every main arm is worth under every verifier."""
+    suite = results.suite
+    columns = selectors(suite)
+    arms = [arm for arm in main_arms(suite) if arm != BASE]
+    gains = {
+        arm: {metric: results.difference(arm, BASE, metric, "test", 1.0) for metric in columns.values()}
+        for arm in arms
+        if arm in results.arms
+    }
+    gains = {arm: row for arm, row in gains.items() if any(row.values())}
+    if len(columns) < 2 or not gains:
+        return None
+    k = split_metric(suite.metric)[1]
+    title = f"Best of {k} under different verifiers"
+    canvas = new_figure(9.0 if len(columns) < 5 else 1.9 * len(columns), 1.4 + 0.52 * (len(gains) + 1))
+    axes = canvas.subplots()
+    _draw_matrix(axes, results, gains, columns)
+    headline(canvas, title)
+    widest = max(text.get_window_extent().width for text in axes.get_yticklabels()) / canvas.dpi
+    margins(canvas, left=widest + 0.25, right=0.2, bottom=0.45, top=0.9)
+    rows = [
+        style_columns(results, arm)
+        | {"selected_by": name, "metric": metric, "temperature": 1.0}
+        | points_columns(interval)
+        | {"seeds": len(results.evaluations(arm, "test", 1.0))}
+        for arm, row in gains.items()
+        for name, metric in columns.items()
+        if (interval := row[metric]) is not None
+    ]
+    return Drawing(
+        name="verifiers",
+        title=title,
+        canvas=canvas,
+        rows=rows,
+        caption=f"{scope(results, list(gains))}, T = 1. Difference to the base model in points, by what picks one of "
+        f"{k} samples (the oracle: pass@{k}); bold: the 95 % interval {over(results)} leaves out 0; "
+        "framed: what the arm's checkpoints were chosen by.",
+    )
+
+
+def selectors(suite: Suite) -> dict[str, str]:
+    """What can pick one of k samples, and the metric that tells how good it does; k is that of the suite's metric."""
+    k = split_metric(suite.metric)[1]
+    columns = {"oracle": f"pass@{k}"}
+    if suite.measuring.verifier != "oracle":
+        columns[suite.measuring.verifier] = f"best@{k}"
+    return columns | {name: f"{name}:best@{k}" for name in suite.measuring.other_verifiers}
+
+
+def _draw_matrix(
+    axes: Axes, results: Results, gains: dict[str, dict[str, Interval | None]], columns: dict[str, str]
+) -> None:
+    most = max((abs(i.value) for row in gains.values() for i in row.values() if i is not None), default=0.0) or 1.0
+    names = list(gains)
+    for y, arm in enumerate(names):
+        family = split_metric(results.suite.arms[arm].select)[0]
+        for x, metric in enumerate(columns.values()):
+            interval = gains[arm][metric]
+            share = 0.0 if interval is None else interval.value / most
+            axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=_diverging(share)))
+            if split_metric(metric)[0] == family:
+                axes.add_patch(
+                    Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fill=False, edgecolor=INK, linewidth=1.6, zorder=3)
+                )
+            told = interval and results.told(interval)
+            is_clear = told is not None and (told.low > 0 or told.high < 0)
+            text = "–" if interval is None else signed(interval.value)
+            axes.text(
+                x,
+                y,
+                text,
+                ha="center",
+                va="center",
+                fontsize=11,
+                fontweight="bold" if is_clear else "normal",
+                color="white" if abs(share) > 0.62 else INK,
+            )
+    for x, metric in enumerate(columns.values()):
+        level = results.level(BASE, metric, "test", 1.0)
+        text = "–" if level is None else f"{100 * level.interval.value:.1f} %"
+        axes.text(x, len(names), text, ha="center", va="center", fontsize=SMALL_PT + 1, color=QUIET)
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_ylim(len(names) + 0.5, -0.5)
+    axes.xaxis.tick_top()
+    heads = [f"{name}\n({metric.split(':')[-1]})" for name, metric in columns.items()]
+    axes.set_xticks(range(len(columns)), heads)
+    base = f"{results.suite.arms[BASE].label}, level"
+    axes.set_yticks(range(len(names) + 1), [*(label_of(results.suite, arm, 36) for arm in names), base])
+    axes.tick_params(length=0, labelsize=SMALL_PT, labelcolor=INK)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.set_xlabel(
+        "points over the base model; bold: clear of 0; framed: what checkpoints were chosen by",
+        fontsize=SMALL_PT,
+        color=QUIET,
+        labelpad=4,
+    )
+    axes.xaxis.set_label_position("bottom")
+
+
+def _diverging(share: float) -> tuple[float, float, float]:
+    """Red below 0, white at it, blue above."""
+    red, green, blue = colormaps["RdBu"](0.5 + 0.42 * float(np.clip(share, -1, 1)))[:3]
+    return float(red), float(green), float(blue)
+
+
+# ---- a verifier that learned along ----
+
+
+def draw_refit(results: Results) -> Drawing | None:
+    """Gains in Best-of-N of the arms whose verifier learned along, under that verifier and under the shipped one."""
+    first = _own(results.suite.measuring.ks[0])
+    learning = [arm for arm in results.arms if all(first in e.values for e in results.evaluations(arm, "test", 1.0))]
+    if not learning:
+        return None
+    own: Gains = {arm: _own_gains(results, arm) for arm in learning}
+    arms = [arm for arm in results.arms if arm in learning or arm in _twins(results.suite, learning)]
+    shipped: Gains = {arm: _shipped_gains(results, arm) for arm in arms}
+    title = "Best-of-N over the base model, where the verifier learns along"
+    canvas = new_figure(10.6, max(4.5, 1.6 + 0.56 * len(arms)))
+    panels = canvas.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.12})
+    most_seeds = max(results.suite.num_seeds(arm) for arm in arms)
+    notes = [f"points, picked by {who}" for who in ("the run's last verifier", results.suite.measuring.verifier)]
+    for axes, found, note in zip(panels, (own, shipped), notes, strict=True):
+        lines = []
+        for arm, points in found.items():
+            for line in lines_of(results, {arm: points}):
+                draw_line(axes, line, has_band=results.suite.num_seeds(arm) == most_seeds)
+                lines.append(line)
+        k_axis(axes, results.suite.measuring.ks, "N, samples per problem")
+        panel(axes, note, is_difference=True)
+    panels[1].tick_params(labelleft=False)
+    headline(canvas, title)
+    name_ends(canvas, (panels[1], lines))
+    rows: list[dict[str, Any]] = [
+        style_columns(results, arm)
+        | {"selected_by": name, "metric": f"best@{k}", "k": k, "temperature": 1.0}
+        | points_columns(interval)
+        | {"seeds": len(results.evaluations(arm, "test", 1.0))}
+        for name, found in (("own", own), (results.suite.measuring.verifier, shipped))
+        for arm, points in found.items()
+        for k, interval in points
+    ]
+    return Drawing(
+        name="refit",
+        title=title,
+        canvas=canvas,
+        rows=rows,
+        caption=f"{scope(results, arms)}, T = 1. The base model's samples are picked from by the same verifier: left, "
+        "the one that each run ended with; right, the shipped one, beside trainings that differ in refitting alone. "
+        f"Bands: 95 % intervals {over(results)}, of arms with {counted(most_seeds, 'seed')}.",
+    )
+
+
+def _own(k: int) -> str:
+    return f"own:best@{k}"
+
+
+def _own_gains(results: Results, arm: str) -> list[tuple[int, Interval]]:
+    found = []
+    for k in results.suite.measuring.ks:
+        ours, base = (results.values(arm, metric, "test", 1.0) for metric in (_own(k), f"own:base:best@{k}"))
+        if ours is not None and base is not None:
+            found.append((k, mean_over_runs(ours - base)))
+    return found
+
+
+def _shipped_gains(results: Results, arm: str) -> list[tuple[int, Interval]]:
+    found = {k: results.difference(arm, BASE, f"best@{k}", "test", 1.0) for k in results.suite.measuring.ks}
+    return [(k, interval) for k, interval in found.items() if interval is not None]
+
+
+def _twins(suite: Suite, learning: list[str]) -> list[str]:
+    """The arms that are trained as these, but with a verifier that stays as it is."""
+    trees = {arm: suite.tree(arm) for arm in suite.trained()}
+    still = [{**trees[arm], "verifier": {**trees[arm]["verifier"], "refit": None}} for arm in learning]
+    return [arm for arm, tree in trees.items() if tree in still]

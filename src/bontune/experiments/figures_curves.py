@@ -30,8 +30,8 @@ from bontune.experiments.figure_parts import (
 from bontune.experiments.results import Results
 from bontune.experiments.suite import BASE, main_arms
 from bontune.metrics import Interval
-from bontune.report.canvas import new_figure
-from bontune.report.wording import split_metric
+from bontune.report.figure import new_figure
+from bontune.report.numbers import split_metric
 
 Curves = dict[str, list[tuple[int, Interval]]]
 _N_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*", "<", ">")

@@ -15,7 +15,7 @@ from bontune.experiments.suite import BASE
 from bontune.metrics import Interval
 from bontune.pools.compare import FEWEST_PROBLEMS, Outcome, outcome_of
 from bontune.report.compared import ranges
-from bontune.report.wording import points
+from bontune.report.numbers import points
 
 
 def statement(results: Results, verdicts: Sequence[Judged], figures: Sequence[Figure], out: Path, command: str) -> str:

@@ -14,9 +14,9 @@ from bontune.experiments.figures import Figure
 from bontune.experiments.results import Results
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
-from bontune.report.html import write_suite_report
+from bontune.report.numbers import LABELS
 from bontune.report.page import picture
-from bontune.report.wording import LABELS
+from bontune.report.suite_page import write_suite_page
 
 
 def summarise(results: Results, verdicts: Sequence[Judged]) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def summarise(results: Results, verdicts: Sequence[Judged]) -> dict[str, Any]:
 
     Returns:
         ``models``, ``intervals``, ``curves``, ``differences`` (fractions), and what was measured, as
-        :func:`bontune.report.html.write_suite_report` takes it.
+        :func:`bontune.report.suite_page.write_suite_page` takes it.
     """
     suite = results.suite
     ks = [k for k in suite.measuring.ks if results.level(BASE, f"pass@{k}") is not None]
@@ -84,7 +84,7 @@ def write_page(results: Results, summary: dict[str, Any], figures: Sequence[Figu
     """
     pictures = [picture(figure.png, heading=figure.title, caption=figure.caption) for figure in figures]
     colours = {_name(results.suite, arm): look.colour for arm, look in styles(results.suite).items()}
-    write_suite_report(
+    write_suite_page(
         results.suite.title,
         summary,
         pictures,

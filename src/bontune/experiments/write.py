@@ -17,7 +17,7 @@ from bontune.base.files import write_whole
 from bontune.base.text import as_csv
 from bontune.experiments.claims import Judged, judge
 from bontune.experiments.figures import write_figures
-from bontune.experiments.figures_learned import write_learned
+from bontune.experiments.figures_training import write_learned
 from bontune.experiments.results import OWN, Results, Temperature
 from bontune.experiments.statement import described, paper_said, statement
 from bontune.experiments.store import Run, Store
@@ -25,7 +25,7 @@ from bontune.experiments.suite import BASE, Suite
 from bontune.experiments.summary import summarise, write_page
 from bontune.metrics import Interval
 from bontune.metrics.evaluation import Evaluation
-from bontune.report.table import comparison_table
+from bontune.report.suite_page import comparison_table
 
 
 def write_results(

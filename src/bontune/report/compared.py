@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.table import Table
 
+from bontune.base.text import temperature_text as t_text
 from bontune.pools.compare import FEWEST_PROBLEMS, Comparison, Difference, Outcome, Sampled
 from bontune.pools.pool import SUFFIXES
-from bontune.report.wording import capitalized, of_points, signed, unit_of, written
-from bontune.scaling import t_text
+from bontune.report.numbers import capitalized, of_points, signed, unit_of, written
 
 _NO_CLAIM = (Outcome.UNCLEAR, Outcome.UNKNOWN)
 _ACROSS, _LEVELS_ACROSS = 3, 2
@@ -226,7 +226,7 @@ def rows_of(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def curves_of(comparison: Comparison, family: str) -> dict[str, dict[str, list[float]]]:
-    """Model → its curve over k with its band, as :func:`bontune.report.plots.plot_pass_at_k` takes them."""
+    """Model → its curve over k with its band, as :func:`bontune.report.curves.plot_pass_at_k` takes them."""
     curves: dict[str, dict[str, list[float]]] = {}
     for name, values in comparison.values.items():
         of_family = {int(m.partition("@")[2]): i for m, i in values.items() if m.partition("@")[0] == family}

@@ -19,9 +19,9 @@ from PIL import Image, PngImagePlugin
 from bontune import __version__
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.report.canvas import as_svg
+from bontune.report.figure import as_svg
+from bontune.report.numbers import NOT_MEASURED, number, percent, unbroken
 from bontune.report.read import finite
-from bontune.report.wording import NOT_MEASURED, number, percent, unbroken
 
 _CSS_DPI = 96
 

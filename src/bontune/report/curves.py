@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from bontune.base.errors import BontuneError
-from bontune.report.canvas import (
+from bontune.report.figure import (
     HAIRLINE,
     INK,
     QUIET,
@@ -31,13 +30,11 @@ from bontune.report.canvas import (
     save,
     shortened,
 )
-from bontune.report.panels import PANELS, describe_runs, draw_panel
-from bontune.report.read import Floats, finite, mapping
-from bontune.report.wording import heading, in_order, label, percent, split_metric
+from bontune.report.numbers import heading, label, percent
+from bontune.report.read import Floats, finite
 
 _LEFT_IN, _BOTTOM_IN, _TOP_IN = 0.62, 0.58, 0.62
 _MOST_TICKS, _LEGEND_COLUMNS = 10, 3
-_SHADES = ("#9ecae1", "#6baed6", "#2f86c1", "#0072b2", "#00507d", "#00304b")
 """Blue from light to dark, for growing k."""
 _PASS_TITLE = "Problems solved by at least one of k samples"
 _LABEL_GAP_IN, _LINE_HEIGHT = 0.12, 1.3
@@ -122,82 +119,6 @@ def draw_curves(
     has_bands = any(bool((np.isfinite(line.low) & np.isfinite(line.high)).any()) for line in lines.values())
     _write_title(axes, title, "bands: 95 % intervals" if has_bands else "")
     return figure, _describe_curves(lines, marked, title, is_share=is_share)
-
-
-def draw_gains(evaluations: Sequence[Mapping[str, Any]]) -> tuple[Figure, str] | None:
-    """Draw how far pass@k (max@k for graded rewards) has come since the first evaluation, for each k.
-
-    Args:
-        evaluations: rows of a run's evaluations with ``gains``; those without are left out.
-
-    Returns:
-        The figure, and what it shows in words; None if there is nothing to draw.
-    """
-    rows = [row for row in evaluations if mapping(row.get("gains"))]
-    every = in_order(name for row in rows for name in row["gains"])
-    is_share = bool(rows) and all(any(split_metric(name)[0] == "pass" for name in row["gains"]) for row in rows)
-    names = [name for name in every if split_metric(name)[0] == ("pass" if is_share else "max")]
-    if not names:
-        return None
-    unit = 100 if is_share else 1
-    figure = new_figure(7.2, 3.6)
-    axes = figure.add_subplot()
-    dress(axes)
-    axes.axhline(0, color=HAIRLINE, linewidth=1)
-    ends = []
-    for number_, name in enumerate(names):
-        points = [(row["step"], *row["gains"][name]) for row in rows if name in row["gains"]]
-        points = [*((row["step"], 0, 0, 0) for row in evaluations[:1] if row not in rows), *points]
-        steps, value, low, high = (np.array(column, dtype=float) for column in zip(*points, strict=True))
-        shade = _SHADES[min(number_, len(_SHADES) - 1)]
-        axes.fill_between(steps, unit * low, unit * high, color=shade, alpha=0.12, linewidth=0)
-        axes.plot(steps, unit * value, color=shade, marker="o", markersize=4, linewidth=1.8, label=name, zorder=3)
-        last = [f"{unit * x:+.1f}" if is_share else f"{x:+.4g}" for x in (value[-1], low[-1], high[-1])]
-        ends.append(f"{name} {last[0]} [{last[1]}, {last[2]}]")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    axes.set_xlabel("training step", fontsize=SMALL_PT, color=QUIET)
-    columns = -(-len(names) // 2)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=SMALL_PT, ncols=columns)
-    gained = "Points" if is_share else "Reward"
-    _write_title(axes, f"{gained} gained since the start", "bands: 95 % intervals, paired by problem")
-    figure.subplots_adjust(left=0.085, right=0.98, top=0.84, bottom=0.13)
-    return figure, f"Gains at step {rows[-1]['step']:g}, in {gained.lower()}: {', '.join(ends)}."
-
-
-def plot_training_curves(
-    runs: Mapping[str, Sequence[Mapping[str, Any]]],
-    path: str | os.PathLike[str],
-    objectives: Mapping[str, str] | None = None,
-) -> Path:
-    """Draw reward, pass@N, KL to the anchor and entropy over the steps of one or several runs, and write a PNG.
-
-    Each panel shows the raw values as a thin light line and a smoothed one over it. A panel without values says so.
-
-    Args:
-        runs: run or model name to its rows, as :func:`bontune.report.read.read_metrics` returns them.
-        path: where to write; missing parent folders are made.
-        objectives: what each was trained by; see :func:`bontune.report.canvas.colours`.
-
-    Returns:
-        The path.
-
-    Raises:
-        BontuneError: the file cannot be written.
-    """
-    named = {str(name): list(rows) for name, rows in runs.items()}
-    figure = new_figure(7.2, 5.0)
-    colour = colours(named, objectives)
-    legend_lines = -(-len(named) // _LEGEND_COLUMNS) if len(named) > 1 else 0
-    grid = figure.subplots(2, 2, sharex=True)
-    top = 0.87 - 0.05 * (legend_lines - 1) if legend_lines else 0.94
-    figure.subplots_adjust(left=0.085, right=0.98, top=top, bottom=0.1, hspace=0.3, wspace=0.24)
-    for axes, panel in zip(grid.flat, PANELS, strict=True):
-        draw_panel(axes, panel, named, colour)
-    for axes in grid[-1]:
-        axes.set_xlabel("training step", fontsize=SMALL_PT, color=QUIET)
-    if legend_lines:
-        _write_legend(figure, colour)
-    return save(figure, path, "Training curves", describe_runs(named))
 
 
 def _line(name: str, curve: Mapping[str, Sequence[Any]]) -> _Line:
@@ -316,28 +237,6 @@ def _write_title(axes: Axes, title: str, note: str) -> None:
     }
     axes.annotate(title, (0, 1), xytext=(0, 24), fontsize=TITLE_PT, fontweight="bold", color=INK, **place)
     axes.annotate(note, (0, 1), xytext=(0, 9), fontsize=SMALL_PT, color=QUIET, **place)
-
-
-def _write_legend(figure: Figure, colour: Mapping[str, str]) -> None:
-    """The runs' names over the panels, each after a stroke of its colour; as many lines as they need."""
-    legend = figure.legend(
-        handles=[_stroke(value) for value in colour.values()],
-        labels=[shortened(heading(name)) for name in colour],
-        loc="upper left",
-        bbox_to_anchor=(0.075, 1.0),
-        ncols=min(len(colour), _LEGEND_COLUMNS),
-        frameon=False,
-        fontsize=TEXT_PT,
-        labelcolor=INK,
-        handlelength=1.4,
-        columnspacing=2,
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-
-
-def _stroke(colour: str) -> Line2D:
-    return Line2D([], [], color=colour, linewidth=2.4)
 
 
 def _describe_curves(lines: Mapping[str, _Line], marked: Sequence[int], title: str, *, is_share: bool) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bontune.pools.compare import Difference, Outcome
-from bontune.report.read import bounds, finite, mapping
-from bontune.report.wording import (
+from bontune.report.numbers import (
     FOCUS,
     capitalized,
     in_order,
@@ -18,6 +17,7 @@ from bontune.report.wording import (
     subject,
     typographic,
 )
+from bontune.report.read import bounds, finite, mapping
 
 TABLE_KS = (1, 4, 16, 32, 64)
 """The k of pass@k shown in tables (besides the N that was trained for); the figure shows the others."""

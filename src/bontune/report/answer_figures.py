@@ -28,7 +28,7 @@ from bontune.base.errors import BontuneError
 from bontune.metrics import AnswerDistribution, answer_distribution, bootstrap_interval, paired_difference
 from bontune.objectives.inputs import FloatArray
 from bontune.pools.pool import Pool
-from bontune.report.canvas import (
+from bontune.report.figure import (
     GRID,
     INK,
     QUIET,
@@ -43,7 +43,7 @@ from bontune.report.canvas import (
     save,
     shortened,
 )
-from bontune.report.wording import counted, heading, label, percent, subject
+from bontune.report.numbers import counted, heading, label, percent, subject
 
 NUM_RESAMPLES = 2000
 """Resamples of problems for each interval: 3 models, 4 groups and 23 metrics take some seconds."""

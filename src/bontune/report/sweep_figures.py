@@ -16,7 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
-from bontune.report.canvas import (
+from bontune.base.text import temperature_text as t_text
+from bontune.report.figure import (
     HAIRLINE,
     INK,
     QUIET,
@@ -28,8 +29,8 @@ from bontune.report.canvas import (
     percent_axis,
     save,
 )
-from bontune.report.wording import capitalized, percent
-from bontune.scaling import Grid, LawVerdict, Study, listed, metric_name, t_text
+from bontune.report.numbers import capitalized, percent
+from bontune.scaling import Grid, LawVerdict, Study, listed, metric_name
 
 _MARKED = "#c75000"
 _LEGEND_LINES = 16
