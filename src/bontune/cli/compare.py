@@ -14,7 +14,6 @@ from rich.console import Console
 import bontune.pools.compare as comparing
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.base.text import temperature_text as t_text
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.experiments.entrants import DrawOptions, Gathered, Pools, column_of, gather
 from bontune.metrics import RewardScale, reward_scale
@@ -25,6 +24,7 @@ from bontune.report.compared import curves_of, findings, rows_of, terminal_table
 from bontune.report.curves import plot_pass_at_k
 from bontune.report.numbers import scale_note
 from bontune.report.sweep_tables import as_csv
+from bontune.scaling import t_text
 
 _TITLES = {
     "pass": "Problems solved by at least one of k samples",

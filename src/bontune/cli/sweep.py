@@ -16,7 +16,6 @@ import bontune.report.sweep_tables as tables
 import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.base.text import temperature_text as t_text
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.metrics import reward_scale
 from bontune.pools.budgets import check_ks
@@ -25,7 +24,7 @@ from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
 from bontune.report.pool_page import SHARED, setting_differences, swept_pool
 from bontune.report.sweep_tables import terminal_tables
-from bontune.scaling import Study
+from bontune.scaling import Study, t_text
 
 _ELLIPSES = ("...", "…")
 

@@ -17,7 +17,6 @@ import bontune.tasks as tasks
 from bontune.base.errors import BontuneError
 from bontune.base.problems import contents_digest
 from bontune.base.settings import differing
-from bontune.base.text import temperature_text as t_text
 from bontune.config import Recipe, TaskSection, VerifierSection, is_run, load_recipe
 from bontune.engines.contract import SamplingOptions
 from bontune.models import resolve
@@ -26,6 +25,7 @@ from bontune.pools.budgets import check_ks
 from bontune.pools.draw import PoolRequest
 from bontune.pools.pool import Pool
 from bontune.pools.read import is_pool_file, read_pool
+from bontune.scaling import t_text
 
 _ALIKE = ("temperature", "split", "verifier", "max_new_tokens", "top_p")
 """Settings of pools that make a difference which is not the models'."""

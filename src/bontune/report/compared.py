@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.table import Table
 
-from bontune.base.text import temperature_text as t_text
 from bontune.pools.compare import FEWEST_PROBLEMS, Comparison, Difference, Outcome, Sampled
 from bontune.pools.pool import SUFFIXES
 from bontune.report.numbers import capitalized, of_points, signed, unit_of, written
+from bontune.scaling import t_text
 
 _NO_CLAIM = (Outcome.UNCLEAR, Outcome.UNKNOWN)
 _ACROSS, _LEVELS_ACROSS = 3, 2

@@ -16,7 +16,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
-from bontune.base.text import temperature_text as t_text
 from bontune.report.figure import (
     HAIRLINE,
     INK,
@@ -30,7 +29,7 @@ from bontune.report.figure import (
     save,
 )
 from bontune.report.numbers import capitalized, percent
-from bontune.scaling import Grid, LawVerdict, Study, listed, metric_name
+from bontune.scaling import Grid, LawVerdict, Study, listed, metric_name, t_text
 
 _MARKED = "#c75000"
 _LEGEND_LINES = 16

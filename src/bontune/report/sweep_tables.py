@@ -10,10 +10,9 @@ from typing import Any, TypeAlias
 from rich.table import Table
 
 import bontune.base.text as tables
-from bontune.base.text import temperature_text as t_text
 from bontune.metrics import Interval
 from bontune.report.numbers import percent, points
-from bontune.scaling import Choice, Grid, Law, LawVerdict, Study, advise, advise_all, metric_name
+from bontune.scaling import Choice, Grid, Law, LawVerdict, Study, advise, advise_all, metric_name, t_text
 
 Row: TypeAlias = dict[str, Any]
 
