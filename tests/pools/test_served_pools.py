@@ -254,7 +254,7 @@ def test_mistakes_end_in_one_sentence_and_leave_nothing(driver: Driver, served: 
         ([missing, "countdown"], f"No server answers at {missing}"),
         ([f"{missing}#m", "countdown"], f"No server answers at {missing}"),
         ([f"{served.url}#a", "countdown", "--api", "chatty"], "api must be one of"),
-        ([f"{served.url}#a", "countdown", "--concurrency", "0"], "concurrency must be at least 1"),
+        ([f"{served.url}#a", "countdown", "--concurrency", "0"], "Concurrency must be at least 1"),
         ([f"{served.url}#a", "countdown", "--extra", "top_k=20"], "--extra takes fields as JSON"),
         ([f"{served.url}#a", "countdown", "--extra", '{"messages": []}'], "'messages' of a request is not free"),
         (["http://me:pass@h/v1", "countdown"], "must hold no password"),

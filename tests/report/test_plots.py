@@ -94,7 +94,7 @@ def test_pass_at_k_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(BontuneError, match="nothing to draw"):
         plot_pass_at_k({"base": {"k": [1], "value": [float("nan")]}}, tmp_path / "x.png")
     (tmp_path / "file").write_text("")
-    with pytest.raises(BontuneError, match="cannot write the figure"):
+    with pytest.raises(BontuneError, match="Cannot write the figure"):
         plot_pass_at_k({"base": curve(0.1, 0.1)}, tmp_path / "file" / "x.png")
 
 

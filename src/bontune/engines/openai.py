@@ -167,11 +167,11 @@ class OpenAIEngine:
         }
 
     def notes(self) -> dict[str, Any]:
-        """The server's address."""
+        """Return the server's address."""
         return {"server": self.endpoint.url}
 
     def as_asked(self, problem: Problem) -> Problem:
-        """The problem with its text as a user's message, if ``api`` is ``chat`` and it has no conversation."""
+        """Return the problem with its text as a user's message, if ``api`` is ``chat`` and it has no conversation."""
         if self.serving.api != "chat" or problem.messages:
             return problem
         return replace(problem, messages=as_message(problem.prompt))
@@ -257,7 +257,7 @@ class OpenAIEngine:
             self.endpoint.submit(work.stop()).result()
 
     def left_out(self) -> Sequence[str]:
-        """A sentence for each server that did not answer and was left out."""
+        """Return a sentence for each server that did not answer and was left out."""
         return self.endpoint.servers.left_out()
 
     def close(self) -> None:
@@ -267,7 +267,7 @@ class OpenAIEngine:
     def request(
         self, prompt: Prompt, options: SamplingOptions, key: tuple[object, ...], samples: Sequence[int]
     ) -> tuple[str, dict[str, Any]]:
-        """The path and body that ask for those samples."""
+        """Return the path and body that ask for those samples."""
         if isinstance(prompt, str) and self.serving.api == "chat":
             prompt = as_message(prompt)
         if not isinstance(prompt, str) and self.serving.api == "completions":
@@ -389,7 +389,7 @@ def _missing(there: set[int], num_samples: int, size: int) -> Iterator[list[int]
 
 
 def read_completions(reply: Any, stop: Sequence[str], num_asked: int) -> list[Completion]:
-    """The completions in a reply of either API, at most as many as were asked for.
+    """Return the completions in a reply of either API, at most as many as were asked for.
 
     Raises:
         BadReply: it has none, or one of them is not a completion.
@@ -437,7 +437,7 @@ def _text(choice: Mapping[str, Any], finish: Any) -> str:
 
 
 def _joined(content: Any) -> Any:
-    """The text of a content that comes in parts."""
+    """Return the text of a content that comes in parts."""
     if not isinstance(content, list):
         return content
     return "".join(part["text"] for part in content if part.get("type") in ("text", "output_text"))

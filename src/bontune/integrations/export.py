@@ -39,7 +39,7 @@ class Exported:
 
 
 def export(recipe: Recipe, target: str) -> str:
-    """A recipe as text for another trainer.
+    """Return a recipe as text for another trainer.
 
     Args:
         recipe: ours.
@@ -268,7 +268,7 @@ def _verl_text(recipe: Recipe) -> str:
 
 
 def hydra(value: Any) -> str:
-    """A value as Hydra's command line reads it.
+    """Return a value as Hydra's command line reads it.
 
     A text that could be read as something else is put in quotes; there a quote has a backslash before it, and so has
     the dollar sign of what OmegaConf would take for another key.

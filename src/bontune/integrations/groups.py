@@ -63,7 +63,7 @@ class GroupObjective:
 
     @property
     def largest_n(self) -> int:
-        """The largest budget."""
+        """Return the largest budget."""
         return largest_budget(self.section.n_at())
 
     def check(self, num_samples: int) -> None:
@@ -136,17 +136,17 @@ class GroupObjective:
 
 
 def fits(row: Objective) -> bool:
-    """Whether an objective needs nothing but rewarded samples of the policy."""
+    """Return whether an objective needs nothing but rewarded samples of the policy."""
     return row.is_policy_gradient and row.sources == ("own",) and row.logprobs == "none" and not row.needs_answers
 
 
 def able() -> list[str]:
-    """The names of the objectives that need nothing but rewarded samples of the policy."""
+    """Return the names of the objectives that need nothing but rewarded samples of the policy."""
     return [row.name for row in ROWS if fits(row)]
 
 
 def option_names() -> list[str]:
-    """All options of these objectives, and the recipe's own keys beside name and n."""
+    """Return all options of these objectives, and the recipe's own keys beside name and n."""
     return sorted({"reward", *(field.name for row in ROWS if fits(row) for field in dataclasses.fields(row.options))})
 
 

@@ -155,7 +155,7 @@ def _plain(value: Any) -> Any:
 
 
 def _step(groups: Mapping[Any, Any]) -> int:
-    """A number that differs from batch to batch, for choices at random: verl makes new uids for each."""
+    """Return a number that differs from batch to batch, for choices at random: verl makes new uids for each."""
     from hashlib import sha256
 
     return int.from_bytes(sha256(repr(list(groups)).encode()).digest()[:6], "little")

@@ -84,7 +84,7 @@ def write_data(task_name: str, folder: Path, options: dict[str, Any]) -> list[Pa
 
 
 def with_whole_paths(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's options with whole paths in place of relative ones: the processes of verl run in other folders.
+    """Return a task's options with whole paths in place of relative ones: the processes of verl run in other folders.
 
     >>> with_whole_paths({"data": "owner/name", "grader": "exact"})
     {'data': 'owner/name', 'grader': 'exact'}

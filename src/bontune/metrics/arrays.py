@@ -19,7 +19,7 @@ Kind = TypeVar("Kind", Tensor, NDArray[Any])
 
 
 def like(given: Kind, result: Tensor) -> Kind:
-    """The result in the kind of what was given; one number as a NumPy scalar."""
+    """Return the result in the kind of what was given; one number as a NumPy scalar."""
     return result if isinstance(given, Tensor) else result.numpy()[()]
 
 
@@ -39,7 +39,7 @@ class RewardScale:
     """What a sample counts that could not be graded: the lowest reward that was seen, 0 at most, and never solved."""
 
     def filled(self, rewards_PM: Rewards) -> list[list[float]]:
-        """The rewards with a number for every sample.
+        """Return the rewards with a number for every sample.
 
         >>> RewardScale(lowest=-1.0).filled([[1.0, None], [float("nan"), -1.0]])
         [[1.0, -1.0], [-1.0, -1.0]]

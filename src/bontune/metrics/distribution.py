@@ -132,7 +132,7 @@ def _shaped(values: Sequence[float | FloatArray] | FloatArray, leading: tuple[in
 def _one_prompt(
     ids_M: NDArray[np.int64], rewards_M: FloatArray, num_drawn: int, num_ranks: int
 ) -> dict[str, float | FloatArray]:
-    """The fields that come from how often each answer was given, and what its holders earned."""
+    """Return the fields that come from how often each answer was given, and what its holders earned."""
     m = len(ids_M)
     counts_A = np.bincount(ids_M + 1)[1:]
     earned_A = np.bincount(ids_M + 1, weights=rewards_M)[1:]

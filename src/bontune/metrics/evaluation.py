@@ -43,7 +43,7 @@ class Evaluation:
         return metrics.paired_difference(*self.paired(other, name))
 
     def paired(self, other: Evaluation, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The values of both in one order, of the problems that have a value in both.
+        """Return the values of both in one order, of the problems that have a value in both.
 
         Raises:
             ValueError: they do not hold the same problems.
@@ -126,7 +126,7 @@ def _of_unequal(
     is_full: bool,
     scale: RewardScale,
 ) -> Evaluation:
-    """The same but drop@k for problems with different numbers of samples: those with equally many at a time."""
+    """Return the same but drop@k for problems with different numbers of samples: those with equally many at a time."""
     places: dict[int, list[int]] = {}
     for p, row in enumerate(rewards_PM):
         places.setdefault(len(row), []).append(p)
@@ -213,7 +213,7 @@ def under_shared_names(rows: Sequence[Mapping[str, V]]) -> list[dict[str, V]]:
 
 
 def share_families(names: Iterable[str]) -> set[str]:
-    """The families of metrics that are shares of problems: all that tell rewards, unless rewards are graded.
+    """Return the families of metrics that are shares of problems: all that tell rewards, unless rewards are graded.
 
     >>> sorted(share_families(["pass@1", "max@1", "best@1"])), sorted(share_families(["pass@1", "best@1"]))
     (['pass'], ['best', 'pass'])
@@ -223,7 +223,7 @@ def share_families(names: Iterable[str]) -> set[str]:
 
 
 def as_points(interval: Interval) -> str:
-    """A share as percent with its interval: ``61.6 [58.1–65.0]``."""
+    """Return a share as percent with its interval: ``61.6 [58.1–65.0]``."""
     return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}–{100 * interval.high:.1f}]"
 
 

@@ -16,7 +16,7 @@ from bontune.objectives.inputs import FloatArray, as_samples
 
 
 def default_ks(num_samples: int) -> list[int]:
-    """The budgets to report for a pool: 1, 2, 4, … up to ``num_samples``; ValueError if that is no integer ≥ 1.
+    """Return the budgets to report for a pool: 1, 2, 4, … up to ``num_samples``; ValueError if that is no integer ≥ 1.
 
     >>> default_ks(12)
     [1, 2, 4, 8]
@@ -160,7 +160,7 @@ def simultaneous_band(
 
 
 def furthest_error(values_K: FloatArray, resampled_BK: FloatArray, level: float = 0.95) -> float:
-    """The quantile over resamples of the largest error among K values, each in its own standard errors.
+    """Return the quantile over resamples of the largest error among K values, each in its own standard errors.
 
     Raises:
         ValueError: level is out of range.

@@ -136,7 +136,7 @@ class _Subsets:
 
 
 def _subsets(m: int, k: int, num_draws: int, seed: int) -> _Subsets:
-    """Every k-subset where they are few, else ``num_draws`` random ones."""
+    """Return every k-subset where they are few, else ``num_draws`` random ones."""
     are_left_out = 2 * k > m
     if (num_subsets := math.comb(m, k)) <= MAX_EXACT_SUBSETS:
         size = m - k if are_left_out else k

@@ -38,7 +38,7 @@ _TOKENIZER_FILES = (
 
 
 def shipped() -> list[str]:
-    """The names of the models that come with the package.
+    """Return the names of the models that come with the package.
 
     Example:
         >>> shipped()
@@ -48,7 +48,7 @@ def shipped() -> list[str]:
 
 
 def is_shipped(name: str) -> bool:
-    """Whether a name is that of a model or a verifier that comes with the package."""
+    """Return whether a name is that of a model or a verifier that comes with the package."""
     return name in _SHIPPED or name in _VERIFIERS or name in _BUILT
 
 
@@ -275,7 +275,7 @@ def _shipped_text() -> str:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a local folder holds a tokenizer."""
+    """Return whether a local folder holds a tokenizer."""
     return any((folder / file).is_file() for file in _TOKENIZER_FILES)
 
 
@@ -320,7 +320,7 @@ def quiet_libraries() -> None:
 
 
 def best_device() -> str:
-    """The first GPU, or the CPU."""
+    """Return the first GPU, or the CPU."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

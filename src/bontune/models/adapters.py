@@ -23,7 +23,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 
 def is_adapted(model: Any) -> bool:
-    """Whether a model is a peft model around another."""
+    """Return whether a model is a peft model around another."""
     return hasattr(model, "get_base_model")
 
 
@@ -67,7 +67,7 @@ def of_tied_layers_at_ease() -> Iterator[None]:
 
 
 def check_targets(model: Any, targets: str | Sequence[str]) -> list[str]:
-    """The names of the modules that adapters would sit on.
+    """Return the names of the modules that adapters would sit on.
 
     Args:
         model, targets: as for :func:`add_lora`.
@@ -102,7 +102,7 @@ def check_targets(model: Any, targets: str | Sequence[str]) -> list[str]:
 
 
 def merged_copy(model: Any) -> Any:
-    """A plain model that computes what a peft model computes; the given one is not touched.
+    """Return a plain model that computes what a peft model computes; the given one is not touched.
 
     Only weights that an adapter changes are copied, others are shared. Where an adapter sits on one of two tied
     layers, they are parted: the other one keeps the weights that it has in the peft model.
@@ -160,7 +160,7 @@ def save_adapter(model: Any, folder: Path, base: str | None) -> None:
 
 
 def copy_with(model: Any, parameters: Mapping[int, nn.Parameter]) -> Any:
-    """A copy of a model with these parameters in place of its own; buffers are shared, tied layers stay tied.
+    """Return a copy of a model with these parameters in place of its own; buffers are shared, tied layers stay tied.
 
     Args:
         model: it is not changed.
@@ -299,13 +299,13 @@ HEADS = {"score", "classifier", "classification_head", "out_proj", "summary"}
 
 
 def is_of_classifier(folder: Path) -> bool:
-    """Whether an adapter was made on a sequence classifier."""
+    """Return whether an adapter was made on a sequence classifier."""
     task = _config(folder).get("task_type")
     return bool(task == "SEQ_CLS") if task else Held.in_folder(folder).num_labels() is not None
 
 
 def load_merged(model: Any, folder: Path, tokenizer: Any = None) -> Any:
-    """The plain model that an adapter's folder makes of its base model.
+    """Return the plain model that an adapter's folder makes of its base model.
 
     Args:
         model: the base; it gets rows for tokens that were added before the adapter was made.

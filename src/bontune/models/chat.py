@@ -17,17 +17,17 @@ _PARTS = "'type': 'text'"
 
 
 def has_chat_template(tokenizer: Any) -> bool:
-    """Whether the tokenizer can put a conversation into the model's own format."""
+    """Return whether the tokenizer can put a conversation into the model's own format."""
     return getattr(tokenizer, "chat_template", None) is not None
 
 
 def holds_date(tokenizer: Any) -> bool:
-    """Whether the chat template writes the day's date, so that tomorrow's prompts are others."""
+    """Return whether the chat template writes the day's date, so that tomorrow's prompts are others."""
     return "strftime_now" in str(getattr(tokenizer, "chat_template", None))
 
 
 def render(tokenizer: Any, messages: Sequence[Message], *, asks: bool) -> str:
-    """The text that a model reads for a conversation, special tokens of the chat template included.
+    """Return the text that a model reads for a conversation, special tokens of the chat template included.
 
     Some templates take a turn's content as a list of parts and leave a text out without a word. Which of the two a
     template takes is found out with turns of the same roles.
@@ -50,7 +50,7 @@ def render(tokenizer: Any, messages: Sequence[Message], *, asks: bool) -> str:
 
 @lru_cache(maxsize=64)
 def _takes_parts(tokenizer: Any, template: str, roles: tuple[str, ...]) -> bool:
-    """Whether the template wants a turn's content in parts.
+    """Return whether the template wants a turn's content in parts.
 
     Raises:
         BontuneError: it leaves a user's or a system's turn out in either form.
@@ -72,7 +72,7 @@ def _takes_parts(tokenizer: Any, template: str, roles: tuple[str, ...]) -> bool:
 
 
 def _lost(tokenizer: Any, turns: Sequence[Mapping[str, Any]], asked: Sequence[int]) -> tuple[list[int], str | None]:
-    """The turns that the template does not write, and why it fails if it does."""
+    """Return the turns that the template does not write, and why it fails if it does."""
     try:
         text = _apply(tokenizer, turns, asks=True)
     except BontuneError as error:

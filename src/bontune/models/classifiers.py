@@ -79,7 +79,7 @@ def _read(where: str, dtype: str | torch.dtype, *, num_labels: int | None) -> tu
 
 
 def _read_tokenizer(where: str) -> Any:
-    """The tokenizer of a model's folder; an adapter without one has its base model's."""
+    """Return the tokenizer of a model's folder; an adapter without one has its base model's."""
     adapter = adapter_folder(where)
     if adapter is not None and not models.has_tokenizer(adapter):
         with whole_model_of(adapter) as base:

@@ -18,7 +18,7 @@ _SAFETENSORS = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float
 
 
 def saved_dtype(name_or_path: str | Path) -> torch.dtype | None:
-    """The dtype in which a model's weights are stored; None if that cannot be told without loading it.
+    """Return the dtype in which a model's weights are stored; None if that cannot be told without loading it.
 
     Raises:
         BontuneError: there is no such model folder.

@@ -65,7 +65,7 @@ def save_model(
 
 
 def lasting_base(name: str, merged: Path) -> str:
-    """The name of a model, as an adapter's base, that still means it when it is read in another folder.
+    """Return the name of a model, as an adapter's base, that still means it when it is read in another folder.
 
     Args:
         name: of the model that is trained.

@@ -26,7 +26,7 @@ CHAT_TEMPLATE = (
 
 
 def build() -> tuple[Any, Any]:
-    """The model and its byte-level tokenizer; the same weights each time.
+    """Return the model and its byte-level tokenizer; the same weights each time.
 
     Example:
         >>> model, tokenizer = build()

@@ -43,7 +43,7 @@ _HELPERS = {
 
 
 def names() -> list[str]:
-    """The names of all objectives, as in ``objective.name`` of a recipe.
+    """Return the names of all objectives, as in ``objective.name`` of a recipe.
 
     >>> "bon_rl" in names()
     True
@@ -52,7 +52,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Callable[..., Any]:
-    """The objective of that name, as a function.
+    """Return the objective of that name, as a function.
 
     Raises:
         ValueError: no objective has that name.

@@ -21,7 +21,7 @@ from bontune.objectives.subsets import tie_groups
 
 
 def bon_rl(rewards: Any, scores: Any = None, n: Budgets | None = None, baseline: Baseline = "loo") -> Tensor:
-    """The exact Best-of-N policy gradient, for any verifier and any reward, ties allowed, from all M samples.
+    """Return the exact Best-of-N policy gradient, for any verifier and any reward, ties allowed, from all M samples.
 
         loo    A_i = M W_i − N Ĵ_N(all but i)        = M (Ĵ_N − Ĵ_N(all but i)); Σ_i A_i = 0
         loo1   A_i = M W_i − N Ĵ_{N−1}(all but i)    exactly 0 for a wrong sample where scores are 0/1 rewards
@@ -59,7 +59,7 @@ def bon_rl(rewards: Any, scores: Any = None, n: Budgets | None = None, baseline:
 
 
 def bon_rl_variational(rewards: Any, scores: Any = None, n: int | None = None, baseline: Any = "loo") -> Tensor:
-    """The paper's variational BoN-RL on samples from π.
+    """Return the paper's variational BoN-RL on samples from π.
 
         π_var(y) ∝ π(y) exp(λ_N Q(y)),   Q(y) = P_{y'~π}[r(y) ≥ r(y')],   h = ∇log π + λ_N ∇Q
         ∇E_{π_var}[R] = E_{π_var}[(R − b)(h − E_{π_var} h)],   ∇Q(y) = E_{y'}[1{r(y) ≥ r(y')} ∇log π(y')]

@@ -36,7 +36,7 @@ def check_budget(n: Any, num_samples: int | None, *, smallest: int = 1, spare: i
 
 
 def as_budgets(n: Any, num_samples: int | None = None, *, spare: int = 0) -> dict[int, float]:
-    """The budgets with their weights; one N has weight 1.
+    """Return the budgets with their weights; one N has weight 1.
 
     Args:
         n: N, or a mapping from N to its weight.
@@ -79,7 +79,7 @@ def check_weights(weights: Mapping[int, float]) -> None:
 
 
 def largest_budget(n: Budgets) -> int:
-    """The largest of the budgets.
+    """Return the largest of the budgets.
 
     >>> largest_budget(4), largest_budget({1: 0.5, 16: 0.5})
     (4, 16)
@@ -88,7 +88,7 @@ def largest_budget(n: Budgets) -> int:
 
 
 def budgets_at(n: int | Mapping[Any, Any], progress: float = 1.0) -> Budgets:
-    """The budgets at a share ``progress`` of the training, from ``objective.n`` as a recipe or its file has it.
+    """Return the budgets at a share ``progress`` of the training, from ``objective.n`` as a recipe or its file has it.
 
     >>> budgets_at({"1": [1.0, 0.25], "16": [0.0, 0.75]}), budgets_at({1: 0.5, 16: 0.5}, 0.3)
     ({1: 0.25, 16: 0.75}, {1: 0.5, 16: 0.5})
@@ -116,7 +116,7 @@ def check_schedule(n: int | Mapping[Any, Any]) -> None:
 
 
 def in_words(n: Budgets) -> str:
-    """The budgets for people.
+    """Return the budgets for people.
 
     >>> in_words(16), in_words({1: 0.5, 16: 0.5})
     ('16', '1 (50 %) and 16 (50 %)')

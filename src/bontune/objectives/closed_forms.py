@@ -121,7 +121,7 @@ def bon_rlbp(
 
 
 def _least_samples(baseline: str) -> int:
-    """The samples per prompt that a closed form needs.
+    """Return the samples per prompt that a closed form needs.
 
     Raises:
         ValueError: unknown baseline.

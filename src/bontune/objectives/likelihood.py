@@ -123,7 +123,7 @@ def _own(ranks: Tensor, expert_score: Any, n: int, law: Law, estimate: str, p_be
 
 
 def _centred(own: Tensor) -> Tensor:
-    """Each weight less the mean of the others."""
+    """Return each weight less the mean of the others."""
     m = own.shape[-1]
     if m < 2:
         raise ValueError("bon_sft with baseline='loo' centres over samples and needs at least two, got 1.")

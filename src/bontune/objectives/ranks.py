@@ -43,7 +43,7 @@ def rank(
     share: float = 0.25,
     baseline: Baseline = "loo",
 ) -> Tensor:
-    """The exact gradient of any linear rank objective, from all M samples, ties allowed.
+    """Return the exact gradient of any linear rank objective, from all M samples, ties allowed.
 
         loo    A_i = M (Ĵ − Ĵ⁽⁻ⁱ⁾), Ĵ⁽⁻ⁱ⁾ the same of the pool without i; Σ_i A_i = 0
         loo1   A_i = M (Ĵ − the same subsets with i ranked last in them and paid nothing)
@@ -145,7 +145,7 @@ def advantages_by_rank(
 
 
 def _baseline_of(n: int, alphas: Alphas, baseline: Baseline, *, is_alone: bool) -> Baseline:
-    """The baseline of one budget: ``loo1`` has none for N = 1, which takes ``loo`` beside other budgets."""
+    """Return the baseline of one budget: ``loo1`` has none for N = 1, which takes ``loo`` beside other budgets."""
     if baseline != "loo1" or len(alphas) < n:
         return baseline
     if n == 1 and not is_alone:

@@ -28,7 +28,7 @@ _gauss_legendre = functools.lru_cache(np.polynomial.legendre.leggauss)
 
 
 def majority_vote(rewards: Any, answers: Any, n: Budgets) -> Tensor:
-    """The exact gradient of the expected reward of a plain majority vote among N samples, from all M.
+    """Return the exact gradient of the expected reward of a plain majority vote among N samples, from all M.
 
         A_i = M (Ĵ − Ĵ⁽⁻ⁱ⁾),   Σ_i A_i ≠ 0 in general
 
@@ -137,7 +137,7 @@ def election_chances(counts: tuple[int, ...], sizes: tuple[int, ...], m: int, k:
 
 @functools.lru_cache(maxsize=16)
 def _roots_of_unity(order: int) -> NDArray[np.complex128]:
-    """The roots of unity of an order, in the order of a DFT's frequencies."""
+    """Return the roots of unity of an order, in the order of a DFT's frequencies."""
     return cast(NDArray[np.complex128], np.exp(-2j * np.pi / order * np.arange(order)))
 
 
@@ -161,7 +161,7 @@ def _binomial(n: int, k: int, m: int) -> FloatArray:
 
 
 def answer_rows(answers: Any) -> tuple[list[list[Hashable]], tuple[int, ...]]:
-    """All prompts' answers as one list of rows, and the shape (..., M) they came in."""
+    """Return all prompts' answers as one list of rows, and the shape (..., M) they came in."""
     node = answers.tolist() if isinstance(answers, (Tensor, np.ndarray)) else answers
     if not isinstance(node, list) or not node:
         raise ValueError(f"answers must be a list or array of shape (..., M) with M >= 1, got {answers!r:.80}.")
@@ -179,7 +179,7 @@ def answer_ids(row: Sequence[Hashable]) -> NDArray[np.int64]:
 
 
 def numbered(row: Sequence[Hashable]) -> list[int]:
-    """The same as a list; a number and its text, such as 7 and "7", are one answer."""
+    """Return the same as a list; a number and its text, such as 7 and "7", are one answer."""
     numbers: dict[Hashable, int] = {}
     try:
         ids = [-1 if answer is None else numbers.setdefault(_spelled(answer), len(numbers)) for answer in row]
@@ -191,7 +191,7 @@ def numbered(row: Sequence[Hashable]) -> list[int]:
 
 
 def _spelled(answer: Hashable) -> Hashable:
-    """A number as text, the shortest that is exact; all else as it is."""
+    """Return a number as text, the shortest that is exact; all else as it is."""
     if type(answer) is str or not isinstance(answer, Number) or isinstance(answer, complex):
         return answer
     number: Any = answer

@@ -210,7 +210,7 @@ _WHAT_IS_ASKED = (
 
 
 def _as_prompt(given: Any) -> Prompt:
-    """A text, or the messages of a conversation as a tuple.
+    """Return a text, or the messages of a conversation as a tuple.
 
     Raises:
         BontuneError: it is neither, or empty.
@@ -240,7 +240,7 @@ def _fresh(asked: Sequence[Prompt]) -> list[tuple[object, ...]]:
 
 
 def _problem(prompt: Prompt) -> Problem:
-    """The prompt as a problem, for the verifier."""
+    """Return the prompt as a problem, for the verifier."""
     if isinstance(prompt, str):
         return Problem(id=prompt, prompt=prompt, messages=as_message(prompt), reference="")
     text = "\n\n".join(message["content"] for message in prompt)

@@ -88,7 +88,7 @@ class FunctionVerifier:
 
 
 def as_verifier(verifier: Verifier | Callable[[Problem, str], float] | tuple[Any, Any]) -> Verifier:
-    """A verifier as it is; a function, or a loaded classifier and its tokenizer, made one.
+    """Return a verifier as it is; a function, or a loaded classifier and its tokenizer, made one.
 
     Args:
         verifier: a verifier; a function (problem, completion) -> float; or a pair (model, tokenizer), which is a

@@ -127,6 +127,6 @@ def _weighed(problem: Problem, tally: dict[tuple[str, str], list[float]]) -> lis
 
 
 def _lot(names: Iterable[str], share: float, seed: int) -> set[str]:
-    """A share of the names, those whose hash comes first: at least one and never all, of two or more."""
+    """Return a share of the names, those whose hash comes first: at least one and never all, of two or more."""
     order = sorted(names, key=lambda name: sha256(f"{seed} {name}".encode()).digest())
     return set(order[: min(max(1, round(share * len(order))), len(order) - 1)])

@@ -151,12 +151,12 @@ class _Search:
 
     @property
     def is_over(self) -> bool:
-        """Whether the patience is at its end."""
+        """Return whether the patience is at its end."""
         return len(self.history) - 1 - self.history.index(self.best) >= self._options.patience
 
 
 def _is_interrupted(poll: Callable[[], None] | None, *, has_result: bool) -> bool:
-    """Whether a signal came; without a result to keep it ends the work here."""
+    """Return whether a signal came; without a result to keep it ends the work here."""
     try:
         if poll is not None:
             poll()

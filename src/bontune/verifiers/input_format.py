@@ -37,7 +37,7 @@ class InputFormat:
             raise BontuneError(f"The end of a verifier's input is {' or '.join(ENDS)}, got {self.end!r}.")
 
     def is_chat(self, tokenizer: Any) -> bool:
-        """Whether the tokenizer's chat template writes the text."""
+        """Return whether the tokenizer's chat template writes the text."""
         return tokenizer.chat_template is not None and self.end != "eos"
 
     def text(self, problem: Problem, completion: str, tokenizer: Any) -> str:
@@ -59,7 +59,7 @@ class InputFormat:
 
 
 def recorded_end(where: str, tokenizer: Any) -> str:
-    """The end of the texts that a model was trained on, by what its trainer has left beside it.
+    """Return the end of the texts that a model was trained on, by what its trainer has left beside it.
 
     TRL's RewardTrainer writes the end token behind plain texts, and not behind conversations. A tokenizer without a
     chat template says which it was.
@@ -81,12 +81,12 @@ def recorded_end(where: str, tokenizer: Any) -> str:
 
 
 def is_marked(model: Any) -> bool:
-    """Whether TRL's RewardTrainer has marked a model in memory as its own."""
+    """Return whether TRL's RewardTrainer has marked a model in memory as its own."""
     return "reward-trainer" in (getattr(model, "model_tags", None) or ())
 
 
 def _is_of_reward_trainer(where: str) -> bool:
-    """Whether TRL's RewardTrainer, 0.24 or newer, trained a model: the older ones added no end token.
+    """Return whether TRL's RewardTrainer, 0.24 or newer, trained a model: the older ones added no end token.
 
     Its settings are a pickle, whose bytes are looked at and not loaded.
     """
@@ -99,13 +99,13 @@ def _is_of_reward_trainer(where: str) -> bool:
 
 
 def _contents(where: str, name: str) -> bytes:
-    """A small file of a model's folder or of its repository on the hub; empty if it is not there."""
+    """Return a small file of a model's folder or of its repository on the hub; empty if it is not there."""
     path = file_of(where, name)
     return b"" if path is None or path.stat().st_size > 10**7 else path.read_bytes()
 
 
 def file_of(where: str, name: str) -> Path | None:
-    """A file of a model's folder, or of its repository on the hub, which is fetched; None if it is not there."""
+    """Return a file of a model's folder, or of its repository on the hub, which is fetched; None if it is not there."""
     from transformers.utils import cached_file
 
     path = cached_file(

@@ -170,7 +170,7 @@ class Judge:
             )
 
     async def _ask(self, messages: list[dict[str, str]], what: str) -> tuple[float | None, str]:
-        """The score, None if the reply holds none, and the reply."""
+        """Return the score, None if the reply holds none, and the reply."""
         body: dict[str, Any] = {
             "model": self.model,
             "messages": messages,
@@ -206,7 +206,7 @@ def _problem_text(problem: Problem) -> str:
 
 
 def _read_prompt(prompt: str) -> str:
-    """The template itself, or that in a file."""
+    """Return the template itself, or that in a file."""
     if "{completion}" not in prompt:
         path = Path(prompt).expanduser()
         try:
@@ -290,7 +290,7 @@ def read_score(reply: str) -> float | None:
 
 
 def read_cut_score(reply: str) -> float | None:
-    """The score in a reply that was cut off: one that is labelled, on a line before the last one.
+    """Return the score in a reply that was cut off: one that is labelled, on a line before the last one.
 
     Example:
         >>> read_cut_score("Score: 7\\nThe reasoning"), read_cut_score("Score: 1")
@@ -364,7 +364,7 @@ def _bare(line: str) -> str:
 
 
 def _said(line: str) -> tuple[bool, float | None]:
-    """Whether a line gives a score, and the score; None for one out of ten's range or on another scale."""
+    """Return whether a line gives a score, and the score; None for one out of ten's range or on another scale."""
     scaled = list(_SCALED.finditer(line))
     label = _LABEL.match(line)
     rest = line[label.end() :] if label else line

@@ -138,7 +138,7 @@ def contents_digest(name: str, **options: str | None) -> str:
 
 
 def options_from_text(spec: str) -> tuple[str, dict[str, str | None]]:
-    """A verifier's name and options from the one word on a command line; see :func:`verifier_from_text`.
+    """Return a verifier's name and options from the one word on a command line; see :func:`verifier_from_text`.
 
     Raises:
         BontuneError: the word is nearly the name of a verifier.

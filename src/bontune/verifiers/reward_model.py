@@ -132,7 +132,7 @@ class RewardModel:
 def load_reward_model(
     name_or_path: str, *, device: str | None = None, cache_size: int = 0, end: str | None = None
 ) -> RewardModel:
-    """A reward model by its shipped name, folder or hub id, with what ``verifier.json`` says if it has one.
+    """Return a reward model by its shipped name, folder or hub id, with what ``verifier.json`` says if it has one.
 
     Args:
         name_or_path: which; an adapter will do.
@@ -242,7 +242,7 @@ def encode_texts(model: Any, tokenizer: Any, texts_B: Sequence[str], *, is_chat:
 
 
 def batches_by_length(encoded: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[int]]:
-    """Indices of texts of similar length, longest first, with rows × longest within the budget."""
+    """Return the indices of texts of similar length, longest first, with rows × longest within the budget."""
     order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
     while order:
         num_rows = max(1, token_budget // len(encoded[order[0]]))
@@ -290,7 +290,7 @@ def doubt_about_end(
     completions: Sequence[Sequence[str]],
     rewards: Sequence[Sequence[float | None]],
 ) -> str | None:
-    """A sentence if the verifier ranks clearly better with the other end of its input, else None.
+    """Return a sentence if the verifier ranks clearly better with the other end of its input, else None.
 
     Args:
         verifier: as it is read now.

@@ -69,7 +69,7 @@ def _exit(error: Exception) -> SystemExit:
 
 
 def make_trainer(script: BoNScriptArguments, config: BoNGRPOConfig, model: ModelConfig) -> BoNGRPOTrainer:
-    """The trainer that the three parts of a file ask for."""
+    """Return the trainer that the three parts of a file ask for."""
     if model.model_name_or_path is None:
         raise BontuneError("model_name_or_path is missing: which model is trained?")
     config.model_init_kwargs = {
@@ -112,7 +112,7 @@ def task_dataset(task: Task, split: str = "train") -> Dataset:
 
 
 def task_reward(task: Task, split: str = "train") -> Callable[..., list[float | None]]:
-    """A reward function for TRL that grades as the task does; None for what could not be graded."""
+    """Return a reward function for TRL that grades as the task does; None for what could not be graded."""
     problems = {problem.id: problem for problem in task.problems(split)}
 
     def reward(completions: Sequence[Any], problem_id: Sequence[str], **_: Any) -> list[float | None]:
@@ -125,12 +125,12 @@ def task_reward(task: Task, split: str = "train") -> Callable[..., list[float | 
 
 
 def _verifier(name: str | None) -> Any:
-    """A function by its dotted name, or what ``--verifier`` takes."""
+    """Return a function by its dotted name, or what ``--verifier`` takes."""
     return name if name is None or {*name} & {*":#"} else _function(name)
 
 
 def _function(name: str) -> Any:
-    """A function by its dotted name; any other name is a model's, for TRL to load."""
+    """Return a function by its dotted name; any other name is a model's, for TRL to load."""
     module, _, function = name.rpartition(".")
     if not module or "/" in name or os.path.exists(name):
         return name

@@ -144,13 +144,13 @@ class BoNGRPOConfig(GRPOConfig):
                 warnings.warn(f"{setting} {what}, which biases the gradient; {instead}.", stacklevel=4)
 
     def group_objective(self) -> GroupObjective:
-        """The objective as it weighs a group."""
+        """Return the objective as it weighs a group."""
         options = self.objective_options
         options = json.loads(options) if isinstance(options, str) else options
         return GroupObjective.of(self.objective, self.n, options, self.seed)
 
     def beta_at(self, step: int, max_steps: int) -> float:
-        """The coefficient of the KL at a step, from 1."""
+        """Return the coefficient of the KL at a step, from 1."""
         if self.beta_end is None:
             return float(self.beta)
         length = self.beta_steps or max(max_steps - self.beta_delay, 1)

@@ -248,7 +248,7 @@ class MovingReference(TrainerCallback):
         return self.trainer.accelerator.unwrap_model(self.trainer.model)
 
     def _parameters(self) -> list[tuple[str, Tensor]]:
-        """The reference's parameters, each once."""
+        """Return the reference's parameters, each once."""
         if self.has_adapters:
             return [(name, p) for name, p in self._model().named_parameters() if f".{NAME}." in name]
         return list(self.trainer.accelerator.unwrap_model(self.trainer.ref_model).named_parameters())
@@ -301,7 +301,7 @@ def _reward_function(verifier: Verifier) -> Callable[..., list[float]]:
 
 
 def _problem(prompt: Any) -> Problem:
-    """A prompt of TRL, a text or a conversation."""
+    """Return a prompt of TRL, a text or a conversation."""
     if isinstance(prompt, str):
         return Problem(id="", prompt=prompt, reference="")
     return Problem(id="", prompt=prompt[-1]["content"], reference="", messages=tuple(prompt))
