@@ -200,7 +200,7 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     for name, phrase in [
         ("broken.yaml", "is not valid YAML"),
         ("twice.yaml", "the key 'steps' occurs twice in the section that starts in line 2"),
-        ("list.yaml", "must hold keys and values, got list"),
+        ("list.yaml", "must contain keys and values, got list"),
         ("bytes.yaml", "is not valid YAML"),
         ("date.yaml", "run: must be text"),
         ("absent.yaml", "neither a file nor one of"),

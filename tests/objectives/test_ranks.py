@@ -210,7 +210,7 @@ def test_large_pools(dtype: torch.dtype, n: int | dict[int, float], weights: str
         ({"n": {1: -0.5, 4: 1.5}}, r"the budget 1 the weight -0.5; weights are 0 or more"),
         ({"n": {1: math.nan, 4: 1.0}}, r"the budget 1 the weight nan"),
         ({"n": {}}, "n names no budget"),
-        ({"n": {1: 0.5, 4: None}}, r"n = \{1: 0.5, 4: None\} gives a budget a weight that is no number"),
+        ({"n": {1: 0.5, 4: None}}, r"n = \{1: 0.5, 4: None\} gives a budget a weight that is not a number"),
         ({"n": {"1": 0.5, 4: 0.5}}, "n must be an integer, got '1'"),
         ({"n": 4, "weights": ["a", "b"]}, r"weights must be best_of, .* or numbers, got \['a', 'b'\]"),
         ({"n": 4, "weights": None}, "or numbers, got None"),

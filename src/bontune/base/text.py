@@ -182,7 +182,7 @@ def field_docstrings(cls: type) -> dict[str, str]:
     Example:
         >>> from bontune.base.problems import Problem
         >>> field_docstrings(Problem)["id"]
-        'Unique in its task; seeds, pools and paired comparisons go by it.'
+        'Unique in its task; seeds, pools and paired comparisons identify the problem by it.'
     """
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)

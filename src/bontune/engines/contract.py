@@ -230,12 +230,6 @@ class Progress:
     """Tokens of all completions, complete or not, as far as the engine knows them."""
 
 
-def progress_of(engine: object) -> Progress:
-    """Return the engine's attribute ``progress``; for an engine without one, a progress that stays at zero."""
-    progress = getattr(engine, "progress", None)
-    return progress if isinstance(progress, Progress) else Progress()
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """The promises of an engine; callers read them instead of asking which engine it is."""
@@ -382,7 +376,8 @@ class DrawingCount:
         self.total = total
         self._longest = longest
         self._kept = min(kept, total)
-        self._progress = progress_of(engine)
+        progress = getattr(engine, "progress", None)
+        self._progress = progress if isinstance(progress, Progress) else Progress()  # one that stays at zero
         self._num_samples, self._num_tokens = self._progress.num_samples, self._progress.num_tokens
         self._started = time.monotonic()
 

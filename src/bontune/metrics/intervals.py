@@ -180,5 +180,5 @@ def _as_prompts(values: Any, name: str) -> FloatArray:
     if values_P.ndim != 1 or len(values_P) == 0:
         raise ValueError(f"{name} needs one number per prompt, shape (P,) with P >= 1, got shape {values_P.shape}.")
     if np.isinf(values_P).any():
-        raise ValueError(f"{name} holds an infinite value; a mean over prompts needs finite numbers.")
+        raise ValueError(f"{name} contains an infinite value; a mean over prompts needs finite numbers.")
     return cast(FloatArray, values_P)

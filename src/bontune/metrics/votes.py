@@ -64,7 +64,7 @@ def majority_at_k(
     else:
         weights_PM = as_scores(weights, rewards_PM).to("cpu", torch.float64).reshape(-1, m).numpy()
         if np.isinf(weights_PM).any():
-            raise ValueError("weights holds an infinite value; votes are summed, so weights must be finite.")
+            raise ValueError("weights contains an infinite value; votes are summed, so weights must be finite.")
         subsets = _subsets(m, k, check_budget(num_draws, sys.maxsize, what="num_draws"), seed)
         values = [_weighted_vote(*vote, w_M, subsets) for vote, w_M in zip(votes, weights_PM, strict=True)]
     return like(rewards, torch.tensor(values, dtype=torch.float64).reshape(shape[:-1]).to(rewards_PM.device))
