@@ -24,7 +24,7 @@ from typing import Any
 
 import math_verify
 
-from bontune.answers.math_answer import POOL, compare_many, normal_form
+from bontune.grading.answers.math_answer import POOL, compare_many, normal_form
 
 FRACTION = re.compile(r"(-?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 ROOT = re.compile(r"\\sqrt\{(\d+)\}")

@@ -14,6 +14,7 @@ from rich.console import Console
 import bontune.pools.compare as comparing
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
+from bontune.base.text import temperature_text
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.experiments.entrants import DrawOptions, Gathered, Pools, column_of, gather
 from bontune.metrics import RewardScale, reward_scale
@@ -24,7 +25,6 @@ from bontune.report.compared import curves_of, findings, rows_of, terminal_table
 from bontune.report.curves import plot_pass_at_k
 from bontune.report.numbers import scale_note
 from bontune.report.sweep_tables import as_csv
-from bontune.scaling import t_text
 
 _TITLES = {
     "pass": "Problems solved by at least one of k samples",
@@ -168,7 +168,7 @@ def _write(
     pictures = []
     for comparison in comparisons:
         sampled = comparison.sampled
-        where = "" if sampled.temperature is None else f"_T{t_text(sampled.temperature)}"
+        where = "" if sampled.temperature is None else f"_T{temperature_text(sampled.temperature)}"
         where = "_own_T" if sampled.own_temperatures else where if len(comparisons) > 1 else ""
         for family in dict.fromkeys(difference.family for difference in comparison.differences):
             pictures.append(f"{family}{where}.png")

@@ -16,6 +16,7 @@ import bontune.report.sweep_tables as tables
 import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
+from bontune.base.text import temperature_text
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.metrics import reward_scale
 from bontune.pools.budgets import check_ks
@@ -24,7 +25,7 @@ from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
 from bontune.report.pool_page import SHARED, setting_differences, swept_pool
 from bontune.report.sweep_tables import terminal_tables
-from bontune.scaling import Study, t_text
+from bontune.scaling import Study
 
 _ELLIPSES = ("...", "…")
 
@@ -37,7 +38,7 @@ def run_sweep(
     check_ks(ks, request.sampling.num_samples)
     _numbers(budgets, "--budgets")
     wanted = {
-        out / f"T{t_text(temperature)}.parquet": dataclasses.replace(
+        out / f"T{temperature_text(temperature)}.parquet": dataclasses.replace(
             request, sampling=dataclasses.replace(request.sampling, temperature=temperature)
         )
         for temperature in chosen

@@ -17,6 +17,7 @@ import bontune.tasks as tasks
 from bontune.base.errors import BontuneError
 from bontune.base.problems import contents_digest
 from bontune.base.settings import differing
+from bontune.base.text import temperature_text
 from bontune.config import Recipe, TaskSection, VerifierSection, is_run, load_recipe
 from bontune.engines.contract import SamplingOptions
 from bontune.models import resolve
@@ -25,7 +26,6 @@ from bontune.pools.budgets import check_ks
 from bontune.pools.draw import PoolRequest
 from bontune.pools.pool import Pool
 from bontune.pools.read import is_pool_file, read_pool
-from bontune.scaling import t_text
 
 _ALIKE = ("temperature", "split", "verifier", "max_new_tokens", "top_p")
 """Settings of pools that make a difference which is not the models'."""
@@ -345,7 +345,7 @@ def _draw(
         stem = "-".join(part for part in (_file_name(entrant.name), _weights_hash(entrant.model)) if part)
         for split in splits:
             for temperature in plan.temperatures:
-                path = out / "pools" / f"{stem}-{_file_name(split)}-T{t_text(temperature)}.parquet"
+                path = out / "pools" / f"{stem}-{_file_name(split)}-T{temperature_text(temperature)}.parquet"
                 paths[temperature, split, entrant.name] = path
                 sampling = SamplingOptions(
                     num_samples=plan.drawing.samples, max_new_tokens=plan.max_new_tokens, temperature=temperature

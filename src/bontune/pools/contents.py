@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.grading.verdict import Grade, Verdict
 from bontune.pools.pool import Pool
 
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.files import sync, sync_folder
-from bontune.base.grades import Grade
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, StopReason
+from bontune.grading.verdict import Grade
 from bontune.pools.collect import Graded
 from bontune.pools.journal import Journal
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.table import Table
 
+from bontune.base.text import temperature_text
 from bontune.pools.compare import FEWEST_PROBLEMS, Comparison, Difference, Outcome, Sampled
 from bontune.pools.pool import SUFFIXES
 from bontune.report.numbers import capitalized, of_points, signed, unit_of, written
-from bontune.scaling import t_text
 
 _NO_CLAIM = (Outcome.UNCLEAR, Outcome.UNKNOWN)
 _ACROSS, _LEVELS_ACROSS = 3, 2
@@ -43,7 +43,7 @@ def setting_text(sampled: Sampled) -> str:
     """How the models were sampled, for a title; empty for pools."""
     if sampled.own_temperatures:
         return "each at its own best temperature"
-    return "" if sampled.temperature is None else f"at T = {t_text(sampled.temperature)}"
+    return "" if sampled.temperature is None else f"at T = {temperature_text(sampled.temperature)}"
 
 
 def _sentence(of: Sequence[Difference], k: int) -> str:
@@ -51,7 +51,7 @@ def _sentence(of: Sequence[Difference], k: int) -> str:
     main, first = next(difference for difference in of if difference.k == k), of[0]
     own = ""
     if main.a_temperature is not None and main.b_temperature is not None:
-        ours, theirs = t_text(main.a_temperature), t_text(main.b_temperature)
+        ours, theirs = temperature_text(main.a_temperature), temperature_text(main.b_temperature)
         own = f", both at T = {ours}" if ours == theirs else f", T = {ours} against {theirs}"
     unit = of_points(main.is_share)
     if main.outcome is Outcome.UNKNOWN:
@@ -195,7 +195,7 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
 
 
 def _at(temperature: float | None) -> str:
-    return "" if temperature is None else f" T {t_text(temperature)}"
+    return "" if temperature is None else f" T {temperature_text(temperature)}"
 
 
 def rows_of(comparison: Comparison) -> list[dict[str, Any]]:

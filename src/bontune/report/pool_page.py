@@ -437,7 +437,7 @@ def swept_pool(temperature: float, pool: Pool, scale: RewardScale) -> scaling.Sw
 def _table(study: scaling.Study, grid: scaling.Grid) -> Grid:
     rows = [
         Line(
-            name=scaling.t_text(t),
+            name=scaling.temperature_text(t),
             cells=[
                 fraction_cell(float(grid.means_TN[i, j]), (float(grid.low_TN[i, j]), float(grid.high_TN[i, j])))
                 for j in range(len(study.ns))

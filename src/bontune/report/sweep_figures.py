@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
+from bontune.base.text import temperature_text
 from bontune.report.figure import (
     HAIRLINE,
     INK,
@@ -29,7 +30,7 @@ from bontune.report.figure import (
     save,
 )
 from bontune.report.numbers import capitalized, percent
-from bontune.scaling import Grid, LawVerdict, Study, listed, metric_name, t_text
+from bontune.scaling import Grid, LawVerdict, Study, listed, metric_name
 
 _MARKED = "#c75000"
 _LEGEND_LINES = 16
@@ -66,7 +67,7 @@ def plot_grid(study: Study, grid: Grid, path: str | os.PathLike[str]) -> Path:
             if choice.is_possible_C[t]:
                 _outline(axes, n, t, is_best)
     axes.set_xticks(range(num_n), [str(n) for n in study.ns])
-    axes.set_yticks(range(num_t), [t_text(t) for t in study.temperatures])
+    axes.set_yticks(range(num_t), [temperature_text(t) for t in study.temperatures])
     axes.tick_params(length=0, labelsize=SMALL_PT, colors=QUIET)
     for side in axes.spines.values():
         side.set_visible(False)
@@ -157,7 +158,7 @@ def plot_bests(study: Study, path: str | os.PathLike[str]) -> Path:
     )
     _legend(figure, axes, study.temperatures, colours)
     parts = [
-        f"T = {t_text(t)} peaks at N = {study.ns[c.best]} with {percent(c.value.value)} % and has "
+        f"T = {temperature_text(t)} peaks at N = {study.ns[c.best]} with {percent(c.value.value)} % and has "
         f"{percent(float(grid.means_TN[i, -1]))} % at N = {study.ns[-1]}"
         for i, (t, c) in enumerate(zip(study.temperatures, grid.over_n_T, strict=True))
     ]
@@ -187,7 +188,7 @@ def plot_optimum(study: Study, path: str | os.PathLike[str]) -> Path:
     parts = [f"N = {n}: {listed(c.possible(t), t)}" for n, c in zip(study.ns, study.main.over_t_N, strict=True)]
     for group in study.groups:
         parts += [
-            f"{group.name}, N = {n}: T = {t_text(t[c.best])}"
+            f"{group.name}, N = {n}: T = {temperature_text(t[c.best])}"
             for n, c in zip(group.ns, group.grid.over_t_N, strict=True)
         ]
     return save(figure, path, "Best temperature for each N", f"Best temperature by N. {'; '.join(parts)}.")
@@ -218,7 +219,7 @@ def _draw_optimum(axes: Axes, study: Study) -> None:
     room = 0.06 * (t[-1] - t[0])
     axes.set_ylim(t[0] - room, t[-1] + room)
     axes.yaxis.set_major_locator(FixedLocator(list(t) if len(t) <= 12 else list(t[:: -(-len(t) // 8)])))
-    axes.yaxis.set_major_formatter(lambda value, _: t_text(value))
+    axes.yaxis.set_major_formatter(lambda value, _: temperature_text(value))
     _title(axes, f"Best temperature for {metric_name(grid, 'N')}", note)
 
 
@@ -236,14 +237,18 @@ def _draw_groups(axes: Axes, study: Study) -> None:
             axes.text(
                 column,
                 row - 0.12,
-                t_text(t[choice.best]),
+                temperature_text(t[choice.best]),
                 ha="center",
                 va="center",
                 fontsize=TEXT_PT,
                 fontweight="bold",
                 color=colour,
             )
-            ends = t_text(possible[0]) if is_clear else f"{t_text(possible[0])}–{t_text(possible[-1])}"
+            ends = (
+                temperature_text(possible[0])
+                if is_clear
+                else f"{temperature_text(possible[0])}–{temperature_text(possible[-1])}"
+            )
             axes.text(column, row + 0.24, ends, ha="center", va="center", fontsize=7, color=colour)
     axes.set_xlim(-0.5, len(ns) - 0.5)
     axes.set_ylim(len(groups) - 0.5, -0.5)
@@ -302,7 +307,7 @@ def _legend(figure: Figure, axes: Axes, temperatures: Sequence[float], colours: 
     """Temperatures from hot to cold, beside the last panel; of many, some."""
     step = -(-len(temperatures) // _LEGEND_LINES)
     handles = [Line2D([], [], color=colour, linewidth=2.6) for colour in colours[::-step]]
-    names = [f"T = {t_text(t)}" for t in temperatures[::-step]]
+    names = [f"T = {temperature_text(t)}" for t in temperatures[::-step]]
     box = axes.get_position()
     figure.legend(
         handles,
@@ -336,7 +341,7 @@ def _title(axes: Axes, title: str, note: str) -> None:
 def _describe_grid(study: Study, grid: Grid, name: str) -> str:
     t = study.temperatures
     parts = [
-        f"N = {n}: highest {percent(choice.value.value)} % at T = {t_text(t[choice.best])}, "
+        f"N = {n}: highest {percent(choice.value.value)} % at T = {temperature_text(t[choice.best])}, "
         f"{listed(choice.possible(t), t)} not clearly lower"
         for n, choice in zip(study.ns, grid.over_t_N, strict=True)
     ]
@@ -347,10 +352,10 @@ def _describe_laws(study: Study) -> str:
     parts = []
     for t, law in zip(study.temperatures, study.laws, strict=True):
         if law.verdict is LawVerdict.NOT_FITTED:
-            parts.append(f"T = {t_text(t)} not fitted")
+            parts.append(f"T = {temperature_text(t)} not fitted")
         else:
             parts.append(
-                f"T = {t_text(t)}: a = {law.a.value:.2f}, b = {law.b.value:.2f}, off by at most "
+                f"T = {temperature_text(t)}: a = {law.a.value:.2f}, b = {law.b.value:.2f}, off by at most "
                 f"{percent(law.deviation)} points, {law.verdict.value}"
             )
     return f"Measured pass@N and the law exp(a N^b) at each temperature. {'; '.join(parts)}."

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 from rich.table import Table
 
 import bontune.base.text as tables
+from bontune.base.text import temperature_text
 from bontune.metrics import Interval
 from bontune.report.numbers import percent, points
-from bontune.scaling import Choice, Grid, Law, LawVerdict, Study, advise, advise_all, metric_name, t_text
+from bontune.scaling import Choice, Grid, Law, LawVerdict, Study, advise, advise_all, metric_name
 
 Row: TypeAlias = dict[str, Any]
 
@@ -177,7 +178,7 @@ def _grid_table(study: Study, grid: Grid) -> Table:
         for j, choice in enumerate(grid.over_t_N):
             mark = "*" if choice.best == i else "~" if choice.is_possible_C[i] else " "
             cells.append(f"{percent(float(grid.means_TN[i, j]))}{mark}")
-        table.add_row(t_text(t), *cells)
+        table.add_row(temperature_text(t), *cells)
     return table
 
 
@@ -188,7 +189,7 @@ def _law_table(study: Study) -> Table:
     for name in ("T", "a", "b", "R²", "misses by", "law"):
         table.add_column(name, justify="left" if name == "law" else "right")
     for t, law in zip(study.temperatures, study.laws, strict=True):
-        table.add_row(t_text(t), *_law_cells(law))
+        table.add_row(temperature_text(t), *_law_cells(law))
     return table
 
 
@@ -221,14 +222,14 @@ def _optimum_table(study: Study) -> Table:
         table.add_column(name, justify="right" if name in ("N", "T*") else "left")
     for n, choice in zip(study.ns, grid.over_t_N, strict=True):
         by_law = [_bounds(smoothed[n], 1, ".2f")] if is_pass and smoothed else []
-        possible = ", ".join(map(t_text, choice.possible(study.temperatures)))
+        possible = ", ".join(map(temperature_text, choice.possible(study.temperatures)))
         table.add_row(
             str(n),
-            t_text(study.temperatures[choice.best]),
+            temperature_text(study.temperatures[choice.best]),
             possible,
             *by_law,
             _bounds(choice.value, 100, ".1f"),
-            _gain(choice, f"T={t_text(study.temperatures[choice.reference])}"),
+            _gain(choice, f"T={temperature_text(study.temperatures[choice.reference])}"),
         )
     return table
 
@@ -243,7 +244,9 @@ def _group_table(study: Study) -> Table:
         table.add_column(f"N={n}")
     for group in study.groups:
         choices = [group.grid.over_t_N[group.ns.index(n)] for n in shown]
-        cells = [f"{t_text(study.temperatures[c.best])} [{_ends(c.possible(study.temperatures))}]" for c in choices]
+        cells = [
+            f"{temperature_text(study.temperatures[c.best])} [{_ends(c.possible(study.temperatures))}]" for c in choices
+        ]
         table.add_row(group.name, str(group.num_problems), *cells)
     return table
 
@@ -257,7 +260,7 @@ def _best_n_table(study: Study) -> Table:
         is_last = choice.best == len(study.ns) - 1
         loss = "none" if is_last else _bounds(choice.gain, 100, ".1f")
         table.add_row(
-            t_text(t),
+            temperature_text(t),
             str(study.ns[choice.best]),
             ", ".join(map(str, choice.possible(study.ns))),
             _bounds(choice.value, 100, ".1f"),
@@ -275,10 +278,10 @@ def _budget_table(study: Study) -> Table:
         other_t, other_n = budget.pairs_C[budget.choice.reference]
         table.add_row(
             f"{budget.tokens:g}",
-            t_text(study.temperatures[t]),
+            temperature_text(study.temperatures[t]),
             str(n),
             _bounds(budget.choice.value, 100, ".1f"),
-            _gain(budget.choice, f"T={t_text(study.temperatures[other_t])}, N={other_n}"),
+            _gain(budget.choice, f"T={temperature_text(study.temperatures[other_t])}, N={other_n}"),
         )
     return table
 
@@ -326,7 +329,11 @@ def _gain(choice: Choice, than: str) -> str:
 
 
 def _ends(values: Sequence[float]) -> str:
-    return t_text(values[0]) if len(values) == 1 else f"{t_text(values[0])}–{t_text(values[-1])}"
+    return (
+        temperature_text(values[0])
+        if len(values) == 1
+        else f"{temperature_text(values[0])}–{temperature_text(values[-1])}"
+    )
 
 
 def _cell(value: Any) -> Any:

@@ -10,8 +10,9 @@ Shapes: ``_T`` temperatures, ``_N`` budgets N, ``_P`` problems, ``_M`` samples o
 problems, ``_C`` whatever is compared.
 """
 
+from bontune.base.text import temperature_text
 from bontune.scaling.adaptive import ScoredPool, StoppingPoint, StoppingStudy, study_stopping
-from bontune.scaling.advice import advise, advise_all, listed, metric_name, t_text
+from bontune.scaling.advice import advise, advise_all, listed, metric_name
 from bontune.scaling.choice import Choice, choose
 from bontune.scaling.law import Law, LawVerdict, fit_law, fit_laws
 from bontune.scaling.resampling import interval_of, resampled_means
@@ -44,5 +45,5 @@ __all__ = [
     "resampled_means",
     "study",
     "study_stopping",
-    "t_text",
+    "temperature_text",
 ]

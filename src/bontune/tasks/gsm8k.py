@@ -10,14 +10,12 @@ from typing import Annotated
 from pydantic import Field
 
 import bontune.tasks.partition as partition
-from bontune.answers.characters import plain
-from bontune.answers.latex_normal_form import last_box
-from bontune.answers.written_numbers import numbers_in
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem, content_ids
 from bontune.base.signals import Poll
 from bontune.base.thoughts import answer_behind
+from bontune.grading.answers.notation import last_box, numbers_in, plain
+from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import OPEN_THOUGHT, grade_each
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.columns import column

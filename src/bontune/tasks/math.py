@@ -12,11 +12,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 import bontune.tasks.partition as partition
-from bontune.answers.math_answer import Comparison, compare_pairs, last_box, math_equal, normal_form
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem, content_ids
 from bontune.base.signals import Poll
+from bontune.grading.answers.math_answer import Comparison, compare_pairs, last_box, math_equal, normal_form
+from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.columns import column, level_of
 from bontune.tasks.datafiles import Data, Source, Table
@@ -53,7 +53,7 @@ class Math(Benchmark):
 
     Splits: ``test`` (500), ``validation`` (500, always the same ones of the train file) and ``train`` (the other
     11,498; two more have no answer). The answer of a completion is what its last ``\\boxed{}`` holds, compared by
-    value: :mod:`bontune.answers.math_answer` says how.
+    value: :mod:`bontune.grading.answers.math_answer` says how.
 
     Args:
         data: a folder with ``math_train_12000.jsonl`` and ``math_test_500.jsonl`` (or ``train``, ``test``; ``.json``

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 
 from bontune.base.signals import Poll
-from bontune.sandbox.programs import Outcome, Program, check_programs
+from bontune.grading.sandbox.outside.check import Outcome, Program, check_programs
 
 Inputs = Sequence[Sequence[int]]
 

@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from bontune.base.files import replace_file
-from bontune.base.grades import Grade
 from bontune.base.progress import Bar
 from bontune.engines.contract import DrawingCount, Engine, Samples
+from bontune.grading.verdict import Grade
 
 METRICS = "metrics.jsonl"
 NOTHING_LEARNED = (

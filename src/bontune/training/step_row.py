@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from bontune.base.grades import Verdict
 from bontune.engines.contract import StopReason
+from bontune.grading.verdict import Verdict
 from bontune.metrics import reward_scale
 from bontune.objectives.subsets import best_of_n_value
 from bontune.pools.collect import Graded
-from bontune.sandbox.canaries import mentions_canary
+from bontune.training.canaries import mentions_canary
 from bontune.training.processes import sum_over_processes
 
 
