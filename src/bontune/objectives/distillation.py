@@ -130,7 +130,7 @@ def vbon(
 
     The others are ``reference_scores``, or the rest of the pool if there are none (then the reference is the present
     policy). Ties count as "≤". The gradient is unbiased for J with E[log F̂] in place of log F, the sampling law of
-    the others held fixed; the baseline of sample i is independent of y_i, also in a pool that is its own reference (for M = 2
+    the others held fixed; the baseline of i is independent of y_i, also in a pool that is its own reference (for M = 2
     the better one then gets 0: no sample remains to compare the other with). ``harmonic`` makes E[log F̂] the series of
     log F truncated at order K exactly, Σ_{k≤K} −(1−F)^k/k. All scores tied: all advantages 0.
 
