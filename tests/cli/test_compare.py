@@ -313,7 +313,7 @@ def test_what_is_refused(compared: tuple[Path, list[Done]], tmp_path: Path) -> N
         (["runs/a", "countdown-tny"], "did you mean 'countdown-tiny'?"),
         (["runs/a", "http://127.0.0.1:1/v1"], "is a server: draw a pool from it with `bontune sample`"),
         (["runs/a", "runs/begun"], "runs/begun holds no model/: the run is not finished; `bontune train runs/begun`"),
-        (["runs/a", "runs/torn"], "runs/torn/model holds no model"),
+        (["runs/a", "runs/torn"], "runs/torn/model contains no model"),
         (["runs/a", "runs/seeded"], "runs/a is of task countdown and runs/seeded of countdown seed=1"),
         (["runs/a", "runs/other"], "runs/a is of task countdown and runs/other of programs"),
         (["countdown-tiny", whole], "countdown-tiny is a model, and no run is given"),

@@ -197,7 +197,7 @@ def test_what_is_no_reward_model(tmp_path: Path) -> None:
         RewardModel(classifier(num_labels=3), tiny.tokenizer())
     with pytest.raises(BontuneError, match="slope above 0"):
         RewardModel(classifier(), tiny.tokenizer(), calibration=(-1.0, 0.0))
-    with pytest.raises(BontuneError, match=r"countdown-tiny is no verifier.*verify fit"):
+    with pytest.raises(BontuneError, match=r"countdown-tiny is not a verifier.*verify fit"):
         load_reward_model("countdown-tiny")
     folder = saved(tmp_path / "v", classifier())
     for text, phrase in (

@@ -107,7 +107,7 @@ def check_reachable(where: str) -> None:
     if why is not None:
         raise BontuneError(
             f"There is no folder {where!r}, and as a hub id it cannot be fetched, because {why}; give a folder, or "
-            f"{_shipped_text()}"
+            f"{_shipped_text()}."
         )
 
 
@@ -258,7 +258,7 @@ def _checked_dtype(dtype: str | torch.dtype) -> torch.dtype | str:
     value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(value, torch.dtype) or not value.is_floating_point:
         raise BontuneError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}.")
-    return found
+    return value
 
 
 def _load_failure(name: str, where: str, error: Exception) -> str:
@@ -268,7 +268,7 @@ def _load_failure(name: str, where: str, error: Exception) -> str:
         return f"The model in {name} cannot be loaded: {type(error).__name__}: {cause}."
     return (
         f"There is no folder {name!r}, and as a hub id it could not be fetched: {cause}; "
-        f"give a folder, a hub id (owner/name), or {_shipped_text()}"
+        f"give a folder, a hub id (owner/name), or {_shipped_text()}."
     )
 
 

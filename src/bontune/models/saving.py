@@ -146,6 +146,6 @@ def _check_written(model: Any, state: dict[str, torch.Tensor], folder: Path) -> 
     for name, tensor in state.items():
         if name not in written or not torch.equal(written[name].to(tensor.dtype), tensor.cpu()):
             raise RunStopped(
-                f"The model that was written to {folder} does not contain the weights {name} as they were trained; it is "
+                f"The model in {folder} does not contain the weights {name} as they were trained; it is "
                 "left there, and the run can be resumed from its checkpoints."
             )
