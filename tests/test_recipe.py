@@ -131,7 +131,10 @@ def test_overrides_leave_the_given_tree_alone_and_reach_any_depth() -> None:
         ("eval.k=[]", ["eval.k: must not be empty"]),
         ("eval.k=[4, 0]", ["eval.k[1]: must be above 0, got 0"]),
         ("eval.k=[128]", ["eval.k asks for 128 of eval.samples = 64"]),
-        ("verifier.name=orcale", ["No verifier is named 'orcale', did you mean 'oracle'?; there are oracle, majority"]),
+        (
+            "verifier.name=orcale",
+            ["No verifier is named 'orcale', did you mean 'oracle'?; the names are oracle, majority"],
+        ),
         ("verifier.name=python", ["verifier.function is missing"]),
         ("training.steps", ["'training.steps' is not an override: write key=value"]),
         ("=5", ["'=5' is not an override"]),

@@ -328,7 +328,7 @@ def test_what_is_refused(compared: tuple[Path, list[Done]], tmp_path: Path) -> N
         (["runs/a", "runs/b", "--split", "tset"], "no split 'tset', did you mean 'test'?"),
         ([*COMPARE[1:], "--seed", "1"], "was drawn with seed 0, not 1: delete it or give another --out"),
         ([*COMPARE[1:], "--verifier", "mine.py:short"], "was drawn with verifier 'oracle', not 'mine.py:short'"),
-        ([*COMPARE[1:], "--verifier", "orcale", "-o", "new"], "No verifier 'orcale', did you mean 'oracle'?"),
+        ([*COMPARE[1:], "--verifier", "orcale", "-o", "new"], "There is no verifier 'orcale', did you mean 'oracle'?"),
         ([whole, "absent.parquet"], "no pool at absent.parquet"),
         ([whole, "halved.parquet"], "hold different problems (24 and 10, 10 of them in both)"),
         ([whole, other], "whole.parquet is of task countdown and other.parquet of programs"),
