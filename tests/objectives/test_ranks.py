@@ -223,7 +223,7 @@ def test_large_pools(dtype: torch.dtype, n: int | dict[int, float], weights: str
         ({"n": 4, "weights": "best"}, "weights must be best_of, top_m, cvar, mean or numbers, got 'best'"),
         ({"n": 4, "weights": "top_m", "m": 5}, "m is a whole number from 1 to 4, got 5"),
         ({"n": 4, "weights": "cvar", "share": 0.0}, r"share lies in \(0, 1\], got 0"),
-        ({"n": 4, "weights": "mean", "baseline": "loo1"}, "loo1 ranks a sample last of the n = 4, and these weights"),
+        ({"n": 4, "weights": "mean", "baseline": "loo1"}, "loo1 ranks a sample last among n = 4, and these weights"),
         ({"n": 1, "baseline": "loo1"}, "n must be at least 2, got 1"),
         ({"n": 8, "baseline": "loo"}, r"n = 8 is more than the 8 samples per prompt allow"),
         ({"n": 4, "baseline": "mean"}, "baseline must be 'loo', 'loo1' or 'none', got 'mean'"),
