@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
+from bontune.base.signals import Poll
 from bontune.engines.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -207,11 +208,7 @@ def parameter_of(parameters: Mapping[str, Tensor], name: str, weights: Tensor) -
     return parameter
 
 
-Poll = Callable[[], None]
-"""Called between chunks of work; raises :class:`bontune.base.errors.Interrupted` when the run should stop."""
-
-
-class Drawn(Protocol):
+class DrawResult(Protocol):
     """The result of :meth:`Engine.draw`: :class:`Samples`, or :class:`Completions` from a server."""
 
     @property
@@ -270,7 +267,7 @@ class Engine(Protocol):
         options: SamplingOptions,
         keys: Sequence[tuple[object, ...]],
         poll: Poll | None = None,
-    ) -> Drawn:
+    ) -> DrawResult:
         """Draw ``options.num_samples`` completions of each prompt.
 
         Args:

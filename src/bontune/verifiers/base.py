@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.grading.verdict import Grade
+
+Texts: TypeAlias = Sequence[Sequence[str]]
+"""P lists of M completions."""
+Grades: TypeAlias = Sequence[Sequence[Grade]]
+"""P lists of the grades of M completions."""
 
 
 @runtime_checkable
@@ -18,9 +23,7 @@ class Verifier(Protocol):
     name: str
     """Name in pools and reports."""
 
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
-    ) -> list[list[float]]:
+    def score(self, problems: Sequence[Problem], completions: Texts, grades: Grades) -> list[list[float]]:
         """Score P × M completions.
 
         Args:
@@ -36,9 +39,7 @@ class Oracle:
 
     name = "oracle"
 
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
-    ) -> list[list[float]]:
+    def score(self, problems: Sequence[Problem], completions: Texts, grades: Grades) -> list[list[float]]:
         """Return the rewards."""
         return [[grade.reward for grade in row] for row in grades]
 
@@ -51,9 +52,7 @@ class Majority:
 
     name = "majority"
 
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
-    ) -> list[list[float]]:
+    def score(self, problems: Sequence[Problem], completions: Texts, grades: Grades) -> list[list[float]]:
         """Count the votes."""
         from bontune.objectives.votes import numbered  # imports torch, which the table of verifiers does not need
 
@@ -77,9 +76,7 @@ class FunctionVerifier:
         self.function = function
         self.name = name
 
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
-    ) -> list[list[float]]:
+    def score(self, problems: Sequence[Problem], completions: Texts, grades: Grades) -> list[list[float]]:
         """Call the function on each completion."""
         return [
             [float(self.function(problem, text)) for text in texts]

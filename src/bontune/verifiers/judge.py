@@ -21,7 +21,7 @@ from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
 from bontune.base.thoughts import answer_behind, thoughts_of
 from bontune.grading.answers.notation import plain
-from bontune.grading.verdict import Grade
+from bontune.verifiers.base import Grades, Texts
 
 MODES = ("score", "yes_no")
 CACHE_SIZE = 100_000
@@ -110,9 +110,7 @@ class Judge:
         self.num_unparsable = 0
         self._cache: dict[tuple[str, str], float] = {}
 
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
-    ) -> list[list[float]]:
+    def score(self, problems: Sequence[Problem], completions: Texts, grades: Grades) -> list[list[float]]:
         """Score P × M completions; each distinct one is judged once.
 
         Raises:

@@ -19,9 +19,9 @@ from torch import Tensor
 from bontune.base.errors import BontuneError
 from bontune.base.files import use_umask
 from bontune.base.problems import Problem
-from bontune.grading.verdict import Grade
 from bontune.models import resolve
 from bontune.models.classifiers import load_classifier
+from bontune.verifiers.base import Grades, Texts
 from bontune.verifiers.input_format import ENDS, InputFormat, file_of, is_marked, recorded_end
 
 SIDECAR = "verifier.json"
@@ -90,9 +90,7 @@ class RewardModel:
         """Number of texts cut so far to fit the context."""
         self._cache: OrderedDict[str, float] = OrderedDict()
 
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]] = ()
-    ) -> list[list[float]]:
+    def score(self, problems: Sequence[Problem], completions: Texts, grades: Grades = ()) -> list[list[float]]:
         """Score P × M completions; the grades are not used."""
         texts_PM = []
         for problem, row in zip(problems, completions, strict=True):
