@@ -20,7 +20,7 @@ from bontune.cli.evaluate import evaluate_pools
 from bontune.cli.report import report_on, watch_runs
 from bontune.cli.reproduce import quickstart, reproduce_suite
 from bontune.cli.sample import pools_app, sample_pool
-from bontune.cli.share import export_recipe, push_run
+from bontune.cli.share import push_run, write_for_trainer
 from bontune.cli.sweep import sweep_temperatures
 from bontune.cli.terminal import PlainTyper, print_error, warn
 from bontune.cli.train import train_recipe
@@ -39,7 +39,7 @@ COMMANDS = {
     "adaptive": study_early_stopping,
     "answer": answer_prompt,
     "push": push_run,
-    "export": export_recipe,
+    "export": write_for_trainer,
     "doctor": report_on_machine,
     "recipes": recipes_app,
     "objectives": objectives_app,

@@ -57,7 +57,7 @@ def study_early_stopping(
             f"Give one pool, or two: scores are chosen on the first, measured on the second; got {len(pools)}."
         )
     shared.require_there(pools)
-    from bontune.pools.budgets import check_ks
+    from bontune.pools.compare import check_ks
     from bontune.report.curves import draw_curves
     from bontune.scaling import study_stopping
 

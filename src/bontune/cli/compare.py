@@ -18,11 +18,11 @@ from bontune.cli.sample import draw_all_with_progress
 from bontune.cli.terminal import console, warn
 
 if TYPE_CHECKING:
-    from bontune.experiments.entrants import Gathered, Pools
     from bontune.metrics import RewardScale
     from bontune.metrics.evaluation import Evaluation
     from bontune.pools.compare import Comparison
     from bontune.pools.draw import PoolRequest
+    from bontune.pools.entrants import Gathered, Pools
 
 _TITLES = {
     "pass": "Problems solved by at least one of k samples",
@@ -66,7 +66,7 @@ def compare_runs(
 
     Example: bontune compare runs/a runs/b countdown-tiny --limit 200
     """
-    from bontune.experiments.entrants import DrawOptions, gather
+    from bontune.pools.entrants import DrawOptions, gather
 
     options = DrawOptions(
         samples=samples, temperature=temperature, split=split, limit=limit, seed=seed, verifier=verifier
@@ -121,8 +121,8 @@ def _draw(wanted: Mapping[Path, PoolRequest]) -> None:
 
 def _compare(gathered: Gathered, k: int, scale: RewardScale) -> list[Comparison]:
     """Compare at each one's own best temperature first, if there are several; then at each temperature."""
-    from bontune.experiments.entrants import column_of
     from bontune.pools import compare as comparing
+    from bontune.pools.entrants import column_of
 
     measured, chosen_on = _evaluate([gathered.measured, gathered.chosen_on], gathered.ks, scale)
     families = comparing.families_of([e for of_name in measured.values() for e in of_name.values()])

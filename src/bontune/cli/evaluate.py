@@ -172,7 +172,7 @@ def _evaluate(path: str, pool: Pool, ks: str | None, scale: RewardScale) -> Eval
     """
     from bontune.metrics import default_ks
     from bontune.metrics.evaluation import evaluate_pool
-    from bontune.pools.budgets import parse_ks
+    from bontune.pools.compare import parse_ks
 
     sizes = {len(row) for row in pool.columns["reward"]}
     num_samples = min(sizes)

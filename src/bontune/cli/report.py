@@ -95,7 +95,7 @@ def pools_at(path: Path) -> list[Path]:
 
 def _report_pools(paths: Sequence[Path], page: Path, csv_folder: Path, ks: str | None, solved_at: float | None) -> None:
     """Write the page of pools and, into a folder, their numbers."""
-    from bontune.pools.budgets import check_ks
+    from bontune.pools.compare import check_ks
     from bontune.pools.read import read_pool
     from bontune.report.pool_page import write_pool_report
 

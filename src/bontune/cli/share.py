@@ -25,7 +25,7 @@ def push_run(
     print(model_card.push(run, repository, is_private=private, what=what))
 
 
-def export_recipe(
+def write_for_trainer(
     recipe: shared.RecipeSource,
     overrides: shared.KeyValues = None,
     to: Annotated[
@@ -45,9 +45,9 @@ def export_recipe(
     from bontune.config import load_recipe
 
     settings = load_recipe(recipe, overrides or [])  # before torch is loaded: names are answered at once
-    from bontune.integrations import export
+    from bontune.integrations.export import export_recipe
 
-    text = export.export(settings, to)
+    text = export_recipe(settings, to)
     if out is None:
         print(text, end="")
     else:

@@ -85,7 +85,7 @@ def _requests(
     request: PoolRequest, temperatures: str, out: Path, *, ks: str | None, budgets: str | None
 ) -> dict[Path, PoolRequest]:
     """Ask for a pool at each temperature, once all that the study takes is known to be right."""
-    from bontune.pools.budgets import check_ks
+    from bontune.pools.compare import check_ks
 
     values = parse_temperatures(temperatures)
     check_ks(ks, request.sampling.num_samples)
@@ -117,7 +117,7 @@ def study_pools(paths: Sequence[Path], *, out: Path, ks: str | None = None, budg
     """``bontune sweep --pools``: study pools that are there, print tables, write numbers and pictures to ``out``."""
     from bontune import scaling
     from bontune.metrics import reward_scale
-    from bontune.pools.budgets import check_ks
+    from bontune.pools.compare import check_ks
     from bontune.pools.read import read_pool
     from bontune.report.pool_page import SHARED, swept_pool
     from bontune.report.result_tables import sweep_tables

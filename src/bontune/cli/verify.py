@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bontune.metrics import Calibration
     from bontune.metrics.evaluation import Evaluation
     from bontune.verifiers.examples import Examples
-    from bontune.verifiers.fit import FitOptions, Fitted
+    from bontune.verifiers.fit import FitOptions, FitResult
     from bontune.verifiers.reward_model import RewardModel
 
 verify_app = PlainTyper(help="Train a verifier on pools, or score a pool with one.", no_args_is_help=True)
@@ -80,7 +80,7 @@ def score_with_verifier(
 
     from bontune.metrics import calibration, sigmoid
     from bontune.models import quiet_libraries
-    from bontune.pools.contents import problems_of
+    from bontune.pools.pool import problems_of
     from bontune.pools.scoring import score_pool
     from bontune.verifiers.reward_model import RewardModel, doubt_about_end
 
@@ -124,7 +124,7 @@ def _fit(paths: Sequence[Path], base: str, out: Path, options: FitOptions, *, he
 
     from bontune.models import best_device, quiet_libraries
     from bontune.models.classifiers import load_classifier
-    from bontune.pools.contents import problems_of
+    from bontune.pools.pool import problems_of
     from bontune.pools.read import read_pool
     from bontune.verifiers.examples import make_examples
     from bontune.verifiers.fit import fit
@@ -278,6 +278,6 @@ def _described(examples: Examples) -> str:
     )
 
 
-def _conclusion(fitted: Fitted, out: Path) -> str:
+def _conclusion(fitted: FitResult, out: Path) -> str:
     stopped = "stopped by a signal; the best so far, " if fitted.was_stopped else ""
     return f"{out}: {stopped}epoch {fitted.best['epoch']:.2f}, held-out loss {fitted.best['held_out_loss']:.4f}"
