@@ -28,7 +28,8 @@ from bontune.base.errors import BontuneError, did_you_mean
 from bontune.base.problems import Problem
 from bontune.base.signals import Poll
 from bontune.base.thoughts import thoughts_of
-from bontune.grading.sandbox.outside.check import Outcome, Program, check_programs, sandbox_name
+from bontune.grading.sandbox.outside.check import Outcome, check_programs, sandbox_name
+from bontune.grading.sandbox.outside.checker import Program
 from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import grade_answers
 from bontune.tasks.embedded import embedded_file, read_embedded

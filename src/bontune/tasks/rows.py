@@ -18,7 +18,7 @@ from bontune.base.signals import Poll
 from bontune.base.text import cell_text
 from bontune.base.thoughts import Setting, answer_behind, thoughts_of
 from bontune.base.user_code import load_function, what_was_raised
-from bontune.grading.answers.notation import last_number
+from bontune.grading.answers.numbers import last_number
 from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import grade_answers, grade_each
 from bontune.tasks.columns import COMPLETION, Columns, Names
