@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bontune.experiments.claims import Judged
-from bontune.experiments.figure_parts import over
-from bontune.experiments.figures import Figure
+from bontune.experiments.figure_parts import Figure, over
 from bontune.experiments.results import OWN, Level, Results
 from bontune.experiments.suite import BASE
 from bontune.metrics import Interval

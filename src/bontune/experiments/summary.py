@@ -8,8 +8,7 @@ from pathlib import Path
 
 from bontune.experiments.claims import Judged
 from bontune.experiments.examples import example, next_command
-from bontune.experiments.figure_parts import styles
-from bontune.experiments.figures import Figure
+from bontune.experiments.figure_parts import Figure, arm_looks
 from bontune.experiments.results import Results
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
@@ -75,7 +74,7 @@ def write_page(results: Results, summary: Summary, figures: Sequence[Figure], pa
         BontuneError: a picture cannot be read, or the page cannot be written.
     """
     pictures = [picture(figure.png, heading=figure.title, caption=figure.caption) for figure in figures]
-    colours = {_name(results.suite, arm): look.colour for arm, look in styles(results.suite).items()}
+    colours = {_name(results.suite, arm): look.colour for arm, look in arm_looks(results.suite).items()}
     write_suite_page(
         results.suite.title,
         summary,

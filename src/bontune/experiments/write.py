@@ -16,8 +16,7 @@ from rich.text import Text
 from bontune.base.files import write_whole
 from bontune.base.text import as_csv
 from bontune.experiments.claims import Judged, judge
-from bontune.experiments.figures import write_figures
-from bontune.experiments.figures_training import write_learned
+from bontune.experiments.figures_training import write_figures, write_learned
 from bontune.experiments.results import OWN, Results, Temperature
 from bontune.experiments.statement import described, paper_said, statement
 from bontune.experiments.store import Run, Store
