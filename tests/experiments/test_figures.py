@@ -367,9 +367,9 @@ def test_arms_are_told_apart(tmp_path: Path) -> None:
     suite = made_suite(tmp_path)
     main = main_arms(suite)
     assert main == ["base", "bon_rl", "rl", "bon_rl_v", "rl_v", "winner"]  # no rungs, no second tier
-    looks = arm_looks(suite, suite.arms)
+    looks = arm_looks(suite)
     assert len({looks[arm].colour for arm in main}) == len({looks[arm].marker for arm in main}) == len(main)
-    assert len(set(looks.values())) == len(suite.arms)
+    assert len(set(arm_looks(suite, suite.arms).values())) == len(suite.arms)
     assert max(len(line) for line in arm_label(suite, "winner").splitlines()) <= 25
 
 

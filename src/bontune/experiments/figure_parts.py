@@ -76,8 +76,14 @@ def arm_family(suite: Suite, arm: str) -> Family | None:
 
 
 def arm_looks(suite: Suite, arms: Iterable[str] = ()) -> dict[str, Look]:
-    """The looks of the main arms, the same in every figure of a suite, and of other arms that a figure shows."""
-    return looks({arm: arm_family(suite, arm) for arm in dict.fromkeys([*main_arms(suite), *arms])})
+    """The looks of arms: of the main ones, the same in every figure of them; of others, by what the figure shows.
+
+    Args:
+        suite: has the arms.
+        arms: all of a figure; none: the main ones.
+    """
+    main, shown = main_arms(suite), [BASE, *arms]
+    return looks({arm: arm_family(suite, arm) for arm in (main if set(shown) <= set(main) else dict.fromkeys(shown))})
 
 
 def arm_label(suite: Suite, arm: str, width: int = 25) -> str:
