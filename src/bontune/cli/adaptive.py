@@ -13,7 +13,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.text import as_csv
 from bontune.metrics import Interval, reward_scale
-from bontune.pools.budgets import check_ks
+from bontune.pools.compare import check_ks
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
 from bontune.report.curves import draw_curves

@@ -16,11 +16,11 @@ from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.text import temperature_text
 from bontune.cli.drawing import draw_all_with_progress
-from bontune.experiments.entrants import DrawOptions, Gathered, Pools, column_of, gather
 from bontune.metrics import RewardScale, reward_scale
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.pools.compare import Comparison, main_budget
 from bontune.pools.draw import PoolRequest
+from bontune.pools.entrants import DrawOptions, Gathered, Pools, column_of, gather
 from bontune.report.curves import draw_curves
 from bontune.report.result_tables import comparison_curves, comparison_rows, comparison_tables, comparison_tree
 from bontune.report.sentences import comparison_sentences, scale_note

@@ -18,7 +18,7 @@ from bontune.base.text import as_csv
 from bontune.config import is_run
 from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, evaluate_pool, share_families, under_shared_names
 from bontune.pools import compare
-from bontune.pools.budgets import parse_ks
+from bontune.pools.compare import parse_ks
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
 from bontune.report.numbers import capitalized, metric_writer, sorted_metrics, split_metric, unit_of, with_unit

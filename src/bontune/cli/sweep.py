@@ -19,7 +19,7 @@ from bontune.base.files import write_whole
 from bontune.base.text import temperature_text
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.metrics import reward_scale
-from bontune.pools.budgets import check_ks
+from bontune.pools.compare import check_ks
 from bontune.pools.draw import PoolRequest
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
