@@ -22,7 +22,8 @@ from bontune import Recipe, Trainer
 from bontune.base.errors import BontuneError
 from bontune.cli.report import run_report
 from bontune.report.numbers import points
-from bontune.report.run_page import page_of, runs_in, samples_over_training
+from bontune.report.run_page import samples_over_training
+from bontune.report.runs_page import page_of, runs_in
 from bontune.training.shown_samples import read
 
 

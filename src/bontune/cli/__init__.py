@@ -217,7 +217,7 @@ def watch(
 
     Example: bontune watch runs
     """
-    from bontune.report.run_page import serve
+    from bontune.report.runs_page import serve
 
     serve(path, port, on_ready=lambda address: typer.echo(f"{address}  (Ctrl-C ends it)"))
 

@@ -14,7 +14,8 @@ from bontune.config import is_run
 from bontune.pools.compare import check_ks
 from bontune.pools.read import is_pool_file, read_pool
 from bontune.report.pool_page import write_pool_report
-from bontune.report.run_page import index_page, runs_in, write_run_report, write_runs_report
+from bontune.report.run_page import write_run_report
+from bontune.report.runs_page import index_page, runs_in, write_runs_report
 
 
 def run_report(
