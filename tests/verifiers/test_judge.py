@@ -301,7 +301,7 @@ def test_prompts_of_ones_own(served: Server, tmp_path: Path) -> None:
     assert judge.score([problem], [["4"]], [[]]) == [[6.0]]
     judge.close()
     for prompt, phrase in (
-        ("Is it right?", "holds {problem} and {completion}, or is a file"),
+        ("Is it right?", "must contain {problem} and {completion}, or name such a file"),
         ("{completion}", "does not say where the problem goes"),
     ):
         with pytest.raises(BontuneError) as refused:
