@@ -302,7 +302,7 @@ def test_prompts_of_ones_own(served: Server, tmp_path: Path) -> None:
     judge.close()
     for prompt, phrase in (
         ("Is it right?", "must contain {problem} and {completion}, or name such a file"),
-        ("{completion}", "does not say where the problem goes"),
+        ("{completion}", "has no place for the problem"),
     ):
         with pytest.raises(BontuneError) as refused:
             Judge("http://h/v1", "m", prompt)
