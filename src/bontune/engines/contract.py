@@ -26,7 +26,7 @@ class EngineFailed(RunStopped):
 
 
 class StopReason(str, Enum):
-    """Why a completion ended."""
+    """The reason why a completion ended."""
 
     END = "end"
     """The model wrote its end token; or a stop string, where a server does not distinguish the two."""
@@ -47,7 +47,7 @@ class Completion:
     text: str
     """The text, without stop strings and special tokens."""
     stop: StopReason
-    """Why the completion ended."""
+    """Reason why the completion ended."""
     num_tokens: int | None
     """Number of tokens, the end token included; None where a server does not say."""
     logprob: float | None
