@@ -16,7 +16,8 @@ from bontune.engines.contract import Samples, SamplingOptions
 from bontune.engines.opening import open_engine
 from bontune.engines.prompts import Prompt, as_message, texts_of
 from bontune.engines.seeds import stream
-from bontune.grading.answers.math_answer import last_box, normal_form
+from bontune.grading.answers.math_answer import normal_answer
+from bontune.grading.answers.notation import last_box
 from bontune.grading.verdict import Grade, Verdict
 from bontune.models import resolve
 from bontune.pools.collect import score_all
@@ -257,4 +258,4 @@ def _problem(prompt: Prompt) -> Problem:
 
 def _boxed_or_whole(text: str) -> str | None:
     boxed = last_box(text)
-    return normal_form(boxed) if boxed is not None else text.strip() or None
+    return normal_answer(boxed) if boxed is not None else text.strip() or None
