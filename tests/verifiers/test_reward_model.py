@@ -354,9 +354,7 @@ def test_a_model_trained_with_an_end_ranks_by_it(tmp_path: Path) -> None:
     assert isinstance(rightly, RewardModel)
     said = doubt_about_end(wrongly, problems, answers, rewards)
     assert said is not None
-    assert re.search(
-        r"With verifier\.end=eos .* ranks (9\d|100)% of pairs right, and with its present end=none", said
-    )
+    assert re.search(r"With verifier\.end=eos .* ranks (9\d|100)% of pairs right, and with its present end=none", said)
     assert doubt_about_end(rightly, problems, answers, rewards) is None
     assert doubt_about_end(wrongly, problems[:9], answers[:9], rewards[:9]) is None, "too few problems"
     assert doubt_about_end(wrongly, problems, answers, [[1.0, 1.0] for _ in rows]) is None, "no pairs"
