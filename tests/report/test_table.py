@@ -13,9 +13,9 @@ from rich.table import Table
 from bontune.base.errors import BontuneError
 from bontune.pools.compare import Outcome
 from bontune.report.numbers import duration, in_order, points
-from bontune.report.read import bounds, finite, read_json, read_metrics, rows_of_kind, series
 from bontune.report.sentences import differences, interval_text
 from bontune.report.suite_page import comparison_table
+from bontune.training.read_log import bounds, finite, read_json, read_metrics, rows_of_kind, series
 
 SUMMARY: dict[str, Any] = {
     "models": {

@@ -22,7 +22,7 @@ from bontune.pools.budgets import parse_ks
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
 from bontune.report.numbers import capitalized, in_order, scale_note, split_metric, unit_of, with_unit, written
-from bontune.report.read import finite, read_metrics, rows_of_kind
+from bontune.training.read_log import finite, read_metrics, rows_of_kind
 
 
 def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None, solved_at: float | None = None) -> None:

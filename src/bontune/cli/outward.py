@@ -96,7 +96,7 @@ def push(
 
     Example: bontune push runs/a me/my-model
     """
-    from bontune.training.model_card import push
+    from bontune.report.card import push
 
     typer.echo(push(run, repository, is_private=private, what=what))
 

@@ -11,7 +11,7 @@ from bontune.experiments.store import Run
 from bontune.experiments.suite import BASE, main_arms
 from bontune.experiments.work import run_folder
 from bontune.report.run_page import largest_n
-from bontune.training import shown_samples
+from bontune.training.read_log import read_samples
 
 
 def example(results: Results, work: Path) -> dict[str, Any] | None:
@@ -27,7 +27,7 @@ def example(results: Results, work: Path) -> dict[str, Any] | None:
     found: dict[str, list[dict[str, Any]]] = {}
     for arm in main_arms(results.suite):
         runs = results.runs(arm)
-        rows = shown_samples.read(run_folder(work, runs[0])) if arm != BASE and runs else []
+        rows = read_samples(run_folder(work, runs[0])) if arm != BASE and runs else []
         if rows:
             found.setdefault(BASE, [row for row in rows if row["step"] == 0])
             found[arm] = [row for row in rows if row["step"] == rows[-1]["step"]]

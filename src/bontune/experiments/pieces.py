@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.metrics.evaluation import Evaluation
-from bontune.report.read import read_json
+from bontune.training.read_log import read_json
 
 TRIAL = "trial.json"
 

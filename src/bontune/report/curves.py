@@ -31,7 +31,7 @@ from bontune.report.figure import (
     shortened,
 )
 from bontune.report.numbers import heading, label, percent
-from bontune.report.read import Floats, finite
+from bontune.training.read_log import Floats, finite
 
 _LEFT_IN, _BOTTOM_IN, _TOP_IN = 0.62, 0.58, 0.62
 _MOST_TICKS, _LEGEND_COLUMNS = 10, 3

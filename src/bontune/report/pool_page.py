@@ -60,10 +60,10 @@ from bontune.report.pool_data import (
     problem_rows,
     shown_differences,
 )
-from bontune.report.read import finite
 from bontune.report.sentences import MARKS, READINGS, interval_text
 from bontune.report.sweep_figures import plot_bests, plot_grid, plot_optimum
 from bontune.report.sweep_tables import Row, as_csv, grid_rows, optimum_rows
+from bontune.training.read_log import finite
 
 _ASSETS = Path(__file__).parent
 _BANDS = "Bands: 95 % intervals over problems."

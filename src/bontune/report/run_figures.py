@@ -29,7 +29,7 @@ from bontune.report.figure import (
     shortened,
 )
 from bontune.report.numbers import heading, in_order, label, number, percent, split_metric
-from bontune.report.read import Floats, mapping, series
+from bontune.training.read_log import Floats, mapping, series
 
 _FEWEST_TO_SMOOTH = 8
 _SMOOTHED_SHARE = 0.2
@@ -189,7 +189,7 @@ def plot_training_curves(
     Each panel shows the raw values as a thin light line and a smoothed one over it. A panel without values says so.
 
     Args:
-        runs: run or model name to its rows, as :func:`bontune.report.read.read_metrics` returns them.
+        runs: run or model name to its rows, as :func:`bontune.training.read_log.read_metrics` returns them.
         path: where to write; missing parent folders are made.
         objectives: what each was trained by; see :func:`bontune.report.figure.colours`.
 

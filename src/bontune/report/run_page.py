@@ -54,10 +54,20 @@ from bontune.report.page import (
     render,
     write_page,
 )
-from bontune.report.read import bounds, evaluations_of, finite, mapping, read_json, read_metrics, rows_of_kind, series
 from bontune.report.run_figures import draw_gains, plot_training_curves
-from bontune.training.runlog import LOCK, METRICS
-from bontune.training.shown_samples import read as read_samples
+from bontune.training.read_log import (
+    LOCK,
+    METRICS,
+    bounds,
+    evaluations_of,
+    finite,
+    mapping,
+    read_json,
+    read_metrics,
+    read_samples,
+    rows_of_kind,
+    series,
+)
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -17,7 +17,7 @@ from bontune.report.numbers import (
     subject,
     typographic,
 )
-from bontune.report.read import bounds, finite, mapping
+from bontune.training.read_log import bounds, finite, mapping
 
 TABLE_KS = (1, 4, 16, 32, 64)
 """The k of pass@k shown in tables (besides the N that was trained for); the figure shows the others."""

@@ -17,8 +17,8 @@ from bontune.report import sentences as findings
 from bontune.report.curves import draw_curves
 from bontune.report.numbers import NOT_MEASURED, counted, heading, label, percent, points, typographic
 from bontune.report.page import Cell, Grid, Line, Picture, drawing, facts, fraction_cell, write_page
-from bontune.report.read import bounds, finite, mapping
 from bontune.report.sentences import interval, models, table_metrics, value
+from bontune.training.read_log import bounds, finite, mapping
 
 
 def comparison_table(summary: Mapping[str, Any]) -> Table:
