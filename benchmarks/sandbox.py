@@ -18,11 +18,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import bontune.sandbox.checking as checking
-from bontune.sandbox.backends import BACKENDS, ISOLATING, Backend
-from bontune.sandbox.checker import Checker
-from bontune.sandbox.checking import Judgement, Program
-from bontune.sandbox.session import Zygote
+from bontune.grading.sandbox.outside.checker import Program, compile_test, judge_program, run_test
+from bontune.grading.sandbox.outside.interpreter import Sandbox, Zygote
+from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING, Backend
+from bontune.grading.verdict import Judgement
 
 RESULTS = Path(__file__).with_name("results") / "sandbox.json"
 PREDICTION = "before the first run: at least 10 times as many as with an interpreter without warmed imports"
@@ -47,22 +46,22 @@ def make_programs(num_programs: int) -> list[Program]:
     return programs
 
 
-def grade_forked(checker: Checker, programs: list[Program]) -> list[Judgement]:
+def grade_forked(sandbox: Sandbox, programs: list[Program]) -> list[Judgement]:
     """One isolated interpreter, a fork per program."""
-    return [checker.check(program)[0] for program in programs]
+    return [judge_program(sandbox, program)[0] for program in programs]
 
 
 def grade_fresh(backend: Backend, programs: list[Program]) -> list[Judgement]:
     """An isolated interpreter per program, with nothing imported that it does not need."""
     judgements = []
     for program in programs:
-        run = checking.prepare(program)
-        assert not isinstance(run, Judgement)
+        test = compile_test(program)
+        assert not isinstance(test, Judgement)
         zygote = Zygote(backend, warm=())
         session = zygote.open(
             timeout_s=program.timeout_s, memory_mb=program.memory_mb, max_reply_bytes=program.max_reply_bytes
         )
-        judgements.append(checking.judge(session, program, run))
+        judgements.append(run_test(session, program, test))
         session.close()
         zygote.kill()
     return judgements
@@ -79,15 +78,15 @@ def measure(name: str, num_programs: int, num_rounds: int) -> dict[str, object]:
     """Both sides in turns."""
     backend = BACKENDS[name]
     programs = make_programs(num_programs)
-    checker = Checker(backend)
+    sandbox = Sandbox(backend)
     rates: dict[str, list[float]] = {"forked": [], "fresh": []}
     for _ in range(num_rounds):
-        forked_rate, forked = programs_per_second(lambda: grade_forked(checker, programs))
+        forked_rate, forked = programs_per_second(lambda: grade_forked(sandbox, programs))
         fresh_rate, fresh = programs_per_second(lambda: grade_fresh(backend, programs))
         assert forked == fresh, "the two sides disagree"
         rates["forked"].append(forked_rate)
         rates["fresh"].append(fresh_rate)
-    checker.discard()
+    sandbox.discard()
     medians = {side: statistics.median(values) for side, values in rates.items()}
     ratios = [forked / fresh for forked, fresh in zip(rates["forked"], rates["fresh"], strict=True)]
     return {

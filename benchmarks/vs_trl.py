@@ -149,8 +149,8 @@ def by_hash(kind: str, problem_id: str, text: str) -> float:
 
 def make_task(case: Case) -> Any:
     """A task with exactly the case's prompts, so that every step of either side sees all of them."""
-    from bontune.base.grades import Grade, Verdict
     from bontune.base.problems import Problem
+    from bontune.grading.verdict import Grade, Verdict
     from bontune.tasks.countdown import Countdown
 
     class BenchmarkTask:

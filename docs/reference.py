@@ -35,8 +35,8 @@ PUBLIC = {
 """The names that a program may rely on, by the module that it imports them from."""
 CONTRACTS = [
     "bontune.base.problems.Problem",
-    "bontune.base.grades.Grade",
-    "bontune.base.grades.Verdict",
+    "bontune.grading.verdict.Grade",
+    "bontune.grading.verdict.Verdict",
     "bontune.tasks.base.Task",
     "bontune.tasks.base.HasDemonstrations",
     "bontune.verifiers.base.Verifier",

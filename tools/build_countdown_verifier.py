@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from tiny_llama import END, NO_LOSS, PAD, UNKNOWN
 
-from bontune.answers.expression import ExpressionError, evaluate
 from bontune.tasks.countdown import MAX_TARGET, demonstrations, format_prompt, held_out_keys
+from bontune.tasks.countdown_expression import ExpressionError, evaluate
 
 if TYPE_CHECKING:
     from torch import Tensor

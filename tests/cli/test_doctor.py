@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from bontune.base.errors import BontuneError
 from bontune.cli import app
-from bontune.sandbox.backends import ISOLATING
-from bontune.sandbox.programs import sandbox_name
+from bontune.grading.sandbox.outside.check import sandbox_name
+from bontune.grading.sandbox.outside.isolation import ISOLATING
 
 
 def run_doctor() -> tuple[int, str]:

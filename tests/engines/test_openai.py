@@ -21,13 +21,13 @@ import torch
 
 from bontune.base.client import BadReply, Refused
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import Completion, SamplingOptions, StopReason, check_vllm_sampling
 from bontune.engines.openai import OpenAIEngine, Serving, read_completions
 from bontune.engines.prompts import as_message, prompts_of
 from bontune.engines.seeds import stream
 from bontune.engines.transformers import TransformersEngine
+from bontune.grading.verdict import Grade, Verdict
 from bontune.models import load_model
 from bontune.pools.collect import collect_streamed
 from bontune.tasks import load_task, task_from_rows

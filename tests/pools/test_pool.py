@@ -24,9 +24,9 @@ from filelock import FileLock, Timeout
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.files import hold
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import Samples, StopReason
+from bontune.grading.verdict import Grade, Verdict
 from bontune.pools.collect import Graded
 from bontune.pools.pool import COLUMNS, Pool, PoolWriter, rows_of
 from bontune.pools.read import read_pool

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Verdict
+from bontune.grading.verdict import Verdict
 from bontune.tasks import Jsonl, RowsTask, task_from_rows
 
 

@@ -15,13 +15,13 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from bontune.answers.expression import evaluate
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Verdict
 from bontune.base.problems import Problem
+from bontune.grading.verdict import Verdict
 from bontune.tasks import countdown
 from bontune.tasks.base import Task
 from bontune.tasks.countdown import Countdown, count_hits, demonstrations, held_out_keys
+from bontune.tasks.countdown_expression import evaluate
 
 SPLITS = ("train", "validation", "test")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Verdict
+from bontune.grading.verdict import Verdict
 from bontune.tasks import HumanEval, Task, load_task
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from bontune.answers.written_numbers import last_number
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Grade, Verdict
+from bontune.grading.answers.numbers import last_number
+from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks import Jsonl, load_task, names, task_from_rows
 from bontune.tasks.base import Task
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Verdict
+from bontune.grading.verdict import Verdict
 from bontune.tasks import Math, Problem, Task, load_task
 from bontune.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING
 

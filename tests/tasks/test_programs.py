@@ -19,8 +19,8 @@ import pytest
 import bontune.tasks.programs as programs
 import bontune.tasks.programs_running as programs_running
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Verdict
 from bontune.base.problems import Problem
+from bontune.grading.verdict import Verdict
 from bontune.tasks.base import Task
 from bontune.tasks.programs import Programs, demonstrations, held_out_behaviours, normal_form
 from bontune.tasks.programs_grammar import INPUTS, TASK, behaviour_of, compile_own, draw_input, draw_program
@@ -473,6 +473,6 @@ def test_hostile_completions_fail_and_do_no_harm(tmp_path: Path) -> None:
 def test_without_a_sandbox_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BONTUNE_SANDBOX", "bubblewrap")
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("bontune.sandbox.programs._pools", {})
-    with pytest.raises(BontuneError, match=r"no isolation for model-written programs holds here.*BONTUNE_SANDBOX"):
+    monkeypatch.setattr("bontune.grading.sandbox.outside.check._pools", {})
+    with pytest.raises(BontuneError, match=r"No isolation for model-written programs holds here.*BONTUNE_SANDBOX"):
         Programs().grade([custom([1, 1])], [["1"]])[0]

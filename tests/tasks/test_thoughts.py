@@ -10,11 +10,11 @@ import pytest
 
 import tiny
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import SamplingOptions
 from bontune.engines.prompts import texts_of
 from bontune.engines.transformers import TransformersEngine
+from bontune.grading.verdict import Grade, Verdict
 from bontune.pools.collect import collect, grade_all
 from bontune.tasks import Countdown, Gsm8k, HumanEval, Jsonl, Math, Mbpp, RowsTask, Task, task_from_rows
 from bontune.tasks.base import HasThoughts

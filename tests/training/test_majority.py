@@ -12,7 +12,7 @@ import torch
 import tiny
 from bontune import Recipe, Trainer, task_from_rows
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.grades import Grade, Verdict
+from bontune.grading.verdict import Grade, Verdict
 from bontune.objectives import majority_vote
 from bontune.training.log import Stages
 

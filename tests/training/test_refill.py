@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 import tiny
 from bontune import Recipe, Trainer, task_from_rows
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.engines.contract import Samples, StopReason
+from bontune.grading.verdict import Grade, Verdict
 from bontune.pools.collect import Graded
 from bontune.tasks.rows import RowsTask
 from bontune.training.refill import Refill

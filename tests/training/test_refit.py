@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 
 from bontune import Recipe, Trainer
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks import load_task
 from bontune.training.refit import Refit
 from bontune.verifiers import load_verifier

@@ -19,10 +19,10 @@ import torch
 import tiny
 from bontune import Recipe, Trainer, task_from_rows
 from bontune.base.errors import Interrupted, RunStopped
-from bontune.base.grades import Grade, Verdict
 from bontune.base.signals import StopSignals
 from bontune.engines.decoding import draw_token
 from bontune.engines.seeds import stream
+from bontune.grading.verdict import Grade, Verdict
 from bontune.training import checkpoint
 from training.run_driver import metrics, outcome, steps
 

@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 import tiny
 from bontune import Recipe, task_from_rows
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.grading.verdict import Grade, Verdict
 from bontune.objectives.batch import Columns
 from bontune.objectives.table import ROWS
 from bontune.pools.collect import Graded

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
+from bontune.grading.verdict import Grade, Verdict
 from bontune.pools.collect import score_all
 from bontune.verifiers import Verifier
 from bontune.verifiers.judge import Judge, read_cut_score, read_score, read_yes_no, yes_probability

@@ -207,3 +207,13 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
+
+
+def temperature_text(temperature: float) -> str:
+    """A temperature as text, with one decimal at least.
+
+    >>> temperature_text(1.0), temperature_text(0.85)
+    ('1.0', '0.85')
+    """
+    text = f"{temperature:g}"
+    return text if "." in text or "e" in text else f"{text}.0"

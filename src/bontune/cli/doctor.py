@@ -13,8 +13,8 @@ from rich.text import Text
 
 import bontune
 from bontune.base.signals import num_cores
-from bontune.sandbox.backends import BACKENDS, ISOLATING
-from bontune.sandbox.checkers import examine
+from bontune.grading.sandbox.outside.check import examine
+from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "math-verify", "pyseccomp")
 

@@ -24,7 +24,7 @@ from bontune.metrics import Calibration, calibration, platt_scaling, sigmoid
 from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, as_points, evaluate_pool
 from bontune.models import best_device, quiet_libraries
 from bontune.models.classifiers import load_classifier
-from bontune.pools.contents import problems_of
+from bontune.pools.pool import problems_of
 from bontune.pools.read import read_pool
 from bontune.pools.scoring import score_pool
 from bontune.verifiers.examples import Examples, make_examples

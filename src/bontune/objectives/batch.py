@@ -22,7 +22,6 @@ from bontune.objectives.distillation import best_and_worst, bonbon, bond, vbon
 from bontune.objectives.imitation import bon_distillation, dco, rft
 from bontune.objectives.likelihood import bon_sft
 from bontune.objectives.max_at_k import passk_training, pkpo
-from bontune.objectives.ranks import rank
 from bontune.objectives.options import (
     BonbonOptions,
     BonDistillationOptions,
@@ -37,6 +36,7 @@ from bontune.objectives.options import (
     RftOptions,
     VbonOptions,
 )
+from bontune.objectives.ranks import rank
 from bontune.objectives.votes import majority_vote
 from bontune.objectives.winners import draw_winners, winner_advantages
 

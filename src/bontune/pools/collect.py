@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.signals import Poll
 from bontune.base.user_code import what_was_raised
 from bontune.engines.contract import Completion, Engine, Samples, SamplingOptions, StreamingEngine
 from bontune.engines.prompts import prompts_of, texts_of
+from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import HasThoughts, Task
 from bontune.verifiers import Verifier
 

@@ -19,9 +19,8 @@ from bontune.base.signals import Poll
 from bontune.base.text import cell_text
 from bontune.models import weights_digest
 from bontune.pools.collect import score_all
-from bontune.pools.contents import grades_of, problems_of
 from bontune.pools.journal import Journal
-from bontune.pools.pool import SUFFIXES, Pool, storable_score
+from bontune.pools.pool import SUFFIXES, Pool, grades_of, problems_of, storable_score
 from bontune.pools.read import problem_name, read_pool, read_rows
 from bontune.verifiers import Verifier, verifier_from_text
 from bontune.verifiers.load import contents_digest, options_from_text

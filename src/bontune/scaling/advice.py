@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bontune.base.text import temperature_text
 from bontune.metrics import Interval
-from bontune.scaling.choice import Choice
 from bontune.scaling.law import LawVerdict
+from bontune.scaling.resampling import Choice
 from bontune.scaling.study import Grid, Study
 
 
@@ -26,19 +27,19 @@ def advise(study: Study, n: int) -> str:
     possible = choice.possible(t)
     measured = (
         f"{metric_name(grid, n)} {100 * choice.value.value:.1f}, {_points(choice.gain)} more than "
-        f"T = {t_text(t[choice.reference])}"
+        f"T = {temperature_text(t[choice.reference])}"
     )
     if len(possible) == 1:
-        text = f"For this {subject}, with {samples}, use T = {t_text(t[choice.best])} ({measured})."
+        text = f"For this {subject}, with {samples}, use T = {temperature_text(t[choice.best])} ({measured})."
     elif len(possible) == len(t):
         text = (
             f"For this {subject}, with {samples}, no temperature measured is clearly better or worse than another on "
-            f"{study.num_problems} problems; the highest is T = {t_text(t[choice.best])} ({measured})."
+            f"{study.num_problems} problems; the highest is T = {temperature_text(t[choice.best])} ({measured})."
         )
     else:
         text = (
             f"For this {subject}, with {samples}, {listed(possible, t)} does as well as {study.num_problems} problems "
-            f"can tell; the highest is T = {t_text(t[choice.best])} ({measured})."
+            f"can tell; the highest is T = {temperature_text(t[choice.best])} ({measured})."
         )
     if choice.best in (0, len(t) - 1) and len(possible) < len(t):
         side = "lowest" if choice.best == 0 else "highest"
@@ -66,20 +67,10 @@ def listed(possible: Sequence[float], measured: Sequence[float]) -> str:
     """
     places = [list(measured).index(t) for t in possible]
     if len(possible) == 1:
-        return f"T = {t_text(possible[0])}"
+        return f"T = {temperature_text(possible[0])}"
     if len(possible) > 2 and places[-1] - places[0] == len(places) - 1:
-        return f"any T between {t_text(possible[0])} and {t_text(possible[-1])}"
-    return f"T = {', '.join(map(t_text, possible[:-1]))} or {t_text(possible[-1])}"
-
-
-def t_text(temperature: float) -> str:
-    """A temperature as text, with one decimal at least.
-
-    >>> t_text(1.0), t_text(0.85)
-    ('1.0', '0.85')
-    """
-    text = f"{temperature:g}"
-    return text if "." in text or "e" in text else f"{text}.0"
+        return f"any T between {temperature_text(possible[0])} and {temperature_text(possible[-1])}"
+    return f"T = {', '.join(map(temperature_text, possible[:-1]))} or {temperature_text(possible[-1])}"
 
 
 def metric_name(grid: Grid, n: int | str) -> str:
@@ -101,12 +92,13 @@ def _movement(study: Study, few: int, many: int) -> str:
     if max(high) < min(low):
         return f"The best temperature falls with N: {shown}."
     if at_few.best == at_many.best:
-        return f"The best temperature measured is the same at N = {few} and {many}: T = {t_text(t[at_few.best])}."
+        same = temperature_text(t[at_few.best])
+        return f"The best temperature measured is the same at N = {few} and {many}: T = {same}."
     return f"The best temperature measured moves {_moves(at_few, at_many, t)} ({shown}), but not clearly."
 
 
 def _moves(at_few: Choice, at_many: Choice, t: Sequence[float]) -> str:
-    return f"from T = {t_text(t[at_few.best])} to {t_text(t[at_many.best])}"
+    return f"from T = {temperature_text(t[at_few.best])} to {temperature_text(t[at_many.best])}"
 
 
 def _fall(study: Study) -> str:
@@ -123,14 +115,14 @@ def _fall(study: Study) -> str:
     where = (
         "every temperature measured"
         if len(falls) == len(study.temperatures)
-        else (f"T = {', '.join(t_text(t) for t, _ in falls)}")
+        else (f"T = {', '.join(temperature_text(t) for t, _ in falls)}")
     )
-    most = "" if len(falls) == 1 else f"most at T = {t_text(worst_t)}, "
+    most = "" if len(falls) == 1 else f"most at T = {temperature_text(worst_t)}, "
     t, n = np.unravel_index(int(study.bests.means_TN.argmax()), study.bests.means_TN.shape)
     return (
         f"More samples hurt under this verifier at {where}: {most}where best-of-N peaks at N = {study.ns[worst.best]} "
         f"and loses {_points(worst.gain)} by N = {study.ns[-1]}. The best pair measured is N = {study.ns[n]} at "
-        f"T = {t_text(study.temperatures[t])} (best-of-{study.ns[n]} {100 * study.bests.means_TN[t, n]:.1f})."
+        f"T = {temperature_text(study.temperatures[t])} (best-of-{study.ns[n]} {100 * study.bests.means_TN[t, n]:.1f})."
     )
 
 
@@ -142,9 +134,9 @@ def _laws(study: Study) -> list[str]:
     lines = []
     if failing:
         worst_t, worst = max(failing, key=lambda pair: pair[1].deviation)
-        where = ", ".join(t_text(t) for t, _ in failing)
+        where = ", ".join(temperature_text(t) for t, _ in failing)
         lines.append(
-            f"pass@N = exp(a N^b) does not describe T = {where}: at T = {t_text(worst_t)} it is off by "
+            f"pass@N = exp(a N^b) does not describe T = {where}: at T = {temperature_text(worst_t)} it is off by "
             f"{100 * worst.deviation:.1f} points at N = {worst.deviation_at}. Go by the measured grid there."
         )
     elif verdicts == {LawVerdict.HOLDS}:

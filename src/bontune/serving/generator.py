@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bontune.answers.math_answer import last_box, normal_form
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Message, Problem
 from bontune.base.text import readable
 from bontune.base.thoughts import Setting, thoughts_of
@@ -18,6 +16,9 @@ from bontune.engines.contract import Samples, SamplingOptions
 from bontune.engines.opening import open_engine
 from bontune.engines.prompts import Prompt, as_message, texts_of
 from bontune.engines.seeds import stream
+from bontune.grading.answers.math_answer import normal_answer
+from bontune.grading.answers.notation import last_box
+from bontune.grading.verdict import Grade, Verdict
 from bontune.models import resolve
 from bontune.pools.collect import score_all
 from bontune.verifiers import Verifier, as_verifier, verifier_from_text
@@ -249,4 +250,4 @@ def _problem(prompt: Prompt) -> Problem:
 
 def _boxed_or_whole(text: str) -> str | None:
     boxed = last_box(text)
-    return normal_form(boxed) if boxed is not None else text.strip() or None
+    return normal_answer(boxed) if boxed is not None else text.strip() or None

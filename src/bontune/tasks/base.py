@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.signals import Poll
 from bontune.base.thoughts import Thoughts
+from bontune.grading.verdict import Grade, Verdict
 
 OPEN_THOUGHT = Grade(
     reward=0.0, verdict=Verdict.FAILED, reason="its thought is not closed, so that there is no answer yet"

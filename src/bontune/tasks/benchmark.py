@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from bontune.base.errors import BontuneError, did_you_mean
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.signals import Poll
 from bontune.base.thoughts import Setting, Thoughts, thoughts_of
+from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import grade_answers
 from bontune.tasks.columns import require_distinct_ids
 

@@ -26,13 +26,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bontune.answers.expression import ExpressionError, evaluate
 from bontune.base.errors import BontuneError, did_you_mean
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.signals import Poll
 from bontune.base.thoughts import thoughts_of
+from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import grade_answers, grade_each
+from bontune.tasks.countdown_expression import ExpressionError, evaluate
 from bontune.tasks.options import Seed, ThoughtTags, checked
 
 SPLIT_SIZES = {"test": 500, "validation": 500, "train": 4000}

@@ -16,13 +16,13 @@ from decimal import Decimal
 from numbers import Real
 from typing import Any, TypeAlias
 
-from bontune.answers.written_numbers import last_number
 from bontune.base.errors import BontuneError, did_you_mean
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.text import cell_text
 from bontune.base.thoughts import answer_behind
 from bontune.base.user_code import load_function, what_was_raised
+from bontune.grading.answers.numbers import last_number
+from bontune.grading.verdict import Grade, Verdict
 
 Grader: TypeAlias = Callable[[Problem, str], Grade]
 UserGrader: TypeAlias = Callable[[dict[str, Any], str], float | bool | Grade]

@@ -24,11 +24,11 @@ from hashlib import sha256
 from random import Random
 
 from bontune.base.errors import BontuneError, did_you_mean
-from bontune.base.grades import Grade, Verdict
 from bontune.base.problems import Problem
 from bontune.base.signals import Poll
 from bontune.base.thoughts import thoughts_of
-from bontune.sandbox.programs import Outcome, sandbox_name
+from bontune.grading.sandbox.outside.check import Outcome, sandbox_name
+from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import grade_answers
 from bontune.tasks.options import Seed, ThoughtTags, checked
 from bontune.tasks.programs_grammar import (

@@ -7,10 +7,10 @@ from hashlib import sha256
 from typing import Any
 
 from bontune.base.errors import BontuneError, did_you_mean
-from bontune.base.grades import Grade
 from bontune.base.problems import Problem
 from bontune.base.signals import Poll
 from bontune.base.thoughts import Setting, thoughts_of
+from bontune.grading.verdict import Grade
 from bontune.tasks.base import grade_answers, grade_each
 from bontune.tasks.columns import COMPLETION, Columns, Names
 from bontune.tasks.conversation import said

@@ -17,9 +17,9 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from bontune.base.files import replace_file
-from bontune.base.grades import Grade, Verdict
 from bontune.base.progress import Bar
 from bontune.engines.contract import DrawingCount, Engine, Samples, StopReason
+from bontune.grading.verdict import Grade, Verdict
 from bontune.metrics import reward_scale
 from bontune.objectives.subsets import best_of_n_value
 from bontune.pools.collect import Graded

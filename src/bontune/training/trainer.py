@@ -21,13 +21,13 @@ from torch import Tensor
 import bontune.verifiers as verifiers
 from bontune.base.errors import Interrupted, RunStopped
 from bontune.base.files import replace_file
-from bontune.base.grades import Grade
 from bontune.base.problems import Problem
 from bontune.base.signals import StopSignals
 from bontune.config import Recipe
 from bontune.engines.contract import WITHOUT_SEEDS, Engine, EngineFailed, Samples
 from bontune.engines.prompts import prompts_of, texts_of
 from bontune.engines.seeds import order_of
+from bontune.grading.verdict import Grade
 from bontune.metrics.evaluation import Evaluation
 from bontune.models.precision import reproducible, saved_dtype
 from bontune.models.saving import lasting_base, save_model, write_base

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from bontune.base.errors import BontuneError
-from bontune.base.grades import Grade
 from bontune.base.problems import Problem
+from bontune.grading.verdict import Grade
 
 
 @runtime_checkable

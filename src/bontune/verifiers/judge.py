@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bontune.answers.characters import plain
 from bontune.base.client import Address, BadReply, Endpoint
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.base.grades import Grade
 from bontune.base.problems import Problem
 from bontune.base.thoughts import answer_behind, thoughts_of
+from bontune.grading.answers.notation import plain
+from bontune.grading.verdict import Grade
 
 MODES = ("score", "yes_no")
 CACHE_SIZE = 100_000

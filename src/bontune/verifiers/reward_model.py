@@ -18,8 +18,8 @@ from torch import Tensor
 
 from bontune.base.errors import BontuneError
 from bontune.base.files import use_umask
-from bontune.base.grades import Grade
 from bontune.base.problems import Problem
+from bontune.grading.verdict import Grade
 from bontune.models import resolve
 from bontune.models.classifiers import load_classifier
 from bontune.verifiers.input_format import ENDS, InputFormat, file_of, is_marked, recorded_end

@@ -1,9 +1,0 @@
-"""Run model-written Python where it can do no harm, and judge it where it cannot reach.
-
-    pool (user's process) ── job ──▶ checker (trusted process: row's prompt and test) ── plain data ──▶ candidate
-                                        └─ starts ─▶ zygote (isolated interpreter) ── fork per program ──┘
-
-The user's process keeps the clock of last resort and kills a checker that hangs; a checker waits for its candidate up
-to the deadline and has the zygote kill it. ``wire``, ``candidate``, ``landlock``, ``scratch`` and ``zygote`` are sent
-as source into the isolation; the other files stay outside.
-"""
