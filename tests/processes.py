@@ -18,6 +18,7 @@ import importlib
 import io
 import json
 import os
+import pkgutil
 import select
 import signal
 import socket
@@ -198,19 +199,22 @@ def _serve(descriptor: int) -> None:
     import pyarrow.parquet  # noqa: F401
     from matplotlib.figure import Figure
 
-    import bontune.cli
-    import bontune.report.run_page
-    import bontune.training.trainer  # noqa: F401
     from bontune.models import load_model, quiet_libraries
     from bontune.tasks import load_task
 
+    for room in ("cli", "experiments", "objectives", "pools", "report", "tasks", "training", "verifiers"):
+        package = importlib.import_module(f"bontune.{room}")
+        for module in pkgutil.iter_modules(package.__path__, f"bontune.{room}."):
+            importlib.import_module(module.name)
     quiet_libraries()
     load_model("countdown-tiny")
-    load_task("countdown").problems("train")
+    for split in ("train", "validation", "test"):
+        load_task("countdown").problems(split)
     figure = Figure()
     figure.subplots().plot([0, 1], label="all that is loaded when something is drawn first")
     figure.legend()
-    figure.savefig(io.BytesIO())
+    for kind in ("png", "svg"):
+        figure.savefig(io.BytesIO(), format=kind)
     gc.collect()
     gc.freeze()  # nor does a new process copy these objects by looking at them
     sys.path.insert(0, "")  # in the place of the folder of this file, which follows
