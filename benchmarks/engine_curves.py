@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from bontune import Recipe, Trainer, task_from_rows
-from bontune.report.figure import QUIET, SMALL_PT, new_figure, save
+from bontune.report.canvas import QUIET, SMALL_PT, new_figure, save
 from bontune.report.run_figures import PANELS, describe_runs, draw_panel
 
 STYLES = (("transformers", "-"), ("vllm", "--"))

@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from bontune.experiments.figure_parts import Drawing, Line, Style, draw_line, headline, name_ends, panel, x_name
 from bontune.metrics import Interval
-from bontune.report.figure import new_figure
+from bontune.report.canvas import new_figure
 
 METRIC = "pass@32"
 LEVELS = {

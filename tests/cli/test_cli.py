@@ -340,7 +340,7 @@ def test_train_refuses_in_one_sentence_and_writes_nothing(tmp_path: Path, rows: 
         (["objective.n=32"], ["n = 32", "needs n + 1 samples"]),
         (["task={name: jsonl, data: empty.jsonl}"], ["empty.jsonl holds no rows"]),
         (["sampling.max_new_tokens=60"], ["context of 64", "lower max_new_tokens"]),
-        (["model=folder"], ["the folder folder holds no model"]),
+        (["model=folder"], ["The folder folder contains no model"]),
         (["run=rows.jsonl/run"], ["run folder rows.jsonl/run cannot be made"]),
     ]
     assert_all_refused(tmp_path, ["train", "countdown"], cases)
@@ -351,7 +351,7 @@ def test_sample_refuses_in_one_sentence_and_leaves_nothing(tmp_path: Path, rows:
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
     cases: list[tuple[list[str], list[str]]] = [
-        (["folder", "countdown"], ["the folder folder holds no model"]),
+        (["folder", "countdown"], ["The folder folder contains no model"]),
         (["countdown-tiny", "countdown", "--max-new-tokens", "60"], ["context of 64", "lower max_new_tokens"]),
         (["countdown-tiny", "countdown", "-o", "rows.jsonl/pool.parquet"], ["rows.jsonl cannot be made"]),
         (["countdown-tiny", "countdown", "-n", "0"], ["num_samples must be at least 1"]),

@@ -104,7 +104,7 @@ def test_what_cannot_be_reported(tmp_path: Path) -> None:
         ([run], {"ks": "1"}, "--csv and --k are for pools"),
         ([pool], {"ks": "5"}, "--k 5 is more than the 4 samples"),
         ([pool], {"ks": "x"}, "--k takes numbers like"),
-        ([pool], {"out": pool / "page.html"}, "cannot write the"),
+        ([pool], {"out": pool / "page.html"}, "Cannot write the"),
     ]
     for paths, options, message in cases:
         given = {"out": tmp_path / "out" / "page.html", "csv": None, "ks": None} | options

@@ -358,7 +358,7 @@ def test_without_a_verifier_there_is_one_panel_and_no_matrix(tmp_path: Path) -> 
 
 def test_a_folder_that_cannot_be_written_is_said(whole: Results, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BontuneError, match="cannot write the table"):
+    with pytest.raises(BontuneError, match="Cannot write the table"):
         write_figures(whole, tmp_path / "file")
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from bontune.base.errors import BontuneError
 from bontune.experiments.results import OWN, Results
+from bontune.experiments.statement import arm_rows, choice_rows, difference_rows, measured_rows
 from bontune.experiments.store import Measurement, Run
 from bontune.experiments.suite import BASE
-from bontune.experiments.write import arm_rows, choice_rows, difference_rows, measured_rows
 from experiments.synthetic import NUM_PROBLEMS, SMALL, fill, measurement_path, put, put_trial, small
 
 RATES = {"ours": 1e-3, "rl": 2e-3, "half": 3e-4}

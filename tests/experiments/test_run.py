@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.experiments.holding import held, vacated, visited
+from bontune.experiments.jobs import held, vacated, visited
 from bontune.experiments.run import Runner
 from bontune.experiments.store import Run
 from bontune.experiments.suite import BASE

@@ -15,7 +15,7 @@ import torch
 
 import bontune.objectives as objectives
 from bontune.base.errors import BontuneError
-from bontune.integrations.groups import GroupObjective, able, group_values
+from bontune.integrations.groups import GroupObjective, group_objectives, group_values
 from bontune.metrics import best_of_k, pass_at_k
 
 M = 6
@@ -24,7 +24,7 @@ REWARDS = (torch.rand(5, M, generator=GENERATOR) < 0.4).double()
 SCORES = torch.rand(5, M, generator=GENERATOR).double()
 
 
-@pytest.mark.parametrize("name", able())
+@pytest.mark.parametrize("name", group_objectives())
 def test_advantages_are_the_objectives(name: str) -> None:
     found = GroupObjective.of(name, 3).advantages(REWARDS, SCORES)
     function = objectives.get(name)

@@ -183,7 +183,7 @@ def test_names_that_are_no_model(tmp_path: Path) -> None:
     (tmp_path / "broken" / "config.json").write_text("{")
     assert resolve("some-owner/some-model") == "some-owner/some-model"
     for name, phrase in [
-        (tmp_path / "empty", "holds no model: it has no config.json"),
+        (tmp_path / "empty", "contains no model: it has no config.json"),
         (tmp_path / "file.bin", "is a file"),
         (tmp_path / "absent", "no model folder"),
         ("./absent", "no model folder"),

@@ -28,7 +28,8 @@ from bontune.pools.compare import (
     families_of,
     main_budget,
 )
-from bontune.report.compared import curves_of, findings, rows_of, terminal_tables, tree_of
+from bontune.report.result_tables import comparison_curves, comparison_rows, comparison_tables, comparison_tree
+from bontune.report.sentences import comparison_sentences
 
 KS = [1, 2, 4]
 NUM_SAMPLES = 6
@@ -92,14 +93,14 @@ def test_every_difference_is_what_enumeration_gives() -> None:
             assert d.low is not None
             assert d.high is not None
             assert d.low <= d.value <= d.high
-    rows = rows_of(found)
+    rows = comparison_rows(found)
     assert [row["difference"] for row in rows] == [d.value for d in every]
     assert {row["setting"] for row in rows} == {"at T = 1.0"}
     assert {row["run_temperature"] for row in rows} == {1.0}
-    assert curves_of(found, "best")["b"]["value"][1] == pytest.approx(
+    assert list(comparison_curves(found, "best")["b"].values())[1].value == pytest.approx(
         np.mean(list(by_problem("b", "best", 2).values()))
     )
-    assert [table.row_count for table in terminal_tables(found)] == [3, 3, 3]
+    assert [len(table.rows) for table in comparison_tables(found)] == [3, 3, 3]
 
 
 def test_intervals_are_those_of_the_paired_mean() -> None:
@@ -143,10 +144,10 @@ def test_own_temperatures_are_chosen_on_other_problems() -> None:
         assert dict(zip(at_best.problem_ids, at_best.values["pass@4"], strict=True)) == wanted
     found = compare(measured, ["pass"], [1, 4], k=4)
     assert [(d.a_temperature, d.b_temperature) for d in found.differences] == [(0.5, 1.0)] * 2
-    (sentence,) = findings(found, k=4, verifier="oracle", is_alone=False)
+    (sentence,) = comparison_sentences(found, k=4, verifier="oracle", is_alone=False)
     assert sentence.startswith("Each at its own best temperature, at N = 4 ")
     assert "T = 0.5 against 1.0" in sentence
-    assert tree_of(found, [sentence])["own_temperatures"]["b"] == {"pass@1": 0.5, "pass@4": 0.5}
+    assert comparison_tree(found, [sentence])["own_temperatures"]["b"] == {"pass@1": 0.5, "pass@4": 0.5}
 
     tied = {t: {"a": evaluation(ids, np.ones((30, NUM_SAMPLES)))} for t in (1.0, 0.5)}
     assert at_own_best(tied, tied, ["pass@1"]).own_temperatures == {"a": {"pass@1": 0.5}}, "the lowest of equals"
@@ -216,7 +217,7 @@ def found_with(by_k: dict[int, tuple[float, float]], family: str = "pass") -> Co
 def test_the_sentence_says_what_the_numbers_say(
     by_k: dict[int, tuple[float, float]], family: str, sentence: str
 ) -> None:
-    (said,) = findings(found_with(by_k, family), k=max(by_k), verifier="judge")
+    (said,) = comparison_sentences(found_with(by_k, family), k=max(by_k), verifier="judge")
     assert said == sentence
 
 
@@ -228,8 +229,8 @@ def test_nothing_is_claimed_of_a_few_problems(num_problems: int) -> None:
     for d in found.differences:
         assert (d.value, d.low, d.high, d.band, d.num_problems) == (1.0, None, None, None, num_problems)
         assert (d.outcome, d.outcome_of_all) == (Outcome.UNKNOWN, Outcome.UNKNOWN)
-    assert {row["verdict"] for row in rows_of(found)} == {"unclear"}
-    (said,) = findings(found, k=4, verifier="oracle")
+    assert {row["verdict"] for row in comparison_rows(found)} == {"unclear"}
+    (said,) = comparison_sentences(found, k=4, verifier="oracle")
     assert "+100.0 points" in said
     assert "too few to say more, 10 at least are needed" in said
     assert not re.search("more than|clearly|Over all", said)

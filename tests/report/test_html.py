@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,9 +14,12 @@ from typing import Any
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.report.curves import plot_pass_at_k
+from bontune.metrics import Interval
+from bontune.pools.compare import Difference
+from bontune.report.curves import draw_curves
 from bontune.report.page import picture
 from bontune.report.run_page import write_run_report
+from bontune.report.sentences import Summary
 from bontune.report.suite_page import write_suite_page
 
 HOSTILE = "</code></pre><script>alert('x')</script><img src=\"http://evil.example/x.png\" onerror=alert(1)>{{ 7 * 7 }}"
@@ -70,29 +75,41 @@ def assert_accessible(page: Page) -> None:
     assert all(len(attributes["alt"] or "") > 20 for attributes in page.all("img"))
 
 
-def summary_with(low: float, diff: float, high: float) -> dict[str, Any]:
-    pair = {"a": "bon_rl", "b": "base", "metric": "pass@32", "diff": diff, "low": low, "high": high}
-    return {
-        "models": {
-            "base": {"pass@1": 0.138, "pass@32": 0.677},
-            "rloo": {"pass@32": 0.616},
-            "bon_rl": {"pass@32": 0.743},
+NAN = float("nan")
+
+
+def at(value: float, low: float = NAN, high: float = NAN) -> Interval:
+    return Interval(value=value, low=low, high=high)
+
+
+def summary_with(low: float, diff: float, high: float) -> Summary:
+    is_known = not math.isnan(low)
+    pair = Difference(
+        a="bon_rl",
+        b="base",
+        metric="pass@32",
+        value=diff,
+        low=low if is_known else None,
+        high=high if is_known else None,
+    )
+    return Summary(
+        models={
+            "base": {"pass@1": at(0.138, 0.12, 0.15), "pass@32": at(0.677, 0.65, 0.7)},
+            "rloo": {"pass@32": at(0.616)},
+            "bon_rl": {"pass@32": at(0.743)},
         },
-        "intervals": {"base": {"pass@32": [0.65, 0.7]}},
-        "curves": {"base": {"k": [1, 32], "value": [0.138, 0.677], "low": [0.12, 0.65], "high": [0.15, 0.7]}},
-        "differences": [pair],
-        "n": 16,
-        "samples": 64,
-        "problems": 500,
-        "seeds": [0],
-        "settings": {"objective": {"name": "bon_rl", "n": 16}, "lora": None, "on": True},
-    }
+        differences=[pair],
+        n=16,
+        samples=64,
+        problems=500,
+        settings={"objective": {"name": "bon_rl", "n": 16}, "lora": None, "on": True},
+    )
 
 
 COLOURS = {"base": "#111111", "rloo": "#222222", "bon_rl": "#333333"}
 
 
-def suite_page(summary: dict[str, Any], folder: Path, figures: dict[str, Path] | None = None) -> Page:
+def suite_page(summary: Summary, folder: Path, figures: dict[str, Path] | None = None) -> Page:
     pictures = [picture(path, heading=name, caption="") for name, path in (figures or {}).items()]
     page = Page(write_suite_page("Suite", summary, pictures, folder / "new" / "suite.html", colours=COLOURS))
     assert_stands_alone(page)
@@ -158,10 +175,9 @@ def test_a_difference_is_claimed_only_if_its_interval_excludes_zero(
 
 def test_the_sentence_speaks_of_the_trained_n_where_it_is_compared(tmp_path: Path) -> None:
     summary = summary_with(0.03, 0.066, 0.1)
-    summary["differences"].append(
-        {"a": "bon_rl", "b": "base", "metric": "pass@16", "diff": 0.1, "low": 0.0, "high": 0.2}
-    )
-    summary["models"]["bon_rl"]["pass@16"] = 0.6
+    more = Difference(a="bon_rl", b="base", metric="pass@16", value=0.1, low=0.0, high=0.2)
+    models = {**summary.models, "bon_rl": {"pass@32": at(0.743), "pass@16": at(0.6)}}
+    summary = dataclasses.replace(summary, models=models, differences=[*summary.differences, more])
     assert (
         "With 16 samples, Best-of-N-aware training solved 60.0 % of the problems." in suite_page(summary, tmp_path).text
     )
@@ -170,21 +186,19 @@ def test_the_sentence_speaks_of_the_trained_n_where_it_is_compared(tmp_path: Pat
 @pytest.mark.parametrize(
     "summary",
     [
-        {},
-        {"models": {}, "differences": None, "curves": None},
-        {"models": {"base": {"pass@1": float("nan")}}, "intervals": {"base": {"pass@1": [float("nan"), None]}}},
-        {"models": {"base": {}}, "curves": {"base": {"k": [1, None], "value": [float("nan")], "low": None}}, "n": None},
-        {"models": {"x": {"majority@8": 0.5}}, "seeds": 3, "seconds": float("nan")},
+        Summary(models={}),
+        Summary(models={"base": {}}, n={1: 0.5, 16: 0.5}, problems=3),
+        Summary(models={"x": {"majority@8": at(0.5)}}, seeds=3),
     ],
-    ids=["empty", "nothing in it", "not finite", "torn curve", "other metric"],
+    ids=["empty", "nothing in it", "other metric"],
 )
-def test_a_page_comes_out_whatever_is_missing(tmp_path: Path, summary: dict[str, Any]) -> None:
+def test_a_page_comes_out_whatever_is_missing(tmp_path: Path, summary: Summary) -> None:
     text = suite_page(summary, tmp_path).text
-    assert ("On majority@8, x reached 50.0 %." if "x" in summary.get("models", {}) else "Nothing was measured") in text
+    assert ("On majority@8, x reached 50.0 %." if "x" in summary.models else "Nothing was measured") in text
 
 
 def test_a_figure_is_inside_the_page_with_its_description(tmp_path: Path) -> None:
-    png = plot_pass_at_k({"base": {"k": [1, 32], "value": [0.138, 0.677]}}, tmp_path / "pass.png")
+    png = draw_curves({"base": {1: at(0.138), 32: at(0.677)}}).save(tmp_path / "pass.png")
     page = suite_page(summary_with(0.03, 0.066, 0.1), tmp_path, {"pass_at_k": png})
     (image,) = page.all("img")
     assert base64.b64decode((image["src"] or "").partition(",")[2]) == png.read_bytes()
@@ -192,19 +206,16 @@ def test_a_figure_is_inside_the_page_with_its_description(tmp_path: Path) -> Non
     (tmp_path / "no.png").write_text("no picture")
     for figure, message in ((tmp_path / "no.png", "it is not a PNG file"), (tmp_path / "none.png", "No such file")):
         with pytest.raises(BontuneError, match=message):
-            suite_page({}, tmp_path, {"x": figure})
+            suite_page(Summary(models={}), tmp_path, {"x": figure})
 
 
 def test_everything_of_a_comparison_is_escaped(tmp_path: Path) -> None:
-    png = plot_pass_at_k({HOSTILE: {"k": [1], "value": [0.5]}}, tmp_path / "pass.png")
-    pair = {"a": HOSTILE, "b": "base", "metric": "pass@1", "diff": 0.1, "low": 0.0, "high": 0.2}
-    summary = {
-        "models": {HOSTILE: {"pass@1": 0.5, HOSTILE: 0.5}},
-        "curves": {HOSTILE: {"k": [1], "value": [0.5]}},
-        "differences": [pair],
-        "seeds": [HOSTILE],
-        "settings": {HOSTILE: HOSTILE, "list": [HOSTILE]},
-    }
+    png = draw_curves({HOSTILE: {1: at(0.5)}}).save(tmp_path / "pass.png")
+    summary = Summary(
+        models={HOSTILE: {"pass@1": at(0.5), HOSTILE: at(0.5)}},
+        differences=[Difference(a=HOSTILE, b="base", metric="pass@1", value=0.1, low=0.0, high=0.2)],
+        settings={HOSTILE: HOSTILE, "list": [HOSTILE]},
+    )
     page = suite_page(summary, tmp_path, {HOSTILE: png})
     assert page.text.count("{{ 7 * 7 }}") >= 6
 
@@ -300,7 +311,7 @@ def test_everything_of_a_run_is_escaped(tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_folder_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(BontuneError, match="there is no run folder"):
+    with pytest.raises(BontuneError, match="There is no run folder"):
         write_run_report(tmp_path / "none")
     with pytest.raises(BontuneError, match="line 1 is not a JSON object"):
         write_run_report(run_folder(tmp_path, '{"torn\n{"step": 1}\n'))

@@ -15,17 +15,17 @@ from PIL import Image
 from rich.console import Console
 
 from bontune.base.errors import BontuneError
-from bontune.report.sweep_figures import plot_bests, plot_grid, plot_laws, plot_optimum, temperature_colours
-from bontune.report.sweep_tables import (
-    as_csv,
-    as_json,
+from bontune.report.result_tables import (
     best_n_rows,
     budget_rows,
     fit_rows,
     grid_rows,
     optimum_rows,
-    terminal_tables,
+    sweep_json,
+    sweep_tables,
 )
+from bontune.report.sweep_figures import draw_bests, draw_grid, draw_laws, draw_optimum, temperature_colours
+from bontune.report.tables import as_csv
 from bontune.scaling import Study, SweepPool, study
 
 
@@ -74,12 +74,15 @@ def description(path: Path) -> str:
 
 def figures(result: Study, folder: Path) -> list[Path]:
     paths = [
-        plot_grid(result, result.passes, folder / "pass.png"),
-        plot_laws(result, folder / "laws.png"),
-        plot_optimum(result, folder / "optimum.png"),
+        draw_grid(result, result.passes).save(folder / "pass.png"),
+        draw_laws(result).save(folder / "laws.png"),
+        draw_optimum(result).save(folder / "optimum.png"),
     ]
     if result.bests is not None:
-        paths += [plot_grid(result, result.bests, folder / "best.png"), plot_bests(result, folder / "bests.png")]
+        paths += [
+            draw_grid(result, result.bests).save(folder / "best.png"),
+            draw_bests(result).save(folder / "bests.png"),
+        ]
     return paths
 
 
@@ -105,23 +108,23 @@ def test_descriptions_say_the_numbers(tmp_path: Path) -> None:
     result = made((0.4, 0.7, 1.0, 1.3))
     t = result.temperatures
     last = result.passes.over_t_N[-1]
-    text = description(plot_grid(result, result.passes, tmp_path / "x.png"))
+    text = description(draw_grid(result, result.passes).save(tmp_path / "x.png"))
     assert f"N = 16: highest {100 * last.value.value:.1f} % at T = {t[last.best]:.1f}" in text
-    text = description(plot_laws(result, tmp_path / "x.png"))
+    text = description(draw_laws(result).save(tmp_path / "x.png"))
     assert f"T = 1.0: a = {result.laws[2].a.value:.2f}, b = {result.laws[2].b.value:.2f}" in text
     assert result.bests is not None
     peak = result.bests.over_n_T[3]
-    text = description(plot_bests(result, tmp_path / "x.png"))
+    text = description(draw_bests(result).save(tmp_path / "x.png"))
     assert f"T = 1.3 peaks at N = {result.ns[peak.best]} with {100 * peak.value.value:.1f} %" in text
-    assert "hardest third, N = 8: T = " in description(plot_optimum(result, tmp_path / "x.png"))
+    assert "hardest third, N = 8: T = " in description(draw_optimum(result).save(tmp_path / "x.png"))
 
 
 def test_what_cannot_be_drawn_or_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no best-of-N"):
-        plot_bests(made((0.5, 1.0), errs=False), tmp_path / "x.png")
+        draw_bests(made((0.5, 1.0), errs=False))
     (tmp_path / "file").write_text("")
-    with pytest.raises(BontuneError, match="cannot write the figure"):
-        plot_laws(made((0.5, 1.0)), tmp_path / "file" / "x.png")
+    with pytest.raises(BontuneError, match="Cannot write the figure"):
+        draw_laws(made((0.5, 1.0))).save(tmp_path / "file" / "x.png")
 
 
 def test_temperatures_have_colours_of_their_own() -> None:
@@ -131,12 +134,12 @@ def test_temperatures_have_colours_of_their_own() -> None:
 
 def test_tables_print_and_files_read_back(result: Study) -> None:
     console = Console(file=io.StringIO(), width=120, record=True)
-    for table in terminal_tables(result):
-        console.print(table)
+    for table in sweep_tables(result):
+        console.print(table.terminal())
     text = console.export_text()
     assert "nan" not in text
     assert "best temperature for each N" in text
-    tree = json.loads(as_json(result, {"model": "m"}))
+    tree = json.loads(sweep_json(result, {"model": "m"}))
     assert tree["model"] == "m"
     assert tree["advice"]
     assert len(tree["grid"]) == len(result.temperatures) * len(result.ns) * (1 if result.bests is None else 2)

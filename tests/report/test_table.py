@@ -4,42 +4,60 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.table import Table
 
 from bontune.base.errors import BontuneError
-from bontune.pools.compare import Outcome
-from bontune.report.numbers import duration, in_order, points
+from bontune.metrics import Interval
+from bontune.pools.compare import Difference, Outcome
+from bontune.report.numbers import duration, interval_text, percent, points, sorted_metrics
 from bontune.report.read import bounds, finite, read_json, read_metrics, rows_of_kind, series
-from bontune.report.sentences import differences, interval_text
-from bontune.report.suite_page import comparison_table
+from bontune.report.sentences import Summary, difference_ends
+from bontune.report.suite_page import score_table
+from bontune.report.tables import Cell, Table, as_csv, measured_cell
 
-SUMMARY: dict[str, Any] = {
-    "models": {
-        "base": {"pass@1": 0.138, "pass@2": 0.2, "pass@4": 0.31, "pass@16": 0.55, "pass@32": 0.677, "pass@64": 0.75},
-        "bon_rl": {"pass@1": 0.15, "pass@4": float("nan"), "pass@16": 0.6, "pass@32": 0.743, "pass@64": 0.8},
-    },
-    "intervals": {"base": {"pass@1": [0.12, 0.157], "pass@32": [0.65, 0.7]}},
-    "differences": [
-        {"a": "bon_rl", "b": "base", "metric": "pass@32", "diff": 0.066, "low": 0.03, "high": 0.1},
-        {"a": "bon_rl", "b": "base", "metric": "pass@1", "diff": 0.012, "low": -0.01, "high": 0.03},
-        {"a": "base", "b": "bon_rl", "metric": "pass@64", "diff": -0.05, "low": -0.07, "high": -0.03},
-        {"a": "bon_rl", "b": "base", "metric": "pass@16", "diff": 0.05},
-        {"a": "bon_rl", "b": "base", "metric": "pass@4", "diff": float("nan"), "low": 0.0, "high": 0.1},
-    ],
-    "n": 16,
-    "samples": 64,
-    "problems": 500,
+NAN = float("nan")
+
+
+def summary_of(
+    values: dict[str, dict[str, float]], intervals: dict[str, dict[str, list[float]]] | None = None
+) -> Summary:
+    """A summary of these values, with an interval where there is one."""
+    ends = intervals or {}
+    return Summary(
+        models={
+            model: {
+                metric: Interval(
+                    value=value,
+                    low=ends.get(model, {}).get(metric, [NAN, NAN])[0],
+                    high=ends.get(model, {}).get(metric, [NAN, NAN])[1],
+                )
+                for metric, value in row.items()
+            }
+            for model, row in values.items()
+        },
+        n=16,
+        samples=64,
+        problems=500,
+    )
+
+
+VALUES = {
+    "base": {"pass@1": 0.138, "pass@2": 0.2, "pass@4": 0.31, "pass@16": 0.55, "pass@32": 0.677, "pass@64": 0.75},
+    "bon_rl": {"pass@1": 0.15, "pass@16": 0.6, "pass@32": 0.743, "pass@64": 0.8},
 }
+DIFFERENCES = [
+    Difference(a="bon_rl", b="base", metric="pass@32", value=0.066, low=0.03, high=0.1),
+    Difference(a="bon_rl", b="base", metric="pass@1", value=0.012, low=-0.01, high=0.03),
+    Difference(a="base", b="bon_rl", metric="pass@64", value=-0.05, low=-0.07, high=-0.03),
+    Difference(a="bon_rl", b="base", metric="pass@16", value=0.05, low=None, high=None),
+]
 
 
-def shown(table: Table | None, width: int = 140) -> str:
-    assert table is not None
+def shown(table: Table, width: int = 140) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(table)
+    console.print(table.terminal())
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -48,9 +66,9 @@ def line_with(text: str, start: str) -> str:
 
 
 def test_models_are_rows_and_cells_carry_intervals_in_percent() -> None:
-    text = shown(comparison_table(SUMMARY))
+    text = shown(score_table(summary_of(VALUES, {"base": {"pass@1": [0.12, 0.157], "pass@32": [0.65, 0.7]}})))
     assert "500 problems, 64 samples each" in text
-    assert line_with(text, "model").split() == ["model", "pass@1", "pass@4", "pass@16", "pass@32", "pass@64"]
+    assert line_with(text, "Model").split() == ["Model", "pass@1", "pass@4", "pass@16", "pass@32", "pass@64"]
     assert "13.8 [12.0–15.7]" in line_with(text, "Base model")
     assert "67.7 [65.0–70.0]" in line_with(text, "Base model")
     assert line_with(text, "Best-of-N RL").split() == ["Best-of-N", "RL", "15.0", "–", "60.0", "74.3", "80.0"]
@@ -58,27 +76,54 @@ def test_models_are_rows_and_cells_carry_intervals_in_percent() -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 140])
 def test_no_number_is_cut_on_a_narrow_terminal(width: int) -> None:
-    intervals = {model: {metric: [0.1, 0.9] for metric in row} for model, row in SUMMARY["models"].items()}
-    text = shown(comparison_table({**SUMMARY, "intervals": intervals}), width)
+    intervals = {model: {metric: [0.1, 0.9] for metric in row} for model, row in VALUES.items()}
+    text = shown(score_table(summary_of(VALUES, intervals)), width)
     assert "…" not in text
     assert text.count("[10.0–90.0]") == 9
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_no_word_of_a_title_or_a_heading_is_broken(width: int) -> None:
+    table = Table(
+        title="Problems solved with k samples, by temperature",
+        caption="percent, with intervals of confidence",
+        columns=["temperature", "solved", "difference"],
+        rows=[["1.0", Cell(text="74.3", ends="[71.7, 78.3]"), "+8.1 [+5.7, +10.4]"]],
+    )
+    words = shown(table, width).split()
+    for text in (table.title, table.caption, *table.columns):
+        assert set(text.split()) <= set(words), text
+
+
+def test_one_table_is_markdown_too() -> None:
+    table = Table(columns=["arm", "pass@1"], rows=[["base", Cell(text="74.3", ends="[71.7, 78.3]")]], words={"arm"})
+    assert table.markdown() == ["| arm | pass@1 |", "| --- | ---: |", "| base | 74.3 [71.7, 78.3] |"]
+
+
+def test_rows_as_csv_hold_lists_and_nothing_for_nan() -> None:
+    assert as_csv([{"a": [1.0, 2.5], "b": [[1, 2], [3, 4]], "c": NAN}]) == "a,b,c\n1 2.5,1:2 3:4,\n"
+
+
 def test_a_difference_is_better_or_worse_only_where_the_interval_excludes_zero() -> None:
-    found = differences(SUMMARY)
-    assert [entry.outcome for entry in found] == [Outcome.MORE, Outcome.UNCLEAR, Outcome.FEWER, Outcome.UNKNOWN]
-    assert interval_text(found[0]) == "+3.0 to +10.0"
-    touching = {"a": "x", "b": "y", "metric": "pass@1", "diff": 0.1, "low": 0.0, "high": 0.2}
-    assert differences({"differences": [touching]})[0].outcome is Outcome.UNCLEAR
+    assert [entry.outcome for entry in DIFFERENCES] == [Outcome.MORE, Outcome.UNCLEAR, Outcome.FEWER, Outcome.UNKNOWN]
+    assert difference_ends(DIFFERENCES[0]) == "+3.0 to +10.0"
+    assert Difference(a="x", b="y", metric="pass@1", value=0.1, low=0.0, high=0.2).outcome is Outcome.UNCLEAR
+
+
+def test_an_interval_that_is_not_wider_than_its_number_is_left_out() -> None:
+    exact = Interval(value=1.0, low=1.0, high=1.0)
+    assert interval_text(exact, percent) == "100.0"
+    assert measured_cell(exact, percent) == Cell(text="100.0")
+    assert interval_text(Interval(value=0.5, low=NAN, high=NAN), percent) == "50.0"
 
 
 def test_markup_in_a_name_is_shown_as_it_is() -> None:
-    text = shown(comparison_table({"models": {"[red]x[/red]": {"pass@1": 0.5}}}))
+    text = shown(score_table(summary_of({"[red]x[/red]": {"pass@1": 0.5}})))
     assert "[red]x[/red]" in text
 
 
 def test_an_empty_summary_is_an_empty_table() -> None:
-    assert "model" in shown(comparison_table({}))
+    assert "Model" in shown(score_table(Summary(models={})))
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
@@ -121,5 +166,5 @@ def test_only_finite_numbers_are_numbers() -> None:
 
 def test_wording() -> None:
     assert [points(value) for value in (0.05, -0.05, 0.0004, -0.0004)] == ["+5.0", "-5.0", "0.0", "0.0"]
-    assert in_order(["b@2", "a@16", "a@4", "b@1", "a@4"]) == ["b@1", "b@2", "a@4", "a@16"]
+    assert sorted_metrics(["b@2", "a@16", "a@4", "b@1", "a@4"]) == ["b@1", "b@2", "a@4", "a@16"]
     assert [duration(value) for value in (0.42, 59.6, 210, 7500)] == ["0.4 s", "1 min", "3 min 30 s", "2 h 5 min"]

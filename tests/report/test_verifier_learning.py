@@ -14,9 +14,10 @@ from PIL import Image
 
 from bontune.base.errors import BontuneError
 from bontune.metrics import answer_distribution
+from bontune.pools.learned import METRICS, learned_rows, rank_names
 from bontune.pools.pool import Pool
-from bontune.report.answer_figures import METRICS, learned_rows, plot_learned, ranks
-from bontune.report.sweep_tables import as_csv
+from bontune.report.answer_figures import draw_learned
+from bontune.report.tables import as_csv
 
 NUM_ANSWERS = 12
 Rows = list[dict[str, Any]]
@@ -75,7 +76,7 @@ def test_rows_are_means_over_the_second_half_of_problems_grouped_by_the_first(
         for metric in METRICS:
             if metric != "chosen":
                 means[name, metric] = getattr(found, f"{metric}_P")
-        for place, rank in enumerate(ranks()):
+        for place, rank in enumerate(rank_names()):
             means[name, f"rank_{rank}"] = found.ranked_PR[:, place]
             means[name, f"rank_{rank}_correct"] = found.ranked_correct_PR[:, place]
     assert len(rows) == len(means) * len(groups)
@@ -149,7 +150,7 @@ def test_what_cannot_be_compared_is_said(pools: dict[str, Pool], tmp_path: Path)
         with pytest.raises(BontuneError, match=message):
             learned_rows(given, **options)
     with pytest.raises(BontuneError, match="nothing to draw"):
-        plot_learned([], tmp_path / "x.png")
+        draw_learned([])
 
 
 def test_rows_read_back_as_csv(rows: Rows) -> None:
@@ -160,7 +161,7 @@ def test_rows_read_back_as_csv(rows: Rows) -> None:
 
 
 def test_the_figure_says_its_numbers_and_keeps_its_edges(rows: Rows, tmp_path: Path) -> None:
-    path = plot_learned(rows, tmp_path / "new" / "learned.png")
+    path = draw_learned(rows).save(tmp_path / "new" / "learned.png")
     with Image.open(path) as image:
         text = str(image.info["Description"])
     top = row_of(rows, "rloo", "hard", "top")["value"]
@@ -185,7 +186,7 @@ def constant(reward: float) -> Pool:
     ids=["nothing solved", "all solved", "nine models"],
 )
 def test_a_figure_of_whatever_there_is(given: dict[str, Pool], tmp_path: Path) -> None:
-    path = plot_learned(learned_rows(given), tmp_path / "x.png")
+    path = draw_learned(learned_rows(given)).save(tmp_path / "x.png")
     assert (matplotlib.image.imread(path)[..., :3].min(axis=-1) < 0.9).mean() > 0.005
     with Image.open(path) as image:
         assert "nan" not in str(image.info["Description"])

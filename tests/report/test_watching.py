@@ -21,6 +21,7 @@ import yaml
 from bontune import Recipe, Trainer
 from bontune.base.errors import BontuneError
 from bontune.cli.report import run_report
+from bontune.report.numbers import points
 from bontune.report.run_page import page_of, runs_in, samples_over_training
 from bontune.training.shown_samples import read
 
@@ -133,7 +134,7 @@ def test_gains_are_the_paired_differences_to_the_first_evaluation(runs: Path) ->
     page = page_of(run, "/")
     assert page is not None
     value, low, high = evaluations[-1]["gains"]["pass@4"]
-    assert f"pass@4 {100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" in page
+    assert f"pass@4 {points(value)} [{points(low)}, {points(high)}]" in page
     assert "the change lies between" in page
 
 

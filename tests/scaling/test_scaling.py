@@ -37,8 +37,8 @@ from bontune.scaling import (
     resampled_means,
     study,
 )
-from bontune.scaling.difficulty import split_by_difficulty
 from bontune.scaling.law import loglog, weighted_line
+from bontune.scaling.study import split_by_difficulty
 
 Array = NDArray[np.float64]
 NS = [1, 2, 4, 8, 16, 32]

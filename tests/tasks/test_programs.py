@@ -475,5 +475,5 @@ def test_without_a_sandbox_the_message_says_what_to_do(monkeypatch: pytest.Monke
     monkeypatch.setenv("BONTUNE_SANDBOX", "bubblewrap")
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("bontune.grading.sandbox.outside.check._pools", {})
-    with pytest.raises(BontuneError, match=r"no isolation for model-written programs holds here.*BONTUNE_SANDBOX"):
+    with pytest.raises(BontuneError, match=r"No isolation for model-written programs holds here.*BONTUNE_SANDBOX"):
         Programs().grade([custom([1, 1])], [["1"]])[0]

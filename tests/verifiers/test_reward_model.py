@@ -34,7 +34,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.verifiers import RewardModel, Verifier, as_verifier, load_verifier, verifier_from_text
 from bontune.verifiers.input_format import InputFormat
-from bontune.verifiers.load import contents_digest
+from bontune.verifiers.load import verifier_digest
 from bontune.verifiers.reward_model import doubt_about_end, load_reward_model, save_reward_model
 
 SHAPE = {
@@ -197,12 +197,12 @@ def test_what_is_no_reward_model(tmp_path: Path) -> None:
         RewardModel(classifier(num_labels=3), tiny.tokenizer())
     with pytest.raises(BontuneError, match="slope above 0"):
         RewardModel(classifier(), tiny.tokenizer(), calibration=(-1.0, 0.0))
-    with pytest.raises(BontuneError, match=r"countdown-tiny is no verifier.*verify fit"):
+    with pytest.raises(BontuneError, match=r"countdown-tiny is not a verifier.*verify fit"):
         load_reward_model("countdown-tiny")
     folder = saved(tmp_path / "v", classifier())
     for text, phrase in (
         ("{", "not JSON"),
-        ("[]", "must hold an object"),
+        ("[]", "must contain an object"),
         (json.dumps({"input": {"sep": 1}}), "cannot be used"),
         (json.dumps({"calibration": {"slope": 1}}), "cannot be used"),
     ):
@@ -313,7 +313,7 @@ def test_the_end_can_be_said_and_what_cannot_be_found_out_is_warned_of(tmp_path:
             assert plain == ended == pytest.approx(alone(model, "1+2=3<eos>").item(), abs=1e-5)
         told = verifier_from_text(f"{folder}#none", device="cpu")
         assert told.score(PROBLEMS[:1], [["3"]], [])[0][0] == guessed
-    assert contents_digest("reward_model", path=folder) != contents_digest("reward_model", path=folder, end="eos")
+    assert verifier_digest("reward_model", path=folder) != verifier_digest("reward_model", path=folder, end="eos")
     with pytest.raises(BontuneError, match="is eos or none, got 'bos'"):
         load_verifier("reward_model", path=folder, end="bos")
     with pytest.raises(BontuneError, match=r"verifier\.end is for verifier\.name=reward_model"):

@@ -351,7 +351,7 @@ def compare(
     Example: bontune compare runs/a runs/b countdown-tiny --limit 200
     """
     from bontune.cli.compare import run_compare
-    from bontune.experiments.entrants import DrawOptions
+    from bontune.pools.entrants import DrawOptions
 
     options = DrawOptions(
         samples=samples, temperature=temperature, split=split, limit=limit, seed=seed, verifier=verifier

@@ -13,12 +13,11 @@ from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.text import as_csv
 from bontune.metrics import Interval, reward_scale
-from bontune.pools.budgets import check_ks
+from bontune.pools.compare import check_ks
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
 from bontune.report.curves import draw_curves
-from bontune.report.figure import save
-from bontune.report.numbers import of_points, signed, unit_of, written
+from bontune.report.numbers import change_writer, interval_text, metric_writer, points_unit, unit_of
 from bontune.scaling import ScoredPool, StoppingPoint, StoppingStudy, study_stopping
 from bontune.scaling.adaptive import MARGIN
 
@@ -65,8 +64,13 @@ def run_adaptive(paths: list[Path], *, n: int | None, round_size: int, ks: str |
     console.print(_table(study, paths[-1], is_share=scale.is_binary))
     console.print(_finding(study, is_share=scale.is_binary), highlight=False)
     write_whole(out / "adaptive.csv", as_csv([_row(point) for point in study.points]), "numbers")
-    figure, description = draw_curves(_curves(study), title="Best-of-N by draws per problem", is_share=scale.is_binary)
-    save(figure, out / "adaptive.png", "Stopping early against a fixed number of draws", description)
+    plot = draw_curves(
+        _curves(study),
+        title="Best-of-N by draws per problem",
+        is_share=scale.is_binary,
+        name="Stopping early against a fixed number of draws",
+    )
+    plot.save(out / "adaptive.png")
     print(f"{out}: adaptive.csv and adaptive.png")
 
 
@@ -99,14 +103,14 @@ def _finding(study: StoppingStudy, *, is_share: bool) -> str:
     return (
         f"Stopping at a score of {point.stop_at:.4g} takes {point.draws.value:.1f} draws in place of {study.n} "
         f"({100 * saved:.0f} % fewer): {_with_unit(point.reward.value, is_share=is_share)}, "
-        f"{_signed(point.loss, is_share=is_share)}{of_points(is_share)} against the {full} of best@{study.n}.\n"
+        f"{_signed(point.loss, is_share=is_share)}{points_unit(is_share)} against the {full} of best@{study.n}.\n"
         f"In use: BestOfN(model, verifier, {study.n}, stop_at={point.stop_at:.4g}, round_size={study.round_size}), or "
         f"bontune answer … -n {study.n} --stop-at {point.stop_at:.4g} --round {study.round_size}"
     )
 
 
 def _with_unit(value: float, *, is_share: bool) -> str:
-    return written(value, is_share=is_share) + (" %" if is_share else "")
+    return metric_writer(is_share)(value) + (" %" if is_share else "")
 
 
 def _table(study: StoppingStudy, path: Path, *, is_share: bool) -> Table:
@@ -125,16 +129,15 @@ def _table(study: StoppingStudy, path: Path, *, is_share: bool) -> Table:
             str(point.budget),
             f"{point.stop_at:.4g}",
             f"{point.draws.value:.1f}",
-            written(point.reward.value, is_share=is_share),
-            written(point.fixed.value, is_share=is_share),
+            metric_writer(is_share)(point.reward.value),
+            metric_writer(is_share)(point.fixed.value),
             _signed(point.gain, is_share=is_share),
         )
     return table
 
 
 def _signed(interval: Interval, *, is_share: bool) -> str:
-    value, low, high = (signed(x, is_share=is_share) for x in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}]"
+    return interval_text(interval, change_writer(is_share))
 
 
 def _row(point: StoppingPoint) -> dict[str, float]:
@@ -145,18 +148,9 @@ def _row(point: StoppingPoint) -> dict[str, float]:
     return row
 
 
-def _curves(study: StoppingStudy) -> dict[str, dict[str, list[float]]]:
+def _curves(study: StoppingStudy) -> dict[str, dict[float, Interval]]:
     """The two lines of the picture: reward by draws."""
-    lines = {
-        "stopped early": [(point.draws.value, point.reward) for point in study.points],
-        "as many draws each": [*((point.draws.value, point.fixed) for point in study.points), (study.n, study.full)],
-    }
     return {
-        name: {
-            "k": [k for k, _ in line],
-            "value": [reward.value for _, reward in line],
-            "low": [reward.low for _, reward in line],
-            "high": [reward.high for _, reward in line],
-        }
-        for name, line in lines.items()
+        "stopped early": {point.draws.value: point.reward for point in study.points},
+        "as many draws each": {point.draws.value: point.fixed for point in study.points} | {study.n: study.full},
     }

@@ -16,15 +16,15 @@ from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.text import temperature_text
 from bontune.cli.drawing import draw_all_with_progress
-from bontune.experiments.entrants import DrawOptions, Gathered, Pools, column_of, gather
 from bontune.metrics import RewardScale, reward_scale
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.pools.compare import Comparison, main_budget
 from bontune.pools.draw import PoolRequest
-from bontune.report.compared import curves_of, findings, rows_of, terminal_tables, tree_of
-from bontune.report.curves import plot_pass_at_k
-from bontune.report.numbers import scale_note
-from bontune.report.sweep_tables import as_csv
+from bontune.pools.entrants import DrawOptions, Gathered, Pools, column_of, gather
+from bontune.report.curves import draw_curves
+from bontune.report.result_tables import comparison_curves, comparison_rows, comparison_tables, comparison_tree
+from bontune.report.sentences import comparison_sentences, scale_note
+from bontune.report.tables import as_csv
 
 _TITLES = {
     "pass": "Problems solved by at least one of k samples",
@@ -46,15 +46,17 @@ def run_compare(
     comparisons = _compare(gathered, k, scale)
     verifier = _verifier(gathered)
     is_alone = len(comparisons) == 1
-    sentences = [findings(comparison, k=k, verifier=verifier, is_alone=is_alone) for comparison in comparisons]
+    sentences = [
+        comparison_sentences(comparison, k=k, verifier=verifier, is_alone=is_alone) for comparison in comparisons
+    ]
     console = Console(markup=False, emoji=False)
     note = " ".join(sentence for sentence in (_choice_note(gathered), scale_note(scale)) if sentence)
     for number, (comparison, of) in enumerate(zip(comparisons, sentences, strict=True)):
         for sentence in [*of, note] if note and number == 0 else of:
             console.print(sentence, highlight=False)
         console.print()
-        for table in terminal_tables(comparison):
-            console.print(table)
+        for table in comparison_tables(comparison):
+            console.print(table.terminal())
             console.print()
     origin = _origin(arguments, gathered, k, verifier, note) | {"solved_at": scale.solved_at}
     trained_for = plan.trained_ns[0] if plan is not None and len(set(plan.trained_ns)) == 1 else ()
@@ -163,7 +165,7 @@ def _write(
     trained_for: Sequence[int],
 ) -> list[str]:
     """Write the CSV, the pictures and, when all else is there, the JSON; the names of the pictures."""
-    rows = [row for comparison in comparisons for row in rows_of(comparison)]
+    rows = [row for comparison in comparisons for row in comparison_rows(comparison)]
     write_whole(out / "comparison.csv", as_csv(rows), "numbers")
     pictures = []
     for comparison in comparisons:
@@ -173,13 +175,9 @@ def _write(
         for family in dict.fromkeys(difference.family for difference in comparison.differences):
             pictures.append(f"{family}{where}.png")
             is_share = next(d.is_share for d in comparison.differences if d.family == family)
-            plot_pass_at_k(
-                curves_of(comparison, family),
-                out / pictures[-1],
-                trained_for=trained_for,
-                title=_TITLES[family],
-                is_share=is_share,
-            )
-    tree = {**origin, "comparisons": [tree_of(*found) for found in zip(comparisons, sentences, strict=True)]}
+            curves = comparison_curves(comparison, family)
+            plot = draw_curves(curves, trained_for=trained_for, title=_TITLES[family], is_share=is_share)
+            plot.save(out / pictures[-1])
+    tree = {**origin, "comparisons": [comparison_tree(*found) for found in zip(comparisons, sentences, strict=True)]}
     write_whole(out / "comparison.json", (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode(), "numbers")
     return pictures

@@ -18,11 +18,12 @@ from bontune.base.text import as_csv
 from bontune.config import is_run
 from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, evaluate_pool, share_families, under_shared_names
 from bontune.pools import compare
-from bontune.pools.budgets import parse_ks
+from bontune.pools.compare import parse_ks
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
-from bontune.report.numbers import capitalized, in_order, scale_note, split_metric, unit_of, with_unit, written
+from bontune.report.numbers import capitalized, metric_writer, sorted_metrics, split_metric, unit_of, with_unit
 from bontune.report.read import finite, read_metrics, rows_of_kind
+from bontune.report.sentences import scale_note
 
 
 def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None, solved_at: float | None = None) -> None:
@@ -113,7 +114,7 @@ def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) ->
     for run in runs:
         rows = rows_of_kind(read_metrics(run / "metrics.jsonl"), "eval")
         metrics_of = under_shared_names([row["metrics"] for row in rows])
-        names = in_order(name for found in metrics_of for name in found if "@" in name)
+        names = sorted_metrics(name for found in metrics_of for name in found if "@" in name)
         shares = share_families(names)
         if not rows:
             console.print(f"{run} has no evaluations yet: set eval.every", markup=False)
@@ -123,7 +124,7 @@ def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) ->
             heads = [with_unit(name, is_share=is_share) for name, is_share in shown]
             table = Table("step", *heads, title=title, title_justify="left")
             for row, found in zip(rows, metrics_of, strict=True):
-                cells = [written(finite(found.get(name)), is_share=is_share) for name, is_share in shown]
+                cells = [metric_writer(is_share)(finite(found.get(name))) for name, is_share in shown]
                 table.add_row(str(row["step"]), *cells)
             console.print(table)
 

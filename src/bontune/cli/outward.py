@@ -121,9 +121,9 @@ def export(
     from bontune.config import load_recipe
 
     settings = load_recipe(recipe, overrides or [])
-    from bontune.integrations.export import export as exported
+    from bontune.integrations.export import export_recipe
 
-    text = exported(settings, to)
+    text = export_recipe(settings, to)
     if out is None:
         typer.echo(text, nl=False)
     else:

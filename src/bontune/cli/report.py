@@ -11,7 +11,7 @@ from urllib.parse import quote
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.config import is_run
-from bontune.pools.budgets import check_ks
+from bontune.pools.compare import check_ks
 from bontune.pools.read import is_pool_file, read_pool
 from bontune.report.pool_page import write_pool_report
 from bontune.report.run_page import index_page, runs_in, write_run_report, write_runs_report

@@ -11,20 +11,21 @@ from typing import Any
 
 from rich.console import Console
 
+import bontune.report.result_tables as tables
 import bontune.report.sweep_figures as plots
-import bontune.report.sweep_tables as tables
 import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.text import temperature_text
 from bontune.cli.drawing import draw_all_with_progress
 from bontune.metrics import reward_scale
-from bontune.pools.budgets import check_ks
+from bontune.pools.compare import check_ks
 from bontune.pools.draw import PoolRequest
 from bontune.pools.pool import Pool
 from bontune.pools.read import read_pool
 from bontune.report.pool_page import SHARED, setting_differences, swept_pool
-from bontune.report.sweep_tables import terminal_tables
+from bontune.report.result_tables import sweep_tables
+from bontune.report.tables import as_csv
 from bontune.scaling import Study
 
 _ELLIPSES = ("...", "…")
@@ -65,8 +66,8 @@ def study_pools(paths: Sequence[Path], *, out: Path, ks: str | None = None, budg
             file=sys.stderr,
         )
     console = Console(markup=False, emoji=False)
-    for table in terminal_tables(result):
-        console.print(table)
+    for table in sweep_tables(result):
+        console.print(table.terminal())
         console.print()
     for line in scaling.advise_all(result):
         console.print(line, highlight=False)
@@ -83,14 +84,14 @@ def write_sweep(study: Study, origin: Mapping[str, Any], out: Path) -> None:
     sheets |= {"budgets": tables.budget_rows, "best_n": tables.best_n_rows}
     for name, rows_of in sheets.items():
         if rows := rows_of(study):
-            write_whole(out / f"{name}.csv", tables.as_csv(rows), "numbers")
-    plots.plot_grid(study, study.passes, out / "pass_grid.png")
-    plots.plot_laws(study, out / "pass_curves.png")
-    plots.plot_optimum(study, out / "optimum.png")
+            write_whole(out / f"{name}.csv", as_csv(rows), "numbers")
+    plots.draw_grid(study, study.passes).save(out / "pass_grid.png")
+    plots.draw_laws(study).save(out / "pass_curves.png")
+    plots.draw_optimum(study).save(out / "optimum.png")
     if study.bests is not None:
-        plots.plot_grid(study, study.bests, out / "best_grid.png")
-        plots.plot_bests(study, out / "best_curves.png")
-    write_whole(out / "sweep.json", tables.as_json(study, origin), "numbers")  # last: all else is there
+        plots.draw_grid(study, study.bests).save(out / "best_grid.png")
+        plots.draw_bests(study).save(out / "best_curves.png")
+    write_whole(out / "sweep.json", tables.sweep_json(study, origin), "numbers")  # last: all else is there
 
 
 def parse_temperatures(text: str) -> list[float]:

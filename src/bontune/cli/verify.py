@@ -24,11 +24,11 @@ from bontune.metrics import Calibration, calibration, platt_scaling, sigmoid
 from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, as_points, evaluate_pool
 from bontune.models import best_device, quiet_libraries
 from bontune.models.classifiers import load_classifier
-from bontune.pools.contents import problems_of
+from bontune.pools.pool import problems_of
 from bontune.pools.read import read_pool
 from bontune.pools.scoring import score_pool
 from bontune.verifiers.examples import Examples, make_examples
-from bontune.verifiers.fit import FitOptions, Fitted, fit
+from bontune.verifiers.fit import FitOptions, FitResult, fit
 from bontune.verifiers.input_format import InputFormat
 from bontune.verifiers.reward_model import RewardModel, doubt_about_end, end_of, save_reward_model
 
@@ -227,6 +227,6 @@ def _described(examples: Examples) -> str:
     )
 
 
-def _conclusion(fitted: Fitted, out: Path) -> str:
+def _conclusion(fitted: FitResult, out: Path) -> str:
     stopped = "stopped by a signal; the best so far, " if fitted.was_stopped else ""
     return f"{out}: {stopped}epoch {fitted.best['epoch']:.2f}, held-out loss {fitted.best['held_out_loss']:.4f}"

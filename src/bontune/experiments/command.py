@@ -43,7 +43,7 @@ def run_reproduce(
     """
     suite = load_suite(source, overrides)  # before torch is loaded: names are answered at once
     from bontune.experiments.run import Runner
-    from bontune.experiments.write import print_statement, write_results
+    from bontune.experiments.statement import print_statement, write_results
 
     name = Path(source).stem
     out, work = out or Path("results") / name, work or Path("runs") / "reproduce" / name

@@ -21,7 +21,7 @@ from bontune.experiments.families import Family
 from bontune.experiments.results import Results
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
-from bontune.report.figure import HAIRLINE, INK, QUIET, SMALL_PT, TITLE_PT, apart, dress, percent_axis, save
+from bontune.report.canvas import HAIRLINE, INK, QUIET, SMALL_PT, TITLE_PT, apart, dress, percent_axis, save
 from bontune.report.numbers import counted, typographic
 
 # Dark enough to be read as text on white; the first two are those of Best-of-N RL and plain RL in every other figure.

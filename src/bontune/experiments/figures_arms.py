@@ -42,7 +42,7 @@ from bontune.experiments.store import Measurement
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
 from bontune.pools.over_runs import mean_over_runs
-from bontune.report.figure import HAIRLINE, INK, QUIET, SMALL_PT, apart, dress, new_figure, percent_axis
+from bontune.report.canvas import HAIRLINE, INK, QUIET, SMALL_PT, apart, dress, new_figure, percent_axis
 from bontune.report.numbers import counted, split_metric
 
 _OFFSET = 0.17

@@ -30,7 +30,7 @@ from bontune.experiments.figure_parts import (
 from bontune.experiments.results import Results
 from bontune.experiments.suite import BASE, main_arms
 from bontune.metrics import Interval
-from bontune.report.figure import new_figure
+from bontune.report.canvas import new_figure
 from bontune.report.numbers import split_metric
 
 Curves = dict[str, list[tuple[int, Interval]]]

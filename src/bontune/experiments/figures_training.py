@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 
-import bontune.report.answer_figures as learned
 from bontune.base.files import write_whole
 from bontune.experiments.claims import Judged, judge
 from bontune.experiments.figure_parts import (
@@ -36,10 +35,13 @@ from bontune.experiments.store import Measurement
 from bontune.experiments.suite import BASE, main_arms
 from bontune.experiments.work import KEPT_SEED, pool_path
 from bontune.metrics import Interval
+from bontune.pools.learned import learned_rows
 from bontune.pools.read import read_pool
-from bontune.report.figure import INK, SMALL_PT, new_figure
+from bontune.report.answer_figures import draw_learned
+from bontune.report.canvas import INK, SMALL_PT, new_figure
 from bontune.report.numbers import counted
-from bontune.report.sweep_tables import as_csv
+from bontune.report.style import family_of
+from bontune.report.tables import as_csv
 
 _MOST_PANELS = 2
 
@@ -290,9 +292,11 @@ def write_learned(results: Results, out: Path, work: Path) -> Figure | None:
                 pools[arm] = read_pool(path)
     png, csv = out / f"{NAME}.png", out / f"{NAME}.csv"
     if len(pools) == len(results.suite.learned) > 1:
-        rows = learned.learned_rows(pools)
+        rows = learned_rows(pools)
         write_whole(csv, as_csv(rows), "numbers")
-        learned.plot_learned(rows, png)
+        draw_learned(rows, {arm: family_of(results.suite.tree(arm)) if arm != BASE else None for arm in pools}).save(
+            png
+        )
     elif not (png.is_file() and csv.is_file()):
         return None
     first = "the base model" if results.suite.learned[0] == BASE else results.suite.learned[0]

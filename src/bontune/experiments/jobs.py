@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -162,3 +164,64 @@ def _stop(processes: Sequence[SpawnProcess]) -> None:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1] if lines else "it printed nothing"
+
+
+@contextmanager
+def held(folder: Path, poll: Callable[[], None] = lambda: None, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Keep a second process out of a folder, which is made if it is not there.
+
+    Args:
+        folder: is locked itself: no file is left behind, and the lock goes with the process.
+        poll: called often while waiting; raises to stop.
+        wait_s: time that another process may take to leave.
+
+    Raises:
+        BontuneError: another process works there, or the folder cannot be made or locked.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise BontuneError(f"The folder {folder} cannot be made: {error.strerror}.") from None
+    try:
+        deadline = time.monotonic() + wait_s
+        while not _locks(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, folder):
+            if time.monotonic() > deadline:
+                raise BontuneError(f"Another process works in {folder}: wait for it, stop it, or give another folder.")
+            time.sleep(POLL_S)
+            poll()
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def visited(folder: Path) -> Iterator[None]:
+    """Be one of several jobs in a folder: :func:`vacated` waits for all of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def vacated(folder: Path, poll: Callable[[], None]) -> None:
+    """Wait until no job is in a folder: those of a command that was killed save first, then leave.
+
+    Raises:
+        BontuneError: they are there for longer than saving takes; they belong to a command that runs.
+    """
+    with held(folder, poll, wait_s=GRACE_S + 5):
+        pass
+
+
+def _locks(descriptor: int, how: int, folder: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise BontuneError(f"The folder {folder} cannot be locked ({error.strerror}): give another folder.") from None
+    return True

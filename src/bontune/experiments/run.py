@@ -15,11 +15,9 @@ from rich.table import Table
 
 import bontune.experiments.work as work_of
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
-from bontune.experiments.holding import held, vacated
-from bontune.experiments.jobs import Job, run_jobs
-from bontune.experiments.pieces import TRIAL
+from bontune.experiments.jobs import Job, held, run_jobs, vacated
 from bontune.experiments.results import Results
-from bontune.experiments.store import BASE_SELECT, Measurement, Run, Store, task_section
+from bontune.experiments.store import BASE_SELECT, TRIAL, Measurement, Run, Store, task_section
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.tasks import load_task
 from bontune.training.setup import check_objective

@@ -14,7 +14,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.signals import StopSignals
 from bontune.engines.contract import SamplingOptions
-from bontune.experiments.holding import visited
+from bontune.experiments.jobs import visited
 from bontune.experiments.store import (
     BASE_SELECT,
     Measurement,
@@ -30,9 +30,8 @@ from bontune.metrics import RewardScale, reward_scale
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.models import quiet_libraries
 from bontune.pools.collect import score_all
-from bontune.pools.contents import grades_of, problems_of
 from bontune.pools.draw import PoolRequest, draw_pool
-from bontune.pools.pool import Pool
+from bontune.pools.pool import Pool, grades_of, problems_of
 from bontune.pools.read import read_pool
 from bontune.report.read import read_json, read_metrics, rows_of_kind
 from bontune.training.checkpoint import versions

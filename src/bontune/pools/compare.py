@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from bontune.base.errors import BontuneError
 from bontune.metrics import Interval, bootstrap_intervals, simultaneous_band
 from bontune.metrics.evaluation import Evaluation, share_families, under_shared_names
 
@@ -358,3 +359,32 @@ def main_budget(ks: Sequence[int], *, trained_n: int | None, num_samples: int) -
     if trained_n in ks:
         return int(trained_n or 0)
     return max((k for k in ks if 2 * k <= num_samples), default=min(ks))
+
+
+def parse_ks(text: str) -> list[int]:
+    """Read budgets such as ``1,4,16``.
+
+    Raises:
+        BontuneError: no numbers, or one below 1.
+    """
+    try:
+        ks = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BontuneError(f"--k takes numbers like 1,4,16, got {text!r}.") from None
+    if min(ks) < 1:
+        raise BontuneError(f"--k takes numbers from 1 up, got {text!r}.")
+    return ks
+
+
+def check_ks(text: str | None, num_samples: int) -> list[int] | None:
+    """Read budgets, each at most the samples at hand; None stays None.
+
+    Raises:
+        BontuneError: no numbers, or one out of range.
+    """
+    if text is None:
+        return None
+    ks = parse_ks(text)
+    if max(ks) > num_samples:
+        raise BontuneError(f"--k {max(ks)} is more than the {num_samples} samples per problem.")
+    return ks

@@ -1,4 +1,4 @@
-"""The pieces of a page: pictures inside the file, tables, and the rendering that escapes everything."""
+"""The pieces of a page: pictures inside the file, settings, and the rendering that escapes everything."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin
 
 from bontune import __version__
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.report.figure import as_svg
-from bontune.report.numbers import NOT_MEASURED, number, percent, unbroken
+from bontune.report.figure import Plot
+from bontune.report.numbers import NOT_MEASURED, number, unbroken
 from bontune.report.read import finite
 
 _CSS_DPI = 96
@@ -46,79 +45,31 @@ class Picture:
     """Data URI of the same for narrow screens; empty: there it is wider than the page, and scrolls."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cell:
-    """One number of a table."""
-
-    text: str
-    """The number as written."""
-    span: str = ""
-    """The interval of the number, in brackets."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """One row of a table."""
-
-    name: str
-    """Header of the row."""
-    cells: list[Cell]
-    """One for each column but the first."""
-    colour: str = ""
-    """The model's colour in the figures."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Grid:
-    """A table with a header for each row and column."""
-
-    caption: str
-    """Says what the numbers are."""
-    columns: list[str]
-    """Column headers, the one of the row headers first."""
-    rows: list[Line] = field(default_factory=list)
-    """The rows, in order."""
-
-
-def fraction_cell(fraction: float | None, span: tuple[float, float] | None) -> Cell:
-    """A fraction in percent with its interval."""
-    if fraction is None or span is None:
-        return Cell(text=percent(fraction))
-    return Cell(text=percent(fraction), span=f"[{percent(span[0])}–{percent(span[1])}]")
-
-
-def number_cell(value: float | None, span: tuple[float, float] | None = None) -> Cell:
-    """Any other number with its interval."""
-    if value is None or span is None:
-        return Cell(text=number(value))
-    return Cell(text=number(value), span=f"[{number(span[0])} to {number(span[1])}]")
-
-
-def picture(path: str | os.PathLike[str], *, heading: str, caption: str = "") -> Picture:
-    """A PNG as part of the page; its alternative text is the description that it carries.
+def picture(png: str | os.PathLike[str] | Plot, *, heading: str, caption: str = "") -> Picture:
+    """A PNG, or a plot as a PNG, as part of the page; its alternative text is the description that it carries.
 
     Raises:
         BontuneError: the file cannot be read or is no PNG.
     """
     try:
-        data = Path(path).read_bytes()
+        data = png.png() if isinstance(png, Plot) else Path(png).read_bytes()
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             width, height = image.size
             description = image.text.get("Description") if isinstance(image, PngImagePlugin.PngImageFile) else None
     except (OSError, SyntaxError, ValueError) as error:  # Pillow says SyntaxError or ValueError of a broken PNG
         problem = getattr(error, "strerror", None) or "it is not a PNG file"
-        raise BontuneError(f"cannot embed the figure {path}: {problem}.") from error
+        raise BontuneError(f"Cannot embed the figure {png}: {problem}.") from error
     source = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
     alt = str(description) if description else f"{heading} (the figure carries no description)"
     return Picture(source=source, width=width, height=height, alt=alt, heading=heading, caption=caption)
 
 
-def drawing(figure: Figure, description: str, *, heading: str, caption: str) -> Picture:
-    """Put a figure into a page as SVG, with its description as the alternative text."""
-    width, height = figure.get_size_inches() * _CSS_DPI
-    source = "data:image/svg+xml;base64," + base64.b64encode(as_svg(figure)).decode("ascii")
+def drawing(plot: Plot, *, heading: str, caption: str) -> Picture:
+    """A plot as part of the page, as SVG."""
+    width, height = plot.figure.get_size_inches() * _CSS_DPI
+    source = "data:image/svg+xml;base64," + base64.b64encode(plot.svg()).decode("ascii")
     return Picture(
-        source=source, width=round(width), height=round(height), alt=description, heading=heading, caption=caption
+        source=source, width=round(width), height=round(height), alt=plot.description, heading=heading, caption=caption
     )
 
 

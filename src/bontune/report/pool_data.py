@@ -24,9 +24,9 @@ from bontune.metrics.evaluation import Evaluation, evaluate_pool, share_families
 from bontune.pools import compare
 from bontune.pools.compare import Difference
 from bontune.pools.pool import Pool
-from bontune.report.numbers import split_metric, unit_of
-from bontune.report.page import Cell, Grid, Line, fraction_cell, number_cell
+from bontune.report.numbers import decimals, interval_text, metric_writer, split_metric, unit_of
 from bontune.report.sentences import TABLE_KS
+from bontune.report.tables import Cell, Table, measured_cell
 
 MAX_PACKED_BYTES = 11_000_000
 """Most bytes that all pools of a page may take together; longer texts are cut until they fit."""
@@ -227,7 +227,7 @@ Row: TypeAlias = dict[str, Any]
 
 FAMILIES = ("pass", "max", "best", "majority", "weighted")
 """Families of metrics that say what selection yields, in the order of figures and tables."""
-LABELS = {
+FAMILY_LABELS = {
     "pass": "some sample is right",
     "max": "the highest reward of k",
     "best": "the verifier's choice",
@@ -280,8 +280,13 @@ class EvaluatedPool:
         """Whether a family of metrics is a share of problems, which is written in percent."""
         return family in share_families(self.intervals)
 
+    def cell(self, family: str, interval: Interval) -> Cell:
+        """A value of a family as an entry of a table."""
+        is_share = self.is_share(family)
+        return measured_cell(interval, metric_writer(is_share), "–" if is_share else " to ")
 
-def measure(
+
+def pool_evaluation(
     name: str, pool: Pool, ks: Sequence[int] | None = None, scale: metrics.RewardScale | None = None
 ) -> EvaluatedPool:
     """Evaluate a pool; budgets are powers of two by default.
@@ -314,24 +319,21 @@ def measure(
     return EvaluatedPool(name=name, pool=pool, evaluation=evaluation, intervals=evaluation.intervals())
 
 
-def number_grid(measured: EvaluatedPool) -> Grid:
+def number_table(measured: EvaluatedPool) -> Table:
     """k down, metrics across."""
     families = [*measured.families, *(f for f in ("all", "gap", "drop") if measured.points(f))]
     points = {family: measured.points(family) for family in families}
-    rows = [
-        Line(name=str(k), cells=[_cell(measured, f, points[f][k].value, _span(points[f][k])) for f in families])
-        for k in measured.ks
-    ]
-    rest = [f"{m} {i.value:.2f} [{i.low:.2f}–{i.high:.2f}]" for m, i in measured.intervals.items() if "@" not in m]
+    rest = [interval_text(i, decimals(2), "–") for m, i in measured.intervals.items() if "@" not in m]
+    names = [m for m in measured.intervals if "@" not in m]
     caption = f"{measured.name}: with 95 % intervals." if measured.name else "With 95 % intervals."
     if rest:
-        caption += f" Over all samples of a problem: {', '.join(rest)}."
-    columns = ["k", *(f"{family}@k, {unit_of(measured.is_share(family))}" for family in families)]
-    return Grid(caption=caption, columns=columns, rows=rows)
-
-
-def _cell(measured: EvaluatedPool, family: str, value: float, span: tuple[float, float]) -> Cell:
-    return (fraction_cell if measured.is_share(family) else number_cell)(value, span)
+        listed = ", ".join(f"{name} {text}" for name, text in zip(names, rest, strict=True))
+        caption += f" Over all samples of a problem: {listed}."
+    return Table(
+        caption=caption,
+        columns=["k", *(f"{family}@k, {unit_of(measured.is_share(family))}" for family in families)],
+        rows=[[str(k), *(measured.cell(family, points[family][k]) for family in families)] for k in measured.ks],
+    )
 
 
 def level_rows(measured: EvaluatedPool) -> list[Row]:
@@ -361,30 +363,30 @@ def level_rows(measured: EvaluatedPool) -> list[Row]:
     return rows
 
 
-def level_grid(measured: EvaluatedPool) -> Grid | None:
-    """The same as a table; None without levels."""
-    lines: dict[Any, list[Cell]] = {}
+def level_table(measured: EvaluatedPool) -> Table | None:
+    """The metrics of :func:`level_rows` as a table; None without levels."""
+    by_level: dict[Any, list[Cell | str]] = {}
     columns: dict[str, None] = {}
     for row in level_rows(measured):
         family = split_metric(row["metric"])[0]
         columns[f"{row['metric']}, {unit_of(measured.is_share(family))}"] = None
-        cells = lines.setdefault(row["level"], [Cell(text=str(row["problems"]))])
-        cells.append(_cell(measured, family, row["value"], (row["low"], row["high"])))
-    if not lines:
+        cells = by_level.setdefault(row["level"], [str(row["level"]), str(row["problems"])])
+        interval = Interval(value=row["value"], low=row["low"], high=row["high"])
+        cells.append(measured.cell(family, interval))
+    if not by_level:
         return None
     caption = f"{measured.name}: by the task's level of difficulty, with 95 % intervals."
-    rows = [Line(name=str(level), cells=cells) for level, cells in lines.items()]
-    return Grid(caption=caption, columns=["Level", "Problems", *columns], rows=rows)
+    return Table(caption=caption, columns=["Level", "Problems", *columns], rows=list(by_level.values()))
 
 
-def families_of(measured: Sequence[EvaluatedPool]) -> list[str]:
+def shown_families(measured: Sequence[EvaluatedPool]) -> list[str]:
     """Families that say something of one pool at least: beside a verifier that errs, an oracle's best@k does."""
     return [family for family in FAMILIES if any(family in one.families for one in measured)]
 
 
 def main_family(measured: Sequence[EvaluatedPool]) -> str:
     """What pools are compared in first: best@k if all have a verifier and one of them errs, else pass@k or max@k."""
-    has_best = "best" in families_of(measured) and all(one.points("best") for one in measured)
+    has_best = "best" in shown_families(measured) and all(one.points("best") for one in measured)
     return "best" if has_best else measured[0].base
 
 
@@ -393,9 +395,9 @@ def are_of_same_problems(pools: Sequence[EvaluatedPool]) -> bool:
     return all(set(other.evaluation.problem_ids) == set(pools[0].evaluation.problem_ids) for other in pools[1:])
 
 
-def differences(pools: Sequence[EvaluatedPool]) -> list[Difference]:
+def pool_differences(pools: Sequence[EvaluatedPool]) -> list[Difference]:
     """Each pool against the first, paired by problem, in every metric of selection that both have."""
-    metrics = [f"{family}@{k}" for family in families_of(pools) for k in pools[0].points(family)]
+    metrics = [f"{family}@{k}" for family in shown_families(pools) for k in pools[0].points(family)]
     return compare.differences({pool.name: pool.evaluation for pool in pools}, metrics)
 
 
@@ -424,7 +426,7 @@ def curve_rows(pools: Sequence[EvaluatedPool]) -> list[Row]:
     return rows
 
 
-def difference_rows(found: Sequence[Difference]) -> list[Row]:
+def pool_difference_rows(found: Sequence[Difference]) -> list[Row]:
     """List differences as rows of a CSV file."""
     return [
         {
@@ -453,7 +455,3 @@ def problem_rows(pools: Sequence[EvaluatedPool]) -> Iterator[Row]:
                 "samples": measured.num_samples,
                 **{name: float(values[name][place]) if name in values else math.nan for name in names},
             }
-
-
-def _span(interval: Interval) -> tuple[float, float]:
-    return interval.low, interval.high

@@ -7,9 +7,9 @@ travel as packed JSON and are shown as text, so that nothing a model wrote can r
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,48 +22,49 @@ import bontune.scaling as scaling
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.settings import differing
+from bontune.base.text import temperature_text
 from bontune.metrics import Interval, RewardScale, reward_scale
 from bontune.metrics.evaluation import MEANINGS
 from bontune.pools import compare
 from bontune.pools.compare import Difference, Outcome
 from bontune.pools.pool import Pool
-from bontune.report.compared import ranges
 from bontune.report.curves import draw_curves
 from bontune.report.numbers import (
     NOT_MEASURED,
+    change_writer,
     counted,
-    of_points,
+    ends_text,
+    metric_writer,
     percent,
-    scale_note,
-    signed,
+    points_unit,
     split_metric,
     typographic,
-    written,
 )
-from bontune.report.page import Cell, Grid, Line, Picture, drawing, facts, fraction_cell, picture, write_page
+from bontune.report.page import Picture, drawing, facts, picture, write_page
 from bontune.report.pool_data import (
-    LABELS,
+    FAMILY_LABELS,
     MAX_PACKED_BYTES,
     EvaluatedPool,
     are_of_same_problems,
     as_json_element,
     browsable,
     curve_rows,
-    difference_rows,
-    differences,
-    families_of,
-    level_grid,
     level_rows,
+    level_table,
     main_family,
-    measure,
-    number_grid,
+    number_table,
+    pool_difference_rows,
+    pool_differences,
+    pool_evaluation,
     problem_rows,
     shown_differences,
+    shown_families,
 )
 from bontune.report.read import finite
-from bontune.report.sentences import MARKS, READINGS, interval_text
-from bontune.report.sweep_figures import plot_bests, plot_grid, plot_optimum
-from bontune.report.sweep_tables import Row, as_csv, grid_rows, optimum_rows
+from bontune.report.result_tables import Row, grid_rows, optimum_rows
+from bontune.report.sentences import MARKS, READINGS, difference_ends, ranges, scale_note
+from bontune.report.sweep_figures import draw_bests, draw_grid, draw_optimum
+from bontune.report.tables import Cell, Table, as_csv, measured_cell
 
 _ASSETS = Path(__file__).parent
 _BANDS = "Bands: 95 % intervals over problems."
@@ -97,8 +98,8 @@ def write_pool_report(
         BontuneError: a k beyond the samples, a pool that cannot be evaluated, or a file that cannot be written.
     """
     scale = reward_scale((pool.columns["reward"] for pool in pools.values()), solved_at)
-    measured = [measure(name, pool, ks, scale) for name, pool in pools.items()]
-    found = differences(measured) if are_of_same_problems(measured) else []
+    measured = [pool_evaluation(name, pool, ks, scale) for name, pool in pools.items()]
+    found = pool_differences(measured) if are_of_same_problems(measured) else []
     sweep = sweep_part(measured, scale)
     _write_sheets(measured, found, sweep, Path(csv_folder))
     budget = MAX_PACKED_BYTES // len(measured)
@@ -113,9 +114,9 @@ def write_pool_report(
         "notes": [*_notes(measured), *([note] if (note := scale_note(scale)) else [])],
         "sweep": sweep,
         "charts": _charts(measured),
-        "numbers": [number_grid(one) for one in measured],
-        "differences": _difference_grid(shown_differences(found)) if found else None,
-        "levels": [grid for one in measured if (grid := level_grid(one)) is not None],
+        "numbers": [number_table(one) for one in measured],
+        "differences": _difference_table(shown_differences(found)) if found else None,
+        "levels": [grid for one in measured if (grid := level_table(one)) is not None],
         "settings": [(one.name, facts(one.pool.settings)) for one in measured if one.pool.settings],
         "reading": _reading(measured),
         "csv_folder": Path(csv_folder).name,
@@ -176,12 +177,12 @@ def _choices(one: EvaluatedPool) -> str:
 
 
 def _value(one: EvaluatedPool, family: str, k: int, is_first: bool = False) -> str:
-    interval = one.points(family)[k]
-    low, value, high = interval.low, interval.value, interval.high
+    """A metric with its unit and interval; the first of a sentence says that it is one."""
+    interval, is_share = one.points(family)[k], one.is_share(family)
+    write = percent if is_share else lambda x: f"{x:.3g}"
+    ends = ends_text(interval, write, "–" if is_share else " to ")
     name = "95 % interval " if is_first else ""
-    if one.is_share(family):
-        return f"{percent(value)} % ({name}{percent(low)}–{percent(high)})"
-    return f"{value:.3g} ({name}{low:.3g} to {high:.3g})"
+    return f"{write(interval.value)}{' %' if is_share else ''}" + (f" ({name}{ends})" if ends else "")
 
 
 def _extremes(measured: Sequence[EvaluatedPool], family: str, k: int) -> str:
@@ -198,8 +199,7 @@ def _findings(measured: Sequence[EvaluatedPool], found: Sequence[Difference]) ->
     chosen = [entry for entry in of_family if split_metric(entry.metric)[1] == largest]
     over_all = _over_all(measured, family) if found else {}
     return [
-        {"text": f"{_sentence(entry)}{over_all.get(entry.a, '')}", "mark": MARKS.get(entry.outcome, "")}
-        for entry in chosen
+        {"text": f"{_sentence(entry)}{over_all.get(entry.a, '')}", "mark": MARKS[entry.outcome]} for entry in chosen
     ]
 
 
@@ -220,14 +220,15 @@ def _over_all(measured: Sequence[EvaluatedPool], family: str) -> dict[str, str]:
 
 
 def _sentence(entry: Difference) -> str:
-    by, unit = typographic(signed(entry.value, is_share=entry.is_share)), of_points(entry.is_share)
+    by, unit = typographic(change_writer(entry.is_share)(entry.value)), points_unit(entry.is_share)
     if entry.outcome is Outcome.UNKNOWN:
         return f"{entry.a}: {entry.metric} differs from {entry.b}'s by {by}{unit}: {entry.why_unknown}."
-    span = f" (95 % interval {typographic(interval_text(entry))})" if entry.low is not None else ""
+    ends = difference_ends(entry)
+    span = f" (95 % interval {ends})" if ends else ""
     if entry.outcome is Outcome.UNCLEAR:
         return f"{entry.a}: no clear difference from {entry.b} in {entry.metric}, {by}{unit}{span}."
     direction = "higher" if entry.outcome is Outcome.MORE else "lower"
-    size = written(abs(entry.value), is_share=entry.is_share)
+    size = metric_writer(entry.is_share)(abs(entry.value))
     return f"{entry.a}: {entry.metric} is {size}{unit} {direction} than {entry.b}'s{span}."
 
 
@@ -254,14 +255,14 @@ def _notes(measured: Sequence[EvaluatedPool]) -> list[str]:
 
 def _charts(measured: Sequence[EvaluatedPool]) -> list[Picture]:
     """Draw all metrics of selection of one pool in one figure; of several pools, a figure for each metric."""
-    families = families_of(measured)
+    families = shown_families(measured)
     if len(measured) == 1:
         one = measured[0]
         charts = []
         for is_share in (True, False):  # shares and rewards have an axis each
             chosen = [family for family in families if one.is_share(family) == is_share]
             curves = {f"{family}@k": one.points(family) for family in chosen}
-            caption = f"{'; '.join(f'{family}@k: {LABELS[family]}' for family in chosen)}. {_BANDS}"
+            caption = f"{'; '.join(f'{family}@k: {FAMILY_LABELS[family]}' for family in chosen)}. {_BANDS}"
             name = "What selection among k samples yields" + (
                 "" if is_share or len(chosen) == len(families) else ", in rewards"
             )
@@ -270,7 +271,7 @@ def _charts(measured: Sequence[EvaluatedPool]) -> list[Picture]:
     return [
         _chart(
             {one.name: one.points(family) for one in measured if one.points(family)},
-            f"{family}@k, {LABELS[family]}",
+            f"{family}@k, {FAMILY_LABELS[family]}",
             _BANDS,
             is_share=measured[0].is_share(family),
         )
@@ -279,39 +280,32 @@ def _charts(measured: Sequence[EvaluatedPool]) -> list[Picture]:
 
 
 def _chart(curves: Mapping[str, Mapping[int, Interval]], heading: str, caption: str, *, is_share: bool) -> Picture:
-    points: dict[str, dict[str, Sequence[Any]]] = {
-        name: {
-            "k": list(found),
-            "value": [i.value for i in found.values()],
-            "low": [i.low for i in found.values()],
-            "high": [i.high for i in found.values()],
-        }
-        for name, found in curves.items()
-    }
-    figure, description = draw_curves(points, title=heading, is_share=is_share)
-    return drawing(figure, f"{description} The table below holds every number.", heading=heading, caption=caption)
+    plot = draw_curves(curves, title=heading, is_share=is_share)
+    plot = dataclasses.replace(plot, description=f"{plot.description} The table below holds every number.")
+    return drawing(plot, heading=heading, caption=caption)
 
 
-def _difference_grid(found: Sequence[Difference]) -> Grid:
-    rows = [
-        Line(
-            name=f"{entry.a} − {entry.b}",
-            cells=[
-                Cell(text=f"{entry.metric}, {'points' if entry.is_share else 'reward'}"),
-                Cell(text=typographic(signed(entry.value, is_share=entry.is_share))),
-                Cell(text=typographic(interval_text(entry)) or NOT_MEASURED),
-                Cell(text=READINGS[entry.outcome]),
-            ],
-        )
-        for entry in found
-    ]
+def _difference_table(found: Sequence[Difference]) -> Table:
     caption = (
         "Paired by problem; shares in percentage points, graded rewards as numbers. A difference counts as better or "
         "worse only if its 95 % interval excludes 0."
     )
     unknown = next((entry for entry in found if entry.outcome is Outcome.UNKNOWN), None)
     caption += f" No interval: {unknown.why_unknown}." if unknown is not None else ""
-    return Grid(caption=caption, columns=["Difference", "Metric", "Value", "95 % interval", "Reading"], rows=rows)
+    return Table(
+        caption=caption,
+        columns=["Difference", "Metric", "Value", "95 % interval", "Reading"],
+        rows=[
+            [
+                f"{entry.a} − {entry.b}",
+                f"{entry.metric}, {'points' if entry.is_share else 'reward'}",
+                typographic(change_writer(entry.is_share)(entry.value)),
+                difference_ends(entry) or NOT_MEASURED,
+                READINGS[entry.outcome],
+            ]
+            for entry in found
+        ],
+    )
 
 
 def _reading(measured: Sequence[EvaluatedPool]) -> list[str]:
@@ -335,7 +329,7 @@ def _write_sheets(
 ) -> None:
     sheets: dict[str, list[dict[str, Any]]] = {
         "curves": curve_rows(measured),
-        "differences": difference_rows(found),
+        "differences": pool_difference_rows(found),
         "problems": list(problem_rows(measured)),
         "levels": [row for one in measured for row in level_rows(one)],
     }
@@ -363,7 +357,7 @@ class SweepPart:
     """Sentences that say which temperature to use."""
     figures: list[Picture]
     """The figures, the map of T and N first."""
-    tables: list[Grid]
+    tables: list[Table]
     """The tables with the numbers of the map."""
     sheets: dict[str, list[Row]]
     """CSV name → rows."""
@@ -383,18 +377,13 @@ def sweep_part(pools: Sequence[EvaluatedPool], scale: RewardScale) -> SweepPart 
     if study is None:
         return None
     grids = [study.passes] if study.bests is None else [study.passes, study.bests]
-    with tempfile.TemporaryDirectory(prefix="bontune-report-") as scratch:
-        folder = Path(scratch)
-        figures = [
-            picture(
-                plot_grid(study, grid, folder / f"{grid.metric}.png"),
-                heading=f"{scaling.metric_name(grid, 'N')} by temperature and N",
-            )
-            for grid in grids
-        ]
-        if study.bests is not None:
-            figures.append(picture(plot_bests(study, folder / "bests.png"), heading="Where more samples stop to help"))
-        figures.append(picture(plot_optimum(study, folder / "optimum.png"), heading="The best temperature for each N"))
+    figures = [
+        picture(draw_grid(study, grid), heading=f"{scaling.metric_name(grid, 'N')} by temperature and N")
+        for grid in grids
+    ]
+    if study.bests is not None:
+        figures.append(picture(draw_bests(study), heading="Where more samples stop to help"))
+    figures.append(picture(draw_optimum(study), heading="The best temperature for each N"))
     return SweepPart(
         advice=[typographic(line) for line in scaling.advise_all(study)],
         figures=figures,
@@ -434,16 +423,16 @@ def swept_pool(temperature: float, pool: Pool, scale: RewardScale) -> scaling.Sw
     )
 
 
-def _table(study: scaling.Study, grid: scaling.Grid) -> Grid:
-    rows = [
-        Line(
-            name=scaling.temperature_text(t),
-            cells=[
-                fraction_cell(float(grid.means_TN[i, j]), (float(grid.low_TN[i, j]), float(grid.high_TN[i, j])))
-                for j in range(len(study.ns))
-            ],
-        )
-        for i, t in enumerate(study.temperatures)
-    ]
-    caption = f"{scaling.metric_name(grid, 'N')} in percent, with 95 % intervals."
-    return Grid(caption=caption, columns=["Temperature", *(f"N = {n}" for n in study.ns)], rows=rows)
+def _table(study: scaling.Study, grid: scaling.Grid) -> Table:
+    rows: list[list[Cell | str]] = []
+    for i, t in enumerate(study.temperatures):
+        values = [
+            Interval(value=float(value), low=float(low), high=float(high))
+            for value, low, high in zip(grid.means_TN[i], grid.low_TN[i], grid.high_TN[i], strict=True)
+        ]
+        rows.append([temperature_text(t), *(measured_cell(value, percent, "–") for value in values)])
+    return Table(
+        caption=f"{scaling.metric_name(grid, 'N')} in percent, with 95 % intervals.",
+        columns=["Temperature", *(f"N = {n}" for n in study.ns)],
+        rows=rows,
+    )

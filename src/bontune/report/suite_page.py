@@ -8,60 +8,50 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
-from bontune.pools.compare import Difference
-from bontune.report import sentences as findings
 from bontune.report.curves import draw_curves
-from bontune.report.numbers import NOT_MEASURED, counted, heading, label, percent, points, typographic
-from bontune.report.page import Cell, Grid, Line, Picture, drawing, facts, fraction_cell, write_page
-from bontune.report.read import bounds, finite, mapping
-from bontune.report.sentences import interval, models, table_metrics, value
+from bontune.report.numbers import NOT_MEASURED, counted, percent, points, typographic
+from bontune.report.page import Picture, drawing, facts, write_page
+from bontune.report.sentences import (
+    MARKS,
+    READINGS,
+    Summary,
+    difference_ends,
+    difference_sentence,
+    headline_metric,
+    suite_headline,
+    table_metrics,
+)
+from bontune.report.style import heading, label
+from bontune.report.tables import Cell, Table, measured_cell
 
 
-def comparison_table(summary: Mapping[str, Any]) -> Table:
-    """Models as rows, pass@k as columns, each cell ``xx.x [lo–hi]`` in percent.
+def score_table(summary: Summary, colours: Mapping[str, str] | None = None) -> Table:
+    """Models as rows, metrics as columns, each cell ``74.3 [71.7–78.3]`` in percent.
 
     Args:
-        summary: ``models`` and, where measured, ``intervals``; fractions 0..1. What is missing is shown as missing.
+        summary: of the suite.
+        colours: each model's colour in the figures.
     """
-    table = _table(_title(summary), "percent [95 % interval]")
-    table.add_column("model", overflow="fold")
     metrics = table_metrics(summary)
-    for metric in metrics:
-        # Where the terminal is narrow, the interval goes below its number and is never cut.
-        table.add_column(Text(metric), justify="right", min_width=len("[12.3–45.6]"), overflow="fold")
-    for model in models(summary):
-        cells = [_cell(value(summary, model, metric), interval(summary, model, metric)) for metric in metrics]
-        table.add_row(Text(heading(model)), *cells)
-    return table
-
-
-def _table(title: str, caption: str) -> Table:
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.title_justify = table.caption_justify = "left"
-    return table
-
-
-def _title(summary: Mapping[str, Any]) -> str:
-    problems, samples = summary.get("problems"), summary.get("samples")
-    if not isinstance(problems, int) or not isinstance(samples, int):
-        return "Problems solved with k samples"
-    return f"Problems solved with k samples ({counted(problems, 'problem')}, {counted(samples, 'sample')} each)"
-
-
-def _cell(fraction: float | None, span: tuple[float, float] | None) -> Text:
-    text = Text(percent(fraction))
-    if fraction is not None and span is not None:
-        text.append(f" [{percent(span[0])}–{percent(span[1])}]", style="dim")
-    return text
+    size = ""
+    if summary.problems is not None and summary.samples is not None:
+        size = f" ({counted(summary.problems, 'problem')}, {counted(summary.samples, 'sample')} each)"
+    return Table(
+        title=f"Problems solved with k samples{size}",
+        caption="Percent of the problems, with 95 % intervals.",
+        columns=["Model", *metrics],
+        rows=[
+            [heading(name), *(measured_cell(values.get(metric), percent, "–") for metric in metrics)]
+            for name, values in summary.models.items()
+        ],
+        words={"Model"},
+        colours={heading(name): colour for name, colour in (colours or {}).items()},
+    )
 
 
 def write_suite_page(
     title: str,
-    summary: Mapping[str, Any],
+    summary: Summary,
     figures: Sequence[Picture],
     path: str | os.PathLike[str],
     *,
@@ -73,8 +63,7 @@ def write_suite_page(
 
     Args:
         title: the heading of the page.
-        summary: ``models``, ``intervals``, ``curves``, ``differences``, ``n``, ``samples``, ``problems``, ``seeds``,
-            ``settings``; whatever is missing is left out of the page.
+        summary: of the suite.
         figures: the pictures, in the order of the page.
         path: where to write; missing parent folders are made.
         colours: each model's colour in the figures, as CSS writes it; the table repeats it.
@@ -87,106 +76,81 @@ def write_suite_page(
     Raises:
         BontuneError: the page cannot be written.
     """
-    metric = findings.headline_metric(summary)
-    compared = findings.differences(summary)
-    lead = [entry for entry in compared if entry.metric == metric]
-    has_single = metric != "pass@1" and any(
-        findings.value(summary, model, "pass@1") is not None for model in findings.models(summary)
-    )
+    metric = headline_metric(summary)
+    lead = [entry for entry in summary.differences if entry.metric == metric]
+    has_single = metric != "pass@1" and any("pass@1" in values for values in summary.models.values())
     context = {
         "title": title,
-        "headline": findings.headline(summary, metric),
-        "findings": [
-            {"text": findings.sentence(entry), "mark": findings.MARKS.get(entry.outcome, "")} for entry in lead
-        ],
-        "single": findings.headline(summary, "pass@1") if has_single else "",
+        "headline": suite_headline(summary, metric),
+        "findings": [{"text": difference_sentence(entry), "mark": MARKS[entry.outcome]} for entry in lead],
+        "single": suite_headline(summary, "pass@1") if has_single else "",
         "figures": [_with_narrow(figures[0], summary, colours), *figures[1:]] if figures else [],
         "example": example,
         "command": command,
-        "scores": _score_grid(summary, colours),
-        "differences": [_difference_row(entry) for entry in compared],
-        "differences_caption": "Percentage points, paired by problem. A difference counts as better or worse only "
-        "if its 95 % interval excludes 0.",
+        "scores": score_table(summary, colours),
+        "differences": _difference_table(summary),
         "notes": _reading_notes(summary),
-        "curve_table": _curve_grid(summary),
-        "settings": facts(mapping(summary.get("settings"))),
+        "curve_table": _curve_table(summary),
+        "settings": facts(summary.settings or {}),
     }
     return write_page("suite.html.jinja", path, context)
 
 
-def _difference_row(entry: Difference) -> dict[str, str]:
-    return {
-        "pair": f"{heading(entry.a)} vs {label(entry.b)}",
-        "metric": entry.metric,
-        "diff": typographic(points(entry.value)),
-        "span": typographic(findings.interval_text(entry)) or NOT_MEASURED,
-        "outcome": findings.READINGS[entry.outcome],
-        "mark": findings.MARKS.get(entry.outcome, ""),
-    }
-
-
-def _score_grid(summary: Mapping[str, Any], colours: Mapping[str, str]) -> Grid:
-    metrics, names = findings.table_metrics(summary), findings.models(summary)
-    rows = [
-        Line(
-            name=heading(name),
-            colour=colours.get(name, ""),
-            cells=[
-                fraction_cell(findings.value(summary, name, metric), findings.interval(summary, name, metric))
-                for metric in metrics
-            ],
-        )
-        for name in names
-    ]
-    return Grid(caption="Percent of the problems, with 95 % intervals.", columns=["Model", *metrics], rows=rows)
-
-
-def _with_narrow(figure: Picture, summary: Mapping[str, Any], colours: Mapping[str, str]) -> Picture:
-    """The first figure with the curves of pass@k drawn for a narrow screen, where these are known."""
-    curves = {heading(str(name)): mapping(curve) for name, curve in mapping(summary.get("curves")).items()}
-    if not any(curve.get("k") for curve in curves.values()):
-        return figure
-    n = findings.trained_n(summary)
-    look = {heading(name): colour for name, colour in colours.items()}
-    drawn, description = draw_curves(
-        curves, trained_for=[] if n is None else [n], title="pass@k", size=(3.7, 3.9), colour=look
+def _difference_table(summary: Summary) -> Table:
+    return Table(
+        caption="Percentage points, paired by problem. A difference counts as better or worse only if its 95 % "
+        "interval excludes 0.",
+        columns=["Comparison", "Metric", "Difference", "95 % interval", "Reading"],
+        rows=[
+            [
+                f"{heading(entry.a)} vs {label(entry.b)}",
+                entry.metric,
+                typographic(points(entry.value)),
+                difference_ends(entry) or NOT_MEASURED,
+                Cell(text=READINGS[entry.outcome], mark=MARKS[entry.outcome]),
+            ]
+            for entry in summary.differences
+        ],
+        words={"Comparison", "Metric"},
     )
-    narrow = drawing(drawn, description, heading="", caption="")
-    return dataclasses.replace(figure, narrow=narrow.source)
 
 
-def _curve_grid(summary: Mapping[str, Any]) -> Grid:
+def _with_narrow(figure: Picture, summary: Summary, colours: Mapping[str, str]) -> Picture:
+    """The first figure with the curves of pass@k drawn for a narrow screen, where there are any."""
+    curves = {heading(name): curve for name in summary.models if (curve := summary.curve(name))}
+    if not curves:
+        return figure
+    look = {heading(name): colour for name, colour in colours.items()}
+    trained_for = [] if summary.trained_n is None else [summary.trained_n]
+    plot = draw_curves(curves, trained_for=trained_for, title="pass@k", size=(3.7, 3.9), colours=look)
+    return dataclasses.replace(figure, narrow=drawing(plot, heading="", caption="").source)
+
+
+def _curve_table(summary: Summary) -> Table:
     """k as rows, models as columns: the numbers behind the pass@k figure."""
-    curves = {str(name): mapping(curve) for name, curve in mapping(summary.get("curves")).items()}
-    cells: dict[float, dict[str, Cell]] = {}
-    for name, curve in curves.items():
-        ks, values = list(curve.get("k") or ()), list(curve.get("value") or ())
-        lows, highs = (list(curve.get(side) or [None] * len(ks)) for side in ("low", "high"))
-        for k, level, low, high in zip(ks, values, lows, highs, strict=False):
-            if (place := finite(k)) is not None:
-                cells.setdefault(place, {})[name] = fraction_cell(finite(level), bounds([low, high]))
-    missing = Cell(text=NOT_MEASURED)
-    rows = [Line(name=f"{k:g}", cells=[cells[k].get(name, missing) for name in curves]) for k in sorted(cells)]
-    caption = "Percent of the problems that at least one of k samples solves, with 95 % intervals."
-    return Grid(caption=caption, columns=["k", *(heading(name) for name in curves)], rows=rows)
+    curves = {name: summary.curve(name) for name in summary.models}
+    every_k = sorted({k for curve in curves.values() for k in curve})
+    return Table(
+        caption="Percent of the problems that at least one of k samples solves, with 95 % intervals.",
+        columns=["k", *(heading(name) for name in curves)],
+        rows=[[str(k), *(measured_cell(c.get(k), percent, "–") for c in curves.values())] for k in every_k],
+    )
 
 
-def _reading_notes(summary: Mapping[str, Any]) -> list[str]:
-    problems, samples, n = (finite(summary.get(key)) for key in ("problems", "samples", "n"))
+def _reading_notes(summary: Summary) -> list[str]:
     pool = ""
-    if problems is not None and samples is not None:
-        drawn, asked = counted(int(samples), "sample"), counted(int(problems), "problem")
+    if summary.problems is not None and summary.samples is not None:
+        drawn, asked = counted(summary.samples, "sample"), counted(summary.problems, "problem")
         pool = f" It is estimated without bias from {drawn} of each of {asked}."
     notes = [
         "pass@k is the share of problems that at least one of k samples solves: what Best-of-k reaches when the "
         f"verifier that picks among the k samples is never wrong.{pool}"
     ]
-    seeds = summary.get("seeds")
-    if isinstance(seeds, Sequence) and not isinstance(seeds, str) and len(seeds) > 1:
+    if summary.seeds > 1:
         notes.append("The 95 % intervals are over problems and training runs.")
     else:
         notes.append(
             "The 95 % intervals are over problems: how far a number may move with other problems of the same kind. "
             "They do not say how far it would move with another training run."
         )
-    return notes if n is None else [*notes, f"Best-of-N training aimed at N = {n:g}."]
+    return notes if summary.trained_n is None else [*notes, f"Best-of-N training aimed at N = {summary.trained_n}."]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,35 +15,22 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
 from bontune.base.text import temperature_text
-from bontune.report.figure import (
-    HAIRLINE,
-    INK,
-    QUIET,
-    SMALL_PT,
-    TEXT_PT,
-    TITLE_PT,
-    dress,
-    new_figure,
-    percent_axis,
-    save,
-)
+from bontune.report.figure import Plot, bare, k_axis, margins, new, percent_axis, styled, title
 from bontune.report.numbers import capitalized, percent
+from bontune.report.style import HAIRLINE, INK, QUIET, Family
 from bontune.scaling import Grid, LawVerdict, Study, listed, metric_name
 
-_MARKED = "#c75000"
+_BEST, _LAW = Family.ONE_SAMPLE.colour, Family.BEST_OF_N.colour
 _LEGEND_LINES = 16
 
 
-def plot_grid(study: Study, grid: Grid, path: str | os.PathLike[str]) -> Path:
-    """Draw a metric at every temperature and N as a heat map, with the best temperature for each N, and write a PNG.
-
-    Raises:
-        BontuneError: the file cannot be written.
-    """
+@styled()
+def draw_grid(study: Study, grid: Grid) -> Plot:
+    """Draw a metric at every temperature and N as a heat map, with the best temperature for each N."""
     num_t, num_n = grid.means_TN.shape
-    figure = new_figure(max(4.6, 1.2 + 0.72 * num_n), max(2.6, 1.35 + 0.42 * num_t))
+    figure = new(max(4.6, 1.2 + 0.72 * num_n), max(2.6, 1.35 + 0.42 * num_t))
     axes = figure.add_subplot()
-    _margins(figure, left=0.75, right=0.15, bottom=0.6, top=0.72)
+    margins(figure, left=0.75, right=0.15)
     colour = colormaps["Blues"]
     low, high = float(grid.means_TN.min()), float(grid.means_TN.max())
     shade_TN = 0.05 + 0.85 * (grid.means_TN - low) / max(high - low, 1e-9)
@@ -60,7 +45,6 @@ def plot_grid(study: Study, grid: Grid, path: str | os.PathLike[str]) -> Path:
                 text,
                 ha="center",
                 va="center",
-                fontsize=SMALL_PT,
                 fontweight="bold" if is_best else "normal",
                 color="white" if shade_TN[t, n] > 0.55 else INK,
             )
@@ -68,26 +52,21 @@ def plot_grid(study: Study, grid: Grid, path: str | os.PathLike[str]) -> Path:
                 _outline(axes, n, t, is_best)
     axes.set_xticks(range(num_n), [str(n) for n in study.ns])
     axes.set_yticks(range(num_t), [temperature_text(t) for t in study.temperatures])
-    axes.tick_params(length=0, labelsize=SMALL_PT, colors=QUIET)
-    for side in axes.spines.values():
-        side.set_visible(False)
-    axes.set_xlabel("N, samples per problem", fontsize=TEXT_PT, color=QUIET, labelpad=6)
-    axes.set_ylabel("temperature", fontsize=TEXT_PT, color=QUIET, labelpad=6)
+    bare(axes)
+    axes.set_xlabel("N, samples per problem")
+    axes.set_ylabel("temperature")
     name = metric_name(grid, "N")
-    title = name if grid.metric == "pass" else capitalized(name)
-    _title(axes, f"{title} by temperature and N, in %", "thick: highest for its N; thin: not clearly lower")
-    return save(figure, path, f"{name} by temperature and N", _describe_grid(study, grid, name))
+    text = name if grid.metric == "pass" else capitalized(name)
+    title(axes, f"{text} by temperature and N, in %", "thick: highest for its N; thin: not clearly lower")
+    return Plot(figure=figure, title=f"{name} by temperature and N", description=_describe_grid(study, grid, name))
 
 
-def plot_laws(study: Study, path: str | os.PathLike[str]) -> Path:
-    """Draw pass@N against N at each temperature with its law, plain and where the law is a straight line; write a PNG.
-
-    Raises:
-        BontuneError: the file cannot be written.
-    """
-    figure = new_figure(9.2, 4.5)
+@styled()
+def draw_laws(study: Study) -> Plot:
+    """Draw pass@N against N at each temperature with its law, plain and where the law is a straight line."""
+    figure = new(9.2, 4.5)
     plain, straight = figure.subplots(1, 2)
-    _margins(figure, left=0.62, right=1.3, bottom=0.6, top=0.72)
+    margins(figure, right=1.3)
     figure.subplots_adjust(wspace=0.26)
     colours = temperature_colours(study.temperatures)
     ns = np.array(study.ns, dtype=float)
@@ -105,8 +84,7 @@ def plot_laws(study: Study, path: str | os.PathLike[str]) -> Path:
         plain.plot(fine, law.pass_at(fine), linestyle=dashes, **style)
         straight.plot(fine, -np.log(law.pass_at(fine)), linestyle=dashes, **style)
     for axes in (plain, straight):
-        dress(axes)
-        _n_axis(axes, study.ns)
+        k_axis(axes, study.ns)
     percent_axis(plain.yaxis)
     straight.set_yscale("log")
     straight.yaxis.set_minor_formatter(NullFormatter())
@@ -114,24 +92,24 @@ def plot_laws(study: Study, path: str | os.PathLike[str]) -> Path:
     _decimal_ticks(straight)
     fails = any(law.verdict is LawVerdict.FAILS for law in study.laws)
     note = "dots: measured; lines: exp(a N^b)" + ("; dashed: it fails" if fails else "")
-    _title(plain, "pass@N and its law", note)
-    _title(straight, "−log pass@N", "both axes logarithmic: the law is a straight line")
+    title(plain, "pass@N and its law", note)
+    title(straight, "−log pass@N", "both axes logarithmic: the law is a straight line")
     _legend(figure, straight, study.temperatures, colours)
-    return save(figure, path, "pass@N and its law at each temperature", _describe_laws(study))
+    return Plot(figure=figure, title="pass@N and its law at each temperature", description=_describe_laws(study))
 
 
-def plot_bests(study: Study, path: str | os.PathLike[str]) -> Path:
-    """Draw best-of-N under the verifier against N at each temperature, its peak marked, and write a PNG.
+@styled()
+def draw_bests(study: Study) -> Plot:
+    """Draw best-of-N under the verifier against N at each temperature, its peak marked.
 
     Raises:
-        BontuneError: the file cannot be written.
         ValueError: the study has no scores of a verifier that errs.
     """
     if study.bests is None:
-        raise ValueError("the study has no best-of-N: its pools hold no scores of a verifier that errs.")
-    figure = new_figure(7.2, 4.4)
+        raise ValueError("The study has no best-of-N: its pools hold no scores of a verifier that errs.")
+    figure = new(7.2, 4.4)
     axes = figure.add_subplot()
-    _margins(figure, left=0.62, right=1.3, bottom=0.6, top=0.72)
+    margins(figure, right=1.3)
     colours = temperature_colours(study.temperatures)
     grid = study.bests
     for t, choice in enumerate(grid.over_n_T):
@@ -148,10 +126,9 @@ def plot_bests(study: Study, path: str | os.PathLike[str]) -> Path:
             markeredgewidth=1.6,
             zorder=3,
         )
-    dress(axes)
-    _n_axis(axes, study.ns)
+    k_axis(axes, study.ns)
     percent_axis(axes.yaxis)
-    _title(
+    title(
         axes,
         "Best-of-N under the verifier",
         "circles: the peak, filled if the last N is clearly below it; bands: 95 % intervals",
@@ -162,24 +139,17 @@ def plot_bests(study: Study, path: str | os.PathLike[str]) -> Path:
         f"{percent(float(grid.means_TN[i, -1]))} % at N = {study.ns[-1]}"
         for i, (t, c) in enumerate(zip(study.temperatures, grid.over_n_T, strict=True))
     ]
-    return save(
-        figure,
-        path,
-        "Best-of-N under the verifier",
-        f"Line chart of best-of-N against N at each temperature: {'; '.join(parts)}.",
-    )
+    description = f"Line chart of best-of-N against N at each temperature: {'; '.join(parts)}."
+    return Plot(figure=figure, title="Best-of-N under the verifier", description=description)
 
 
-def plot_optimum(study: Study, path: str | os.PathLike[str]) -> Path:
-    """Draw the best temperature against N, of all problems and by difficulty, and write a PNG.
-
-    Raises:
-        BontuneError: the file cannot be written.
-    """
+@styled()
+def draw_optimum(study: Study) -> Plot:
+    """Draw the best temperature against N, of all problems and by difficulty."""
     has_groups = bool(study.groups)
-    figure = new_figure(10.4 if has_groups else 5.8, 4.2)
+    figure = new(10.4 if has_groups else 5.8, 4.2)
     panels = figure.subplots(1, 2 if has_groups else 1, squeeze=False, width_ratios=[1, 1.15] if has_groups else [1])
-    _margins(figure, left=0.62, right=0.2, bottom=0.6, top=0.72)
+    margins(figure)
     _draw_optimum(panels[0, 0], study)
     if has_groups:
         figure.subplots_adjust(wspace=0.42)
@@ -191,7 +161,8 @@ def plot_optimum(study: Study, path: str | os.PathLike[str]) -> Path:
             f"{group.name}, N = {n}: T = {temperature_text(t[c.best])}"
             for n, c in zip(group.ns, group.grid.over_t_N, strict=True)
         ]
-    return save(figure, path, "Best temperature for each N", f"Best temperature by N. {'; '.join(parts)}.")
+    description = f"Best temperature by N. {'; '.join(parts)}."
+    return Plot(figure=figure, title="Best temperature for each N", description=description)
 
 
 def temperature_colours(temperatures: Sequence[float]) -> list[str]:
@@ -206,21 +177,20 @@ def _draw_optimum(axes: Axes, study: Study) -> None:
         possible = choice.possible(t)
         axes.plot([n] * len(possible), possible, color=HAIRLINE, linewidth=5, solid_capstyle="round", zorder=1)
         axes.plot([n] * len(possible), possible, color=QUIET, marker="_", markersize=7, linestyle="", zorder=2)
-        axes.plot(n, t[choice.best], color=_MARKED, marker="o", markersize=7, zorder=4)
+        axes.plot(n, t[choice.best], color=_BEST, marker="o", markersize=7, zorder=4)
     note = "dots: highest measured; grey: not clearly lower"
     if study.surface is not None and grid.metric == "pass":
         optima = study.surface.optima
-        axes.plot(study.ns, [o.temperature.value for o in optima], color="#0072b2", linewidth=1.6, zorder=3)
+        axes.plot(study.ns, [o.temperature.value for o in optima], color=_LAW, linewidth=1.6, zorder=3)
         low, high = ([getattr(o.temperature, end) for o in optima] for end in ("low", "high"))
-        axes.fill_between(study.ns, low, high, color="#0072b2", alpha=0.13, linewidth=0)
+        axes.fill_between(study.ns, low, high, color=_LAW, alpha=0.13, linewidth=0)
         note += "; blue: by the law, 95 %"
-    dress(axes)
-    _n_axis(axes, study.ns)
+    k_axis(axes, study.ns)
     room = 0.06 * (t[-1] - t[0])
     axes.set_ylim(t[0] - room, t[-1] + room)
     axes.yaxis.set_major_locator(FixedLocator(list(t) if len(t) <= 12 else list(t[:: -(-len(t) // 8)])))
     axes.yaxis.set_major_formatter(lambda value, _: temperature_text(value))
-    _title(axes, f"Best temperature for {metric_name(grid, 'N')}", note)
+    title(axes, f"Best temperature for {metric_name(grid, 'N')}", note)
 
 
 def _draw_groups(axes: Axes, study: Study) -> None:
@@ -240,7 +210,7 @@ def _draw_groups(axes: Axes, study: Study) -> None:
                 temperature_text(t[choice.best]),
                 ha="center",
                 va="center",
-                fontsize=TEXT_PT,
+                fontsize=10,
                 fontweight="bold",
                 color=colour,
             )
@@ -254,11 +224,9 @@ def _draw_groups(axes: Axes, study: Study) -> None:
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xticks(range(len(ns)), [str(n) for n in ns])
     axes.set_yticks(range(len(groups)), [f"{group.name}\n{group.num_problems} problems" for group in groups])
-    axes.tick_params(length=0, labelsize=SMALL_PT, colors=QUIET)
-    for side in axes.spines.values():
-        side.set_visible(False)
-    axes.set_xlabel("N, samples per problem", fontsize=TEXT_PT, color=QUIET, labelpad=6)
-    _title(axes, "The same by difficulty", "small: those that may be best; dark: only one")
+    bare(axes)
+    axes.set_xlabel("N, samples per problem")
+    title(axes, "The same by difficulty", "small: those that may be best; dark: only one")
 
 
 def _is_dark(colour: str) -> bool:
@@ -273,26 +241,11 @@ def _outline(axes: Axes, n: int, t: int, is_best: bool) -> None:
             2 * inset,
             2 * inset,
             fill=False,
-            edgecolor=_MARKED,
+            edgecolor=_BEST,
             linewidth=2.4 if is_best else 0.9,
             linestyle="-",
         )
     )
-
-
-def _n_axis(axes: Axes, ns: Sequence[int]) -> None:
-    axes.set_xscale("log", base=2)
-    margin = (ns[-1] / ns[0]) ** 0.04 if ns[-1] > ns[0] else 1.5
-    axes.set_xlim(ns[0] / margin, ns[-1] * margin)
-    nearest = np.log2(ns[-1] / ns[0]) / 14
-    ticks = [ns[-1]]
-    for n in ns[-2::-1]:
-        if np.log2(ticks[0] / n) > nearest:
-            ticks.insert(0, n)
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_major_formatter(FixedFormatter([str(n) for n in ticks]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("N, samples per problem", fontsize=TEXT_PT, color=QUIET, labelpad=6)
 
 
 def _decimal_ticks(axes: Axes) -> None:
@@ -309,33 +262,7 @@ def _legend(figure: Figure, axes: Axes, temperatures: Sequence[float], colours: 
     handles = [Line2D([], [], color=colour, linewidth=2.6) for colour in colours[::-step]]
     names = [f"T = {temperature_text(t)}" for t in temperatures[::-step]]
     box = axes.get_position()
-    figure.legend(
-        handles,
-        names,
-        loc="upper left",
-        bbox_to_anchor=(box.x1 + 0.012, box.y1 + 0.02),
-        frameon=False,
-        fontsize=SMALL_PT,
-        labelcolor=INK,
-        handlelength=1.4,
-    )
-
-
-def _margins(figure: Figure, *, left: float, right: float, bottom: float, top: float) -> None:
-    """Margins of the figure in inches."""
-    width, height = figure.get_size_inches()
-    figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height)
-
-
-def _title(axes: Axes, title: str, note: str) -> None:
-    place: Mapping[str, Any] = {
-        "xycoords": "axes fraction",
-        "textcoords": "offset points",
-        "va": "baseline",
-        "annotation_clip": False,
-    }
-    axes.annotate(title, (0, 1), xytext=(0, 25), fontsize=TITLE_PT, fontweight="bold", color=INK, **place)
-    axes.annotate(note, (0, 1), xytext=(0, 10), fontsize=SMALL_PT, color=QUIET, **place)
+    figure.legend(handles, names, loc="upper left", bbox_to_anchor=(box.x1 + 0.012, box.y1 + 0.02))
 
 
 def _describe_grid(study: Study, grid: Grid, name: str) -> str:

@@ -10,12 +10,10 @@ Shapes: ``_T`` temperatures, ``_N`` budgets N, ``_P`` problems, ``_M`` samples o
 problems, ``_C`` whatever is compared.
 """
 
-from bontune.base.text import temperature_text
 from bontune.scaling.adaptive import ScoredPool, StoppingPoint, StoppingStudy, study_stopping
 from bontune.scaling.advice import advise, advise_all, listed, metric_name
-from bontune.scaling.choice import Choice, choose
 from bontune.scaling.law import Law, LawVerdict, fit_law, fit_laws
-from bontune.scaling.resampling import interval_of, resampled_means
+from bontune.scaling.resampling import Choice, choose, interval_of, resampled_means
 from bontune.scaling.study import BudgetChoice, Grid, Group, Study, SweepPool, study
 from bontune.scaling.surface import Optimum, Surface, fit_surface
 
@@ -45,5 +43,4 @@ __all__ = [
     "resampled_means",
     "study",
     "study_stopping",
-    "temperature_text",
 ]

@@ -8,8 +8,8 @@ import numpy as np
 
 from bontune.base.text import temperature_text
 from bontune.metrics import Interval
-from bontune.scaling.choice import Choice
 from bontune.scaling.law import LawVerdict
+from bontune.scaling.resampling import Choice
 from bontune.scaling.study import Grid, Study
 
 

@@ -21,7 +21,7 @@ from bontune.base.problems import Problem
 from bontune.base.text import cell_text
 from bontune.base.thoughts import answer_behind
 from bontune.base.user_code import load_function, what_was_raised
-from bontune.grading.answers.notation import last_number
+from bontune.grading.answers.numbers import last_number
 from bontune.grading.verdict import Grade, Verdict
 
 Grader: TypeAlias = Callable[[Problem, str], Grade]

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Message, Problem
-from bontune.grading.sandbox.outside.check import requirements
+from bontune.grading.sandbox.outside.checker import requirements
 from bontune.tasks.columns import column
 from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import offered

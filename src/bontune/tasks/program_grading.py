@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from bontune.base.problems import Problem
 from bontune.base.signals import Poll
 from bontune.base.thoughts import Setting
-from bontune.grading.sandbox.outside.check import Outcome, Program, check_programs, sandbox_name
+from bontune.grading.sandbox.outside.check import Outcome, check_programs, sandbox_name
+from bontune.grading.sandbox.outside.checker import Program
 from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.code import extract_program, normal_form

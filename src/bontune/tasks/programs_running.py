@@ -6,7 +6,8 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 
 from bontune.base.signals import Poll
-from bontune.grading.sandbox.outside.check import Outcome, Program, check_programs
+from bontune.grading.sandbox.outside.check import Outcome, check_programs
+from bontune.grading.sandbox.outside.checker import Program
 
 Inputs = Sequence[Sequence[int]]
 

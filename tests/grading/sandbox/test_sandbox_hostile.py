@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 import bontune
-from bontune.grading.sandbox.outside.check import GRACE_S, Checkers, Outcome, Program
+from bontune.grading.sandbox.outside.check import GRACE_S, Checkers, Outcome
+from bontune.grading.sandbox.outside.checker import Program
 from bontune.grading.sandbox.outside.isolation import ISOLATING
 from bontune.grading.verdict import Verdict
 from grading.sandbox.hostile import escaping, exhausting, judging, lingering

@@ -22,7 +22,7 @@ from bontune.config import Recipe, TaskSection, VerifierSection, is_run, load_re
 from bontune.engines.contract import SamplingOptions
 from bontune.models import resolve
 from bontune.objectives.budgets import as_budgets
-from bontune.pools.budgets import check_ks
+from bontune.pools.compare import check_ks
 from bontune.pools.draw import PoolRequest
 from bontune.pools.pool import Pool
 from bontune.pools.read import is_pool_file, read_pool
