@@ -164,7 +164,7 @@ def test_refused_without_a_model(tmp_path: Path, rows: Path) -> None:
         (["tasks", "show", "countdwn"], ["'countdwn'", "'countdown'"]),
         (["tasks", "show", "countdown", "--split", "tset"], ["'tset'", "'test'"]),
         (["tasks", "show", "countdown", "sed=1"], ["'sed'", "'seed'"]),
-        (["tasks", "show", "jsonl"], ["needs the option 'data'"]),
+        (["tasks", "show", "jsonl", "hold_out=0.2"], ["needs the option 'data'"]),
         (["tasks", "show", "jsonl", "data=absent.jsonl"], ["no file 'absent.jsonl'"]),
         (["tasks", "show", "jsonl", "data=5"], ["data must be text, or must be a section of keys and values, not 5"]),
         (["tasks", "show", "jsonl", "data=rows.jsonl", "template=5"], ["the template '5' names no column"]),
