@@ -87,7 +87,7 @@ def test_ties_between_winners_follow_from_seed_and_step() -> None:
     ("name", "n", "options", "phrase"),
     [
         ("bon", 4, None, "no objective 'bon'"),
-        ("sft", 4, None, "here: reinforce, rloo"),
+        ("sft", 4, None, "take one of reinforce, rloo"),
         ("vbon", 4, None, "which only `bontune train` has"),
         ("bon_rl", 0, None, "must be a whole number from 1 up"),
         ("bon_rl", 4, {"basline": "loo"}, "Did you mean 'objective.baseline'"),

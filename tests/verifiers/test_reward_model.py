@@ -233,8 +233,8 @@ def test_words_that_mean_no_verifier(spec: str, phrase: str) -> None:
         ({"name": "reward_model"}, "verifier.path is missing"),
         ({"name": "endpoint"}, "verifier.url is missing"),
         ({"name": "python"}, "verifier.function is missing"),
-        ({"name": "oracle", "path": "x"}, "verifier.path is for verifier.name=reward_model"),
-        ({"name": "reward_model", "path": "x", "url": "http://x"}, "verifier.url is for verifier.name=endpoint"),
+        ({"name": "oracle", "path": "x"}, "verifier.path belongs to verifier.name=reward_model"),
+        ({"name": "reward_model", "path": "x", "url": "http://x"}, "verifier.url belongs to verifier.name=endpoint"),
     ],
 )
 def test_sections_that_mean_no_verifier(options: dict[str, str], phrase: str) -> None:
@@ -299,7 +299,7 @@ def test_the_end_can_be_said_and_what_cannot_be_found_out_is_warned_of(tmp_path:
     """With a chat template the trainer may have had conversations, or plain texts with an end."""
     folder = str(written(tmp_path / "v", chat=True))
     (tmp_path / "v" / "README.md").write_text(CARD.format("1.16.0"))
-    with pytest.warns(UserWarning, match=r"conversations are read\. Set verifier\.end=eos"):
+    with pytest.warns(UserWarning, match=r"conversations are assumed\. Set verifier\.end=eos"):
         guessed = load_reward_model(folder, device="cpu").score(PROBLEMS[:1], [["3"]])[0][0]
     model = classifier("qwen2")
     assert guessed == pytest.approx(alone(model, "user: 1+2=\nassistant: 3\n").item(), abs=1e-5)
@@ -314,9 +314,9 @@ def test_the_end_can_be_said_and_what_cannot_be_found_out_is_warned_of(tmp_path:
         told = verifier_from_text(f"{folder}#none", device="cpu")
         assert told.score(PROBLEMS[:1], [["3"]], [])[0][0] == guessed
     assert verifier_digest("reward_model", path=folder) != verifier_digest("reward_model", path=folder, end="eos")
-    with pytest.raises(BontuneError, match="is eos or none, got 'bos'"):
+    with pytest.raises(BontuneError, match=r"must be eos or none, got 'bos'\.$"):
         load_verifier("reward_model", path=folder, end="bos")
-    with pytest.raises(BontuneError, match=r"verifier\.end is for verifier\.name=reward_model"):
+    with pytest.raises(BontuneError, match=r"verifier\.end belongs to verifier\.name=reward_model"):
         load_verifier("oracle", end="eos")
     tokenizer = tiny.tokenizer()
     tokenizer.eos_token = None
@@ -354,9 +354,7 @@ def test_a_model_trained_with_an_end_ranks_by_it(tmp_path: Path) -> None:
     assert isinstance(rightly, RewardModel)
     said = doubt_about_end(wrongly, problems, answers, rewards)
     assert said is not None
-    assert re.search(
-        r"With verifier\.end=eos .* ranks (9\d|100)% of pairs right, and as it is read now, with end=none", said
-    )
+    assert re.search(r"With verifier\.end=eos .* ranks (9\d|100)% of pairs right, and with its present end=none", said)
     assert doubt_about_end(rightly, problems, answers, rewards) is None
     assert doubt_about_end(wrongly, problems[:9], answers[:9], rewards[:9]) is None, "too few problems"
     assert doubt_about_end(wrongly, problems, answers, [[1.0, 1.0] for _ in rows]) is None, "no pairs"

@@ -94,7 +94,7 @@ class Server:
     num_failures: int = 0
     """Connections that failed in a row, and requests during which the server answered no other."""
     reason: str = ""
-    """Why the server was dropped; empty while it is used."""
+    """Reason why the server was dropped; empty while it is used."""
 
 
 class Servers:

@@ -450,7 +450,7 @@ OTHER_WORDS: tuple[tuple[str | None, str, str], ...] = (
         "It is a list, such as [wandb].",
         "report_to logger log_with tracker trackers wandb tensorboard use_wandb wandb_project",
     ),
-    (None, "The same command goes on from the run's last checkpoint.", "resume resume_from_checkpoint"),
+    (None, "The same command resumes the run from its last checkpoint.", "resume resume_from_checkpoint"),
     (None, "`bontune push RUN OWNER/NAME` uploads a finished run.", "push_to_hub hub_model_id"),
 )
 """Our key, a sentence, and other trainers' words for the key."""

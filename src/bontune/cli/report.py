@@ -39,7 +39,7 @@ def report_on(
         raise BontuneError(f"--out ends in .html, got {out.name!r}.")
     shared.require_there(paths)
     from bontune.config import is_run
-    from bontune.report.run_page import runs_in, write_runs_report
+    from bontune.report.runs_page import runs_in, write_runs_report
 
     if len(paths) == 1 and not is_run(paths[0]) and runs_in(paths[0]):
         print(_write_index(paths[0], out))
@@ -65,7 +65,8 @@ def report_on(
 def _write_index(folder: Path, out: Path | None) -> Path:
     """Write the page of all runs of a folder, and a page for each run."""
     from bontune.base.files import write_whole
-    from bontune.report.run_page import index_page, runs_in, write_run_report
+    from bontune.report.run_page import write_run_report
+    from bontune.report.runs_page import index_page, runs_in
 
     for run in runs_in(folder):
         write_run_report(run)
@@ -123,6 +124,6 @@ def watch_runs(
 
     Example: bontune watch runs
     """
-    from bontune.report.run_page import serve
+    from bontune.report.runs_page import serve
 
     serve(path, port, on_ready=lambda address: typer.echo(f"{address}  (Ctrl-C ends it)"))

@@ -26,7 +26,7 @@ class EngineFailed(RunStopped):
 
 
 class StopReason(str, Enum):
-    """Why a completion ended."""
+    """The reason why a completion ended."""
 
     END = "end"
     """The model wrote its end token; or a stop string, where a server does not distinguish the two."""
@@ -47,7 +47,7 @@ class Completion:
     text: str
     """The text, without stop strings and special tokens."""
     stop: StopReason
-    """Why the completion ended."""
+    """Reason why the completion ended."""
     num_tokens: int | None
     """Number of tokens, the end token included; None where a server does not say."""
     logprob: float | None
@@ -72,9 +72,9 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "max_new_tokens", "temperature", "top_p"):
-            given, kind = getattr(self, name), Integral if name in ("num_samples", "max_new_tokens") else Real
-            if isinstance(given, bool) or not isinstance(given, kind):
-                raise BontuneError(f"{name} must be a {'whole ' if kind is Integral else ''}number, got {given!r}.")
+            value, kind = getattr(self, name), Integral if name in ("num_samples", "max_new_tokens") else Real
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise BontuneError(f"{name} must be a {'whole ' if kind is Integral else ''}number, got {value!r}.")
         rules = (
             (self.num_samples >= 1, "num_samples must be at least 1", self.num_samples),
             (self.max_new_tokens >= 1, "max_new_tokens must be at least 1", self.max_new_tokens),
@@ -82,9 +82,9 @@ class SamplingOptions:
             (0 < self.top_p <= 1, "top_p must lie in (0, 1]", self.top_p),
             (all(self.stop), "stop strings must not be empty", self.stop),
         )
-        for holds, rule, given in rules:
+        for holds, rule, value in rules:
             if not holds:
-                raise BontuneError(f"{rule}, got {given!r}.")
+                raise BontuneError(f"{rule}, got {value!r}.")
 
 
 WHOLE_DISTRIBUTION = (

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from bontune.base.problems import Message, Problem
 from bontune.models.chat import has_chat_template as has_chat_template  # engines ask it beside prompts
-from bontune.models.chat import render
+from bontune.models.chat import render_conversation
 
 
 class TakesChat(Protocol):
@@ -69,7 +69,7 @@ def as_text(prompt: Prompt, tokenizer: Any) -> str:
     Raises:
         BontuneError: the template refuses the conversation.
     """
-    return prompt if isinstance(prompt, str) else render(tokenizer, prompt, asks=True)
+    return prompt if isinstance(prompt, str) else render_conversation(tokenizer, prompt, asks=True)
 
 
 def texts_of(engine: TakesChat, prompts: Sequence[Prompt]) -> list[str]:

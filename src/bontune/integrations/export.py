@@ -290,6 +290,6 @@ def hydra(value: Any) -> str:
         return "[" + ",".join(map(hydra, value)) + "]"
     if not isinstance(value, str) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
         return str(value)
-    escaped = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", value)
-    escaped = re.sub(r"(\\+)(?='|\Z)", lambda found: 2 * found[1], escaped)
+    escaped = re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + "\\${", value)
+    escaped = re.sub(r"(\\+)(?='|\Z)", lambda match: 2 * match[1], escaped)
     return "'" + escaped.replace("'", "\\'") + "'"

@@ -18,9 +18,9 @@ Kind = TypeVar("Kind", Tensor, NDArray[Any])
 """Type of the rewards and of the result; nested lists count as arrays."""
 
 
-def as_kind(given: Kind, result: Tensor) -> Kind:
+def as_kind(rewards: Kind, result: Tensor) -> Kind:
     """Return the result as a tensor if the rewards are one, else as a NumPy array or scalar."""
-    return result if isinstance(given, Tensor) else result.numpy()[()]
+    return result if isinstance(rewards, Tensor) else result.numpy()[()]
 
 
 Rewards = Sequence[Sequence[float | None]]

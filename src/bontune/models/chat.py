@@ -26,7 +26,7 @@ def holds_date(tokenizer: Any) -> bool:
     return "strftime_now" in str(getattr(tokenizer, "chat_template", None))
 
 
-def render(tokenizer: Any, messages: Sequence[Message], *, asks: bool) -> str:
+def render_conversation(tokenizer: Any, messages: Sequence[Message], *, asks: bool) -> str:
     """Return the text of a conversation as the model reads it, special tokens of the chat template included.
 
     Some templates take a turn's content as a list of parts and silently omit a text. The form that a template takes is

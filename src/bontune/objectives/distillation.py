@@ -295,14 +295,14 @@ def _log_law(below: Tensor, upto: Tensor, num_others: int, n: int, estimate: str
 
 
 def _pairs(logprobs: Any, name: str) -> Tensor:
-    given = as_samples(logprobs, name, min_samples=2).to(torch.float64)
-    if given.shape[-1] != 2 or bool(given.isinf().any()):
-        raise ValueError(f"{name} must be finite, shape (..., 2) with [best, worst] last, got {tuple(given.shape)}.")
-    return given
+    pairs = as_samples(logprobs, name, min_samples=2).to(torch.float64)
+    if pairs.shape[-1] != 2 or bool(pairs.isinf().any()):
+        raise ValueError(f"{name} must be finite, shape (..., 2) with [best, worst] last, got {tuple(pairs.shape)}.")
+    return pairs
 
 
 def _log_ratios(log_ratios: Any, ranks: Tensor) -> Tensor:
-    given = as_rewards(log_ratios)
-    if given.shape != ranks.shape:
-        raise ValueError(f"log_ratios need the scores' shape {tuple(ranks.shape)}, got {tuple(given.shape)}.")
-    return given.to(ranks.device)
+    ratios = as_rewards(log_ratios)
+    if ratios.shape != ranks.shape:
+        raise ValueError(f"log_ratios need the scores' shape {tuple(ranks.shape)}, got {tuple(ratios.shape)}.")
+    return ratios.to(ranks.device)

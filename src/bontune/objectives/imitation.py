@@ -50,8 +50,8 @@ def sft(logprobs: Any) -> SequenceLoss:
     >>> sft([-2.0, -0.5]).weights.tolist()
     [1.0, 1.0]
     """
-    given = _as_logprobs(logprobs)
-    return SequenceLoss(loss=as_advantages(-given, logprobs), weights=as_advantages(torch.ones_like(given), logprobs))
+    logps = _as_logprobs(logprobs)
+    return SequenceLoss(loss=as_advantages(-logps, logprobs), weights=as_advantages(torch.ones_like(logps), logprobs))
 
 
 def dco(logprobs: Any, n: int) -> SequenceLoss:
@@ -81,18 +81,18 @@ def dco(logprobs: Any, n: int) -> SequenceLoss:
     [1.0, 0.0]
     """
     n = check_budget(n, None)
-    given = _as_logprobs(logprobs)
+    logps = _as_logprobs(logprobs)
     if n == 1:
         return sft(logprobs)
-    p = given.exp()
-    log_miss = torch.where(p < 0.5, torch.log1p(-p), torch.log(-torch.expm1(given)))  # log(1 − p)
+    p = logps.exp()
+    log_miss = torch.where(p < 0.5, torch.log1p(-p), torch.log(-torch.expm1(logps)))  # log(1 − p)
     log_all_miss = n * log_miss
-    is_tiny = given < TINY_LOGPROB
+    is_tiny = logps < TINY_LOGPROB
     covered = torch.where(is_tiny, 1.0, -torch.expm1(log_all_miss))
     likely = -torch.log1p(-log_all_miss.exp())
     loss = torch.where(log_all_miss < -math.log(2.0), likely, -covered.log())
-    loss = torch.where(is_tiny, -(given + math.log(n)), loss)
-    weights = torch.where(is_tiny, 1.0, n * torch.exp((n - 1) * log_miss + given) / covered)
+    loss = torch.where(is_tiny, -(logps + math.log(n)), loss)
+    weights = torch.where(is_tiny, 1.0, n * torch.exp((n - 1) * log_miss + logps) / covered)
     return SequenceLoss(loss=as_advantages(loss, logprobs), weights=as_advantages(weights, logprobs))
 
 
@@ -236,8 +236,8 @@ def winner_weights(winners: Tensor, num_samples: int) -> Tensor:
 
 def _as_logprobs(logprobs: Any, name: str = "logprobs") -> Tensor:
     """Convert log-probabilities to float64; rounding may leave the sum of a certain answer slightly above 0."""
-    given = as_samples(logprobs, name).to(torch.float64)
-    if bool((given > 1e-4).any()) or bool(given.isinf().any()):
-        worst = given[(given > 1e-4) | given.isinf()].flatten()[0].item()
+    logps = as_samples(logprobs, name).to(torch.float64)
+    if bool((logps > 1e-4).any()) or bool(logps.isinf().any()):
+        worst = logps[(logps > 1e-4) | logps.isinf()].flatten()[0].item()
         raise ValueError(f"{name} are log-probabilities of whole answers, finite and at most 0, got {worst:g}.")
-    return given.clamp(max=0.0)
+    return logps.clamp(max=0.0)

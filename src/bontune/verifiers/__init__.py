@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bontune.verifiers.base import FunctionVerifier, Majority, Oracle, Verifier, as_verifier
-from bontune.verifiers.load import load_verifier, verifier_from_text
+from bontune.verifiers.base import FunctionVerifier, Majority, Oracle, Verifier
+from bontune.verifiers.load import as_verifier, load_verifier, verifier_from_text
 
 if TYPE_CHECKING:
     from bontune.verifiers.reward_model import RewardModel

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
-from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.grading.verdict import Grade
 
@@ -82,29 +81,3 @@ class FunctionVerifier:
             [float(self.function(problem, text)) for text in texts]
             for problem, texts in zip(problems, completions, strict=True)
         ]
-
-
-def as_verifier(verifier: Verifier | Callable[[Problem, str], float] | tuple[Any, Any]) -> Verifier:
-    """Return a verifier as it is; wrap a function, or a loaded classifier with its tokenizer.
-
-    Args:
-        verifier: a verifier; a function (problem, completion) -> float; or a pair (model, tokenizer), which is a
-            :class:`bontune.verifiers.RewardModel` with default options.
-
-    Raises:
-        BontuneError: ``verifier`` is none of these.
-    """
-    if isinstance(verifier, Verifier):
-        return verifier
-    if isinstance(verifier, tuple) and len(verifier) == 2 and hasattr(verifier[0], "config"):
-        from bontune.verifiers.reward_model import RewardModel
-
-        return RewardModel(*verifier)
-    if hasattr(verifier, "config") and hasattr(verifier, "state_dict"):
-        raise BontuneError("A reward model needs its tokenizer: give both as verifier=(model, tokenizer).")
-    if not callable(verifier):
-        raise BontuneError(
-            "A verifier has a method score, or is a function (problem, completion), or a pair (model, tokenizer); got "
-            f"{verifier!r}."
-        )
-    return FunctionVerifier(verifier, name=getattr(verifier, "__name__", "python"))

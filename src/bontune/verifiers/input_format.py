@@ -10,7 +10,7 @@ from typing import Any
 
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
-from bontune.models.chat import render
+from bontune.models.chat import render_conversation
 
 ENDS = ("eos", "none")
 """Ends of a text; see :class:`InputFormat`."""
@@ -53,7 +53,7 @@ class InputFormat:
         messages = problem.messages if self.use_messages else ()
         turns = [dict(turn) for turn in messages] or [{"role": "user", "content": problem.prompt}]
         try:
-            return render(tokenizer, [*turns, {"role": "assistant", "content": completion}], asks=False)
+            return render_conversation(tokenizer, [*turns, {"role": "assistant", "content": completion}], asks=False)
         except BontuneError as error:
             raise BontuneError(f"The verifier cannot read problem {problem.id}: {error}") from None
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bontune.base.errors import BontuneError, did_you_mean, nearest
+from bontune.base.problems import Problem
 from bontune.base.user_code import code_digest, load_function
 from bontune.models import weights_digest
 from bontune.verifiers.base import FunctionVerifier, Majority, Oracle, Verifier
@@ -178,3 +180,29 @@ def verifier_from_text(spec: str, *, device: str | None = None) -> Verifier:
     """
     name, options = options_from_text(spec)
     return load_verifier(name, device=device, **options)
+
+
+def as_verifier(verifier: Verifier | Callable[[Problem, str], float] | tuple[Any, Any]) -> Verifier:
+    """Return a verifier as it is; wrap a function, or a loaded classifier with its tokenizer.
+
+    Args:
+        verifier: a verifier; a function (problem, completion) -> float; or a pair (model, tokenizer), which is a
+            :class:`bontune.verifiers.RewardModel` with default options.
+
+    Raises:
+        BontuneError: ``verifier`` is none of these.
+    """
+    if isinstance(verifier, Verifier):
+        return verifier
+    if isinstance(verifier, tuple) and len(verifier) == 2 and hasattr(verifier[0], "config"):
+        from bontune.verifiers.reward_model import RewardModel
+
+        return RewardModel(*verifier)
+    if hasattr(verifier, "config") and hasattr(verifier, "state_dict"):
+        raise BontuneError("A reward model needs its tokenizer: give both as verifier=(model, tokenizer).")
+    if not callable(verifier):
+        raise BontuneError(
+            "A verifier has a method score, or is a function (problem, completion), or a pair (model, tokenizer); got "
+            f"{verifier!r}."
+        )
+    return FunctionVerifier(verifier, name=getattr(verifier, "__name__", "python"))
