@@ -285,7 +285,7 @@ def test_eval_refuses_in_one_sentence(tmp_path: Path) -> None:
         ([good, "--k", "one"], ["--k takes numbers like 1,4,16, got 'one'"]),
         ([good, "--k", "0"], ["--k takes numbers from 1 up"]),
         ([good, "--out", "numbers.txt"], [".json or .csv", "numbers.txt"]),
-        ([good, "--out", "file/numbers.json"], ["cannot write", "file/numbers.json"]),
+        ([good, "--out", "file/numbers.json"], ["Cannot write", "file/numbers.json"]),
         ([good, other], ["different problems"]),
         ([lists], ["lists.jsonl cannot be evaluated"]),
     ]
