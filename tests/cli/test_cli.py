@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +23,12 @@ from bontune.cli import app
 from bontune.config import Recipe, load_recipe
 from bontune.objectives.table import TABLE
 from bontune.pools.read import read_pool
-from commands import Done, run_many
+from commands import Done, run_in_one, run_many
 
 
 def run(folder: Path, *arguments: str) -> Done:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
-    command = [sys.executable, "-m", "bontune", *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    (done,) = run_many(folder, [[*arguments]], columns=120)
+    return done
 
 
 def assert_all_refused(folder: Path, command: list[str], cases: list[tuple[list[str], list[str]]]) -> None:
@@ -122,7 +116,7 @@ def test_names_are_looked_up_before_anything_slow_is_loaded(tmp_path: Path) -> N
     """One process for all of them: a library that any of them loads is there at the end."""
     commands: list[list[str] | str] = [line.split() for line, _ in AT_ONCE]
     code = f"import sys; print(sorted({SLOW!r} & set(sys.modules)))"
-    *results, loaded = run_many(tmp_path, [*commands, code])
+    *results, loaded = run_in_one(tmp_path, [*commands, code], is_fresh=True)
     for (line, phrases), done in zip(AT_ONCE, results, strict=True):
         said = done.stdout + done.stderr
         assert "Traceback" not in said, said
@@ -164,7 +158,7 @@ def test_refused_without_a_model(tmp_path: Path, rows: Path) -> None:
         (["tasks", "show", "countdwn"], ["'countdwn'", "'countdown'"]),
         (["tasks", "show", "countdown", "--split", "tset"], ["'tset'", "'test'"]),
         (["tasks", "show", "countdown", "sed=1"], ["'sed'", "'seed'"]),
-        (["tasks", "show", "jsonl"], ["needs the option 'data'"]),
+        (["tasks", "show", "jsonl", "hold_out=0.2"], ["needs the option 'data'"]),
         (["tasks", "show", "jsonl", "data=absent.jsonl"], ["no file 'absent.jsonl'"]),
         (["tasks", "show", "jsonl", "data=5"], ["data must be text, or must be a section of keys and values, not 5"]),
         (["tasks", "show", "jsonl", "data=rows.jsonl", "template=5"], ["the template '5' names no column"]),

@@ -16,12 +16,13 @@ import build_countdown
 import build_programs
 import pytest
 import torch
+from countdown_problems import demonstrations
 
 import tiny
 from bontune.base.errors import BontuneError
 from bontune.models import load_model, resolve, shipped
 from bontune.tasks import programs
-from bontune.tasks.countdown import Countdown, demonstrations
+from bontune.tasks.countdown import Countdown
 from bontune.tasks.programs import Programs
 
 FOLDER = Path(str(files("bontune.models"))) / "countdown_tiny"

@@ -19,9 +19,8 @@ from rich.text import Text
 from bontune.base.files import write_whole
 from bontune.base.text import as_csv
 from bontune.experiments.claims import Judged, judge
-from bontune.experiments.figure_parts import over, styles
-from bontune.experiments.figures import Figure, write_figures
-from bontune.experiments.figures_training import write_learned
+from bontune.experiments.figure_parts import Figure, arm_looks, over
+from bontune.experiments.figures_training import write_figures, write_learned
 from bontune.experiments.results import OWN, Level, Results, Temperature
 from bontune.experiments.store import Run, Store
 from bontune.experiments.suite import BASE, Suite, main_arms
@@ -35,7 +34,7 @@ from bontune.report.run_page import largest_n
 from bontune.report.sentences import Summary, ranges
 from bontune.report.style import has_label
 from bontune.report.suite_page import score_table, write_suite_page
-from bontune.training import shown_samples
+from bontune.training.read_log import read_samples
 
 
 def statement(results: Results, verdicts: Sequence[Judged], figures: Sequence[Figure], out: Path, command: str) -> str:
@@ -222,7 +221,7 @@ def example(results: Results, work: Path) -> dict[str, Any] | None:
     found: dict[str, list[dict[str, Any]]] = {}
     for arm in main_arms(results.suite):
         runs = results.runs(arm)
-        rows = shown_samples.read(run_folder(work, runs[0])) if arm != BASE and runs else []
+        rows = read_samples(run_folder(work, runs[0])) if arm != BASE and runs else []
         if rows:
             found.setdefault(BASE, [row for row in rows if row["step"] == 0])
             found[arm] = [row for row in rows if row["step"] == rows[-1]["step"]]
@@ -311,7 +310,7 @@ def write_page(results: Results, summary: Summary, figures: Sequence[Figure], pa
         BontuneError: a picture cannot be read, or the page cannot be written.
     """
     pictures = [picture(figure.png, heading=figure.title, caption=figure.caption) for figure in figures]
-    colours = {_name(results.suite, arm): look.colour for arm, look in styles(results.suite).items()}
+    colours = {_name(results.suite, arm): look.colour for arm, look in arm_looks(results.suite).items()}
     write_suite_page(
         results.suite.title,
         summary,
