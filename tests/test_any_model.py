@@ -14,8 +14,8 @@ import tiny
 from bontune.models import load_model
 from bontune.pools.read import read_pool
 from commands import run_many
+from shared_data import require
 
-GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k_train.jsonl.gz"
 NUM_ROWS = 40
 
 
@@ -28,13 +28,14 @@ def bontune(folder: Path, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder: their model, their rows, their Python."""
-    if not GSM8K.is_file():
-        pytest.skip(f"GSM8K is not in {GSM8K}")
     folder = tmp_path_factory.mktemp("user")
     # Prompts are longer than the sliding window of 6; the vocabulary is characters, of which some are unknown.
     tiny.model("gemma2", sharp=2.0, max_position_embeddings=2048).save_pretrained(folder / "gemma")
     tiny.tokenizer().save_pretrained(folder / "gemma")
-    with gzip.open(GSM8K, "rt", encoding="utf-8") as file, open(folder / "gsm8k.jsonl", "w", encoding="utf-8") as out:
+    with (
+        gzip.open(require("gsm8k_train.jsonl.gz"), "rt", encoding="utf-8") as file,
+        open(folder / "gsm8k.jsonl", "w", encoding="utf-8") as out,
+    ):
         out.writelines(line for _, line in zip(range(NUM_ROWS), file, strict=False))
     (folder / "mine.py").write_text(
         "import re\n\n"

@@ -14,8 +14,8 @@ from bontune.base.errors import BontuneError
 from bontune.config import shipped_recipes
 from bontune.models import load_model, shipped
 from bontune.training.trainer import Trainer
+from shared_data import DATA, needs
 
-DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 GEMMA = [name for name in shipped_recipes() if name.startswith("gemma2")]
 EMBEDDED = [name for name in shipped_recipes() if load_recipe(name).model in shipped()]
 SMALL = [
@@ -67,7 +67,7 @@ def test_table_2_is_in_them(name: str) -> None:
     assert recipe.training.lora is not None or recipe.training.lr == 3e-6
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the data sets beside the checkout")
+@needs()
 @pytest.mark.parametrize("name", GEMMA)
 def test_gemmas_recipes_run_on_real_rows(name: str, tmp_path: Path) -> None:
     overrides = ["model=tiny-gemma2", f"task.data={DATA}", f"run={tmp_path / 'run'}"]
@@ -98,7 +98,7 @@ def test_own_without_data_says_what_to_give() -> None:
         Trainer(load_recipe("own", ["model=tiny-gemma2"]), is_quiet=True)
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not at hand")
+@needs()
 def test_gsm8k_runs(tmp_path: Path) -> None:
     finished_run("gsm8k", "model=tiny-gemma2", f"task.data={DATA}", f"run={tmp_path / 'run'}", has_reward=False)
 

@@ -262,7 +262,7 @@ def test_data_in_the_place_of_a_recipe_and_no_data_where_a_task_needs_it(tmp_pat
     (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1=", "answer": "2"}\n')
     with pytest.raises(BontuneError, match=r"holds rows and no recipe: .* task.data="):
         load_recipe(str(tmp_path / "rows.jsonl"))
-    with pytest.raises(BontuneError, match=r"task jsonl needs the option 'data': give data=…, in a recipe task.data=…"):
+    with pytest.raises(BontuneError, match=r"Task jsonl needs the option 'data': give data=…, in a recipe task.data=…"):
         load_task("jsonl")
 
 

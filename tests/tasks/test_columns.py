@@ -299,3 +299,9 @@ def test_one_row_has_no_test_split() -> None:
         BontuneError, match=r"no split 'test'; it has train, all; nothing is held out of a single prompt"
     ):
         task.problems("test")
+
+
+def test_a_file_with_another_separator_is_named_as_such(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "prompt;answer\n1+1?;2\n")
+    with pytest.raises(BontuneError, match="no column 'prompt'; the columns are parted by ';', and a comma is needed"):
+        Jsonl(data=path, grader="exact")

@@ -252,10 +252,10 @@ def test_a_data_set_of_json_keeps_its_dates_and_large_numbers(monkeypatch: pytes
     folder.mkdir()
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "test.jsonl").write_bytes((json.dumps(rows[1]) + "\n").encode())
-    found = hub_splits("task jsonl", str(folder))
+    found = hub_splits("Task jsonl", str(folder))
     assert [row for _, row in found["train"]] == rows
     assert [row for _, row in found["test"]] == rows[1:]
-    assert [row for _, row in hub_rows("task jsonl", str(folder), None, "all")] in (rows + rows[1:], rows[1:] + rows)
+    assert [row for _, row in hub_rows("Task jsonl", str(folder), None, "all")] in (rows + rows[1:], rows[1:] + rows)
     loaded = datasets.load_dataset(str(folder), split="train")  # the files are not known behind such an object
     task = task_from_rows(loaded, lambda row, completion: True, hold_out=0)
     assert [problem.reference for problem in task.problems("all")] == [row["answer"] for row in rows]

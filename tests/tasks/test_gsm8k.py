@@ -16,11 +16,9 @@ from bontune.grading.answers.numbers import final_number, single_number
 from bontune.grading.verdict import Verdict
 from bontune.tasks import Gsm8k, Problem, Task, load_task
 from bontune.tasks.fewshot import GSM8K_EXAMPLES, GSM8K_WORDING
+from shared_data import DATA, needs
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-needs_data = pytest.mark.skipif(
-    not (DATA / "gsm8k_test.jsonl.gz").is_file(), reason="the GSM8K files are not beside the checkout"
-)
+needs_data = needs("gsm8k_test.jsonl.gz")
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,9 @@ import pytest
 from bontune.base.errors import BontuneError
 from bontune.grading.verdict import Verdict
 from bontune.tasks import HumanEval, Task, load_task
+from shared_data import DATA, needs
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-needs_data = pytest.mark.skipif(
-    not (DATA / "humaneval.jsonl.gz").is_file(), reason="the HumanEval files are not beside the checkout"
-)
+needs_data = needs("humaneval.jsonl.gz")
 ROW = {
     "task_id": "Own/0",
     "prompt": 'from typing import List\n\n\ndef half(x: int) -> int:\n    """Half of x, rounded down."""\n',

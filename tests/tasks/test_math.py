@@ -15,11 +15,9 @@ from bontune.base.errors import BontuneError
 from bontune.grading.verdict import Verdict
 from bontune.tasks import Math, Problem, Task, load_task
 from bontune.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING
+from shared_data import DATA, needs
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-needs_data = pytest.mark.skipif(
-    not (DATA / "math_test_500.jsonl").is_file(), reason="the MATH files are not beside the checkout"
-)
+needs_data = needs("math_test_500.jsonl")
 ROW = {
     "problem": "What is $1/2+1/4$?",
     "solution": "It is $\\boxed{\\frac34}$.",
@@ -167,7 +165,7 @@ def test_ids_and_options(tmp_path: Path) -> None:
             task_of(tmp_path, ROW, **options)
     task = task_of(tmp_path, ROW)
     assert task.splits == ("test",)
-    with pytest.raises(BontuneError, match=r"task math has no split 'train'; these data have test"):
+    with pytest.raises(BontuneError, match=r"Task math has no split 'train'; these data have test"):
         task.problems("train")
 
 

@@ -12,11 +12,9 @@ import pytest
 from bontune.base.errors import BontuneError
 from bontune.grading.verdict import Verdict
 from bontune.tasks import Mbpp, Task, load_task
+from shared_data import DATA, needs
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-needs_data = pytest.mark.skipif(
-    not (DATA / "mbpp.jsonl.gz").is_file(), reason="the MBPP files are not beside the checkout"
-)
+needs_data = needs("mbpp.jsonl.gz")
 SIZES = {
     "full": {"train": 374, "validation": 90, "test": 500, "prompt": 10},
     "sanitized": {"train": 120, "validation": 43, "test": 257, "prompt": 7},

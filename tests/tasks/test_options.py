@@ -16,15 +16,15 @@ from bontune.tasks import load_task
 @pytest.mark.parametrize(
     ("task", "options", "phrase"),
     [
-        ("countdown", {"seed": True}, "task countdown: seed must be a whole number, not True"),
+        ("countdown", {"seed": True}, "Task countdown: seed must be a whole number, not True"),
         ("countdown", {"seed": 1.0}, "seed must be a whole number, not 1.0"),
         ("countdown", {"seed": "1"}, "seed must be a whole number, not '1'"),
         ("countdown", {"seed": -1}, "seed must be at least 0, not -1"),
-        ("programs", {"seed": True}, "task programs: seed must be a whole number, not True"),
+        ("programs", {"seed": True}, "Task programs: seed must be a whole number, not True"),
         ("programs", {"hard": 1}, "hard must be true or false, not 1"),
         ("math", {"shots": True}, "shots must be a whole number, not True"),
         ("math", {"shots": -1}, "shots must be at least 0, not -1"),
-        ("math", {"data": 5}, "task math: data must be text"),
+        ("math", {"data": 5}, "Task math: data must be text"),
         ("gsm8k", {"shots": 9}, "shots must be at most 8, not 9"),
         ("gsm8k", {"format": None}, "format must be 'auto', 'base' or 'chat', not None"),
         ("mbpp", {"shots": 11}, "shots must be at most 10, not 11"),

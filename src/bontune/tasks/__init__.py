@@ -135,11 +135,11 @@ def check_options(name: str, options: Iterable[str]) -> None:
     for option in options:
         if option not in parameters:
             meant = _meant(option, list(parameters))
-            raise BontuneError(f"task {name} has no option {option!r}{meant}; it has {', '.join(parameters)}")
+            raise BontuneError(f"Task {name} has no option {option!r}{meant}; it has {', '.join(parameters)}.")
     for parameter in parameters.values():
         if parameter.default is parameter.empty and parameter.name not in options:
             given = f"give {parameter.name}=…, in a recipe task.{parameter.name}=…"
-            raise BontuneError(f"task {name} needs the option {parameter.name!r}: {given}")
+            raise BontuneError(f"Task {name} needs the option {parameter.name!r}: {given}.")
 
 
 def _meant(option: str, known: list[str]) -> str:
@@ -155,5 +155,5 @@ def _meant(option: str, known: list[str]) -> str:
 
 def _factory(name: str) -> Callable[..., Task]:
     if name not in _TABLE:
-        raise BontuneError(f"no task {name!r}{did_you_mean(name, names())}; there are {', '.join(names())}")
+        raise BontuneError(f"No task {name!r}{did_you_mean(name, names())}; there are {', '.join(names())}.")
     return _TABLE[name].make

@@ -78,6 +78,42 @@ class HasThoughts(Protocol):
     """Finds the answer of a completion; None: completions are graded as they are."""
 
 
+@runtime_checkable
+class RunsPrograms(Protocol):
+    """A task that runs programs which a model wrote."""
+
+    @property
+    def isolation(self) -> str:
+        """Name of what programs are isolated by, for the record of a run or pool.
+
+        Raises:
+            BontuneError: no isolation is available on this machine.
+        """
+        ...
+
+
+@runtime_checkable
+class HasGraderCode(Protocol):
+    """A task whose grader is a file of the user's."""
+
+    code: str
+    """Hash of the grader's file, by which a restart notices that it has changed; empty if there is no file."""
+
+
+def isolation_of(task: Task) -> str | None:
+    """Name of what the task's programs are isolated by; None for a task that runs none.
+
+    Raises:
+        BontuneError: no isolation is available on this machine.
+    """
+    return task.isolation if isinstance(task, RunsPrograms) else None
+
+
+def grader_code_of(task: Task) -> str:
+    """Hash of the file of the task's grader; empty for graders that are part of the package."""
+    return task.code if isinstance(task, HasGraderCode) else ""
+
+
 def grade_answers(
     thoughts: Thoughts | None,
     problems: Sequence[Problem],

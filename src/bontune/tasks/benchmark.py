@@ -82,11 +82,11 @@ class Benchmark(ABC):
         if split not in self.splits:
             known = ", ".join(self.splits)
             raise BontuneError(
-                f"task {self.name} has no split {split!r}{did_you_mean(split, self.splits)}; these data have {known}"
+                f"Task {self.name} has no split {split!r}{did_you_mean(split, self.splits)}; these data have {known}."
             )
         if split not in self._read:
             problems = self.load(split)
-            require_distinct_ids(problems, f"task {self.name}, split {split}")
+            require_distinct_ids(problems, f"Task {self.name}, split {split}")
             if self._check_references:
                 self._require_references(problems)
             self._read[split] = tuple(problems)
@@ -104,6 +104,6 @@ class Benchmark(ABC):
                 f"{problem.id} ({grade.verdict.value}: {grade.reason})" for problem, grade in failures[:5]
             )
             raise BontuneError(
-                f"task {self.name}: {len(failures)} of {len(problems)} references do not pass their own tests: {named}"
-                f"{'; …' if len(failures) > 5 else ''}; correct or remove these rows, or allow more time or memory"
+                f"Task {self.name}: {len(failures)} of {len(problems)} references do not pass their own tests: {named}"
+                f"{'; …' if len(failures) > 5 else ''}; correct or remove these rows, or allow more time or memory."
             )

@@ -56,18 +56,18 @@ class Names:
             columns = {}
         meanings = [field.name for field in fields(cls)]
         if not isinstance(columns, Mapping):
-            raise BontuneError(f"{who}: columns must say which column is what, such as {{prompt: question}}")
+            raise BontuneError(f"{who}: columns must say which column is what, such as {{prompt: question}}.")
         usual = cls()
         for meaning, name in columns.items():
             if meaning not in meanings:
                 raise BontuneError(
                     f"{who}: columns has no {meaning!r}{did_you_mean(str(meaning), meanings)}; it takes "
-                    f"{', '.join(meanings)}"
+                    f"{', '.join(meanings)}."
                 )
             if not isinstance(name, str):
-                raise BontuneError(f"{who}: columns.{meaning} must be the name of a column, not {name!r}")
+                raise BontuneError(f"{who}: columns.{meaning} must be the name of a column, not {name!r}.")
             if given.get(meaning, getattr(usual, meaning)) != getattr(usual, meaning):
-                raise BontuneError(f"{who}: {meaning} and columns.{meaning} are both given; leave one out")
+                raise BontuneError(f"{who}: {meaning} and columns.{meaning} are both given; leave one out.")
         named: dict[str, Any] = {**given, **columns}
         return replace(usual, **named)
 
@@ -104,7 +104,7 @@ class Columns:
         self._is_exact = is_exact
         self._has_lists = has_lists
         if not any(match[2] for match in _PLACEHOLDER.finditer(template)):
-            raise BontuneError(f"the template {template!r} names no column; write {{prompt}} where the question goes")
+            raise BontuneError(f"The template {template!r} names no column; write {{prompt}} where the question goes.")
 
     def problems(self, placed: Sequence[PlacedRow], where: str) -> list[Problem]:
         """The problems of some rows.
@@ -117,13 +117,13 @@ class Columns:
             self._problem(row, place, usual_id) for (place, row), usual_id in zip(placed, usual_ids, strict=True)
         ]
         if not problems:
-            raise BontuneError(f"{where} holds no rows")
+            raise BontuneError(f"{where} holds no rows.")
         for (place, _), problem in zip(placed, problems, strict=True):
             if bool(problem.messages) != bool(problems[0].messages):
                 kinds = ("a conversation", "a text") if problem.messages else ("a text", "a conversation")
                 raise BontuneError(
                     f"{place}: column {self._names.prompt!r} holds {kinds[0]}, and {kinds[1]} in the first row; write "
-                    "all rows alike"
+                    "all rows alike."
                 )
         require_distinct_ids(problems, where)
         return problems
@@ -153,7 +153,7 @@ class Columns:
         if _holds_something(row.get("tools")):
             raise BontuneError(
                 f"{place}: the column 'tools' holds tools, which cannot be offered to a model here; describe them in "
-                "the system's turn, and remove the column"
+                "the system's turn, and remove the column."
             )
         *before, last = conversation(turns, where)
         messages = (*before, {**last, "content": self._rendered(last["content"], row, place)})
@@ -169,7 +169,7 @@ class Columns:
                 known = ["prompt", *row]
                 raise BontuneError(
                     f"{place}: the template names {{{match[2]}}}, no column{did_you_mean(match[2], known)}; there are: "
-                    f"{', '.join(known)}; for braces in the text write {{{{{match[2]}}}}}"
+                    f"{', '.join(known)}; for braces in the text write {{{{{match[2]}}}}}."
                 )
             return column(row, match[2], place)
 
@@ -200,12 +200,12 @@ class Columns:
         if name == "answer" and name not in row and COMPLETION in row:
             name, row = COMPLETION, {COMPLETION: said(row[COMPLETION])}
             if row[name] is None:
-                raise BontuneError(f"{place}: column {name!r} holds neither a text nor one turn of the assistant")
+                raise BontuneError(f"{place}: column {name!r} holds neither a text nor one turn of the assistant.")
         reference = exact_column(row, name, place)
         if not reference.strip() or is_missing(row[name]):
             raise _empty(name, place)
         if self._needed == "number" and last_number(reference) is None:
-            raise BontuneError(f"{place}: column {name!r} holds no number, which the grader last_number compares")
+            raise BontuneError(f"{place}: column {name!r} holds no number, which the grader last_number compares.")
         return reference
 
 
@@ -224,7 +224,7 @@ def column(row: Row, name: str, where: str) -> str:
     value = python_value(row[name])
     text = str(value) if isinstance(value, float) else cell_text(value)
     if text is None:
-        raise BontuneError(f"{where}: column {name!r} holds {type(value).__name__}, not text or a number")
+        raise BontuneError(f"{where}: column {name!r} holds {type(value).__name__}, not text or a number.")
     return readable(text)
 
 
@@ -244,7 +244,7 @@ def exact_column(row: Row, name: str, where: str) -> str:
     if is_inexact(row[name]):
         raise BontuneError(
             f"{where}: column {name!r} holds {text} as a float, which stands for several whole numbers at that size; "
-            "write it as a text"
+            "write it as a text."
         )
     return text
 
@@ -260,7 +260,7 @@ def require_distinct_ids(problems: Sequence[Problem], where: str) -> None:
     seen: set[str] = set()
     for problem in problems:
         if problem.id in seen:
-            raise BontuneError(f"{where}: the id {problem.id!r} occurs twice; make ids distinct or leave them out")
+            raise BontuneError(f"{where}: the id {problem.id!r} occurs twice; make ids distinct or leave them out.")
         seen.add(problem.id)
 
 
@@ -278,4 +278,6 @@ def _empty(name: str, where: str) -> BontuneError:
 def _no_column(row: Row, name: str, where: str) -> BontuneError:
     known = [str(key) for key in row]
     there = ", ".join(known) or "none"
-    return BontuneError(f"{where}: no column {name!r}{did_you_mean(name, known)}; there are: {there}")
+    if len(known) == 1 and (mark := next((mark for mark in ";\t|" if mark in there), None)) is not None:
+        return BontuneError(f"{where}: no column {name!r}; the columns are parted by {mark!r}, and a comma is needed.")
+    return BontuneError(f"{where}: no column {name!r}{did_you_mean(name, known)}; there are: {there}.")

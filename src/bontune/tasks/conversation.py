@@ -39,7 +39,7 @@ def turns_in(value: Any, where: str) -> list[Any] | None:
             return None
         value = _parsed(text)
         if value is None and _LOOKS_LIKE_TURNS.fullmatch(text):
-            raise BontuneError(f"{where} looks like a conversation, but is no JSON: {text[:60]!r}; write it as JSON")
+            raise BontuneError(f"{where} looks like a conversation, but is no JSON: {text[:60]!r}; write it as JSON.")
     if hasattr(value, "tolist"):  # as pandas keeps the lists of a Parquet file
         value = value.tolist()
     if not isinstance(value, (list, tuple)) or not all(isinstance(turn, Mapping) for turn in value):
@@ -58,21 +58,21 @@ def conversation(turns: Sequence[Any], where: str) -> tuple[Message, ...]:
         BontuneError: no turns, an unknown role, a content that is no text, turns out of order, or none to answer.
     """
     if not turns:
-        raise BontuneError(f"{where} holds a conversation without a turn; give it one of the user")
+        raise BontuneError(f"{where} holds a conversation without a turn; give it one of the user.")
     messages = [_message(turn, f"{where}, turn {number}") for number, turn in enumerate(turns, start=1)]
     for number, message in enumerate(messages[1:], start=2):
         if message["role"] in ("system", "developer"):
-            raise BontuneError(f"{where}, turn {number} has the role {message['role']}, which only the first may have")
+            raise BontuneError(f"{where}, turn {number} has the role {message['role']}, which only the first may have.")
     last = messages[-1]
     if last["role"] == "assistant":
         raise BontuneError(
             f"{where} ends with a turn of the assistant, so that nothing is asked: take it off, and put it into the "
-            "column completion if it is to be imitated"
+            "column completion if it is to be imitated."
         )
     if last["role"] in ("system", "developer"):
-        raise BontuneError(f"{where} ends with a turn of the {last['role']}; a turn of the user must follow")
+        raise BontuneError(f"{where} ends with a turn of the {last['role']}; a turn of the user must follow.")
     if not last["content"].strip():
-        raise BontuneError(f"{where}: the last turn is empty; write what is asked, or remove the row")
+        raise BontuneError(f"{where}: the last turn is empty; write what is asked, or remove the row.")
     return tuple(messages)
 
 
@@ -126,9 +126,11 @@ def _message(turn: Mapping[str, Any], where: str) -> Message:
     role = turn.get("role")
     if role not in ROLES:
         hint = did_you_mean(role, ROLES) if isinstance(role, str) else ""
-        raise BontuneError(f"{where} has the role {role!r}{hint}; roles are {', '.join(ROLES)}")
+        raise BontuneError(f"{where} has the role {role!r}{hint}; roles are {', '.join(ROLES)}.")
     if turn.get("tool_calls") is not None and len(turn["tool_calls"]):
-        raise BontuneError(f"{where} calls tools, which cannot be shown to a model here; write the call as its content")
+        raise BontuneError(
+            f"{where} calls tools, which cannot be shown to a model here; write the call as its content."
+        )
     return {"role": role, "content": readable(_content(turn.get("content"), where))}
 
 
@@ -136,15 +138,15 @@ def _content(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
     if is_missing(content):
-        raise BontuneError(f"{where} has no content; write its text, or remove the turn")
+        raise BontuneError(f"{where} has no content; write its text, or remove the turn.")
     if hasattr(content, "tolist"):
         content = content.tolist()
     if not isinstance(content, (list, tuple)):
-        raise BontuneError(f"{where} has a content of type {type(content).__name__}, not a text or a list of parts")
+        raise BontuneError(f"{where} has a content of type {type(content).__name__}, not a text or a list of parts.")
     texts = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
         if kind != "text" or not isinstance(part.get("text"), str):
-            raise BontuneError(f"{where} has a part of type {kind!r}; only parts with a text can be shown to a model")
+            raise BontuneError(f"{where} has a part of type {kind!r}; only parts with a text can be shown to a model.")
         texts.append(part["text"])
     return "".join(texts)

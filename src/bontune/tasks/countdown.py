@@ -67,7 +67,7 @@ class Countdown:
         if split not in self.splits:
             known = ", ".join(self.splits)
             raise BontuneError(
-                f"task countdown has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}"
+                f"Task countdown has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}."
             )
         return list(_problems_of(self._file)[split])
 

@@ -121,7 +121,7 @@ class Gsm8k(Benchmark):
         question, solution = (column(row, wanted, place).strip() for wanted in _COLUMNS)
         value = single_number(solution.rpartition("####")[2]) if "####" in solution else None
         if value is None:
-            raise BontuneError(f"{place}: the answer does not end in #### and a number; correct or remove the row")
+            raise BontuneError(f"{place}: the answer does not end in #### and a number; correct or remove the row.")
         text, messages = offered(
             GSM8K_WORDING.text(question, self._examples), GSM8K_WORDING.messages(question, self._examples), self._format
         )

@@ -110,10 +110,10 @@ class HumanEval(ProgramBenchmark):
         if "plus_input" in row and self._table == "plus":
             raise BontuneError(
                 f"{place}: these rows hold the added inputs of HumanEval+, but not as tests; give the file in the "
-                "original format (humaneval_plus_originfmt.jsonl, HumanEvalPlus-OriginFmt.jsonl.gz)"
+                "original format (humaneval_plus_originfmt.jsonl, HumanEvalPlus-OriginFmt.jsonl.gz)."
             )
         if "def check(" not in texts["test"]:
-            raise BontuneError(f"{place}: the test does not define check(candidate); correct or remove the row")
+            raise BontuneError(f"{place}: the test does not define check(candidate); correct or remove the row.")
         shaped = {**row, "test": strict(texts["test"]).replace(_BROKEN_TEST, _MENDED_TEST), "helpers": texts["prompt"]}
         messages: tuple[Message, ...] = (
             {"role": "user", "content": f"{REQUEST}```python\n{texts['prompt'].strip()}\n```"},

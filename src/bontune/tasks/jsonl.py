@@ -89,7 +89,7 @@ class Jsonl(RowsTask):
     ) -> None:
         is_built_in = isinstance(grader, str) and grader in _BUILT_IN
         if is_built_in and answer is None:
-            raise BontuneError(f"the grader {grader} needs a column to compare with; set answer to its name")
+            raise BontuneError(f"The grader {grader} needs a column to compare with; set answer to its name.")
         names = Names.of("task jsonl", columns, prompt=prompt, answer=answer)
         needed: Needed = "nothing" if names.answer in ("answer", None) else "column"
         if is_built_in:
@@ -98,7 +98,7 @@ class Jsonl(RowsTask):
         splits: dict[str, list[Problem]]
         if isinstance(data, Mapping):
             if test_data is not None:
-                raise BontuneError("test_data is for a single file; name the test file in data instead")
+                raise BontuneError("test_data is for a single file; name the test file in data instead.")
             splits = {split: _of_file(made, file) for split, file in data.items()}
         elif test_data is not None:
             splits = {"train": _of_file(made, data), "test": _of_file(made, test_data)}

@@ -140,7 +140,7 @@ class Math(Benchmark):
         if not answer or not math_equal(answer, f"\\boxed{{{answer}}}"):
             raise BontuneError(
                 f"{place}: the answer {answer!r} cannot be compared, it is empty or its braces do not match; correct "
-                "or remove the row"
+                "or remove the row."
             )
         text, messages = offered(
             MATH_WORDING.text(question, self._examples), MATH_WORDING.messages(question, self._examples), self._format

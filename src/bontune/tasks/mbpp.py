@@ -128,8 +128,8 @@ class Mbpp(ProgramBenchmark):
         if not problems:
             ids = SPLIT_IDS[split]
             raise BontuneError(
-                f"task {self.name}: the data hold no row of split {split} (task ids {ids[0]} to {ids[-1]}); "
-                "give the whole data set"
+                f"Task {self.name}: the data hold no row of split {split} (task ids {ids[0]} to {ids[-1]}); "
+                "give the whole data set."
             )
         return problems
 
@@ -144,9 +144,9 @@ class Mbpp(ProgramBenchmark):
             for place, row in self._source.rows(self._variant):
                 number = row.get("task_id")
                 if isinstance(number, bool) or not isinstance(number, int):
-                    raise BontuneError(f"{place}: task_id must be a whole number, not {number!r}")
+                    raise BontuneError(f"{place}: task_id must be a whole number, not {number!r}.")
                 if number in rows:
-                    raise BontuneError(f"{place}: task_id {number} was already in {rows[number][0]}; remove one row")
+                    raise BontuneError(f"{place}: task_id {number} was already in {rows[number][0]}; remove one row.")
                 rows[number] = (place, row)
             self._rows = rows
         return self._rows
@@ -157,8 +157,8 @@ class Mbpp(ProgramBenchmark):
         found = [rows[wanted] for wanted in EXAMPLE_IDS if wanted in rows and wanted != number]
         if len(found) < self._num_shots:
             raise BontuneError(
-                f"task {self.name}: shots={self._num_shots}, but the data hold {len(found)} other rows of the prompt "
-                "split (task ids 1 to 10); give a smaller number or the whole data set"
+                f"Task {self.name}: shots={self._num_shots}, but the data hold {len(found)} other rows of the prompt "
+                "split (task ids 1 to 10); give a smaller number or the whole data set."
             )
         return found[: self._num_shots]
 
@@ -212,7 +212,7 @@ def _instruction(place: str, row: dict[str, Any]) -> str:
 def _tests(place: str, row: dict[str, Any]) -> str:
     tests = row["test_list"]
     if not isinstance(tests, list) or not tests or not all(isinstance(test, str) for test in tests):
-        raise BontuneError(f"{place}: test_list must be a list of texts that is not empty; correct or remove the row")
+        raise BontuneError(f"{place}: test_list must be a list of texts that is not empty; correct or remove the row.")
     return "\n".join(_plain(test) for test in tests)
 
 
@@ -225,7 +225,7 @@ def _test_of(place: str, row: dict[str, Any], code: str) -> dict[str, Any]:
     """The row's tests as one source, the function that they call, and what else of the program they use."""
     imports = row.get("test_imports") or []
     if not isinstance(imports, list) or not all(isinstance(line, str) for line in imports):
-        raise BontuneError(f"{place}: test_imports must be a list of texts; correct or remove the row")
+        raise BontuneError(f"{place}: test_imports must be a list of texts; correct or remove the row.")
     if row["task_id"] == 255 and "test" in row:
         row = {**row, "test": str(row["test"]).replace(*_SHORTENED_TEST)}
     setup = _plain(str(row.get("test_setup_code") or ""))  # two rows build arguments with a class of the solution's
@@ -238,11 +238,11 @@ def _test_of(place: str, row: dict[str, Any], code: str) -> dict[str, Any]:
             own = _names_defined(ast.parse(short))
             functions = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
     except (SyntaxError, ValueError) as error:
-        raise BontuneError(f"{place}: code and tests must be Python: {error}; correct or remove the row") from None
+        raise BontuneError(f"{place}: code and tests must be Python: {error}; correct or remove the row.") from None
     names = sorted((name for name in needed if name not in own), key=short.index)
     entry_point = next((name for name in names if name in functions), None)
     if entry_point is None:
-        raise BontuneError(f"{place}: the tests call no function that the code defines; correct or remove the row")
+        raise BontuneError(f"{place}: the tests call no function that the code defines; correct or remove the row.")
     return {
         "test": test,
         "entry_point": entry_point,

@@ -43,7 +43,7 @@ def checked(init: Callable[Concatenate[_Self, _Options], None]) -> Callable[Conc
                     types[name][1].validate_python(value)
                 except ValidationError as error:
                     refusal = _refusal(name, value, error, types[name][0])
-                    raise BontuneError(f"task {type(self).__name__.lower()}: {refusal}") from None
+                    raise BontuneError(f"Task {type(self).__name__.lower()}: {refusal}") from None
         init(self, *args, **options)
 
     return checked_init  # type: ignore[return-value]

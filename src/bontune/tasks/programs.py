@@ -86,7 +86,7 @@ class Programs:
         if split not in self.splits:
             known = ", ".join(self.splits)
             raise BontuneError(
-                f"task programs has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}"
+                f"Task programs has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}."
             )
         return list(_problems_of(self._file)[split])
 

@@ -33,7 +33,7 @@ def read_rows(path: FilePath) -> Iterator[tuple[str, dict[str, Any]]]:
         BontuneError: no such file, not of its kind (with its line), or a row that is no object.
     """
     if not isinstance(path, (str, Path)):
-        raise BontuneError(f"a file of rows must be given by its name, not {path!r}")
+        raise BontuneError(f"A file of rows must be given by its name, not {path!r}.")
     path = Path(path).expanduser()
     require_file(path)
     name = path.name.removesuffix(".gz")
@@ -49,7 +49,7 @@ def read_rows(path: FilePath) -> Iterator[tuple[str, dict[str, Any]]]:
                 parts = _list_items(path, file.read()) if name.endswith(".json") else _lines(path, file)
             for place, row in parts:
                 if not isinstance(row, dict):
-                    raise BontuneError(f"{place}: a JSON {type(row).__name__}, not an object with columns")
+                    raise BontuneError(f"{place}: a JSON {type(row).__name__}, not an object with columns.")
                 yield place, _readable(row)
     except (OSError, EOFError, zlib.error) as error:
         raise BontuneError(f"{path} cannot be read: {error}") from error
@@ -62,14 +62,14 @@ def require_file(path: Path) -> None:
         BontuneError: another ending, a folder, or no such file.
     """
     if not path.name.endswith(SUFFIXES):
-        raise BontuneError(f"{path}: files of rows end in {', '.join(SUFFIXES)}")
+        raise BontuneError(f"{path}: files of rows end in {', '.join(SUFFIXES)}.")
     if path.is_dir():
-        raise BontuneError(f"{path} is a folder; name a file in it")
+        raise BontuneError(f"{path} is a folder; name a file in it.")
     if not path.is_file():
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         near = nearest(path.name, siblings)
         hint = f", did you mean {str(path.parent / near)!r}?" if near else ""
-        raise BontuneError(f"there is no file {str(path)!r}{hint}")
+        raise BontuneError(f"There is no file {str(path)!r}{hint}")
 
 
 def _lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
@@ -82,7 +82,7 @@ def _lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
 def _list_items(path: Path, content: bytes) -> Iterator[tuple[str, Any]]:
     items = parse_json(content, str(path))
     if not isinstance(items, list):
-        raise BontuneError(f"{path} holds a JSON {type(items).__name__}, not a list of objects")
+        raise BontuneError(f"{path} holds a JSON {type(items).__name__}, not a list of objects.")
     for number, item in enumerate(items, start=1):
         yield f"{path}, item {number}", item
 
@@ -107,7 +107,7 @@ def _csv_rows(path: Path, content: bytes) -> Iterator[tuple[str, Any]]:
         for row in reader:
             place = f"{path}, line {reader.line_num}"
             if None in row or None in row.values():
-                raise BontuneError(f"{place}: it has another number of values than the first line has names")
+                raise BontuneError(f"{place}: it has another number of values than the first line has names.")
             yield place, row
     except csv.Error as error:
         raise BontuneError(f"{path}, line {reader.line_num} is no CSV: {error}") from error
@@ -130,7 +130,7 @@ def _parquet_rows(path: Path) -> Iterator[PlacedRow]:
 def _require_distinct(names: Sequence[str], where: str) -> None:
     name = repeated(names)
     if name is not None:
-        raise BontuneError(f"{where}: the column {name!r} occurs twice; remove or rename one")
+        raise BontuneError(f"{where}: the column {name!r} occurs twice; remove or rename one.")
 
 
 # ---- the hub ----
@@ -171,7 +171,7 @@ def _load_dataset(who: str, repository: str, configuration: str | None, split: s
     except ImportError:
         raise BontuneError(
             f"{who} reads its data from the Hugging Face hub with the package datasets, which is not installed: "
-            "pip install 'bontune[hub]', or give task.data=PATH to a file or folder that holds the data"
+            "pip install 'bontune[hub]', or give task.data=PATH to a file or folder that holds the data."
         ) from None
     if not Path(repository).is_dir():
         _require_hub(who, repository)
@@ -182,7 +182,7 @@ def _load_dataset(who: str, repository: str, configuration: str | None, split: s
         cause = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         raise BontuneError(
             f"{who}: {repository} could not be fetched from the Hugging Face hub: {cause}; "
-            "give task.data=PATH to a file or folder that holds the data"
+            "give task.data=PATH to a file or folder that holds the data."
         ) from error
     return as_written(
         splits,
@@ -197,7 +197,7 @@ def _require_hub(who: str, repository: str) -> None:
     if why is not None:
         raise BontuneError(
             f"{who} reads {repository} from the Hugging Face hub, and {why}: give task.data=PATH to a file or folder "
-            "that holds the data, or set HF_HUB_OFFLINE=1 to use what was fetched before"
+            "that holds the data, or set HF_HUB_OFFLINE=1 to use what was fetched before."
         )
 
 
@@ -236,9 +236,9 @@ class Source:
 
     def __init__(self, task: str, tables: Mapping[str, Table], data: Data, hub: str | None = None) -> None:
         if hub is not None and (not isinstance(hub, str) or not hub):
-            raise BontuneError(f"task {task}: hub must be a repository (owner/name), not {hub!r}")
+            raise BontuneError(f"Task {task}: hub must be a repository (owner/name), not {hub!r}.")
         if hub is not None and data is not None:
-            raise BontuneError(f"task {task}: data and hub are both given; leave one out")
+            raise BontuneError(f"Task {task}: data and hub are both given; leave one out.")
         self._task = task
         self._tables = dict(tables)
         self._hub = hub
@@ -262,17 +262,17 @@ class Source:
         else:
             where = self._hub or table.repository
             rows = list(
-                hub_rows(f"task {self._task}", where, None if self._hub else table.configuration, table.hub_split)
+                hub_rows(f"Task {self._task}", where, None if self._hub else table.configuration, table.hub_split)
             )
         if not rows:
-            raise BontuneError(f"{where} holds no rows")
+            raise BontuneError(f"{where} holds no rows.")
         for place, row in rows:
             missing = [column for column in table.columns if column not in row]
             if missing:
                 raise BontuneError(
                     f"{place}: task {self._task} needs the columns {', '.join(table.columns)}; "
                     f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, there are: "
-                    f"{', '.join(row) or 'none'}"
+                    f"{', '.join(row) or 'none'}."
                 )
         return rows
 
@@ -280,12 +280,12 @@ class Source:
         if isinstance(data, Mapping):
             return self._named(data)
         if not isinstance(data, (str, Path)) or not str(data):
-            raise BontuneError(f"task {self._task}: data must be a file or a folder, not {data!r}")
+            raise BontuneError(f"Task {self._task}: data must be a file or a folder, not {data!r}.")
         path = Path(data).expanduser()
         if path.is_dir():
             return self._in_folder(path)
         if not path.exists() and not path.name.endswith(SUFFIXES):
-            raise BontuneError(f"task {self._task}: there is no folder {str(data)!r}")
+            raise BontuneError(f"Task {self._task}: there is no folder {str(data)!r}.")
         require_file(path)
         return {self._table_of(path): path}
 
@@ -294,10 +294,10 @@ class Source:
             if name not in self._tables:
                 known = ", ".join(self._tables)
                 raise BontuneError(
-                    f"task {self._task}: data has no table {name!r}{did_you_mean(name, self._tables)}; {known}"
+                    f"Task {self._task}: data has no table {name!r}{did_you_mean(name, self._tables)}; {known}."
                 )
             if not isinstance(file, (str, Path)):
-                raise BontuneError(f"task {self._task}: data.{name} must be the name of a file, not {file!r}")
+                raise BontuneError(f"Task {self._task}: data.{name} must be the name of a file, not {file!r}.")
             require_file(Path(file).expanduser())
         return {name: Path(file).expanduser() for name, file in data.items()}
 
@@ -313,7 +313,7 @@ class Source:
             wanted = " or ".join(f"{table.files[0]}.jsonl" for table in self._tables.values())
             raise BontuneError(
                 f"the folder {folder} holds no file of task {self._task}: it would be called {wanted} (or .json, "
-                "either also as .gz); name the file itself if it is called otherwise"
+                "either also as .gz); name the file itself if it is called otherwise."
             )
         return found
 
@@ -351,10 +351,10 @@ def rows_in(table: Any, where: str) -> tuple[list[Any], bool]:
         BontuneError: no table, or one that names a column twice.
     """
     if hasattr(table, "collect_schema") and not hasattr(table, "to_dicts"):  # polars, lazy
-        raise BontuneError(f"{where}: a lazy frame has no rows yet; give frame.collect()")
+        raise BontuneError(f"{where}: a lazy frame has no rows yet; give frame.collect().")
     names = _names(table)
     if names is not None and (name := repeated(names)) is not None:
-        raise BontuneError(f"{where}: the column {name!r} occurs twice; remove or rename one")
+        raise BontuneError(f"{where}: the column {name!r} occurs twice; remove or rename one.")
     if hasattr(table, "to_dicts"):  # polars
         return list(table.to_dicts()), True
     if hasattr(table, "notna") and hasattr(table, "columns"):  # pandas
@@ -362,7 +362,7 @@ def rows_in(table: Any, where: str) -> tuple[list[Any], bool]:
     if hasattr(table, "to_pylist") and hasattr(table, "schema"):  # pyarrow
         return list(table.to_pylist()), True
     if isinstance(table, (str, bytes, Mapping)) or not isinstance(table, Iterable) or hasattr(table, "dtype"):
-        raise BontuneError(f"{where}: rows cannot be read from an object of type {type(table).__name__}; {_INSTEAD}")
+        raise BontuneError(f"{where}: rows cannot be read from an object of type {type(table).__name__}; {_INSTEAD}.")
     return list(table), hasattr(table, "features")  # a data set's rows are as its columns hold them
 
 

@@ -59,7 +59,7 @@ class RowsTask:
         except TypeError:  # recipes can hold anything
             self.stop = ("",)
         if not all(isinstance(text, str) and text for text in self.stop):
-            raise BontuneError(f"task {name}: stop must hold texts that are not empty, not {stop!r}")
+            raise BontuneError(f"Task {name}: stop must hold texts that are not empty, not {stop!r}.")
         self.splits: tuple[str, ...] = tuple(splits)
         self._problems = {split: tuple(problems) for split, problems in splits.items()}
         self._grader = grader
@@ -71,7 +71,7 @@ class RowsTask:
             is_whole = split == "test" and self.splits == ("train", "all")
             why = "; nothing is held out of a single prompt, nor with hold_out=0" if is_whole else ""
             raise BontuneError(
-                f"task {self.name} has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}{why}"
+                f"Task {self.name} has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}{why}"
             )
         return list(self._problems[split])
 
@@ -93,7 +93,7 @@ class RowsTask:
         text = said(row.get(self._solution)) or problem.reference or said(row.get(COMPLETION))
         if not text:
             raise BontuneError(
-                f"task {self.name}: problem {problem.id} has no demonstration; give its row a column {self._solution}"
+                f"Task {self.name}: problem {problem.id} has no demonstration; give its row a column {self._solution}."
             )
         return text
 
@@ -144,7 +144,7 @@ def task_from_rows(
         if names.prompt in rows:
             raise BontuneError(
                 f"{name}: {', '.join(map(str, rows))} look like columns and not like splits; give a list of "
-                "dictionaries, one for each row"
+                "dictionaries, one for each row."
             )
         splits = {split: _problems(part, names, f"{name}, split {split}") for split, part in rows.items()}
     else:
@@ -155,11 +155,11 @@ def task_from_rows(
 def _problems(rows: Any, names: Names, where: str) -> list[Problem]:
     listed, is_typed = rows_in(rows, where)
     if not listed:
-        raise BontuneError(f"{where}: there are no rows")
+        raise BontuneError(f"{where}: there are no rows.")
     placed: list[tuple[str, dict[str, Any]]] = []
     for number, row in enumerate(listed, start=1):
         if not isinstance(row, Mapping):
-            raise BontuneError(f"{where}, row {number}: a {type(row).__name__}, not a dictionary")
+            raise BontuneError(f"{where}, row {number}: a {type(row).__name__}, not a dictionary.")
         placed.append((f"{where}, row {number}", dict(row)))
     return Columns(names, is_exact=is_typed, has_lists=False).problems(placed, where)
 
@@ -170,7 +170,7 @@ def split_problems(problems: list[Problem], *, hold_out: float, seed: int) -> di
     The test prompts are those with the smallest hash, so that other rows hardly change where a row goes.
     """
     if isinstance(hold_out, bool) or not isinstance(hold_out, (int, float)) or not 0 <= hold_out < 1:
-        raise BontuneError(f"hold_out must be a share of at least 0 and below 1, not {hold_out!r}")
+        raise BontuneError(f"hold_out must be a share of at least 0 and below 1, not {hold_out!r}.")
     prompts = sorted({problem.prompt for problem in problems}, key=lambda p: sha256(f"{seed}\n{p}".encode()).digest())
     num_test = max(1, round(hold_out * len(prompts))) if hold_out > 0 and len(prompts) > 1 else 0
     held_out = set(prompts[:num_test])
@@ -238,7 +238,8 @@ def load_user_grader(spec: str) -> UserGrader:
     if not source or not attribute:
         hint = did_you_mean(spec, ["exact", "last_number"])
         raise BontuneError(
-            f"no grader {spec!r}{hint}; there are exact, last_number, and your own: module:function or file.py:function"
+            f"No grader {spec!r}{hint}; there are exact, last_number, and your own, "
+            "module:function or file.py:function."
         )
     return load_function(spec, what="grader")
 

@@ -12,7 +12,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +29,7 @@ from bontune.grading.answers.math_answer import (
 )
 from bontune.grading.answers.numbers import last_number
 from bontune.grading.verdict import Verdict
-
-DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
+from shared_data import require
 
 EQUAL = [
     ("5", r"\boldsymbol{5}"),
@@ -754,9 +752,7 @@ def rows(*names: str) -> list[dict[str, Any]]:
     """The rows of data files, or a skip where they are absent."""
     found = []
     for name in names:
-        if not (DATA / name).is_file():
-            pytest.skip(f"{name} is not in {DATA}")
-        raw = (DATA / name).read_bytes()
+        raw = require(name).read_bytes()
         text = (gzip.decompress(raw) if name.endswith(".gz") else raw).decode()
         found += [json.loads(line) for line in text.splitlines()]
     return found

@@ -8,15 +8,14 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bontune.grading.sandbox.outside.check import check_programs, humaneval_program
 from bontune.grading.sandbox.outside.checker import Program, requirements
+from shared_data import DATA, needs
 
-DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 MORE = {"timeout_s": 60.0, "memory_mb": 4096, "max_reply_bytes": 16_000_000}
 
 HUMANEVAL_PLUS_BROKEN = {"HumanEval/32"}
@@ -26,7 +25,7 @@ MBPP_PLUS_EMPTY_PASSES = {737, 787, 794}
 MBPP_PLUS_TOO_LARGE = {255, 599}
 """Sixteen and seventy seconds in an interpreter of its own; the first with 2.2 GB."""
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the checkout")
+pytestmark = needs()
 
 
 def rows(name: str) -> list[dict[str, Any]]:
