@@ -22,7 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
+# The hook checks the form of commit messages. A copy without git, or within another repository, goes without it.
 install: $(STAMP)
+	@if [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$$(pwd -P)" ]; then git config core.hooksPath tools/hooks; fi
 
 quickstart: $(STAMP)
 	$(BIN)/bontune quickstart
@@ -35,7 +37,7 @@ lint: $(STAMP)
 # One thread a process: the models of the tests are so small that more threads only wait for each other. A file's tests
 # stay together, they share what is costly to make.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 test-slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +23,12 @@ from bontune.cli import app
 from bontune.config import Recipe, load_recipe
 from bontune.objectives.table import TABLE
 from bontune.pools.read import read_pool
-from commands import Done, run_many
+from commands import Done, run_in_one, run_many
 
 
 def run(folder: Path, *arguments: str) -> Done:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
-    command = [sys.executable, "-m", "bontune", *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    (done,) = run_many(folder, [[*arguments]], columns=120)
+    return done
 
 
 def assert_all_refused(folder: Path, command: list[str], cases: list[tuple[list[str], list[str]]]) -> None:
@@ -122,7 +116,7 @@ def test_names_are_looked_up_before_anything_slow_is_loaded(tmp_path: Path) -> N
     """One process for all of them: a library that any of them loads is there at the end."""
     commands: list[list[str] | str] = [line.split() for line, _ in AT_ONCE]
     code = f"import sys; print(sorted({SLOW!r} & set(sys.modules)))"
-    *results, loaded = run_many(tmp_path, [*commands, code])
+    *results, loaded = run_in_one(tmp_path, [*commands, code], is_fresh=True)
     for (line, phrases), done in zip(AT_ONCE, results, strict=True):
         said = done.stdout + done.stderr
         assert "Traceback" not in said, said
@@ -164,7 +158,7 @@ def test_refused_without_a_model(tmp_path: Path, rows: Path) -> None:
         (["tasks", "show", "countdwn"], ["'countdwn'", "'countdown'"]),
         (["tasks", "show", "countdown", "--split", "tset"], ["'tset'", "'test'"]),
         (["tasks", "show", "countdown", "sed=1"], ["'sed'", "'seed'"]),
-        (["tasks", "show", "jsonl"], ["needs the option 'data'"]),
+        (["tasks", "show", "jsonl", "hold_out=0.2"], ["needs the option 'data'"]),
         (["tasks", "show", "jsonl", "data=absent.jsonl"], ["no file 'absent.jsonl'"]),
         (["tasks", "show", "jsonl", "data=5"], ["data must be text, or must be a section of keys and values, not 5"]),
         (["tasks", "show", "jsonl", "data=rows.jsonl", "template=5"], ["the template '5' names no column"]),
@@ -285,7 +279,7 @@ def test_eval_refuses_in_one_sentence(tmp_path: Path) -> None:
         ([good, "--k", "one"], ["--k takes numbers like 1,4,16, got 'one'"]),
         ([good, "--k", "0"], ["--k takes numbers from 1 up"]),
         ([good, "--out", "numbers.txt"], [".json or .csv", "numbers.txt"]),
-        ([good, "--out", "file/numbers.json"], ["cannot write", "file/numbers.json"]),
+        ([good, "--out", "file/numbers.json"], ["Cannot write", "file/numbers.json"]),
         ([good, other], ["different problems"]),
         ([lists], ["lists.jsonl cannot be evaluated"]),
     ]
@@ -346,7 +340,7 @@ def test_train_refuses_in_one_sentence_and_writes_nothing(tmp_path: Path, rows: 
         (["objective.n=32"], ["n = 32", "needs n + 1 samples"]),
         (["task={name: jsonl, data: empty.jsonl}"], ["empty.jsonl holds no rows"]),
         (["sampling.max_new_tokens=60"], ["context of 64", "lower max_new_tokens"]),
-        (["model=folder"], ["the folder folder holds no model"]),
+        (["model=folder"], ["The folder folder contains no model"]),
         (["run=rows.jsonl/run"], ["run folder rows.jsonl/run cannot be made"]),
     ]
     assert_all_refused(tmp_path, ["train", "countdown"], cases)
@@ -357,7 +351,7 @@ def test_sample_refuses_in_one_sentence_and_leaves_nothing(tmp_path: Path, rows:
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
     cases: list[tuple[list[str], list[str]]] = [
-        (["folder", "countdown"], ["the folder folder holds no model"]),
+        (["folder", "countdown"], ["The folder folder contains no model"]),
         (["countdown-tiny", "countdown", "--max-new-tokens", "60"], ["context of 64", "lower max_new_tokens"]),
         (["countdown-tiny", "countdown", "-o", "rows.jsonl/pool.parquet"], ["rows.jsonl cannot be made"]),
         (["countdown-tiny", "countdown", "-n", "0"], ["num_samples must be at least 1"]),

@@ -15,8 +15,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import processes
 from commands import Done, run_many
 
 NUM_PROBLEMS, NUM_SAMPLES = 24, 8
@@ -196,14 +195,7 @@ def test_own_temperatures_come_from_the_validation_pools(compared: tuple[Path, l
 def test_pools_are_kept_and_a_killed_comparison_goes_on(compared: tuple[Path, list[Done]], tmp_path: Path) -> None:
     shutil.copytree(compared[0] / "runs", tmp_path / "runs")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *COMPARE],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    killed = processes.run(KILLED, *COMPARE, cwd=tmp_path, env=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     left = sorted(path.name for path in (tmp_path / "out" / "pools").iterdir() if not path.name.endswith(".lock"))
     assert [name.partition("T1.0")[2] for name in left] == [".parquet", ".parquet.partial.jsonl"]
@@ -313,7 +305,7 @@ def test_what_is_refused(compared: tuple[Path, list[Done]], tmp_path: Path) -> N
         (["runs/a", "countdown-tny"], "did you mean 'countdown-tiny'?"),
         (["runs/a", "http://127.0.0.1:1/v1"], "is a server: draw a pool from it with `bontune sample`"),
         (["runs/a", "runs/begun"], "runs/begun holds no model/: the run is not finished; `bontune train runs/begun`"),
-        (["runs/a", "runs/torn"], "runs/torn/model holds no model"),
+        (["runs/a", "runs/torn"], "runs/torn/model contains no model"),
         (["runs/a", "runs/seeded"], "runs/a is of task countdown and runs/seeded of countdown seed=1"),
         (["runs/a", "runs/other"], "runs/a is of task countdown and runs/other of programs"),
         (["countdown-tiny", whole], "countdown-tiny is a model, and no run is given"),
@@ -328,7 +320,7 @@ def test_what_is_refused(compared: tuple[Path, list[Done]], tmp_path: Path) -> N
         (["runs/a", "runs/b", "--split", "tset"], "no split 'tset', did you mean 'test'?"),
         ([*COMPARE[1:], "--seed", "1"], "was drawn with seed 0, not 1: delete it or give another --out"),
         ([*COMPARE[1:], "--verifier", "mine.py:short"], "was drawn with verifier 'oracle', not 'mine.py:short'"),
-        ([*COMPARE[1:], "--verifier", "orcale", "-o", "new"], "No verifier 'orcale', did you mean 'oracle'?"),
+        ([*COMPARE[1:], "--verifier", "orcale", "-o", "new"], "There is no verifier 'orcale', did you mean 'oracle'?"),
         ([whole, "absent.parquet"], "no pool at absent.parquet"),
         ([whole, "halved.parquet"], "hold different problems (24 and 10, 10 of them in both)"),
         ([whole, other], "whole.parquet is of task countdown and other.parquet of programs"),

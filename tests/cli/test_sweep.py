@@ -12,13 +12,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+import processes
 from bontune.base.errors import BontuneError
 from bontune.cli.sweep import parse_temperatures
 from bontune.metrics import pass_at_k
@@ -116,14 +116,7 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(
     swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(VERIFIER)
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *SWEEP],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    killed = processes.run(KILLED, *SWEEP, cwd=tmp_path, env=environment())
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     out = tmp_path / "out"
     assert (out / "T0.5.parquet").is_file()
@@ -196,7 +189,7 @@ def test_pools_that_are_there_and_what_is_refused(
         (["--pools", warm, "halved.parquet"], "temperatures 1 and 0.5 are of different problems"),
         (["--pools", cold, warm, "--k", "1,32"], "--k 32 is more than the 16 samples"),
         (["--pools", cold, warm, "--budgets", "3"], "3 tokens is less than one completion takes"),
-        (["--pools", cold, warm, "-o", "file/new"], "cannot write the numbers file/new"),
+        (["--pools", cold, warm, "-o", "file/new"], "Cannot write the numbers file/new"),
     ]
     for (arguments, message), done in zip(
         cases, run_many(tmp_path, [["sweep", *arguments] for arguments, _ in cases], columns=140), strict=True

@@ -300,7 +300,7 @@ class WorkerPool:
         """Kill all workers. A job that still runs is tried again on a new one; the pool may be used again."""
         with self._lock:
             idle, busy = self._idle, self._all.difference(self._idle)
-            self._idle, self._all = [], busy
+            self._idle, self._all = [], set(busy)  # a copy: workers that start from now on are not to be killed
         for worker in idle:
             worker.kill()
         for worker in busy:

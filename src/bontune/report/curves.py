@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -14,6 +15,8 @@ from bontune.report.figure import title as write_title
 from bontune.report.numbers import percent
 from bontune.report.style import QUIET, Look, heading, label, looks, shortened
 
+_NARROW_IN = 5.0
+"""A figure below that width has fewer ticks and shorter lines of labels."""
 PASS_TITLE = "Problems solved by at least one of k samples"
 Curves = Mapping[str, Mapping[float, Interval] | Mapping[int, Interval]]
 """Model → k → value with its interval (NaN: none)."""
@@ -49,11 +52,12 @@ def draw_curves(
     if not kept:
         raise BontuneError("There is nothing to draw: no pass@k curve has a finite value.")
     every_k = sorted({k for points in kept.values() for k in points})
-    ticks = k_ticks(every_k)
+    is_narrow = size[0] < _NARROW_IN
+    ticks = k_ticks(every_k)[:: -2 if is_narrow else -1][::-1]
     usual = looks(dict.fromkeys(kept))
     drawn = [
         Curve(
-            label=_end_label(name, points, is_share),
+            label=_end_label(name, points, is_share, 17 if is_narrow else 99),
             look=Look(colour=(colours or {}).get(name, usual[name].colour), marker=usual[name].marker),
             x=list(points),
             y=list(points.values()),
@@ -65,12 +69,12 @@ def draw_curves(
     axes = figure.add_subplot()
     for curve in drawn:
         draw_curve(axes, curve, band=0.15)
-    k_axis(axes, every_k, "k, samples per problem")
+    k_axis(axes, every_k, "k, samples per problem", ticks)
     _scale_values(axes, [y for curve in drawn for y in curve.y], is_share)
     label_ends(figure, (axes, drawn))
     marked = [n for n in trained_for if every_k[0] <= n <= every_k[-1]]
     for n in marked:
-        _mark_trained_n(axes, every_k, n)
+        _mark_trained_n(axes, every_k, n, "N =" if is_narrow else "trained for N =")
     has_bands = any(math.isfinite(y.low) for curve in drawn for y in curve.y)
     write_title(axes, title, "bands: 95 % intervals" if has_bands else "")
     return Plot(figure=figure, title=name, description=_description(kept, marked, title, is_share))
@@ -82,9 +86,10 @@ def _finite(points: Mapping[float, Interval] | Mapping[int, Interval]) -> dict[f
     return {k: interval for k, interval in by_k if math.isfinite(interval.value)}
 
 
-def _end_label(name: str, points: Mapping[float, Interval], is_share: bool) -> str:
+def _end_label(name: str, points: Mapping[float, Interval], is_share: bool, width: int) -> str:
     k = list(points)[-1]
-    return f"{shortened(heading(name))}\n{_with_unit(points[k].value, is_share)} at k = {round(k, 1):g}"
+    lines = "\n".join(textwrap.wrap(shortened(heading(name)), width))
+    return f"{lines}\n{_with_unit(points[k].value, is_share)} at k = {round(k, 1):g}"
 
 
 def _with_unit(value: float, is_share: bool) -> str:
@@ -103,11 +108,11 @@ def _scale_values(axes: Axes, drawn: Sequence[Interval], is_share: bool) -> None
         percent_axis(axes.yaxis)
 
 
-def _mark_trained_n(axes: Axes, every_k: Sequence[float], n: int) -> None:
+def _mark_trained_n(axes: Axes, every_k: Sequence[float], n: int, words: str) -> None:
     is_left = n * n <= every_k[0] * every_k[-1]
     axes.axvline(n, **HAIR)
     axes.annotate(
-        f"trained for N = {n}",
+        f"{words} {n}",
         (n, 0),
         xycoords=axes.get_xaxis_transform(),
         xytext=(6 if is_left else -6, 7),

@@ -136,13 +136,15 @@ def figure_title(figure: Figure, text: str) -> None:
     figure.text(*place, text, fontsize=TITLE_PT, fontweight="bold", va="top")
 
 
-def k_axis(axes: Axes, ks: Sequence[float], name: str = "N, samples per problem") -> None:
+def k_axis(
+    axes: Axes, ks: Sequence[float], name: str = "N, samples per problem", ticks: Sequence[float] | None = None
+) -> None:
     """Make the horizontal axis one of numbers of samples: logarithmic, with ticks at those that were measured."""
     first, last = float(ks[0]), float(ks[-1])
     margin = (last / first) ** 0.03 if last > first else 1.5
     axes.set_xscale("log", base=2)
     axes.set_xlim(first / margin, last * margin)
-    ticks = k_ticks(np.asarray(ks, dtype=float))
+    ticks = k_ticks(ks) if ticks is None else ticks
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(FixedFormatter([f"{k:g}" for k in ticks]))
     axes.xaxis.set_minor_locator(NullLocator())

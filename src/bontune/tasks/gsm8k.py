@@ -18,9 +18,9 @@ from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import OPEN_THOUGHT, grade_each
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.columns import column
-from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import GSM8K_EXAMPLES, GSM8K_WORDING, offered
 from bontune.tasks.options import Format, ThoughtTags, checked
+from bontune.tasks.reading import Data, Source, Table
 
 NUM_VALIDATION = 500
 """Rows of the train file that make the validation split."""

@@ -20,9 +20,9 @@ from bontune.grading.answers.notation import last_box
 from bontune.grading.verdict import Grade, Judgement, Verdict
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.columns import column, level_of
-from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING, offered
 from bontune.tasks.options import Format, ThoughtTags, checked
+from bontune.tasks.reading import Data, Source, Table
 
 PAIRS_AT_A_TIME = 1024
 """Answers that are compared between two looks at whether to stop."""

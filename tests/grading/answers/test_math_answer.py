@@ -666,6 +666,9 @@ ONE_ANSWER_SEVERAL_FORMS = {
     "2x - y + 3z + 8 = 0",
     "x+y>2",
     r"\text{VW}",
+    # the same text up to the dash
+    "5\u20137",
+    "5-7",
     r"(-\infty,1)\cup(2,\infty)",
     "1:2",
     "A5_{11}",

@@ -260,8 +260,6 @@ class Checkers:
                 if is_running:
                     return None
                 raise
-        if event["event"] == "unusable":
-            return self._outcome(Verdict.GRADER_ERROR, event["reason"], 0.0)
         return self._outcome(Verdict(event["verdict"]), event["reason"], event["seconds"], event["answer"])
 
     def _outcome(self, verdict: Verdict, reason: str, seconds: float, answer: str = "") -> Outcome:

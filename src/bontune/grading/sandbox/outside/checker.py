@@ -325,22 +325,13 @@ def _do(sandbox: Sandbox, message: bytes, results: BinaryIO) -> None:
         job = pickle.loads(message)
     except Exception as error:  # unpickling imports the module of a check: it may fail in any way
         reason = f"the check cannot be imported by another process: {type(error).__name__}: {error}"
-        _tell(results, {"event": "unusable", "reason": reason})
-        return
-    if job == "probe":
-        _tell(results, {"event": "probed", "attacks": [dataclasses.asdict(attack) for attack in probe(sandbox)]})
-        return
-    judgement, seconds = judge_program(sandbox, job, lambda event: _tell(results, {"event": event}))
-    _tell(
-        results,
-        {
-            "event": "judged",
-            "verdict": judgement.verdict.value,
-            "reason": judgement.reason,
-            "answer": judgement.answer,
-            "seconds": seconds,
-        },
-    )
+        judgement, seconds = Judgement(verdict=Verdict.GRADER_ERROR, reason=reason), 0.0
+    else:
+        if job == "probe":
+            _tell(results, {"event": "probed", "attacks": [dataclasses.asdict(attack) for attack in probe(sandbox)]})
+            return
+        judgement, seconds = judge_program(sandbox, job, lambda event: _tell(results, {"event": event}))
+    _tell(results, {"event": "judged", "seconds": seconds, **dataclasses.asdict(judgement)})
 
 
 def _tell(results: BinaryIO, event: dict[str, Any]) -> None:
