@@ -102,8 +102,7 @@ def flat(row: dict[str, Any]) -> dict[str, float]:
             "sampling": {"samples": 2},
             "training": {"refill": {"up_to": 2.75}},
         },
-        {"training": {"shard": True}, "eval": {"keep": ["pass@4"]}},
-        {"training": {"shard": True, "token_budget": 40, "importance": "sequence_truncate"}},
+        {"training": {"token_budget": 40, "importance": "sequence_truncate"}, "eval": {"keep": ["pass@4"]}},
         {
             "model": "countdown-tiny",
             "task": {"name": "countdown"},
@@ -111,28 +110,15 @@ def flat(row: dict[str, Any]) -> dict[str, float]:
             "sampling": {"samples": 8, "max_new_tokens": 20},
             "training": {"prompts_per_step": 64, "lr": 3e-4},
         },
-        {"model": "tied", "training": {"shard": True, "gradient_checkpointing": True}},
+        {"model": "tied", "training": {"gradient_checkpointing": True}},
     ],
-    ids=[
-        "bon_rl",
-        "running p_fail",
-        "value head",
-        "lora",
-        "winners",
-        "auto",
-        "refill",
-        "shards",
-        "shards in pieces",
-        "refit",
-        "shards, tied",
-    ],
+    ids=["bon_rl", "running p_fail", "value head", "lora", "winners", "auto", "refill", "in pieces", "refit", "tied"],
 )
 def test_two_processes_are_one(folder: Path, sections: dict[str, Any], request: pytest.FixtureRequest) -> None:
     name = request.node.callspec.id.replace(" ", "-")
     runs = []
-    alone = sections | {"training": {k: v for k, v in sections.get("training", {}).items() if k != "shard"}}
-    for how, label, settings in ((ONE, "one", alone), (TWO, "two", sections)):
-        done = launch(folder, how, f"{name}-{label}", **settings)
+    for how, label in ((ONE, "one"), (TWO, "two")):
+        done = launch(folder, how, f"{name}-{label}", **sections)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("holds the model") == 1
         runs.append(folder / f"{name}-{label}")
@@ -174,27 +160,20 @@ def workers(started: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in children]
 
 
-def in_shards(is_sharded: bool) -> dict[str, Any]:
-    return LONG | {"training": LONG["training"] | {"shard": is_sharded}}
-
-
 @pytest.mark.parametrize(
-    ("is_sharded", "how", "tolerance", "threads"),
-    [(False, TWO, 0.0, 2), (False, ONE, 1e-3, 1), (True, TWO, 0.0, 1), (True, ONE, 1e-3, 1)],
-    ids=["two again, of two threads", "one", "shards again", "shards, then one"],
+    ("how", "tolerance", "threads"), [(TWO, 0.0, 2), (ONE, 1e-3, 1)], ids=["two again, of two threads", "one"]
 )
-def test_a_killed_run_goes_on(folder: Path, is_sharded: bool, how: list[str], tolerance: float, threads: int) -> None:
+def test_a_killed_run_goes_on(folder: Path, how: list[str], tolerance: float, threads: int) -> None:
     """On as many processes bitwise; on another number of them up to the rounding of sums."""
-    name = f"killed-{len(how)}-{is_sharded}"
-    settings = in_shards(is_sharded)
-    whole = launch(folder, TWO, f"{name}-whole", threads=threads, **settings)
+    name = f"killed-{len(how)}"
+    whole = launch(folder, TWO, f"{name}-whole", threads=threads, **LONG)
     assert whole.returncode == 0, whole.stderr
-    started = start(folder, TWO, f"{name}-part", threads=threads, **settings)
+    started = start(folder, TWO, f"{name}-part", threads=threads, **LONG)
     wait_for_step(folder / f"{name}-part", 8)
     for pid in [*workers(started), started.pid]:
         os.kill(pid, signal.SIGKILL)
     started.communicate(timeout=60)
-    again = launch(folder, how, f"{name}-part", threads=threads, **in_shards(is_sharded and how is TWO))
+    again = launch(folder, how, f"{name}-part", threads=threads, **LONG)
     assert again.returncode == 0, again.stderr
     one, other = (load_file(folder / f"{name}-{part}" / "model" / "model.safetensors") for part in ("whole", "part"))
     for key, tensor in one.items():
@@ -215,77 +194,8 @@ def test_a_process_that_dies_ends_the_others_with_a_sentence(folder: Path) -> No
     assert [row["step"] for row in metrics(folder / "orphan") if row["kind"] == "step"] == list(range(1, 61))
 
 
-HELD = """
-import json, sys
-from bontune import Recipe, Trainer
-
-run = Trainer(Recipe.from_dict(json.loads(sys.argv[1])), is_quiet=True)
-run.train()
-held = {
-    "policy": run.optimizer.param_groups[0]["params"],
-    "gradient": [p.grad for p in run.optimizer.param_groups[0]["params"]],
-    "anchor": run.anchor.tensors.values(),
-    "moments": [entry["exp_avg"] for entry in run.optimizer.state.values()],
-}
-numbers = {name: sum(t.to_local().numel() for t in tensors) for name, tensors in held.items()}
-print("held", json.dumps(numbers | {"of": sum(p.numel() for p in run.engine.model.parameters())}), flush=True)
-"""
-
-
-def test_each_process_holds_its_part_of_everything_that_is_trained(folder: Path) -> None:
-    (folder / "held.py").write_text(HELD)
-    start(folder, ONE, "held", training={"shard": True, "steps": 1}, eval={"every": 0}).kill()  # writes the recipe
-    tree = yaml.safe_load((folder / "held.yaml").read_text())
-    done = subprocess.run(
-        [sys.executable, *TWO[:-2], "held.py", json.dumps(tree)],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    parts = [json.loads(line.partition(" ")[2]) for line in done.stdout.splitlines() if line.startswith("held ")]
-    assert len(parts) == 2
-    for what in ("policy", "gradient", "anchor", "moments"):
-        assert sum(part[what] for part in parts) == parts[0]["of"], "together they hold each number once"
-        assert all(0.4 < part[what] / part["of"] < 0.6 for part in parts)
-
-
-def test_shards_stop_together_when_one_process_gets_a_signal(folder: Path) -> None:
-    started = start(folder, TWO, "stopped", **in_shards(True))
-    wait_for_step(folder / "stopped", 4)
-    os.kill(workers(started)[1], signal.SIGTERM)
-    _, err = started.communicate(timeout=90)
-    assert started.returncode != 0
-    assert "stopped by a signal; step" in err
-    done = max(row["step"] for row in metrics(folder / "stopped"))
-    assert (folder / "stopped" / "checkpoints" / f"step_{done:06d}").is_dir(), "the last step is saved, though no third"
-    again = launch(folder, TWO, "stopped", **in_shards(True))
-    assert again.returncode == 0, again.stderr
-    assert [row["step"] for row in metrics(folder / "stopped") if row["kind"] == "step"] == list(range(1, 61))
-
-
-@pytest.mark.parametrize(
-    ("how", "sections", "what"),
-    [
-        (ONE, {}, "one process: start several with torchrun or `accelerate launch`."),
-        (TWO, {"training": {"shard": True, "lora": {"r": 4}}}, "training.lora: adapters are small"),
-        (TWO, {"objective": {"name": "bon_rlb", "p_fail": "value_head"}}, "objective.p_fail=value_head: take running"),
-        (TWO, {"objective": {"name": "dco"}}, "objective.name=dco, which compares"),
-    ],
-    ids=["one process", "adapters", "value head", "reference"],
-)
-def test_what_shards_do_not_go_with(folder: Path, how: list[str], sections: dict[str, Any], what: str) -> None:
-    run = f"refused-{what[:12]}".replace(" ", "-").replace(":", "")
-    done = launch(folder, how, run, **({"training": {"shard": True}} | sections))
-    assert done.returncode != 0
-    assert f"on several processes; it does not go with {what}" in done.stderr
-    assert not (folder / run).exists()
-
-
 def test_accelerates_own_sharding_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     done = launch(folder, ONE, "fsdp")
     assert done.returncode != 0
-    assert "leave that out of accelerate's settings and set training.shard=true." in done.stderr
+    assert "leave that out of accelerate's settings, or train large models inside TRL or verl" in done.stderr

@@ -427,7 +427,11 @@ OTHER_WORDS: tuple[tuple[str | None, str, str], ...] = (
     (None, "Adapters have no dropout here: a log-probability must not depend on chance.", "lora_dropout dropout"),
     ("training.precision", "It takes fp32, bf16 or auto.", "bf16 fp16 fp32 dtype torch_dtype mixed_precision"),
     ("training.device", "It takes auto or cpu.", "device cuda device_map use_cpu no_cuda"),
-    ("training.shard", "", "fsdp fsdp_config deepspeed zero_stage"),
+    (
+        None,
+        "Large models train inside TRL or verl (`bontune export`), see docs/clusters.md.",
+        "fsdp fsdp_config deepspeed zero_stage shard",
+    ),
     (None, "torchrun or `accelerate launch` starts several processes.", "num_gpus n_gpus num_processes nproc_per_node"),
     # ---- what is written, and when ----
     ("run", "", "output output_dir output_path out out_dir save_dir save_path log_dir logging_dir run_name run_dir"),

@@ -67,16 +67,9 @@ def run_plan(settings: Recipe) -> None:
             markup=False,
         )
     console.print(
-        f"Completions are taken at their longest, and every sample as carrying weight. {_of_several(settings)}",
+        "Completions are taken at their longest, and every sample as carrying weight. "
+        "Each of several GPUs needs the memory of one.",
         style="dim",
-    )
-
-
-def _of_several(recipe: Recipe) -> str:
-    if not recipe.training.shard:
-        return "Each of several GPUs needs the memory of one."
-    return (
-        "Of several GPUs each holds its share of weights, gradient, AdamW and anchor, and a whole copy of the weights."
     )
 
 

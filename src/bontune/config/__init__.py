@@ -79,7 +79,7 @@ class Recipe(Section):
             BontuneError: an unknown key (the nearest is named) or a value outside its range.
         """
         try:
-            recipe = cls.model_validate(tree)
+            recipe = cls.model_validate(_without_shard(tree))
         except ValidationError as error:
             see = "`bontune recipes show countdown` prints a whole recipe."
             raise BontuneError(explain(cls, error, "recipe", see, ours)) from None
@@ -117,7 +117,6 @@ class Recipe(Section):
             ("training", "keep_checkpoints"),
             ("training", "track"),
             ("training", "token_budget"),
-            ("training", "shard"),
             ("training", "first_step_kl"),
             ("sampling", "token_budget"),
         ):
@@ -139,6 +138,23 @@ class Recipe(Section):
         if self.objective.name in ("bon_rlb", "bon_rlbp") and tree["objective"]["baseline"] == "none":  # the same
             tree["objective"].pop("baseline")
         return tree
+
+
+def _without_shard(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out ``training.shard: false``, which recipes of earlier versions contain.
+
+    Raises:
+        BontuneError: the recipe asks for a sharded policy.
+    """
+    training = tree.get("training")
+    if not isinstance(training, Mapping) or "shard" not in training:
+        return tree
+    if training["shard"]:
+        raise BontuneError(
+            "training.shard is gone: models that do not fit one GPU train inside TRL or verl (`bontune export`), see "
+            "docs/clusters.md."
+        )
+    return {**tree, "training": {key: value for key, value in training.items() if key != "shard"}}
 
 
 def shipped_recipes() -> list[str]:

@@ -205,9 +205,6 @@ class TrainingSection(Section):
     """Tokens of a micro-batch; bounds memory, not results."""
     lora: LoraSection | None = None
     """Train low-rank adapters instead of all weights; null: all weights."""
-    shard: bool = False
-    """Lay weights, gradients, anchor and optimizer in parts on all processes (FSDP2), for models whose training does
-    not fit one device; each process draws from a whole copy."""
     device: Literal["auto", "cpu"] = "auto"
     """``auto`` takes what accelerate finds: a GPU if there is one."""
     max_grader_errors: float = Field(default=0.05, ge=0, le=1)

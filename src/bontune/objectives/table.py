@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from bontune.objectives.batch import Batch, Columns, Source
 
 
+PFailSource = Literal["plugin", "running", "value_head"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective:
     """One row of the table."""
@@ -85,6 +88,24 @@ class Objective:
             reference=(num_samples if num_reference is None else num_reference) if "reference" in self.sources else 0,
             demonstrated=1 if "demonstrated" in self.sources else 0,
         )
+
+    @property
+    def needs_p_fail(self) -> bool:
+        """Whether the objective needs an estimate of P_fail, the chance that one sample fails."""
+        return "p_fail" in {field.name for field in dataclasses.fields(self.options)}
+
+    @property
+    def takes_winners(self) -> bool:
+        """Whether the objective can train on the winners of Best-of-N alone."""
+        return "draw" in {field.name for field in dataclasses.fields(self.options)}
+
+    def p_fail_source(self, options: Any) -> PFailSource:
+        """Return where the estimate of P_fail comes from; ``plugin``, this batch, if the objective needs none."""
+        return options.p_fail if self.needs_p_fail else "plugin"
+
+    def trains_on_winners(self, options: Any) -> bool:
+        """Return whether these options train on the winners of Best-of-N alone."""
+        return self.takes_winners and options.draw == "winner"
 
     def advantages(self, batch: Batch, n: Budgets, options: Any) -> Tensor:
         """Advantages (P, S) in mean form: the update is ``(1/S) Σ A ∇log π``.

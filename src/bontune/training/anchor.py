@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from bontune.training.sharding import Sharding, like, local, whole
-
 
 class Anchor:
     """The policy's moving average: ref ← ema·θ + (1 − ema)·ref over the trainable parameters.
@@ -17,15 +15,13 @@ class Anchor:
     Frozen parameters are shared with the policy: with LoRA the average is over the adapters and costs no second model.
     """
 
-    def __init__(self, model: nn.Module, ema: float, sharding: Sharding | None = None) -> None:
+    def __init__(self, model: nn.Module, ema: float) -> None:
         """
         Args:
             model: the policy; its parameters as they are now become the anchor.
             ema: weight of the policy in each update, in [0, 1]; 0 keeps the initial policy.
-            sharding: of a policy in parts; the anchor then lies in parts, too.
         """
         self.ema = ema
-        self._sharding = sharding
         self._policy = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.tensors: dict[str, Tensor] = {name: p.detach().clone() for name, p in self._policy.items()}
 
@@ -34,26 +30,26 @@ class Anchor:
         """Move the anchor one step towards the policy."""
         if self.ema:
             for name, parameter in self._policy.items():
-                local(self.tensors[name]).lerp_(local(parameter), self.ema)
+                self.tensors[name].lerp_(parameter, self.ema)
 
     def policy_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Names and tensors of the policy's trainable weights; memory is shared, unless they lie in parts."""
-        return ((name, whole(parameter)) for name, parameter in self._policy.items())
+        """Yield names and tensors of the policy's trainable weights, which share its memory."""
+        return ((name, parameter.detach()) for name, parameter in self._policy.items())
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The same of the anchor."""
-        return ((name, whole(tensor)) for name, tensor in self.tensors.items())
+        """Yield names and tensors of the anchor's weights."""
+        return iter(self.tensors.items())
 
     @torch.no_grad()
     def restore(self, policy: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> None:
         """Put back weights that :meth:`policy_weights` and :meth:`weights` gave."""
         for name, parameter in self._policy.items():
-            parameter.copy_(like(policy[name], parameter))
-            self.tensors[name].copy_(like(anchor[name], parameter))
+            parameter.copy_(policy[name])
+            self.tensors[name].copy_(anchor[name])
 
     @contextmanager
     def in_place_of_policy(self) -> Iterator[None]:
-        """While the context lasts, the model computes with the anchor's weights; storage is exchanged, parts copied.
+        """While the context lasts, the model computes with the anchor's weights, whose storage is exchanged.
 
         No backward pass may run inside, and none of a graph that was built outside.
         """
@@ -64,19 +60,12 @@ class Anchor:
             self._exchange()
 
     def _exchange(self) -> None:
-        torch.clear_autocast_cache()  # which knows a parameter's bf16 values by the parameter, not by its storage
-        if self._sharding is not None:
-            self._sharding.part()
+        # The cache keeps bf16 values by the parameter's identity and would miss the exchange of its storage.
+        torch.clear_autocast_cache()
         for name, parameter in self._policy.items():
-            if self._sharding is None:
-                self.tensors[name], parameter.data = parameter.data, self.tensors[name]
-            else:  # whose layers are gathered from the memory where the parts have always been
-                ours, theirs = local(parameter), local(self.tensors[name])
-                policy = ours.clone()
-                ours.copy_(theirs)
-                theirs.copy_(policy)
+            self.tensors[name], parameter.data = parameter.data, self.tensors[name]
 
     def parameters_of(self, module: nn.Module) -> dict[str, Tensor]:
         """The anchor's weights in place of a module's parameters, by the module's own names, tied ones included."""
         ours = {id(parameter): self.tensors[name] for name, parameter in self._policy.items()}
-        return {name: whole(ours.get(id(p), p)) for name, p in module.named_parameters()}
+        return {name: ours.get(id(p), p).detach() for name, p in module.named_parameters()}

@@ -35,10 +35,10 @@ def ratio_options(recipe: Recipe) -> RatioOptions:
         key = "training.updates_per_batch" if num > 1 else "training.importance and training.clip"
         if not objective.row().is_policy_gradient:
             raise BontuneError(f"{key} need a policy gradient, and {objective.name} imitates given answers.")
-        if getattr(objective.options(), "draw", "all") == "winner":
+        if objective.row().trains_on_winners(objective.options()):
             raise BontuneError(
-                f"{key} compare the policy with the one that drew, and a winner (objective.draw: winner) is drawn by "
-                "Best-of-N, whose probabilities nobody knows: take draw=all."
+                f"{key} compare the policy with the behaviour policy, and a winner (objective.draw: winner) is drawn "
+                "by Best-of-N, whose probabilities nobody knows: take draw=all."
             )
     return options
 

@@ -31,7 +31,6 @@ from bontune.base.settings import differing
 from bontune.config import Recipe
 from bontune.models import weights_digest
 from bontune.tasks.base import Task
-from bontune.training.sharding import like, whole
 from bontune.verifiers import load as verifiers
 
 MANIFEST = "MANIFEST.json"
@@ -191,7 +190,7 @@ def versions() -> dict[str, str]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """An optimizer's state as whole tensors named ``parameter/key``.
+    """Yield an optimizer's state as tensors named ``parameter/key``.
 
     Args:
         optimizer: AdamW, or another that keeps numbers and tensors for each parameter.
@@ -200,7 +199,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, module: torch.nn.Module)
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     for parameter, entries in optimizer.state.items():
         for key, value in entries.items():
-            yield f"{names[id(parameter)]}/{key}", whole(value) if isinstance(value, Tensor) else torch.tensor(value)
+            yield f"{names[id(parameter)]}/{key}", value.detach() if isinstance(value, Tensor) else torch.tensor(value)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, module: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -209,7 +208,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, module: torch.nn.Module, te
     for name, tensor in tensors.items():
         parameter_name, _, key = name.rpartition("/")
         parameter = parameters[parameter_name]
-        optimizer.state[parameter][key] = tensor if key == "step" else like(tensor, parameter)
+        optimizer.state[parameter][key] = tensor if key == "step" else tensor.to(parameter.device)
 
 
 def _sha256(path: Path) -> str:

@@ -154,7 +154,7 @@ def rate_that_learns(steps: int, width: int) -> float:
 
 def what_running_amounts_to(recipe: Recipe, num_problems: int) -> str | None:
     """How often ``p_fail=running`` meets a prompt, and what follows; None where the recipe does not ask for it."""
-    if getattr(recipe.objective.options(), "p_fail", "") != "running":
+    if recipe.objective.row().p_fail_source(recipe.objective.options()) != "running":
         return None
     visits = recipe.training.steps * recipe.training.prompts_per_step / num_problems
     sentence = f"p_fail=running meets each of the {num_problems} prompts {visits:.3g} times in this run"

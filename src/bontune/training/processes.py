@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bontune.base.errors import Interrupted, RunStopped
-from bontune.base.signals import StopSignals
+from bontune.base.errors import RunStopped
 
 NUMBERS_IN_A_MESSAGE = 2**24
 """Numbers that processes send each other at once, when they sum their gradients."""
@@ -36,33 +35,6 @@ def one_of_several(accelerator: Any) -> Iterator[None]:
                 "the system's log, tells why. Start the same command again: it goes on from the last checkpoint."
             ) from None
         raise
-
-
-class JointSignals(StopSignals):
-    """Stops all processes behind the same step, for processes that need each other within one."""
-
-    def __init__(self, accelerator: Any, on_poll: Callable[[], object] | None = None) -> None:
-        """
-        Args:
-            accelerator: knows the processes.
-            on_poll: called whenever is asked whether a signal has arrived.
-        """
-        super().__init__(on_poll)
-        self.accelerator = accelerator
-
-    def poll(self) -> None:
-        """Do not raise: what is under way is finished first."""
-        if self.on_poll is not None:
-            self.on_poll()
-
-    def poll_between_steps(self) -> None:
-        """Raise in all processes if a signal has arrived in one of them.
-
-        Raises:
-            Interrupted: it has.
-        """
-        if sum_over_processes(self.accelerator, [float(self.received is not None)])[0]:
-            raise Interrupted("SIGTERM" if self.received is None else self.received.name)
 
 
 def sum_gradients(accelerator: Any, grads: Sequence[Tensor]) -> None:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import AutocastKwargs
-from filelock import BaseFileLock, FileLock, Timeout
 from torch import nn
 
 import bontune.tasks as tasks
 import bontune.verifiers as verifiers
 from bontune.base.errors import BontuneError
-from bontune.base.files import hold, replace_file
 from bontune.base.problems import Problem
-from bontune.config import Recipe, TaskSection, note_start
+from bontune.config import Recipe, TaskSection
 from bontune.engines.contract import Engine, SamplingOptions, check_vllm_sampling
 from bontune.engines.prompts import asks_chat, prompts_of, stop_of
 from bontune.engines.transformers import TransformersEngine, pad_id
@@ -30,7 +23,6 @@ from bontune.models import load_model
 from bontune.models.adapters import add_lora, copy_with, linear_only
 from bontune.tasks.base import Task
 from bontune.training.forward import CausalLM, disable_dropout
-from bontune.training.read_log import LOCK
 
 LARGE = 1_000_000_000
 """Number of parameters from which ``gradient_checkpointing: auto`` trades time for memory on a GPU."""
@@ -99,10 +91,11 @@ def make_accelerator(recipe: Recipe) -> Any:
     for library in ("FSDP", "DEEPSPEED"):
         if os.environ.get(f"ACCELERATE_USE_{library}", "false") == "true":
             raise BontuneError(
-                f"accelerate was told to use {library}; bontune lays a policy in parts by itself: leave that out of "
-                "accelerate's settings and set training.shard=true."
+                f"accelerate is set to use {library}, but bontune keeps a full copy of the policy in each "
+                "process: leave that out of accelerate's settings, or train large models inside TRL or verl "
+                "(`bontune export`), see docs/clusters.md."
             )
-    # Apple's GPUs have no float64, in which tokens are drawn. Without this word accelerate joins no processes on a CPU.
+    # Apple's GPUs lack float64, in which tokens are drawn. On a CPU accelerate joins processes only if cpu=True.
     on_cpu = (
         recipe.training.device == "cpu" or torch.backends.mps.is_available() or not torch.accelerator.is_available()
     )
@@ -115,8 +108,6 @@ def make_accelerator(recipe: Recipe) -> Any:
         mixed_precision="no" if precision == "fp32" else "bf16",
         log_with=list(recipe.training.track) or None,
         project_dir=recipe.run,
-        # Weights that autocast has cast are kept whole until the end of its context: those of a policy in parts, too.
-        kwargs_handlers=[AutocastKwargs(cache_enabled=not recipe.training.shard)],
     )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
@@ -137,27 +128,6 @@ def make_accelerator(recipe: Recipe) -> Any:
     return accelerator
 
 
-@contextmanager
-def tracking(recipe: Recipe, accelerator: Any) -> Iterator[Any]:
-    """Start the recipe's trackers and close them in the end; gives the accelerator, or None without trackers."""
-    if not recipe.training.track:
-        yield None
-        return
-    tree = recipe.model_dump(mode="json")
-    flat = {f"{name}.{key}": v for name, part in tree.items() if isinstance(part, dict) for key, v in part.items()}
-    flat |= {name: value for name, value in tree.items() if not isinstance(value, dict)}
-    config = {name: v if isinstance(v, (bool, int, float, str)) else json.dumps(v) for name, v in flat.items()}
-    name = Path(recipe.run).name
-    accelerator.init_trackers(
-        "bontune", config=config, init_kwargs={"wandb": {"name": name, "dir": recipe.run}, "trackio": {"name": name}}
-    )
-    try:
-        yield accelerator
-    finally:
-        for tracker in accelerator.trackers:
-            tracker.finish()
-
-
 def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) -> tuple[Any, Any, CausalLM]:
     """Load the model, add adapters, and choose how it is run.
 
@@ -165,7 +135,7 @@ def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
         Model, tokenizer, and the model taken apart for training.
 
     Raises:
-        BontuneError: there is no such model, it cannot be trained in parts, or adapters fit none of its modules.
+        BontuneError: there is no such model, or adapters fit none of its modules.
     """
     training = recipe.training
     if model is None:
@@ -209,12 +179,11 @@ def drawing_model(recipe: Recipe, model: Any, accelerator: Any) -> Any:
     the others, so that it draws the same. vLLM keeps weights of its own.
     """
     is_cast = accelerator.mixed_precision == "bf16" and recipe.engine.name == "transformers"
-    if not is_cast and not recipe.training.shard:
+    if not is_cast:
         return model
-    cast = linear_only(model) if is_cast else set()
+    cast = linear_only(model)
     own = {
-        id(p): nn.Parameter(p.detach().to(torch.bfloat16 if id(p) in cast else None, copy=recipe.training.shard), False)
-        for p in model.parameters()
+        id(p): nn.Parameter(p.detach().to(torch.bfloat16 if id(p) in cast else None), False) for p in model.parameters()
     }
     return copy_with(model, own)
 
@@ -270,47 +239,3 @@ def eval_options(recipe: Recipe, task: Task, problems: Sequence[Problem], engine
         temperature=recipe.eval.temperature,
         stop=stop_of(task, problems, asks_chat(engine, problems)),
     )
-
-
-@contextmanager
-def run_folder(recipe: Recipe, is_main: bool) -> Iterator[Path]:
-    """Make the run's folder with its resolved ``recipe.yaml``, and lock it against a second process.
-
-    Raises:
-        BontuneError: another process trains in the folder, or it cannot be made or written.
-    """
-    folder = Path(recipe.run)
-    if not is_main:
-        yield folder
-        return
-    lock = FileLock(folder / LOCK)
-    try:
-        _prepare(folder, recipe, lock)
-        yield folder
-    finally:
-        lock.release()
-
-
-def write_recipe(folder: Path, recipe: Recipe) -> None:
-    """Write a run's ``recipe.yaml``."""
-    replace_file(folder / "recipe.yaml", recipe.to_yaml(), is_synced=True)
-
-
-def _prepare(folder: Path, recipe: Recipe, lock: BaseFileLock) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        hold(lock, timeout_s=0.5)  # a page that watches may hold it for an instant
-        for leftover in (
-            *folder.glob(".tmp-*"),
-            *folder.glob("best/.tmp-*"),
-        ):  # of a process that was killed; the lock says it is no other's
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        if not any((folder / "checkpoints").glob("step_*")):
-            write_recipe(folder, recipe)
-            note_start(recipe.model_dump(), folder)
-    except Timeout:
-        raise BontuneError(
-            f"Another process is training in {folder}: wait for it, stop it, or choose another run=…"
-        ) from None
-    except OSError as error:
-        raise BontuneError(f"The run folder {folder} cannot be made or written: {error.strerror}.") from None

@@ -6,54 +6,39 @@ Shapes: ``_P`` prompts of a step (this process's share), ``_M`` samples of one p
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-import bontune.verifiers as verifiers
-from bontune.base.errors import Interrupted, RunStopped
-from bontune.base.files import replace_file
+from bontune.base.errors import RunStopped
 from bontune.base.problems import Problem
 from bontune.base.signals import StopSignals
 from bontune.config import Recipe
-from bontune.engines.contract import WITHOUT_SEEDS, Engine, EngineFailed, Samples
+from bontune.engines.contract import Engine, Samples
 from bontune.engines.prompts import prompts_of, texts_of
 from bontune.engines.seeds import order_of
-from bontune.grading.verdict import Grade
 from bontune.metrics.evaluation import Evaluation
-from bontune.models.precision import reproducible, saved_dtype
-from bontune.models.saving import lasting_base, save_model, write_base
 from bontune.objectives.budgets import largest_budget
 from bontune.pools.collect import Graded, grade_all, score_all
 from bontune.tasks.base import Task
-from bontune.training import checkpoint, setup
 from bontune.training.advantages import Weighing
-from bontune.training.batches import prompts_of_updates
-from bontune.training.checkpoint import STEPS, identity_of
-from bontune.training.evaluation import Evaluator, append_samples, gains_since_first
-from bontune.training.failure_rate import what_running_amounts_to
-from bontune.training.first_step import FirstStep
-from bontune.training.log import RunLog, Stages, batch_numbers, log_report, log_samples
-from bontune.training.plan import start_line
-from bontune.training.processes import JointSignals, one_of_several
-from bontune.training.refit import Refit
+from bontune.training.batches import prompts_of_updates, ratio_options
+from bontune.training.evaluation import append_samples, gains_since_first
+from bontune.training.log import Stages, batch_numbers, log_samples
 from bontune.training.rollouts import Sequences, encode_demonstrations
-from bontune.training.run import RunState, how_it_goes_on
+from bontune.training.run import Run
 from bontune.training.schedules import kl_coefficient, learning_rate
-from bontune.training.sharding import Sharding
 from bontune.training.update import Updater, UpdateResult
 from bontune.verifiers import Verifier
 
 
-class Trainer:
+class Trainer(Run):
     """Fine-tunes a model by a recipe; ``objective.name`` is Best-of-N (Chow et al., arXiv 2412.15287) or another."""
 
     def __init__(
@@ -82,49 +67,35 @@ class Trainer:
         Raises:
             BontuneError: a setting that cannot work; nothing has been written then.
         """
-        setup.check_objective(recipe)
-        self.recipe, self.folder, self.step = recipe, Path(recipe.run), 0
-        self.task = setup.load_task(recipe.task) if task is None else task
-        self.verifier = setup.load_verifier(recipe) if verifier is None else verifiers.as_verifier(verifier)
-        # Of a task that runs programs: refused here where none holds, and part of the result where one does.
-        self.isolation: str | None = getattr(self.task, "isolation", None)
-        self.problems = setup.problems_of(self.task, recipe.task.split)
-        self.accelerator = setup.make_accelerator(recipe)
-        self.is_main = bool(self.accelerator.is_main_process)
-        self.evaluator = Evaluator(recipe, self.task, self.verifier, self.accelerator)
-        # A model that was given keeps its dtype, and its adapter the name of its base.
-        self.dtype = saved_dtype(recipe.model) if model is None else None
-        self.base = lasting_base(recipe.model, self.folder / "base") if model is None else None
-        self.model, self.tokenizer, self.lm = setup.make_policy(recipe, model, tokenizer, self.accelerator)
-        self.engine, self.sharding = self._engine(engine)
-        options = setup.sampling_options(recipe, self.task, self.problems, self.engine)
-        setup.check_engine(self.engine, [*self.problems, *self.evaluator.problems], options.max_new_tokens)
-        problems = {"training": self.problems, "evaluation": self.evaluator.problems}
-        refit = Refit(recipe, self.verifier, self.problems, self.accelerator)
-        identity = identity_of(recipe, [self.task, self.evaluator.task], problems)
-        self.state = RunState.at_start(recipe, self.model, self.lm, identity, refit, self.accelerator, self.sharding)
-        self.anchor, self.optimizer = self.state.anchor, self.state.optimizer
+        super().__init__(
+            recipe,
+            task=task,
+            verifier=verifier,
+            model=model,
+            tokenizer=tokenizer,
+            engine=engine,
+            is_quiet=is_quiet,
+            write_report=write_report,
+        )
         self.weighing = Weighing(recipe, self.lm, self.anchor, self.accelerator.autocast)
         self.columns = self.weighing.columns
         known = self.problems if self.columns.demonstrated else []
         demonstrations = encode_demonstrations(self.task, known, self.model, self.tokenizer)
         self.sequences = Sequences(
-            self.columns, self.engine, self.model, self.tokenizer, self.anchor, options, demonstrations
+            self.columns, self.engine, self.model, self.tokenizer, self.anchor, self.options, demonstrations
         )
-        self.updater = Updater.of(
-            recipe, self.lm, self.state, self.columns, self.engine, self.accelerator, sharding=self.sharding
+        self.updater = Updater(
+            self.lm,
+            self.optimizer,
+            self.anchor,
+            self.accelerator,
+            temperature=recipe.sampling.temperature,
+            token_budget=recipe.training.token_budget,
+            kl_share=self.columns.kl_share(recipe.kl.share),
+            max_grad_norm=recipe.training.max_grad_norm,
+            ratios=ratio_options(recipe),
+            measures_ratios=not self.engine.limits.has_seeds and recipe.objective.row().is_policy_gradient,
         )
-        self.first_step = FirstStep(recipe.training, self.lm, self.anchor, self.accelerator)
-        is_quiet = is_quiet or not self.is_main
-        self.write_report = write_report
-        self.log = RunLog(self.folder, recipe.training.steps, label=recipe.objective.name, is_quiet=is_quiet)
-
-    def _engine(self, given: Engine | None) -> tuple[Engine, Sharding | None]:
-        """Make what draws, and then lay the policy in parts if it is to lie so."""
-        recipe, accelerator = self.recipe, self.accelerator
-        drawing = setup.drawing_model(recipe, self.model, accelerator) if given is None else None
-        sharding = Sharding(recipe, self.model, self.lm, accelerator) if recipe.training.shard else None
-        return given or setup.make_engine(recipe, drawing, self.tokenizer, accelerator), sharding
 
     def train(self) -> dict[str, Any]:
         """Run to the end, from the last checkpoint if there is one, and write the model.
@@ -159,42 +130,6 @@ class Trainer:
                     self.save()
                 signals.poll_between_steps()
             return self.finish()
-
-    @contextmanager
-    def running(self) -> Iterator[StopSignals]:
-        """Hold the run's folder, trackers, signals and log; an interrupted run is saved, a full disk is explained."""
-        with (
-            one_of_several(self.accelerator),
-            setup.run_folder(self.recipe, self.is_main),
-            setup.tracking(self.recipe, self.accelerator) as self.log.trackers,
-            self._signals() as signals,
-            self.log,
-            reproducible(self.accelerator.device),
-        ):
-            try:
-                yield signals
-            except Interrupted:
-                self.save()
-                saved = f"step {self.step} is saved, the same command continues from there"
-                self.log.say(f"stopped by a signal; {saved if self.step else 'no step was complete yet'}")
-                raise
-            except EngineFailed:
-                if self.sharding is None:  # parts are not put together while one process is in trouble
-                    self.save()
-                raise
-            except BrokenPipeError:
-                raise
-            except (OSError, SafetensorError) as error:  # of metrics, model or report; save() has its own
-                reason = f"{error.strerror} ({error.filename or self.folder})" if isinstance(error, OSError) else error
-                raise RunStopped(
-                    f"The run had to stop after step {self.step}: {reason}; its checkpoints are intact: put that right "
-                    "and start the same command again."
-                ) from error
-
-    def _signals(self) -> StopSignals:
-        if self.sharding is None:
-            return StopSignals(self.log.bar.tick)
-        return JointSignals(self.accelerator, self.log.bar.tick)
 
     # ---- the stages ----
 
@@ -346,75 +281,3 @@ class Trainer:
     def evaluate_problems(self, problems: list[Problem]) -> Evaluation:
         """Evaluate the policy as it is now on any problems of the evaluation's task."""
         return self.evaluator.measure(self.engine, problems)
-
-    # ---- what keeps a run alive ----
-
-    def save(self) -> None:
-        """Checkpoint the last completed step."""
-        if self.step > 0 and (self.is_main or self.sharding is not None):
-            state = self.state.checkpoint(self.step, is_wanted=self.is_main)
-            if self.is_main:
-                keep = self.recipe.training.keep_checkpoints
-                checkpoint.save(self.folder / "checkpoints", self.step, state, keep=keep)
-        self.accelerator.wait_for_everyone()
-
-    def write_model(self, folder: Path, *, adapter: Path) -> None:
-        """Write the policy in the dtype in which the model came; adapters are merged in, and kept apart as well."""
-        model = self.model if self.sharding is None else self.sharding.whole_model(is_wanted=self.is_main)
-        if self.is_main:
-            if self.recipe.training.lora is not None:
-                write_base(self.recipe.model, self.base, self.dtype)
-            save_model(model, self.tokenizer, folder, base=self.base, adapter=adapter, dtype=self.dtype)
-
-    def resume(self) -> None:
-        """Continue from the newest whole checkpoint, if there is one."""
-        self.log.say(start_line(self.recipe, self.model, len(self.problems)))
-        found = checkpoint.load_latest(self.folder / "checkpoints", self.state.identity)
-        if found is not None:
-            self.step = self.state.restore(found)
-            self.first_step.is_due = False
-            self.engine.load(self.anchor.policy_weights())
-            self.log.say(how_it_goes_on(self.step, found.identity[STEPS], self.recipe.training))
-        elif (note := what_running_amounts_to(self.recipe, len(self.problems))) is not None:
-            self.log.say(note)
-        self.accelerator.wait_for_everyone()  # all have read what the main process now tidies
-        if self.is_main:
-            checkpoint.set_aside_after(self.folder / "checkpoints", self.step)
-            self.log.cut_after(self.step if found is not None else -1)
-            if found is not None:
-                setup.write_recipe(self.folder, self.recipe)  # a finished run may have got more steps
-        if not self.engine.limits.has_seeds:
-            self.log.say(WITHOUT_SEEDS[0].lower() + WITHOUT_SEEDS[1:-1])
-        self.log.begin(self.step)
-        self.accelerator.wait_for_everyone()
-
-    def stop(
-        self,
-        step: int,
-        reason: str,
-        samples: Samples,
-        advantages_PM: Tensor | None,
-        grades: Sequence[Sequence[Grade]] | None = None,
-    ) -> NoReturn:
-        """Keep the offending batch for inspection and stop; the model has not been changed by it.
-
-        Raises:
-            RunStopped: always.
-        """
-        path = self.log.write_stopped_batch(step, reason, samples, advantages_PM, grades)
-        raise RunStopped(f"{reason} at step {step}; the step was not taken, its batch is in {path}.")
-
-    def finish(self) -> dict[str, Any]:
-        """Write the final model and the summary."""
-        summary = self.state.summary(self.recipe, self.step, self.columns.drawn)
-        if self.isolation is not None:
-            summary["isolation"] = self.isolation
-        self.write_model(self.folder / "model", adapter=self.folder / "adapter")
-        if self.is_main:
-            self.state.refit.write(self.folder / "verifier")
-            replace_file(self.folder / "summary.json", json.dumps(summary, indent=1), is_synced=True)
-            page = None if self.write_report is None else self.write_report(self.folder)
-            if page is not None and self.log.trackers is not None:
-                log_report(self.log.trackers, page, self.step)
-        self.accelerator.wait_for_everyone()
-        return summary

@@ -13,17 +13,12 @@ from torch import Tensor
 
 from bontune.base.errors import RunStopped
 from bontune.base.signals import Poll
-from bontune.config import Recipe
-from bontune.engines.contract import Engine, Samples
-from bontune.objectives.batch import Columns
+from bontune.engines.contract import Samples
 from bontune.training.anchor import Anchor
-from bontune.training.batches import ratio_options
 from bontune.training.forward import CausalLM, Prefix, Rows
 from bontune.training.importance import RatioOptions, RatioSums, weigh_by_ratio
 from bontune.training.losses import LossSums, Reference, backward_through_head, drawn_logprobs
 from bontune.training.processes import sum_gradients, sum_over_processes
-from bontune.training.run import RunState
-from bontune.training.sharding import Sharding, whole
 
 PADDING = 2048
 """Padding that a micro-batch may hold, in tokens; one more forward and backward pass costs about as much."""
@@ -78,7 +73,6 @@ class Updater:
         max_grad_norm: float,
         ratios: RatioOptions | None = None,
         measures_ratios: bool = False,
-        sharding: Sharding | None = None,
     ) -> None:
         """
         Args:
@@ -92,7 +86,6 @@ class Updater:
             max_grad_norm: gradients are scaled down to it.
             ratios: what is done with the ratios of the policy to the engine that drew; None: nothing.
             measures_ratios: measure them even if nothing is done with them.
-            sharding: of a policy in parts.
         """
         self.lm = lm
         self.optimizer = optimizer
@@ -104,35 +97,7 @@ class Updater:
         self.max_grad_norm = max_grad_norm
         self.ratios = ratios or RatioOptions()
         self.measures_ratios = measures_ratios or self.ratios.are_used
-        self.sharding = sharding
         self.parameters: list[Tensor] = optimizer.param_groups[0]["params"]
-
-    @classmethod
-    def of(
-        cls,
-        recipe: Recipe,
-        lm: CausalLM,
-        state: RunState,
-        columns: Columns,
-        engine: Engine,
-        accelerator: Any,
-        *,
-        sharding: Sharding | None,
-    ) -> Updater:
-        """What takes the steps of a recipe's run."""
-        return cls(
-            lm,
-            state.optimizer,
-            state.anchor,
-            accelerator,
-            temperature=recipe.sampling.temperature,
-            token_budget=recipe.training.token_budget,
-            kl_share=columns.kl_share(recipe.kl.share),
-            max_grad_norm=recipe.training.max_grad_norm,
-            ratios=ratio_options(recipe),
-            measures_ratios=not engine.limits.has_seeds and recipe.objective.row().is_policy_gradient,
-            sharding=sharding,
-        )
 
     def accumulate(
         self,
@@ -157,23 +122,22 @@ class Updater:
             has_kl_P: the prompts on which the KL is estimated, num_prompts of them over all processes; None: all.
             poll: called before each micro-batch.
         """
+        # B = P·M: row b is sample b % M of prompt b // M.
         num_samples = samples.num_samples
         advantages_B = advantages_PM.reshape(-1).to(torch.float32)
         num_kl = math.ceil(self.kl_share * num_samples) if kl_coef > 0 else 0
         has_kl_B = torch.arange(len(advantages_B)) % num_samples < num_kl
         if has_kl_P is not None:
             has_kl_B &= has_kl_P.repeat_interleave(num_samples)
+        # A row that carries neither weight nor KL is not computed; P_fail and the metrics have seen it all the same.
         is_needed_B = (advantages_B != 0) | has_kl_B
         everything = Rows.of(samples)
         weight_B = advantages_B / (num_prompts * num_samples)
         kl_weight_B = has_kl_B.to(torch.float32) / (num_prompts * max(num_kl, 1))
         sums = LossSums()
-        micro_batches = list(self._micro_batches(samples, is_needed_B, everything.owner_R))
-        num_missing = 0
-        if self.sharding is not None:
-            num_own = sum(len(buckets) for _, buckets in micro_batches)
-            num_missing = self.sharding.most(num_own) - num_own
-        for prompts, buckets in micro_batches:
+        for prompts, buckets in self._micro_batches(samples, is_needed_B, everything.owner_R):
+            # The prompts' graph is cut at a leaf: all rows leave their gradients there, and one backward pass takes
+            # them through the prompts.
             with self.accelerator.autocast():
                 encoded = [samples.prompts[p] for p in prompts.tolist()]
                 prefix = self.lm.encode(encoded)
@@ -183,22 +147,13 @@ class Updater:
                     if poll is not None:
                         poll()
                     rows = everything.select(rows_B)
+                    # From the number of a prompt in the batch to its place among the prompts of this group.
                     rows = dataclasses.replace(rows, owner_R=torch.searchsorted(prompts, rows.owner_R))
                     drawn_RT = samples.logprobs_BT[rows_B, : rows.tokens_RT.shape[1]]
                     weights = weight_B[rows_B], kl_weight_B[rows_B]
                     sums.add(self._backward(leaf, ref_prefix, rows, drawn_RT, *weights, kl_coef))
             prefix.backward_from(leaf)
-        for _ in range(num_missing):
-            self._take_empty_one(samples, everything, has_reference=num_kl > 0, kl_coef=kl_coef)
         return sums
-
-    def _take_empty_one(self, samples: Samples, everything: Rows, *, has_reference: bool, kl_coef: float) -> None:
-        """Go through the layers with a weight of 0, where another process has a micro-batch more."""
-        first, nothing = everything.select(torch.tensor([0])), torch.zeros(1)
-        drawn_RT = samples.logprobs_BT[:1, : first.tokens_RT.shape[1]]
-        with self.accelerator.autocast():
-            prefix = self.lm.encode(samples.prompts[:1])
-            self._backward(prefix, prefix if has_reference else None, first, drawn_RT, nothing, nothing, kl_coef)
 
     def _reference_prefix(self, encoded: list[list[int]]) -> Prefix:
         with torch.no_grad(), self.anchor.in_place_of_policy():
@@ -218,8 +173,6 @@ class Updater:
         device = leaf.ids.device
         reference = None
         has_kl_R = kl_weight_R != 0
-        if self.sharding is not None and not bool(has_kl_R.any()):
-            has_kl_R = torch.arange(len(has_kl_R)) == 0  # other processes may need the reference's layers now
         if ref_prefix is not None and bool(has_kl_R.any()):
             kl_rows = rows.select(has_kl_R.nonzero().squeeze(-1)).to(device)
             with torch.no_grad(), self.anchor.in_place_of_policy():
@@ -281,9 +234,8 @@ class Updater:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             grads = [p.grad for p in self.parameters if p.grad is not None]
-            if self.sharding is None:  # parts have been summed on their way
-                sum_gradients(self.accelerator, grads)
-        grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))) if grads else 0.0
+            sum_gradients(self.accelerator, grads)
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)) if grads else 0.0
         loss = policy + kl_coef * kl
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise RunStopped(f"The update is broken: loss {loss} and gradient norm {grad_norm} are not both finite")
