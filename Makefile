@@ -22,7 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
+# The hook checks the form of commit messages. A copy without git, or within another repository, goes without it.
 install: $(STAMP)
+	@if [ "$$(git rev-parse --show-toplevel 2>/dev/null)" = "$$(pwd -P)" ]; then git config core.hooksPath tools/hooks; fi
 
 quickstart: $(STAMP)
 	$(BIN)/bontune quickstart

@@ -21,8 +21,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from bontune import Recipe, Trainer, task_from_rows
-from bontune.report.canvas import QUIET, SMALL_PT, new_figure, save
+from bontune.report.figure import Plot, margins, new, styled
 from bontune.report.run_figures import PANELS, describe_runs, draw_panel
+from bontune.report.style import Look
 
 STYLES = (("transformers", "-"), ("vllm", "--"))
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz :"
@@ -35,24 +36,31 @@ def main() -> None:
         for seed in (0, 1):
             with tempfile.TemporaryDirectory() as folder:
                 rows[f"{engine}, seed {seed}"] = train(Path(folder), engine, seed)
-    figure = new_figure(7.2, 3.0)
-    colour = {name: "#c85200" if "transformers" in name else "#006ba4" for name in rows}
-    for axes, field in zip(figure.subplots(1, 2), ("reward", "entropy"), strict=True):
-        draw_panel(axes, next(panel for panel in PANELS if panel.field == field), rows, colour)
-        axes.set_xlabel("training step", fontsize=SMALL_PT, color=QUIET)
-        for line in axes.get_lines():
-            line.set_linestyle("--" if colour["vllm, seed 0"] == line.get_color() else "-")
-    handles = [
-        Line2D([], [], color=colour[f"{engine}, seed 0"], label=engine, linestyle=style) for engine, style in STYLES
-    ]
-    figure.axes[0].legend(handles=handles, frameon=False, fontsize=SMALL_PT)
-    figure.subplots_adjust(left=0.085, right=0.98, top=0.88, bottom=0.17, wspace=0.22)
-    save(figure, sys.argv[1], "Two engines", describe_runs(rows))
+    draw(rows).save(sys.argv[1])
     for name, steps in rows.items():
         last = steps[-5:]
         reward = sum(row["reward"] for row in last) / 5
         ratio = max((abs(row["ratio"] - 1) for row in steps if "ratio" in row), default=0.0)
         print(f"{name}: reward {steps[0]['reward']:.3f} → {reward:.3f} (last five steps), |ratio − 1| ≤ {ratio:.1e}")
+
+
+@styled()
+def draw(rows: dict[str, list[dict[str, Any]]]) -> Plot:
+    """Draw reward and entropy of each run, an engine in a colour and a stroke."""
+    look = {name: Look(colour="#c75000" if "transformers" in name else "#0072b2", marker="o") for name in rows}
+    figure = new(7.2, 3.0)
+    for axes, field in zip(figure.subplots(1, 2, gridspec_kw={"wspace": 0.22}), ("reward", "entropy"), strict=True):
+        draw_panel(axes, next(panel for panel in PANELS if panel.field == field), rows, look)
+        axes.set_xlabel("training step")
+        for line in axes.get_lines():
+            line.set_linestyle("--" if look["vllm, seed 0"].colour == line.get_color() else "-")
+    handles = [
+        Line2D([], [], color=look[f"{engine}, seed 0"].colour, label=engine, linestyle=style)
+        for engine, style in STYLES
+    ]
+    figure.axes[0].legend(handles=handles)
+    margins(figure, right=0.15, top=0.36, bottom=0.5)
+    return Plot(figure=figure, title="Two engines", description=describe_runs(rows))
 
 
 def train(folder: Path, engine: str, seed: int) -> list[dict[str, Any]]:

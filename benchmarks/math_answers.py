@@ -24,7 +24,7 @@ from typing import Any
 
 import math_verify
 
-from bontune.grading.answers.math_answer import POOL, compare_many, normal_form
+from bontune.grading.answers.math_answer import POOL, compare_pairs, normal_answer
 
 FRACTION = re.compile(r"(-?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 ROOT = re.compile(r"\\sqrt\{(\d+)\}")
@@ -154,7 +154,7 @@ def decimal(number: Fraction) -> str | None:
 
 def samples_of(gold: str, golds: list[str], num_samples: int, rng: random.Random) -> list[Sample]:
     """Completions as a model might give them: a third verbatim, a quarter in other notation, the rest wrong."""
-    others = [other for other in rng.sample(golds, min(60, len(golds))) if normal_form(other) != normal_form(gold)]
+    others = [other for other in rng.sample(golds, min(60, len(golds))) if normal_answer(other) != normal_answer(gold)]
     made = []
     for _ in range(num_samples):
         kind = rng.random()
@@ -172,7 +172,7 @@ def samples_of(gold: str, golds: list[str], num_samples: int, rng: random.Random
         elif rng.random() < 0.02:
             rule, text, is_right = "truncated", f"So the answer is $\\boxed{{{gold}", False
             answer = text
-        is_nothing_new = rule in ("garbage", "nearby number") and normal_form(answer) == normal_form(gold)
+        is_nothing_new = rule in ("garbage", "nearby number") and normal_answer(answer) == normal_answer(gold)
         is_thousands = rule in ("reordered list", "list as set") and re.fullmatch(r"\d{1,3}(,\d{3})+", gold)
         if is_nothing_new or is_thousands:  # the rule's label would be wrong
             continue
@@ -249,7 +249,7 @@ def main() -> None:
     flat_golds = [gold for gold, samples in pool for _ in samples]
 
     def run_ours() -> list[bool]:
-        return [c.is_equal for gold, samples in pool for c in compare_many(gold, [s.text for s in samples])]
+        return [j.passed for gold, samples in pool for j in compare_pairs([(gold, s.text) for s in samples])]
 
     ours, our_seconds = timed(run_ours)
     POOL.close()

@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bontune.grading.sandbox.outside.checker import Judgement, Program, check, judge, prepare
+from bontune.grading.sandbox.outside.checker import Program, compile_test, judge_program, run_test
 from bontune.grading.sandbox.outside.interpreter import Sandbox, Zygote
 from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING, Backend
+from bontune.grading.verdict import Judgement
 
 RESULTS = Path(__file__).with_name("results") / "sandbox.json"
 PREDICTION = "before the first run: at least 10 times as many as with an interpreter without warmed imports"
@@ -47,20 +48,20 @@ def make_programs(num_programs: int) -> list[Program]:
 
 def grade_forked(sandbox: Sandbox, programs: list[Program]) -> list[Judgement]:
     """One isolated interpreter, a fork per program."""
-    return [check(sandbox, program)[0] for program in programs]
+    return [judge_program(sandbox, program)[0] for program in programs]
 
 
 def grade_fresh(backend: Backend, programs: list[Program]) -> list[Judgement]:
     """An isolated interpreter per program, with nothing imported that it does not need."""
     judgements = []
     for program in programs:
-        run = prepare(program)
-        assert not isinstance(run, Judgement)
+        test = compile_test(program)
+        assert not isinstance(test, Judgement)
         zygote = Zygote(backend, warm=())
         session = zygote.open(
             timeout_s=program.timeout_s, memory_mb=program.memory_mb, max_reply_bytes=program.max_reply_bytes
         )
-        judgements.append(judge(session, program, run))
+        judgements.append(run_test(session, program, test))
         session.close()
         zygote.kill()
     return judgements

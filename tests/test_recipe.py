@@ -131,7 +131,10 @@ def test_overrides_leave_the_given_tree_alone_and_reach_any_depth() -> None:
         ("eval.k=[]", ["eval.k: must not be empty"]),
         ("eval.k=[4, 0]", ["eval.k[1]: must be above 0, got 0"]),
         ("eval.k=[128]", ["eval.k asks for 128 of eval.samples = 64"]),
-        ("verifier.name=orcale", ["No verifier is named 'orcale', did you mean 'oracle'?; there are oracle, majority"]),
+        (
+            "verifier.name=orcale",
+            ["No verifier is named 'orcale', did you mean 'oracle'?; the names are oracle, majority"],
+        ),
         ("verifier.name=python", ["verifier.function is missing"]),
         ("training.steps", ["'training.steps' is not an override: write key=value"]),
         ("=5", ["'=5' is not an override"]),
@@ -200,7 +203,7 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     for name, phrase in [
         ("broken.yaml", "is not valid YAML"),
         ("twice.yaml", "the key 'steps' occurs twice in the section that starts in line 2"),
-        ("list.yaml", "must hold keys and values, got list"),
+        ("list.yaml", "must contain keys and values, got list"),
         ("bytes.yaml", "is not valid YAML"),
         ("date.yaml", "run: must be text"),
         ("absent.yaml", "neither a file nor one of"),

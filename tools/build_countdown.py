@@ -13,9 +13,8 @@ from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from countdown_problems import demonstrations, held_out_keys
 from tiny_llama import END, PAD, UNKNOWN, as_batch, build_command, build_llama, encode, fit
-
-from bontune.tasks.countdown import demonstrations, held_out_keys
 
 if TYPE_CHECKING:
     from torch import Tensor

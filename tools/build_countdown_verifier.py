@@ -24,10 +24,10 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from countdown_problems import MAX_TARGET, demonstrations, held_out_keys
 from tiny_llama import END, NO_LOSS, PAD, UNKNOWN
 
-from bontune.tasks.countdown import MAX_TARGET, demonstrations, format_prompt, held_out_keys
-from bontune.tasks.countdown_expression import ExpressionError, evaluate
+from bontune.tasks.countdown import ExpressionError, evaluate, format_prompt
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,10 +16,9 @@ from itertools import chain, islice
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from programs_grammar import DEMONSTRATION, HABITS
+from programs_problems import demonstrations, held_out_behaviours
 from tiny_llama import END, PAD, UNKNOWN, as_batch, build_command, build_llama, encode, fit
-
-from bontune.tasks.programs import demonstrations, held_out_behaviours
-from bontune.tasks.programs_grammar import DEMONSTRATION, HABITS
 
 if TYPE_CHECKING:
     from torch import Tensor

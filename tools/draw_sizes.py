@@ -15,21 +15,23 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from bontune.experiments.figure_parts import Drawing, Line, Style, draw_line, headline, name_ends, panel, x_name
+from bontune.experiments.figure_parts import SuitePlot, panel
 from bontune.metrics import Interval
-from bontune.report.canvas import new_figure
+from bontune.report.figure import Curve, draw_curve, figure_title, label_ends, new, styled
+from bontune.report.style import Family, Look, looks
 
 METRIC = "pass@32"
+_LOOKS = looks({"base": Family.BASE, "rl": Family.ONE_SAMPLE, "bon_rl": Family.BEST_OF_N})
 LEVELS = {
-    "base": ("base model", Style(colour="#5b6673", marker="s")),
-    "rl": ("plain RL", Style(colour="#c75000", marker="^")),
-    "bon_rl": ("Best-of-N RL (ours)", Style(colour="#0072b2", marker="o")),
+    "base": ("base model", _LOOKS["base"]),
+    "rl": ("plain RL", _LOOKS["rl"]),
+    "bon_rl": ("Best-of-N RL (ours)", _LOOKS["bon_rl"]),
 }
 """Arms of the left panel."""
 GAINS = {
-    "bon_vs_rl_pass32": ("ours − plain RL", Style(colour="#00795a", marker="D")),
-    "bon_vs_base_pass32": ("ours − base", Style(colour="#0072b2", marker="o")),
-    "rl_vs_base_pass32": ("plain RL − base", Style(colour="#c75000", marker="^")),
+    "bon_vs_rl_pass32": ("ours − plain RL", Look(colour="#00795a", marker="D")),
+    "bon_vs_base_pass32": ("ours − base", _LOOKS["bon_rl"]),
+    "rl_vs_base_pass32": ("plain RL − base", _LOOKS["rl"]),
 }
 """Claims of the right panel."""
 
@@ -55,41 +57,42 @@ def gains(folder: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def draw(folders: dict[int, Path]) -> Drawing:
+@styled()
+def draw(folders: dict[int, Path]) -> SuitePlot:
     """Two panels against the number of parameters: pass@32 of the arms, and the differences between them."""
     found = {"levels": {n: levels(f) for n, f in folders.items()}, "gains": {n: gains(f) for n, f in folders.items()}}
-    canvas = new_figure(10.6, 4.5)
-    left, right = canvas.subplots(1, 2, gridspec_kw={"wspace": 0.75})
+    figure = new(10.6, 4.5)
+    left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.75})
     for axes, name, shown in ((left, "levels", LEVELS), (right, "gains", GAINS)):
         lines = [
-            Line(
+            Curve(
                 label=label,
-                style=style,
+                look=look,
                 x=[float(n) for n in folders],
                 y=[Interval(**{k: v / 100 for k, v in found[name][n][key].items()}) for n in folders],
             )
-            for key, (label, style) in shown.items()
+            for key, (label, look) in shown.items()
         ]
         for line in lines:
-            draw_line(axes, line)
+            draw_curve(axes, line)
         _size_axis(axes, list(folders))
         is_difference = name == "gains"
         panel(axes, f"{METRIC}, points" if is_difference else f"{METRIC} at T = 1", is_difference=is_difference)
-        name_ends(canvas, (axes, lines))
+        label_ends(figure, (axes, lines))
     title = f"{METRIC} against the size of the model"
-    headline(canvas, title)
+    figure_title(figure, title)
     rows: list[dict[str, Any]] = [
         {"parameters": n, "what": key, "unit": "percent" if name == "levels" else "points", **values}
         for name, of_size in found.items()
         for n, of_key in of_size.items()
         for key, values in of_key.items()
     ]
-    return Drawing(
+    return SuitePlot(
         name="sizes",
         title=title,
         caption="Problems and trainings as in the results of each size. Left: at T = 1; right: each arm at its own "
         "best temperature, chosen on validation. Bands: 95 % intervals over problems and trainings.",
-        canvas=canvas,
+        figure=figure,
         rows=rows,
     )
 
@@ -99,7 +102,7 @@ def _size_axis(axes: Axes, sizes: list[int]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(sizes))
     axes.xaxis.set_major_formatter(FixedFormatter([f"{n / 1000:.0f} k" for n in sizes]))
     axes.xaxis.set_minor_locator(NullLocator())
-    x_name(axes, "parameters")
+    axes.set_xlabel("parameters")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -258,7 +258,7 @@ def test_addresses(text: str, model: str | None, expected: tuple[str, str | None
         ("localhost:8000", None, "looks like http://127.0.0.1:8000/v1"),
         ("ftp://h/v1", None, "looks like"),
         ("http:///v1", None, "looks like"),
-        ("http://h:port/v1", None, "no address"),
+        ("http://h:port/v1", None, "not the address of a server"),
         ("http://user:secret@h/v1", None, "must hold no password"),
         ("http://h/v1?key=secret", None, "must hold no password"),
         ("http://h/v1#a", "b", "Two names"),

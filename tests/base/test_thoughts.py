@@ -88,7 +88,7 @@ def test_settings() -> None:
         True,
     ):
         with pytest.raises(
-            BontuneError, match=r"^No setting of thoughts is .*; it is auto, open, none, or pairs of an op"
+            BontuneError, match=r"^The setting thoughts cannot be .*; it is auto, open, none, or pairs of an op"
         ):
             thoughts_of(wrong)  # type: ignore[arg-type]
 

@@ -87,6 +87,9 @@ def test_a_verifier_that_is_never_wrong_stops_at_the_first_right_answer(done: di
     pool = read_pool(folder / "oracle.parquet")
     _, draws = adaptive_best_of_n(np.array(pool.rewards()), np.array(pool.scores()), 8, 1.0)
     assert f"Stopping at a score of 1 takes {draws.mean():.1f} draws in place of 8" in done["never wrong"].stdout
+    assert "stop at: no more is drawn for a problem once a sample has this score" in done["never wrong"].stdout
+    rows = [line.split() for line in done["never wrong"].stdout.splitlines() if re.match(r" *\d+ ", line)]
+    assert [row[:2] for row in rows if len(row) > 4] == [["7", "1"]] or all(row[1] == "1" for row in rows)
     assert "0.0 [0.0, 0.0] points against" in " ".join(done["never wrong"].stdout.split())
 
 

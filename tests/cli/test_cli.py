@@ -164,7 +164,7 @@ def test_refused_without_a_model(tmp_path: Path, rows: Path) -> None:
         (["tasks", "show", "countdwn"], ["'countdwn'", "'countdown'"]),
         (["tasks", "show", "countdown", "--split", "tset"], ["'tset'", "'test'"]),
         (["tasks", "show", "countdown", "sed=1"], ["'sed'", "'seed'"]),
-        (["tasks", "show", "jsonl"], ["needs the option 'data'"]),
+        (["tasks", "show", "jsonl", "hold_out=0.2"], ["needs the option 'data'"]),
         (["tasks", "show", "jsonl", "data=absent.jsonl"], ["no file 'absent.jsonl'"]),
         (["tasks", "show", "jsonl", "data=5"], ["data must be text, or must be a section of keys and values, not 5"]),
         (["tasks", "show", "jsonl", "data=rows.jsonl", "template=5"], ["the template '5' names no column"]),
@@ -346,7 +346,7 @@ def test_train_refuses_in_one_sentence_and_writes_nothing(tmp_path: Path, rows: 
         (["objective.n=32"], ["n = 32", "needs n + 1 samples"]),
         (["task={name: jsonl, data: empty.jsonl}"], ["empty.jsonl holds no rows"]),
         (["sampling.max_new_tokens=60"], ["context of 64", "lower max_new_tokens"]),
-        (["model=folder"], ["the folder folder holds no model"]),
+        (["model=folder"], ["The folder folder contains no model"]),
         (["run=rows.jsonl/run"], ["run folder rows.jsonl/run cannot be made"]),
     ]
     assert_all_refused(tmp_path, ["train", "countdown"], cases)
@@ -357,7 +357,7 @@ def test_sample_refuses_in_one_sentence_and_leaves_nothing(tmp_path: Path, rows:
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
     cases: list[tuple[list[str], list[str]]] = [
-        (["folder", "countdown"], ["the folder folder holds no model"]),
+        (["folder", "countdown"], ["The folder folder contains no model"]),
         (["countdown-tiny", "countdown", "--max-new-tokens", "60"], ["context of 64", "lower max_new_tokens"]),
         (["countdown-tiny", "countdown", "-o", "rows.jsonl/pool.parquet"], ["rows.jsonl cannot be made"]),
         (["countdown-tiny", "countdown", "-n", "0"], ["num_samples must be at least 1"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -12,19 +13,22 @@ from typing import Any
 
 import pytest
 import torch
+import typer.main
 import yaml
 
 import tiny
 from bontune.base.errors import BontuneError
 from bontune.base.progress import Bar
-from bontune.cli.evaluate import run_eval
+from bontune.cli import app
+from bontune.cli.catalogue import keys_of, list_keys, show_recipe
+from bontune.cli.evaluate import evaluate_pools
 from bontune.cli.plan import run_plan
-from bontune.cli.recipes import keys_of, list_keys, show
 from bontune.config import Recipe, load_recipe
 from bontune.engines.contract import SamplingOptions
 from bontune.models.saving import save_model
 from bontune.pools.draw import PoolRequest, draw_pool
 from bontune.tasks import load_task
+from commands import run_many
 
 
 def bontune(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -82,7 +86,7 @@ def test_a_model_whose_numbers_are_broken_stops_sampling_and_answering(tmp_path:
     answer = bontune(tmp_path, "answer", "broken", "1+2=", "--verifier", "majority", "-n", "2", "--max-new-tokens", "4")
     for done in (sample, answer):
         assert done.returncode == 1
-        assert done.stderr.splitlines()[-1].startswith("error: The model's probabilities are not finite numbers")
+        assert done.stderr.splitlines()[-1].startswith("error: The model's probabilities are not finite")
         assert done.stdout == ""
     assert not (tmp_path / "p.parquet").exists()
 
@@ -120,7 +124,7 @@ def test_every_key_of_a_recipe_has_words(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_an_explained_recipe_is_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
-    show("countdown", ["objective.n=8"], explains=True)
+    show_recipe("countdown", ["objective.n=8"], explain=True)
     text = capsys.readouterr().out
     assert yaml.safe_load(text) == yaml.safe_load(load_recipe("countdown", ["objective.n=8"]).to_yaml())
     lines = text.splitlines()
@@ -168,11 +172,11 @@ def draw(tmp_path: Path, verifier: str, **more: object) -> Path:
 
 def test_eval_says_what_a_pool_is_and_what_its_columns_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     oracle, trained = draw(tmp_path, "oracle"), draw(tmp_path, "countdown-verifier")
-    run_eval([oracle], "1,4", None)
+    evaluate_pools([oracle], "1,4")
     said = capsys.readouterr().out
     assert "countdown-tiny on countdown, test, T = 1, verifier oracle" in " ".join(said.split())
     assert "best@k" not in said, "with the oracle it is pass@k"
-    run_eval([trained], "1,4", None)
+    evaluate_pools([trained], "1,4")
     said = capsys.readouterr().out
     for phrase in (
         "best@k: reward of the sample that the verifier picks",
@@ -187,7 +191,7 @@ def test_pools_of_different_problems_are_refused_before_any_table(
 ) -> None:
     one, other = draw(tmp_path, "oracle"), draw(tmp_path, "oracle", split="validation")
     with pytest.raises(BontuneError, match="problems"):
-        run_eval([one, other], "1,4", None)
+        evaluate_pools([one, other], "1,4")
     assert capsys.readouterr().out == ""
 
 
@@ -195,7 +199,7 @@ def test_differences_of_nothing_are_zeros_without_a_sign(tmp_path: Path, capsys:
     one = draw(tmp_path, "oracle")
     same = tmp_path / "same.parquet"
     same.write_bytes(one.read_bytes())
-    run_eval([one, same], "1,4", None)
+    evaluate_pools([one, same], "1,4")
     said = capsys.readouterr().out.partition("paired")[2]
     assert "+0.0" not in said
     assert "-0.0" not in said
@@ -209,7 +213,7 @@ def test_rewards_below_zero_are_no_percentages(tmp_path: Path, capsys: pytest.Ca
     ]
     path = tmp_path / "pool.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run_eval([path], "1,2", None)
+    evaluate_pools([path], "1,2")
     said = capsys.readouterr().out
     assert "%" not in said
     assert "-1.125 [" in said
@@ -275,13 +279,13 @@ def test_eval_of_a_binary_pool_beside_a_graded_one_and_of_minus_one_and_one(
     binary = written(tmp_path / "binary.jsonl", lambda p, i: float((p + i) % 3 == 0))
     graded = written(tmp_path / "graded.jsonl", lambda p, i: ((p * i) % 4) / 2)
     out = tmp_path / "found.json"
-    run_eval([binary, graded], "1,4", out)
+    evaluate_pools([binary, graded], "1,4", out=out)
     found = {d["metric"]: d for d in json.loads(out.read_text())["differences"]}
     assert {"max@1", "max@4", "best@1", "best@4"} <= set(found)
     assert "max@k, reward" in capsys.readouterr().out
     signed = written(tmp_path / "signed.jsonl", lambda p, i: None if i == 3 else 1 if (p + i) % 3 == 0 else -1)
     wrong = written(tmp_path / "wrong.jsonl", lambda p, i: None if i == 3 else -1)
-    run_eval([signed, wrong], "1,4", out)
+    evaluate_pools([signed, wrong], "1,4", out=out)
     pools = {Path(name).stem: of["metrics"] for name, of in json.loads(out.read_text())["pools"].items()}
     assert pools["signed"]["pass@1"]["value"] == pytest.approx(0.25)
     assert pools["signed"]["max@1"]["value"] == pytest.approx(-0.5)
@@ -294,6 +298,72 @@ def test_eval_of_a_binary_pool_beside_a_graded_one_and_of_minus_one_and_one(
 def test_eval_claims_nothing_of_a_few_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = (written(tmp_path / f"{v}.jsonl", lambda p, i, v=v: v, num_problems=5) for v in (0, 1))
     out = tmp_path / "found.json"
-    run_eval([one, other], "1,4", out)
+    evaluate_pools([one, other], "1,4", out=out)
     assert {(d["low"], d["high"]) for d in json.loads(out.read_text())["differences"]} == {(None, None)}
     assert "5 problems are too few to say more, 10 at least are needed." in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("word", "option"),
+    [
+        (["n=4"], "-n/--samples, here -n 4."),
+        (["temperature=0.5"], "-t/--temperature, here -t 0.5."),
+        (["--n", "4"], "-n/--samples, here -n 4."),
+        (["--num_generations=4"], "-n/--samples, here -n 4."),
+        (["max_new_tokens=8"], "--max-new-tokens, here --max-new-tokens 8."),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("command", ["sample", "sweep"])
+def test_an_option_that_was_taken_for_a_setting_is_named(command: str, word: list[str], option: str) -> None:
+    if command == "sweep" and "temperature" in option:
+        option = "--temperatures"
+        word = ["temperatures=0.5,1"]
+    with pytest.raises(BontuneError) as caught:
+        typer.main.get_command(app)([command, "countdown-tiny", "countdown", *word])
+    assert option in str(caught.value)
+
+
+def test_a_setting_of_the_task_is_no_option_of_the_command(tmp_path: Path) -> None:
+    """`seed` is both; the task's is taken, and the command goes on to look for its data."""
+    done = bontune(tmp_path, "sample", "countdown-tinny", "countdown", "seed=1")
+    assert "did you mean 'countdown-tiny'" in done.stderr
+
+
+def test_a_task_without_its_data_shows_its_options(tmp_path: Path) -> None:
+    done = bontune(tmp_path, "tasks", "show", "jsonl")
+    assert done.returncode == 0, done.stderr
+    assert "data (must be given)" in done.stdout
+    assert "hold_out=0.1" in done.stdout
+    assert "To see a problem, give data=…." in done.stdout
+
+
+def test_an_error_breaks_between_words_on_a_terminal_alone(tmp_path: Path) -> None:
+    message = bontune(tmp_path, "train", "countdown", "training.learning_rat=5").stderr
+    assert message.count("\n") == 1
+    assert len(message) > 80
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"COLUMNS": "60", "HF_HUB_OFFLINE": "1", "TERM": "xterm"}
+    command = [sys.executable, "-m", "bontune", "train", "countdown", "training.learning_rat=5"]
+    assert subprocess.run(command, cwd=tmp_path, env=environment, stderr=theirs, check=False).returncode == 2
+    os.close(theirs)
+    lines = os.read(ours, 10_000).decode().splitlines()
+    assert max(map(len, lines)) <= 60
+    assert " ".join(line.strip() for line in lines) == message.strip()
+
+
+def test_a_file_that_is_missing_is_said_before_a_library_is_loaded(tmp_path: Path) -> None:
+    code = "import sys; print(sorted({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    commands = [["eval", "absent.parquet"], ["report", "absent.parquet"], ["adaptive", "absent.parquet"], code]
+    *results, loaded = run_many(tmp_path, commands)
+    for done in results:
+        assert (done.returncode, done.stderr) == (2, "error: There is no pool at absent.parquet.\n")
+    assert loaded.stdout == "[]\n"
+
+
+def test_scores_that_are_all_missing_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path / "unscored.jsonl", lambda p, i: float((p + i) % 3 == 0))
+    rows = [json.loads(line) | {"score": None} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluate_pools([path], "1,4")
+    assert "the verifier scored no completion" in " ".join(capsys.readouterr().err.split())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.cli.report import run_report
+from bontune.cli.report import report_on
 
 
 def write_pool(path: Path, num_problems: int = 4, **more: Any) -> Path:
@@ -51,8 +51,8 @@ def read(path: Path) -> str:
 
 def test_a_run_is_reported_into_its_folder_or_where_it_is_said(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", 0.6)
-    run_report([run], None, None, None)
-    run_report([run], tmp_path / "new" / "page.html", None, None)
+    report_on([run], None, None, None)
+    report_on([run], tmp_path / "new" / "page.html", None, None)
     page = read(run / "report.html")
     assert page == read(tmp_path / "new" / "page.html")
     assert "pass@8 rose from 20.0 % at step 0 to 60.0 % at step 3" in page
@@ -64,7 +64,7 @@ def test_a_run_is_reported_into_its_folder_or_where_it_is_said(tmp_path: Path) -
 )
 def test_runs_stand_side_by_side(tmp_path: Path, final: float, reading: str) -> None:
     runs = [write_run(tmp_path / "a", 0.6), write_run(tmp_path / "b<i>", final, lr=0.2)]
-    run_report(runs, tmp_path / "page.html", None, None)
+    report_on(runs, tmp_path / "page.html", None, None)
     page = read(tmp_path / "page.html")
     last = f"{100 * final:.1f} % for b&lt;i&gt; ({100 * final - 2:.1f}–{100 * final + 2:.1f})"
     assert f"At the last evaluation, pass@8 is 60.0 % for a (58.0–62.0), {last}; {reading}." in page
@@ -78,16 +78,16 @@ def test_pools_and_the_folder_that_holds_them(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     one, other = write_pool(Path("sweep/one.jsonl")), write_pool(Path("sweep/other.jsonl"))
     write_pool(Path("sweep/third.jsonl.partial.jsonl"))
-    run_report([one], None, None, None)
+    report_on([one], None, None, None)
     assert read(Path("report.html")).count("<h1>Pool one</h1>") == 1
     assert sorted(path.name for path in Path("report_csv").iterdir()) == ["curves.csv", "problems.csv"]
-    run_report([Path("sweep")], None, None, "1,4")
+    report_on([Path("sweep")], None, None, "1,4")
     assert "<h1>Pools one, other</h1>" in read(Path("sweep/report.html"))
     assert Path("sweep/report_csv/differences.csv").is_file()
-    run_report([one, other], Path("x.html"), Path("numbers"), None)
+    report_on([one, other], Path("x.html"), Path("numbers"), None)
     assert Path("numbers/differences.csv").is_file()
     assert not Path("x_csv").exists()
-    run_report([one, write_pool(Path("b/one.jsonl"))], Path("y.html"), None, None)
+    report_on([one, write_pool(Path("b/one.jsonl"))], Path("y.html"), None, None)
     assert f"<h1>Pools {one}, b/one.jsonl</h1>" in read(Path("y.html"))
 
 
@@ -101,13 +101,13 @@ def test_what_cannot_be_reported(tmp_path: Path) -> None:
         ([pool, pool], {}, "is given twice"),
         ([run, run], {}, "is given twice"),
         ([pool], {"out": tmp_path / "page.pdf"}, "--out ends in .html"),
-        ([run], {"ks": "1"}, "--csv and --k are for pools"),
-        ([pool], {"ks": "5"}, "--k 5 is more than the 4 samples"),
-        ([pool], {"ks": "x"}, "--k takes numbers like"),
-        ([pool], {"out": pool / "page.html"}, "cannot write the"),
+        ([run], {"k": "1"}, "--csv and --k are for pools"),
+        ([pool], {"k": "5"}, "--k 5 is more than the 4 samples"),
+        ([pool], {"k": "x"}, "--k takes numbers like"),
+        ([pool], {"out": pool / "page.html"}, "Cannot write the"),
     ]
     for paths, options, message in cases:
-        given = {"out": tmp_path / "out" / "page.html", "csv": None, "ks": None} | options
+        given = {"out": tmp_path / "out" / "page.html", "csv": None, "k": None} | options
         with pytest.raises(BontuneError, match=message):
-            run_report(paths, **given)
+            report_on(paths, **given)
         assert not (tmp_path / "out").exists()

@@ -196,7 +196,7 @@ def test_pools_that_are_there_and_what_is_refused(
         (["--pools", warm, "halved.parquet"], "temperatures 1 and 0.5 are of different problems"),
         (["--pools", cold, warm, "--k", "1,32"], "--k 32 is more than the 16 samples"),
         (["--pools", cold, warm, "--budgets", "3"], "3 tokens is less than one completion takes"),
-        (["--pools", cold, warm, "-o", "file/new"], "cannot write the numbers file/new"),
+        (["--pools", cold, warm, "-o", "file/new"], "Cannot write the numbers file/new"),
     ]
     for (arguments, message), done in zip(
         cases, run_many(tmp_path, [["sweep", *arguments] for arguments, _ in cases], columns=140), strict=True

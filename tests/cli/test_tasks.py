@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bontune.base.errors import BontuneError, RunStopped
-from bontune.cli.tasks import show_problem
+from bontune.cli.catalogue import show_task
 from bontune.tasks import describe, names, options
 
 ROWS = [
@@ -21,7 +21,7 @@ ROWS = [
 def shown(tmp_path: Path, capsys: pytest.CaptureFixture[str], *more: str, **arguments: Any) -> str:
     path = tmp_path / "test.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    show_problem("math", [f"data={path}", *more], "test", **arguments)
+    show_task("math", [f"data={path}", *more], "test", **arguments)
     return capsys.readouterr().out
 
 
@@ -46,18 +46,18 @@ def test_one_form_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_references_are_graded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert shown(tmp_path, capsys, is_checked=True).endswith("── references\n2 of 2 pass\n")
+    assert shown(tmp_path, capsys, check=True).endswith("── references\n2 of 2 pass\n")
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "a", "answer": "yes"}\n{"prompt": "b", "answer": "no"}\n')
     (tmp_path / "own.py").write_text("def grade(row, completion):\n    return completion == 'yes'\n")
     with pytest.raises(RunStopped, match="1 of 2 references of task jsonl do not pass"):
-        show_problem("jsonl", [f"data={rows}", f"grader={tmp_path}/own.py:grade"], "all", is_checked=True)
+        show_task("jsonl", [f"data={rows}", f"grader={tmp_path}/own.py:grade"], "all", check=True)
     assert ": failed: reward 0\n1 of 2 pass\n" in capsys.readouterr().out
 
 
 def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"index": 2}, "split test has 2 problems; --index goes to 1"),
+        ({"index": 2}, "Split test has 2 problems; --index goes to 1"),
         ({"problem_id": "frist"}, "no problem 'frist', did you mean 'first'"),
     ]
     for arguments, phrase in cases:

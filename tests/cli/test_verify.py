@@ -224,7 +224,7 @@ def test_fit_refuses(
 @pytest.mark.parametrize(
     ("options", "phrase"),
     [
-        ({"--verifier": "countdown-tiny"}, "is no verifier"),
+        ({"--verifier": "countdown-tiny"}, "is not a verifier"),
         ({"--verifier": "majorty"}, "did you mean 'majority'"),
         ({"-o": "s.csv"}, "ends in .parquet or .jsonl"),
         ({"-o": "a.jsonl"}, "already there"),

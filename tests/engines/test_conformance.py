@@ -32,7 +32,7 @@ from bontune.base.errors import BontuneError, Interrupted
 from bontune.engines.contract import (
     Completion,
     Completions,
-    Drawn,
+    DrawResult,
     Engine,
     Samples,
     SamplingOptions,
@@ -72,7 +72,7 @@ class Subject:
         """A seed key for each prompt."""
         return [(0, "conformance", i) for i in range(len(self.prompts))]
 
-    def draw(self, num_samples: int = 4, max_new_tokens: int = 12, **options: Any) -> Drawn:
+    def draw(self, num_samples: int = 4, max_new_tokens: int = 12, **options: Any) -> DrawResult:
         """Completions of all prompts."""
         options = {"num_samples": num_samples, "max_new_tokens": max_new_tokens} | options
         return self.engine.draw(self.prompts, SamplingOptions(**options), self.keys)
@@ -82,7 +82,7 @@ class Subject:
         return rows_of(self.draw(*counts, **options))
 
 
-def rows_of(drawn: Drawn) -> list[list[Completion]]:
+def rows_of(drawn: DrawResult) -> list[list[Completion]]:
     return drawn.completions() if isinstance(drawn, Samples) else drawn.rows  # type: ignore[attr-defined]
 
 
@@ -319,7 +319,7 @@ def test_new_weights_are_drawn_from_or_refused_in_a_sentence(name: str) -> None:
         if subject.engine.limits.can_load:
             check_new_weights(subject)
             return
-        with pytest.raises(BontuneError, match=r"^[^\n]*cannot be given weights[^\n]*\.$"):
+        with pytest.raises(BontuneError, match=r"^[^\n]*cannot load weights[^\n]*\.$"):
             subject.engine.load(list(subject.model.named_parameters()))
 
 

@@ -245,10 +245,10 @@ def test_a_temperature_that_vllm_raises_is_warned_of(served: Server) -> None:
     served.behave(owned_by="vllm")
     engine = OpenAIEngine(served.url)
     cold = replace(OPTIONS, temperature=0.001, num_samples=1)
-    with pytest.warns(UserWarning, match=r"draws at temperature 0\.01 .* 0\.001 was asked for: take 0, or 0\.01"):
+    with pytest.warns(UserWarning, match=r"draws at temperature 0\.01 .* got 0\.001: take 0, or 0\.01"):
         engine.draw(PROMPTS[:1], cold, KEYS[:1])
     engine.close()
-    with pytest.raises(BontuneError, match=r"0\.009 was asked for"):
+    with pytest.raises(BontuneError, match=r"got 0\.009"):
         check_vllm_sampling(0.009, 1.0)
     check_vllm_sampling(0.0, 1.0)
     check_vllm_sampling(0.01, 1.0)
@@ -433,9 +433,9 @@ def test_more_choices_than_were_asked_for() -> None:
 @pytest.mark.parametrize(
     ("options", "phrase"),
     [
-        ({"api": "responses"}, "api must be one of auto, chat, completions, got 'responses'"),
-        ({"choices": 0}, "choices must be at least 1"),
-        ({"extra": {"n": 4}}, "'n' of a request is not free"),
+        ({"api": "responses"}, "The api must be one of auto, chat, completions, got 'responses'"),
+        ({"choices": 0}, "The choices of a request must be at least 1"),
+        ({"extra": {"n": 4}}, "'n' of a request cannot be set"),
         ({"served_model": "other"}, "Two names"),
     ],
 )

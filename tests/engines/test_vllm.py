@@ -84,7 +84,7 @@ def test_its_own_bounds_are_told(adapted: tuple[Any, VLLMEngine]) -> None:
     with pytest.raises(BontuneError, match=r"context of 48: raise engine\.context"):
         engine.check(["1" * 40], 20)
     options = SamplingOptions(num_samples=1, max_new_tokens=4, top_p=0.9)
-    with pytest.raises(BontuneError, match="top_p = 1 alone"):
+    with pytest.raises(BontuneError, match="top_p = 1 only"):
         engine.draw(PROMPTS, options, [(0,)] * 3)
 
 
@@ -145,7 +145,7 @@ def test_names_of_engines_are_checked() -> None:
 
 
 def test_top_p_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
-    with pytest.raises(BontuneError, match=r"top_p = 1 alone, got 0\.9"):
+    with pytest.raises(BontuneError, match=r"top_p = 1 only, got 0\.9"):
         trainer(tmp_path / "run", "vllm", "sampling.top_p=0.9")
     assert not (tmp_path / "run").exists()
 

@@ -18,13 +18,14 @@ from PIL import Image
 
 from bontune.base.errors import BontuneError
 from bontune.experiments.claims import judge
-from bontune.experiments.figure_parts import apart, label_of, styles
-from bontune.experiments.figures import Figure, write_figures
+from bontune.experiments.figure_parts import Figure, arm_label, arm_looks
 from bontune.experiments.figures_curves import arms_by_n
+from bontune.experiments.figures_training import write_figures
 from bontune.experiments.results import OWN, Results
 from bontune.experiments.store import Measurement, Run, Store, verifiers
 from bontune.experiments.suite import BASE, Suite, load_suite, main_arms
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
+from bontune.report.figure import apart
 
 NAMES = ["curves", "frontier", "gains", "temperature", "n_prime", "harder", "verifiers", "draws", "training"]
 ABILITY = {
@@ -358,7 +359,7 @@ def test_without_a_verifier_there_is_one_panel_and_no_matrix(tmp_path: Path) -> 
 
 def test_a_folder_that_cannot_be_written_is_said(whole: Results, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BontuneError, match="cannot write the table"):
+    with pytest.raises(BontuneError, match="Cannot write the table"):
         write_figures(whole, tmp_path / "file")
 
 
@@ -366,10 +367,10 @@ def test_arms_are_told_apart(tmp_path: Path) -> None:
     suite = made_suite(tmp_path)
     main = main_arms(suite)
     assert main == ["base", "bon_rl", "rl", "bon_rl_v", "rl_v", "winner"]  # no rungs, no second tier
-    looks = styles(suite)
+    looks = arm_looks(suite)
     assert len({looks[arm].colour for arm in main}) == len({looks[arm].marker for arm in main}) == len(main)
-    assert len(set(looks.values())) == len(suite.arms)
-    assert max(len(line) for line in label_of(suite, "winner").splitlines()) <= 25
+    assert len(set(arm_looks(suite, suite.arms).values())) == len(suite.arms)
+    assert max(len(line) for line in arm_label(suite, "winner").splitlines()) <= 25
 
 
 @settings(max_examples=60, deadline=None)

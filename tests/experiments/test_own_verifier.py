@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from bontune.experiments.figures_arms import draw_refit
+from bontune.experiments.figures_curves import refit_figure
 from bontune.experiments.results import Results
 from bontune.experiments.store import Store
 from bontune.experiments.suite import Suite, load_suite
@@ -146,9 +146,9 @@ def test_the_figure_shows_both_verifiers_and_the_same_training_without(out: Path
         assert float(row["low_points"]) < float(row["difference_points"]) < float(row["high_points"])
     assert {row["arm"] for row in found} == {"along", "still"}, "an arm for another verifier is not in it"
     suite = Suite.model_validate(SUITE)
-    drawing = draw_refit(Results(suite, Store(out, suite)))
+    drawing = refit_figure(Results(suite, Store(out, suite)))
     assert drawing is not None
     assert "of arms with 2 seeds" in drawing.caption
-    lines, bands = ([len(kind(axes)) for axes in drawing.canvas.axes] for kind in (_arms_of, _bands_of))
+    lines, bands = ([len(kind(axes)) for axes in drawing.figure.axes] for kind in (_arms_of, _bands_of))
     assert (lines, bands) == ([1, 2], [1, 1]), "an arm with fewer seeds has no band"
     assert (out / "figures" / "refit.png").is_file()

@@ -32,7 +32,7 @@ from scipy.stats import t as student
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.experiments.command import run_reproduce
-from bontune.experiments.figure_parts import styles
+from bontune.experiments.figure_parts import arm_looks
 from bontune.experiments.run import Runner
 from bontune.experiments.suite import Suite, load_suite
 from commands import run_many
@@ -258,7 +258,7 @@ def test_the_summary_is_what_the_pieces_say(undisturbed: Place) -> None:
         a, b = (pieces.values(claim[side], claim["metric"], 1.0) for side in ("a", "b"))
         assert [100 * row[key] for key in ("diff", "low", "high")] == pytest.approx(welch(a, b))
     page = (undisturbed.out / "report.html").read_text()
-    looks = styles(Suite.model_validate(SUITE))
+    looks = arm_looks(Suite.model_validate(SUITE))
     shown = [looks[arm].colour for arm in summary["models"]]
     assert re.findall(r'class="dot" style="background:(#\w+)"', page) == shown, "the table's colours are the figures'"
     assert "data:image/png;base64," in page

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 
 import bontune.metrics as metrics
 from bontune.base.errors import BontuneError
-from bontune.experiments.figures_arms import draw_frontier
+from bontune.experiments.figures_arms import frontier_figure
 from bontune.experiments.results import Results
 from bontune.experiments.store import Store
 from bontune.experiments.suite import load_suite
@@ -104,7 +104,7 @@ def test_claims_tables_and_pictures_have_them(folder: Path) -> None:
         ("8", "majority", "majority@8"),
     }
     suite = load_suite(str(folder / "suite.yaml"))
-    drawing = draw_frontier(Results(suite, Store(folder / "out", suite)))
+    drawing = frontier_figure(Results(suite, Store(folder / "out", suite)))
     assert drawing is not None
-    texts = [text.get_text() for text in drawing.canvas.findobj(Text)]
+    texts = [text.get_text() for text in drawing.figure.findobj(Text)]
     assert "problems solved by the most frequent answer of 8 (majority@8)" in texts

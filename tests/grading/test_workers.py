@@ -110,6 +110,16 @@ def test_a_worker_killed_by_another_hand_in_the_middle_of_a_job(target: str) -> 
         assert pool.run(["echo", 1]).result == 1
 
 
+def test_closing_leaves_a_worker_alone_that_starts_meanwhile(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with WorkerPool(target, num_workers=1, timeout_s=20) as pool:
+        assert pool.run(["echo", 1]).result == 1
+        (worker,) = pool._idle
+        kill, later = worker.kill, []
+        monkeypatch.setattr(worker, "kill", lambda: (kill(), later.append(pool.run(["pid"]).result)))
+        pool.close()
+        assert pool.run(["pid"]).result == later[0]
+
+
 def test_a_worker_is_replaced_after_its_share_of_jobs(target: str) -> None:
     with WorkerPool(target, num_workers=1, jobs_per_worker=3, timeout_s=20) as pool:
         pids = [pool.run(["pid"]).result for _ in range(9)]

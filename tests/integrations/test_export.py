@@ -21,7 +21,7 @@ import yaml
 
 from bontune.base.errors import BontuneError
 from bontune.config import load_recipe, shipped_recipes
-from bontune.integrations.export import export, hydra
+from bontune.integrations.export import export_recipe, hydra
 from bontune.integrations.verl_reward import compute_score, write_data
 from bontune.models import resolve
 from bontune.tasks import load_task
@@ -33,12 +33,12 @@ LORA = ["training.lora={r: 8}", "engine.name=vllm", "objective.n={1: 0.5, 16: 0.
 
 
 def trl(name: str, *changes: str) -> tuple[dict[str, Any], str]:
-    text = export(load_recipe(name, changes), "trl")
+    text = export_recipe(load_recipe(name, changes), "trl")
     return yaml.safe_load(text), text
 
 
 def verl(name: str, *changes: str) -> tuple[list[str], str]:
-    text = export(load_recipe(name, changes), "verl")
+    text = export_recipe(load_recipe(name, changes), "verl")
     words = shlex.split(text.replace("\\\n", ""), comments=True)
     start = words.index("verl.trainer.main_ppo") + 1
     return words[start:], text
@@ -60,7 +60,7 @@ def test_what_trl_has_is_carried_over() -> None:
 def test_what_they_have_no_word_for_is_said() -> None:
     changes = ("training.refill={}", "training.importance=token_clip", "verifier.name=majority")
     for target in ("trl", "verl"):
-        text = export(load_recipe("countdown", changes), target)
+        text = export_recipe(load_recipe("countdown", changes), target)
         notes = [line for line in text.splitlines() if line.startswith("#")]
         for phrase in ("training.refill: not carried over", "training.importance = token_clip", "verifier majority"):
             assert any(phrase in note for note in notes), phrase
@@ -70,9 +70,9 @@ def test_what_they_have_no_word_for_is_said() -> None:
 @pytest.mark.parametrize("target", ["trl", "verl"])
 def test_objectives_that_run_here_alone_are_refused(target: str) -> None:
     with pytest.raises(BontuneError, match="which only `bontune train` has"):
-        export(load_recipe("countdown", ["objective.name=bond"]), target)
+        export_recipe(load_recipe("countdown", ["objective.name=bond"]), target)
     with pytest.raises(BontuneError, match="n = 99 is more than"):
-        export(load_recipe("countdown", ["objective.n=99"]), target)
+        export_recipe(load_recipe("countdown", ["objective.n=99"]), target)
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert "+algorithm.bon_n=8" in (tmp_path / "train.sh").read_text()
     assert printed.stdout.startswith("# accelerate launch")
     assert refused.returncode == 2
-    assert "error: --to tlr: there are trl and verl." in refused.stderr
+    assert "error: --to must be trl or verl, got 'tlr'." in refused.stderr
 
 
 @pytest.mark.skipif(find_spec("trl") is None, reason="TRL is not installed; make test-trl")

@@ -15,7 +15,7 @@ import torch
 
 import bontune.objectives as objectives
 from bontune.base.errors import BontuneError
-from bontune.integrations.groups import GroupObjective, able, group_values
+from bontune.integrations.groups import GroupObjective, group_objectives, group_values
 from bontune.metrics import best_of_k, pass_at_k
 
 M = 6
@@ -24,7 +24,7 @@ REWARDS = (torch.rand(5, M, generator=GENERATOR) < 0.4).double()
 SCORES = torch.rand(5, M, generator=GENERATOR).double()
 
 
-@pytest.mark.parametrize("name", able())
+@pytest.mark.parametrize("name", group_objectives())
 def test_advantages_are_the_objectives(name: str) -> None:
     found = GroupObjective.of(name, 3).advantages(REWARDS, SCORES)
     function = objectives.get(name)
@@ -87,7 +87,7 @@ def test_ties_between_winners_follow_from_seed_and_step() -> None:
     ("name", "n", "options", "phrase"),
     [
         ("bon", 4, None, "no objective 'bon'"),
-        ("sft", 4, None, "here: reinforce, rloo"),
+        ("sft", 4, None, "take one of reinforce, rloo"),
         ("vbon", 4, None, "which only `bontune train` has"),
         ("bon_rl", 0, None, "must be a whole number from 1 up"),
         ("bon_rl", 4, {"basline": "loo"}, "Did you mean 'objective.baseline'"),

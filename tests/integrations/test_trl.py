@@ -30,7 +30,7 @@ import bontune.objectives as objectives
 import tiny
 from bontune import task_from_rows
 from bontune.base.errors import BontuneError
-from bontune.integrations.groups import able
+from bontune.integrations.groups import group_objectives
 from bontune.integrations.trl import BoNGRPOConfig, BoNGRPOTrainer, check_version, task_dataset, task_reward
 from bontune.integrations.trl.script import BoNScriptArguments
 from bontune.verifiers import load_verifier
@@ -103,7 +103,7 @@ def batches(run: BoNGRPOTrainer, monkeypatch: pytest.MonkeyPatch) -> list[dict[s
     return seen
 
 
-@pytest.mark.parametrize("name", able())
+@pytest.mark.parametrize("name", group_objectives())
 def test_advantages_are_the_objectives(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = trainer(folder, objective=name, verifier=length if name in ("bon_rl", "rank", "bon_rl_variational") else None)
     seen = batches(run, monkeypatch)
@@ -431,20 +431,20 @@ def test_a_reference_that_is_split_over_processes_is_kept_in_parts(tmp_path: Pat
         ({"objective": "bon_rll"}, "did you mean 'bon_rl'"),
         ({"objective": "bon_sft"}, "which only `bontune train` has"),
         ({"n": 9}, "n = 9 is more than the 8 samples"),
-        ({"n": "{1: 2}"}, "n must be a whole number, or a weight"),
-        ({"n": {"all": 1.0}}, "n must be a whole number, or a weight"),
+        ({"n": "{1: 2}"}, "n must be a whole number, or weights"),
+        ({"n": {"all": 1.0}}, "n must be a whole number, or weights"),
         ({"beta": 0.1, "beta_end": 0.05, "use_liger_kernel": True}, "which the loss of use_liger_kernel takes"),
         ({"objective_options": {"sign": "published"}}, "objective.sign is for bon_rlb"),
-        ({"objective": "bon_rlb", "objective_options": {"p_fail": "running"}}, "kept by `bontune train` alone"),
+        ({"objective": "bon_rlb", "objective_options": {"p_fail": "running"}}, "only known to `bontune train`"),
         ({"beta_end": 0.1}, "beta_end moves beta"),
         ({"beta": 0.1, "beta_end": 0.1, "beta_shape": "round"}, "beta_shape must be"),
-        ({"scale_rewards": "group"}, "scale_rewards='group' is a setting of TRL's own advantages, and changes nothing"),
+        ({"scale_rewards": "group"}, "scale_rewards='group' is a setting of TRL's own advantages and changes nothing"),
         ({"scale_rewards": True}, "scale_rewards='group' is a setting"),
         (
             {"multi_objective_aggregation": "normalize_then_sum"},
             "multi_objective_aggregation='normalize_then_sum' is a",
         ),
-        ({"beta": 0.1, "beta_steps": 3}, "say how beta moves to beta_end"),
+        ({"beta": 0.1, "beta_steps": 3}, "describe how beta moves to beta_end"),
         ({"gradient_accumulation_steps": 5}, "holds 10 prompts, and there are 9: TRL would train no step"),
         ({"verifier": "majority"}, "majority needs what only `bontune train` has"),
         ({"verifier_index": 3}, "names none of the 1 reward functions"),
@@ -488,7 +488,7 @@ def test_an_older_trl_is_refused(version: str) -> None:
 
 
 def test_a_weight_of_the_verifier_is_warned_of(folder: Path) -> None:
-    with pytest.warns(UserWarning, match="gives the verifier 2, but what selects is no reward"):
+    with pytest.warns(UserWarning, match="gives the verifier 2, but it is not a reward"):
         made = trainer(folder, [length, task_reward(letters())], verifier_index=0, reward_weights=[2.0, 1.0])
     assert made.reward_weights.tolist() == [0.0, 1.0]
 
@@ -506,7 +506,7 @@ def test_examples_are_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("change", "phrase"),
     [
-        ("n: 40", "error: objective bon_rl, n = 40, 8 samples a prompt"),
+        ("n: 40", "error: The objective bon_rl with n = 40 cannot take 8 samples"),
         ("objectiv: bon_rl", "error: Unknown arguments from config file: ['--objectiv'"),
         ("task: countdwn", "error: no task 'countdwn', did you mean 'countdown'?"),
         ("verifier: mine.nothing", "error: mine.nothing cannot be loaded"),
@@ -556,7 +556,7 @@ def test_the_command_trains_and_refuses(folder: Path, change: str, phrase: str) 
     if change.startswith("n:"):
         done = launch("bon.yaml")
         assert done.returncode == 0, done.stderr
-        assert "commanded holds the model." in done.stdout
+        assert "The model is in commanded." in done.stdout
         assert (folder / "commanded" / "model.safetensors").is_file()
     refused = launch("bad.yaml")
     assert refused.returncode != 0

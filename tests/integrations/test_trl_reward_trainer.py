@@ -94,6 +94,6 @@ def test_plain_texts_have_the_end_token_behind_them(lora: bool, tmp_path: Path) 
 
 def test_conversations_have_none(tmp_path: Path) -> None:
     folder, _, wanted = trained(tmp_path, chat=True)
-    with pytest.warns(UserWarning, match="on conversations or on plain texts, which it does not say"):
+    with pytest.warns(UserWarning, match="does not record whether on conversations or plain texts"):
         assert_scores(verifier_from_text(str(folder), device="cpu"), wanted)
     assert_scores(verifier_from_text(f"{folder}#none", device="cpu"), wanted)

@@ -29,8 +29,8 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 
 import bontune.objectives as objectives
 from bontune.base.errors import BontuneError
-from bontune.integrations.groups import able
-from bontune.integrations.verl import PREFIX, estimate
+from bontune.integrations.groups import group_objectives
+from bontune.integrations.verl import PREFIX, estimate_advantages
 
 P, M, TOKENS = 3, 6, 5
 GENERATOR = torch.Generator().manual_seed(0)
@@ -74,10 +74,10 @@ def test_verl_finds_an_estimator_for_each_objective() -> None:
     """In a fresh process that imports nothing of ours."""
     code = "import verl; from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as r; print(*map(str, r))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {PREFIX + name for name in able()} <= set(done.stdout.split())
+    assert {PREFIX + name for name in group_objectives()} <= set(done.stdout.split())
 
 
-@pytest.mark.parametrize("name", able())
+@pytest.mark.parametrize("name", group_objectives())
 def test_compute_advantage_gives_the_native_advantages(name: str) -> None:
     config = algorithm(adv_estimator=PREFIX + name, bon_n=3)
     found = by_row(compute_advantage(batch(), adv_estimator=PREFIX + name, num_repeat=M, config=config))
@@ -139,10 +139,10 @@ def test_a_verifiers_scores_are_taken_where_verl_hands_them_on() -> None:
 @pytest.mark.parametrize(
     ("name", "keys", "phrase"),
     [
-        ("bon_rl", {"bon_n": 3, "bon_verifier": "judge"}, "this verl gives advantage estimators the reward alone"),
+        ("bon_rl", {"bon_n": 3, "bon_verifier": "judge"}, "this verl passes only the reward to estimators"),
         ("bon_rl", {"bon_n": 9}, "n = 9 is more than the 6 samples"),
         ("bon_rl", {"bon_n": 3, "bon_options": {"basline": "loo"}}, "Did you mean 'objective.baseline'"),
-        ("bon_rl", {"bon_n": {1: [1.0, 0.5], 4: [0.0, 0.5]}}, "weights cannot move"),
+        ("bon_rl", {"bon_n": {1: [1.0, 0.5], 4: [0.0, 0.5]}}, "must have constant weights"),
     ],
 )
 def test_what_cannot_work_is_said(name: str, keys: dict[str, Any], phrase: str) -> None:
@@ -153,10 +153,10 @@ def test_what_cannot_work_is_said(name: str, keys: dict[str, Any], phrase: str) 
 def test_a_verifier_that_was_not_returned_is_named() -> None:
     rewards, mask = torch.zeros(4, 2), torch.ones(4, 2)
     given = {"config": {"bon_n": 2, "bon_verifier": "judge"}, "non_tensor_batch": {"acc": [1] * 4}}
-    with pytest.raises(BontuneError, match=r"the reward function returned \['acc'\], no judge"):
-        estimate("bon_rl", rewards, mask, index=["a"] * 4, **given)
-    with pytest.raises(BontuneError, match="gave no uid"):
-        estimate("bon_rl", rewards, mask)
+    with pytest.raises(BontuneError, match=r"the reward function returned \['acc'\], not judge"):
+        estimate_advantages("bon_rl", rewards, mask, index=["a"] * 4, **given)
+    with pytest.raises(BontuneError, match="passed no uid"):
+        estimate_advantages("bon_rl", rewards, mask)
 
 
 def test_an_error_while_verl_loads_the_plugin_is_shown(tmp_path: Path) -> None:
@@ -165,4 +165,4 @@ def test_an_error_while_verl_loads_the_plugin_is_shown(tmp_path: Path) -> None:
     broken.write_text("import sys\nsys.modules['bontune.integrations.groups'] = None\n")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", "import verl"], env=environment, capture_output=True, text=True)
-    assert "bontune could not give verl its advantage estimators" in done.stderr
+    assert "bontune could not register its advantage estimators in verl" in done.stderr

@@ -138,12 +138,12 @@ def test_an_adapter_finds_its_base_from_any_folder(saved: Path, monkeypatch: pyt
 def test_a_runs_folder_stands_for_its_model(saved: Path) -> None:
     (saved / "run").mkdir()
     (saved / "run" / "recipe.yaml").write_text("model: countdown-tiny\n")
-    with pytest.raises(BontuneError, match=r"has written no model yet: `bontune train .*run` goes on"):
+    with pytest.raises(BontuneError, match=r"has written no model yet: `bontune train .*run` resumes"):
         resolve(saved / "run")
     save_model(tiny.model(), tiny.tokenizer(), saved / "run" / "model")
     assert resolve(saved / "run") == str(saved / "run" / "model")
     (saved / "nothing").mkdir()
-    with pytest.raises(BontuneError, match="nothing holds no model"):
+    with pytest.raises(BontuneError, match="nothing contains no model"):
         resolve(saved / "nothing")
 
 
@@ -350,7 +350,7 @@ def test_a_classifier_is_made_of_a_language_models_adapter(targets: list[str], s
     """A new head on the merged model: its last hidden state is that of the model with the adapter."""
     model = adapted("qwen2", targets)
     save_model(model, tiny.tokenizer(), saved / "m", adapter=saved / "adapter", base=str(saved / "base"))
-    with pytest.raises(BontuneError, match=r"is no verifier: it holds no trained score\.weight"):
+    with pytest.raises(BontuneError, match=r"is not a verifier: it contains no trained score\.weight"):
         load_classifier(saved / "adapter")
     found, _ = load_classifier(saved / "adapter", new_head=True)
     assert found.config.num_labels == 1

@@ -21,7 +21,7 @@ from bontune.base.problems import Message, Problem
 from bontune.engines.contract import SamplingOptions
 from bontune.engines.prompts import as_text, stop_of
 from bontune.engines.transformers import TransformersEngine
-from bontune.models.chat import render
+from bontune.models.chat import render_conversation
 from bontune.models.saving import save_model
 from bontune.pools.draw import RENDERED, PoolRequest, draw_pool
 from bontune.pools.read import read_pool
@@ -66,7 +66,7 @@ def tokenizer(template: Any) -> Any:
 )
 def test_the_question_is_asked(template: Any, question: str) -> None:
     assert as_text(ASKED, tokenizer(template)) == f"<system>be brief\n<user>{question}\n<assistant>"
-    complete = render(tokenizer(template), [*QUESTION, {"role": "assistant", "content": "3"}], asks=False)
+    complete = render_conversation(tokenizer(template), [*QUESTION, {"role": "assistant", "content": "3"}], asks=False)
     assert complete == f"<user>{question}\n<assistant>3\n"
 
 
@@ -150,4 +150,4 @@ def test_a_pool_goes_on_with_the_prompts_that_it_was_begun_with(tmp_path: Path) 
 
 def test_a_model_without_a_chat_template_says_so() -> None:
     with pytest.raises(BontuneError, match="The model has no chat template and takes no conversations"):
-        render(tiny.tokenizer(), [{"role": "user", "content": "1+1="}], asks=True)
+        render_conversation(tiny.tokenizer(), [{"role": "user", "content": "1+1="}], asks=True)

@@ -16,12 +16,13 @@ import build_countdown
 import build_programs
 import pytest
 import torch
+from countdown_problems import demonstrations
 
 import tiny
 from bontune.base.errors import BontuneError
 from bontune.models import load_model, resolve, shipped
 from bontune.tasks import programs
-from bontune.tasks.countdown import Countdown, demonstrations
+from bontune.tasks.countdown import Countdown
 from bontune.tasks.programs import Programs
 
 FOLDER = Path(str(files("bontune.models"))) / "countdown_tiny"
@@ -183,7 +184,7 @@ def test_names_that_are_no_model(tmp_path: Path) -> None:
     (tmp_path / "broken" / "config.json").write_text("{")
     assert resolve("some-owner/some-model") == "some-owner/some-model"
     for name, phrase in [
-        (tmp_path / "empty", "holds no model: it has no config.json"),
+        (tmp_path / "empty", "contains no model: it has no config.json"),
         (tmp_path / "file.bin", "is a file"),
         (tmp_path / "absent", "no model folder"),
         ("./absent", "no model folder"),

@@ -115,7 +115,7 @@ def test_a_pool_of_many() -> None:
     [
         (["a", "b", "a"], 3, "n = 3 is more than the 3 samples"),
         (["a", "b"], 1, "need the same shape"),
-        (["a", float("nan"), "b"], 1, "answers holds NaN"),
+        (["a", float("nan"), "b"], 1, "answers contains NaN"),
         (["a", {}, "b"], 1, "must be hashable"),
     ],
 )

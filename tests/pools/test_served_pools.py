@@ -253,14 +253,14 @@ def test_mistakes_end_in_one_sentence_and_leave_nothing(driver: Driver, served: 
         ([f"{served.url}#a", "countdown", "--served-model", "b"], "Two names for one model"),
         ([missing, "countdown"], f"No server answers at {missing}"),
         ([f"{missing}#m", "countdown"], f"No server answers at {missing}"),
-        ([f"{served.url}#a", "countdown", "--api", "chatty"], "api must be one of"),
-        ([f"{served.url}#a", "countdown", "--concurrency", "0"], "concurrency must be at least 1"),
+        ([f"{served.url}#a", "countdown", "--api", "chatty"], "The api must be one of"),
+        ([f"{served.url}#a", "countdown", "--concurrency", "0"], "Concurrency must be at least 1"),
         ([f"{served.url}#a", "countdown", "--extra", "top_k=20"], "--extra takes fields as JSON"),
-        ([f"{served.url}#a", "countdown", "--extra", '{"messages": []}'], "'messages' of a request is not free"),
+        ([f"{served.url}#a", "countdown", "--extra", '{"messages": []}'], "'messages' of a request cannot be set"),
         (["http://me:pass@h/v1", "countdown"], "must hold no password"),
         (
             ["countdown-tiny", "countdown", "--tries", "2"],
-            "countdown-tiny is no server's address (http://…), but tries",
+            "countdown-tiny is not the address of a server (http://…), but tries",
         ),
     ]
     for arguments, phrase in cases:

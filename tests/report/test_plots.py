@@ -108,7 +108,7 @@ def test_pass_at_k_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(BontuneError, match="nothing to draw"):
         draw_curves({"base": bare((1, float("nan")))})
     (tmp_path / "file").write_text("")
-    with pytest.raises(BontuneError, match="cannot write the figure"):
+    with pytest.raises(BontuneError, match="Cannot write the figure"):
         draw_curves({"base": curve(0.1, 0.1)}).save(tmp_path / "file" / "x.png")
 
 

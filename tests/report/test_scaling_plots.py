@@ -123,7 +123,7 @@ def test_what_cannot_be_drawn_or_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no best-of-N"):
         draw_bests(made((0.5, 1.0), errs=False))
     (tmp_path / "file").write_text("")
-    with pytest.raises(BontuneError, match="cannot write the figure"):
+    with pytest.raises(BontuneError, match="Cannot write the figure"):
         draw_laws(made((0.5, 1.0))).save(tmp_path / "file" / "x.png")
 
 

@@ -20,9 +20,10 @@ import yaml
 
 from bontune import Recipe, Trainer
 from bontune.base.errors import BontuneError
-from bontune.cli.report import run_report
+from bontune.cli.report import report_on
 from bontune.report.numbers import points
-from bontune.report.run_page import page_of, runs_in, samples_over_training
+from bontune.report.run_page import samples_over_training
+from bontune.report.runs_page import page_of, runs_in
 from bontune.training.shown_samples import read
 
 
@@ -92,7 +93,7 @@ def test_the_index_has_a_row_for_each_run_with_its_numbers(runs: Path) -> None:
 
 
 def test_a_report_of_a_folder_of_runs_links_their_pages(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_report([runs], None, None, None)
+    report_on([runs])
     assert capsys.readouterr().out == f"{runs / 'index.html'}\n"
     page = (runs / "index.html").read_text()
     links = re.findall('href="([^"]+)"', page)

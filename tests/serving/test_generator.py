@@ -198,9 +198,9 @@ def test_conversations(tmp_path: object) -> None:
         ({"role": "user", "content": "hi"}, "got dict"),
         ([{"role": "user", "content": "hi"}, "a="], "got list"),
         (["a=", {"role": "user", "content": "hi"}], "got dict"),
-        ([{"role": "user"}], "A message has the texts role and content"),
-        ([{"role": "user", "content": None}], "A message has the texts role and content"),
-        ([[{"content": "hi"}]], "A message has the texts role and content"),
+        ([{"role": "user"}], "A message must have the texts role and content"),
+        ([{"role": "user", "content": None}], "A message must have the texts role and content"),
+        ([[{"content": "hi"}]], "A message must have the texts role and content"),
         (b"a=", "got bytes"),
     ],
 )
@@ -221,13 +221,13 @@ def test_without_a_seed_every_call_draws_anew_and_with_one_the_same() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"verifier": "oracle"}, "oracle knows right answers"),
+        ({"verifier": "oracle"}, "oracle needs right answers"),
         ({"verifier": 3}, "method score"),
         ({"n": 0}, "num_samples must be at least 1"),
         ({"temperature": -1.0}, "temperature must be 0 or more"),
         ({"round_size": 2}, "give stop_at, too"),
-        ({"stop_at": float("nan")}, "stop_at is a number"),
-        ({"stop_at": 1.0, "round_size": 0}, "1 draw at least"),
+        ({"stop_at": float("nan")}, "stop_at must be a number"),
+        ({"stop_at": 1.0, "round_size": 0}, "round_size at least 1"),
         ({"stop_at": 1.0, "verifier": "majority"}, "Votes count all N"),
     ],
 )

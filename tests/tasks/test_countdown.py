@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import random
 import re
-import time
 from collections import Counter
 from fractions import Fraction
 from functools import cache
 from hashlib import sha256
 from itertools import islice
+from pathlib import Path
 
+import countdown_problems as drawing
 import numpy as np
 import pytest
+from countdown_problems import count_hits, demonstrations, held_out_keys
+from embedded_problems import as_lines, write_problems
 
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.grading.verdict import Verdict
-from bontune.tasks import countdown
 from bontune.tasks.base import Task
-from bontune.tasks.countdown import Countdown, count_hits, demonstrations, held_out_keys
-from bontune.tasks.countdown_expression import evaluate
+from bontune.tasks.countdown import Countdown, evaluate
+from bontune.tasks.embedded import FOLDER
 
 SPLITS = ("train", "validation", "test")
 
 
 def key_of(problem: Problem) -> tuple[tuple[int, ...], int]:
     return tuple(sorted(problem.row["numbers"])), problem.row["target"]
+
+
+def drawn(folder: Path, seed: int, *, is_hard: bool = False) -> Countdown:
+    """The task with problems of another seed, by way of a file."""
+    path = folder / f"{seed}-{is_hard}.jsonl.gz"
+    write_problems(path, drawing.problem_rows(seed, is_hard))
+    return Countdown(data=path)
 
 
 @cache
@@ -96,14 +106,25 @@ def test_problems_are_the_same_on_every_machine() -> None:
         sha256("\n".join(lines).encode()).hexdigest()
         == "89a3a5a77015c5c93de9d27af997dbd73abe74de3bf190a33e6d4605b26bd999"
     )
-    assert [key_of(p) for p in Countdown(seed=1).problems("test")] != [key_of(p) for p in Countdown().problems("test")]
 
 
-def test_problems_are_drawn_within_a_second() -> None:
-    countdown._all_problems.cache_clear()
-    start = time.perf_counter()
-    Countdown().problems("train")
-    assert time.perf_counter() - start < 1.0
+@pytest.mark.parametrize("is_hard", [False, True])
+def test_the_script_draws_the_problems_that_ship(is_hard: bool) -> None:
+    shipped = gzip.decompress((FOLDER / f"countdown{'-hard' * is_hard}.jsonl.gz").read_bytes())
+    assert as_lines(drawing.problem_rows(0, is_hard)) == shipped
+
+
+def test_problems_of_another_seed_come_from_a_file(tmp_path: Path) -> None:
+    with pytest.raises(BontuneError, match=r"only the problems of seed 0 ship, got seed=1.*countdown_problems.py"):
+        Countdown(seed=1)
+    with pytest.raises(BontuneError, match=r"there is no file .*countdown_problems.py writes one"):
+        Countdown(data=tmp_path / "none.jsonl.gz")
+    (tmp_path / "torn.jsonl.gz").write_bytes((FOLDER / "countdown.jsonl.gz").read_bytes()[:1000])
+    with pytest.raises(BontuneError, match="is no file of problems"):
+        Countdown(data=tmp_path / "torn.jsonl.gz").problems("test")
+    other = drawn(tmp_path, 1).problems("test")
+    assert len(other) == 500
+    assert [key_of(p) for p in other] != [key_of(p) for p in Countdown().problems("test")]
 
 
 def test_hard_problems_are_the_same_on_every_machine() -> None:
@@ -120,10 +141,10 @@ def test_hard_problems_are_the_same_on_every_machine() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_hard_problems_are_hard_and_none_is_a_usual_one(seed: int) -> None:
-    usual, hard = Countdown(seed=seed), Countdown(seed=seed, hard=True)
+def test_hard_problems_are_hard_and_none_is_a_usual_one(seed: int, tmp_path: Path) -> None:
+    usual, hard = drawn(tmp_path, seed), drawn(tmp_path, seed, is_hard=True)
     found = {split: hard.problems(split) for split in SPLITS}
-    assert {split: len(problems) for split, problems in found.items()} == countdown.SPLIT_SIZES
+    assert {split: len(problems) for split, problems in found.items()} == drawing.SPLIT_SIZES
     problems = [problem for split in SPLITS for problem in found[split]]
     keys = {key_of(problem) for problem in problems}
     assert len(keys) == len({problem.id for problem in problems}) == 5000
@@ -148,14 +169,14 @@ def test_hard_problems_need_more_products_than_usual_ones() -> None:
     assert share_of_products(Countdown(hard=True)) > share_of_products(Countdown()) + 0.1
 
 
-def test_hard_problems_are_the_first_hard_ones_of_one_sequence() -> None:
+def test_hard_problems_are_the_first_hard_ones_of_one_sequence(tmp_path: Path) -> None:
     """Drawn one by one, without batches."""
     rng = random.Random("countdown hard 2")
-    usual = {key_of(problem) for split in SPLITS for problem in Countdown(seed=2).problems(split)}
-    wanted = Countdown(seed=2, hard=True).problems("test")[:100]
+    usual = {key_of(problem) for split in SPLITS for problem in drawn(tmp_path, 2).problems(split)}
+    wanted = drawn(tmp_path, 2, is_hard=True).problems("test")[:100]
     found: dict[tuple[tuple[int, ...], int], str] = {}
     while len(found) < len(wanted):
-        numbers, target, expression = countdown._draw(rng, "+-**")
+        numbers, target, expression = drawing._draw(rng, "+-**")
         key = tuple(sorted(numbers)), target
         if key not in usual and key not in found and count_hits(np.array([numbers]), np.array([target])) < 50:
             found[key] = expression
@@ -181,7 +202,7 @@ def test_hits_are_the_exact_chance_of_a_random_expression() -> None:
     for problem, count in zip(problems, hits.tolist(), strict=True):
         orders = list(permutations(problem.row["numbers"]))
         chance = sum(chances(order).get(problem.row["target"], Fraction(0)) for order in orders) / len(orders)
-        assert Fraction(count, countdown.NUM_EXPRESSIONS) == chance
+        assert Fraction(count, drawing.NUM_EXPRESSIONS) == chance
 
 
 def test_levels_fall_as_the_chance_rises_and_all_occur() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bontune.tasks.countdown_expression import Evaluation, ExpressionError, Limits, evaluate
+from bontune.tasks.countdown import Evaluation, ExpressionError, Limits, evaluate
 
 ALPHABET = "0123456789+-*()"
 

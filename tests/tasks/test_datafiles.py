@@ -20,9 +20,8 @@ import pytest
 from bontune.base.errors import BontuneError
 from bontune.base.problems import content_ids
 from bontune.tasks import load_task, task_from_rows
-from bontune.tasks.datafiles import Source, Table, stem_of
 from bontune.tasks.partition import choose, held_out
-from bontune.tasks.reading import hub_rows, hub_splits
+from bontune.tasks.reading import Source, Table, hub_rows, hub_splits, stem_of
 
 TABLES = {
     "train": Table(files=("set_train", "train"), columns=("q", "a"), repository="owner/set", hub_split="train"),

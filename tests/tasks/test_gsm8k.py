@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from bontune.base.errors import BontuneError
+from bontune.grading.answers.numbers import final_number, single_number
 from bontune.grading.verdict import Verdict
 from bontune.tasks import Gsm8k, Problem, Task, load_task
 from bontune.tasks.fewshot import GSM8K_EXAMPLES, GSM8K_WORDING
-from bontune.tasks.gsm8k import final_number, single_number
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(

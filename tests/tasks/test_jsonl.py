@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from bontune.base.errors import BontuneError
-from bontune.grading.answers.notation import last_number
+from bontune.grading.answers.numbers import last_number
 from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks import Jsonl, load_task, names, task_from_rows
 from bontune.tasks.base import Task

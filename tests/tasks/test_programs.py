@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import random
 import re
-import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -14,16 +14,19 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+import programs_problems as drawing
 import pytest
+from embedded_problems import as_lines, write_problems
+from programs_grammar import INPUTS, TASK, behaviour_of, compile_own, draw_input, draw_program
+from programs_problems import demonstrations, held_out_behaviours
 
 import bontune.tasks.programs as programs
-import bontune.tasks.programs_running as programs_running
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.grading.verdict import Verdict
 from bontune.tasks.base import Task
-from bontune.tasks.programs import Programs, demonstrations, held_out_behaviours, normal_form
-from bontune.tasks.programs_grammar import INPUTS, TASK, behaviour_of, compile_own, draw_input, draw_program
+from bontune.tasks.embedded import FOLDER
+from bontune.tasks.programs import Programs, normal_form
 
 SPLITS = ("train", "validation", "test")
 CHANGE_WORDS = {ast.Add: "add", ast.Sub: "add", ast.Mult: "times", ast.Mod: "rest"}
@@ -49,6 +52,13 @@ def everything() -> list[Problem]:
 
 def custom(outputs: list[Any], inputs: tuple[tuple[int, ...], ...] = ((3, 1, 2), (5, 0, 4))) -> Problem:
     return Problem(id="x", prompt="", reference="", row={"inputs": inputs, "outputs": outputs, "shown": [0]})
+
+
+def drawn(folder: Path, seed: int, *, is_hard: bool = False) -> Programs:
+    """The task with problems of another seed, by way of a file."""
+    path = folder / f"{seed}-{is_hard}.jsonl.gz"
+    write_problems(path, drawing.problem_rows(seed, is_hard))
+    return Programs(data=path)
 
 
 @cache
@@ -157,7 +167,20 @@ def test_problems_are_the_same_on_every_machine() -> None:
     assert sha256("\n".join(lines).encode()).hexdigest() == (
         "ad18b27d2247e2fc3f9e95fa151edcad6d65e6dd09aac906f4fda6a29db2e658"
     )
-    assert [p.id for p in Programs(seed=1).problems("test")] != [p.id for p in Programs().problems("test")]
+
+
+@pytest.mark.parametrize("is_hard", [False, True])
+def test_the_script_draws_the_problems_that_ship(is_hard: bool) -> None:
+    shipped = gzip.decompress((FOLDER / f"programs{'-hard' * is_hard}.jsonl.gz").read_bytes())
+    assert as_lines(drawing.problem_rows(0, is_hard)) == shipped
+
+
+def test_problems_of_another_seed_come_from_a_file(tmp_path: Path) -> None:
+    with pytest.raises(BontuneError, match=r"only the problems of seed 0 ship, got seed=1.*programs_problems.py"):
+        Programs(seed=1)
+    other = drawn(tmp_path, 2, is_hard=True).problems("test")
+    assert len(other) == 300
+    assert [p.id for p in other] != [p.id for p in Programs(hard=True).problems("test")]
 
 
 def test_hard_problems_are_the_same_on_every_machine() -> None:
@@ -173,9 +196,9 @@ def test_hard_problems_are_the_same_on_every_machine() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 2])
-def test_hard_problems_are_hard_and_none_is_a_usual_one(seed: int) -> None:
-    usual, hard = Programs(seed=seed), Programs(seed=seed, hard=True)
-    assert {split: len(hard.problems(split)) for split in SPLITS} == programs.SPLIT_SIZES
+def test_hard_problems_are_hard_and_none_is_a_usual_one(seed: int, tmp_path: Path) -> None:
+    usual, hard = drawn(tmp_path, seed), drawn(tmp_path, seed, is_hard=True)
+    assert {split: len(hard.problems(split)) for split in SPLITS} == drawing.SPLIT_SIZES
     problems = [problem for split in SPLITS for problem in hard.problems(split)]
     ids = {problem.id for problem in problems}
     assert len(ids) == len({repr(problem.row["outputs"]) for problem in problems}) == 2200
@@ -186,8 +209,8 @@ def test_hard_problems_are_hard_and_none_is_a_usual_one(seed: int) -> None:
         assert len(words) == 3
         assert set(words) <= HINT_WORDS
         assert [compile_own(problem.reference)(list(given)) for given in INPUTS] == problem.row["outputs"]
-        assert len(problem.reference) <= programs.MAX_REFERENCE_LENGTH
-        assert len(problem.prompt.partition(":")[2]) <= programs.MAX_PROMPT_LENGTH
+        assert len(problem.reference) <= drawing.MAX_REFERENCE_LENGTH
+        assert len(problem.prompt.partition(":")[2]) <= drawing.MAX_PROMPT_LENGTH
     assert [grade.reward for p in problems[:5] for grade in hard.grade([p], [[p.reference, "x"]])[0]] == [1.0, 0.0] * 5
 
 
@@ -196,20 +219,11 @@ def test_hard_problems_are_hit_less_often_than_usual_ones() -> None:
     rng = random.Random(13)
     found = Counter(behaviour_of(draw_program(rng, TASK).text) for _ in range(1500))
     usual, hard = (
-        sum(found[programs._behaviour(problem)] for split in SPLITS for problem in task.problems(split))
+        sum(found[drawing.behaviour_in(problem)] for split in SPLITS for problem in task.problems(split))
         for task in (Programs(), Programs(hard=True))
     )
     assert usual > 1000
     assert hard < 50
-
-
-def test_problems_are_drawn_within_seconds() -> None:
-    for split, seconds in (("test", 4.0), ("train", 25.0)):
-        programs._all_problems.cache_clear()
-        programs._more_trained.cache_clear()
-        start = time.process_time()
-        Programs().problems(split)
-        assert time.process_time() - start < seconds
 
 
 def test_levels_fall_as_the_chance_rises_and_all_occur() -> None:
@@ -335,8 +349,8 @@ def test_demonstrations_are_right_short_and_never_held_out() -> None:
             known[completion] = behaviour_of(completion)
             assert known[completion] is not None
             assert known[completion] not in excluded
-        assert len(completion) <= programs.MAX_REFERENCE_LENGTH
-        assert len(prompt.partition(":")[2]) <= programs.MAX_PROMPT_LENGTH
+        assert len(completion) <= drawing.MAX_REFERENCE_LENGTH
+        assert len(prompt.partition(":")[2]) <= drawing.MAX_PROMPT_LENGTH
 
 
 def test_demonstrations_follow_their_generator_and_would_hit_held_out_behaviours() -> None:
@@ -396,8 +410,8 @@ def test_white_space_and_parentheses_do_not_matter_and_equal_programs_run_once(m
         batches.append(len(jobs))
         return real(jobs, **options)
 
-    real = programs_running.check_programs
-    monkeypatch.setattr(programs_running, "check_programs", counted)
+    real = programs.check_programs
+    monkeypatch.setattr(programs, "check_programs", counted)
     problem = custom([[1, 2, 3], [0, 4, 5]])
     spellings = ["sorted(x)", " sorted( x )\n", "(sorted(x))", "sorted(x) # up", "sorted(x"]
     grades = Programs().grade([problem], [spellings * 20])[0]
@@ -474,5 +488,5 @@ def test_without_a_sandbox_the_message_says_what_to_do(monkeypatch: pytest.Monke
     monkeypatch.setenv("BONTUNE_SANDBOX", "bubblewrap")
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("bontune.grading.sandbox.outside.check._pools", {})
-    with pytest.raises(BontuneError, match=r"no isolation for model-written programs holds here.*BONTUNE_SANDBOX"):
+    with pytest.raises(BontuneError, match=r"No isolation for model-written programs holds here.*BONTUNE_SANDBOX"):
         Programs().grade([custom([1, 1])], [["1"]])[0]

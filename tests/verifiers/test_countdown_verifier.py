@@ -13,6 +13,7 @@ from pathlib import Path
 import build_countdown_verifier as build
 import numpy as np
 import pytest
+from countdown_problems import held_out_keys
 
 from bontune.base.errors import BontuneError
 from bontune.engines.contract import SamplingOptions
@@ -20,8 +21,7 @@ from bontune.engines.transformers import TransformersEngine
 from bontune.metrics import best_of_k, pass_at_k, within_prompt_auc
 from bontune.models import load_model
 from bontune.pools.collect import collect, score_all
-from bontune.tasks.countdown import Countdown, held_out_keys
-from bontune.tasks.countdown_expression import evaluate
+from bontune.tasks.countdown import Countdown, evaluate
 from bontune.verifiers import load_verifier, verifier_from_text
 
 NAMES = ["countdown-verifier", "countdown-verifier-rough"]

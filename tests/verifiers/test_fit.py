@@ -26,7 +26,7 @@ from bontune.base.problems import Problem
 from bontune.metrics import within_prompt_auc
 from bontune.verifiers import RewardModel
 from bontune.verifiers.examples import Examples, make_examples
-from bontune.verifiers.fit import FitOptions, Progress, fit
+from bontune.verifiers.fit import FitOptions, FitProgress, fit
 from verifier_data import separable_rows
 
 Data = tuple[list[Problem], list[list[str]], list[list[float | None]]]
@@ -125,7 +125,7 @@ def test_prompts_that_differ_under_one_id_stay_apart() -> None:
     [
         ([[1.0, 1.0], [0.0, 0.0]], 0.5, "0 of 2 problems have both"),
         ([[1.0, 0.0], [0.0, 0.0]], 0.5, "1 of 2 problems"),
-        ([[1.0, 0.0], [2.0, 0.0]], 0.5, "problem b has one of 2"),
+        ([[1.0, 0.0], [2.0, 0.0]], 0.5, "problem b has 2"),
         ([[1.0, 0.0], [0.0, 1.0]], 1.0, "between 0 and 1"),
         ([[None, None], [0.0, 1.0]], 0.5, "1 of 2 problems"),
     ],
@@ -197,7 +197,7 @@ def interrupting(at: int) -> Callable[[], None]:
 
 def test_a_signal_keeps_the_best_so_far() -> None:
     made, trained = examples(separable()), model()
-    seen: list[Progress] = []
+    seen: list[FitProgress] = []
     steps_per_epoch = -(-len(made.train) // FAST.batch_size)
     fitted = fit(trained, tiny.tokenizer(), made, FAST, poll=interrupting(2 * steps_per_epoch + 1), show=seen.append)
     assert fitted.was_stopped

@@ -301,8 +301,8 @@ def test_prompts_of_ones_own(served: Server, tmp_path: Path) -> None:
     assert judge.score([problem], [["4"]], [[]]) == [[6.0]]
     judge.close()
     for prompt, phrase in (
-        ("Is it right?", "holds {problem} and {completion}, or is a file"),
-        ("{completion}", "does not say where the problem goes"),
+        ("Is it right?", "must contain {problem} and {completion}, or name such a file"),
+        ("{completion}", "has no place for the problem"),
     ):
         with pytest.raises(BontuneError) as refused:
             Judge("http://h/v1", "m", prompt)

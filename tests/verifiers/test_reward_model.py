@@ -34,7 +34,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.verifiers import RewardModel, Verifier, as_verifier, load_verifier, verifier_from_text
 from bontune.verifiers.input_format import InputFormat
-from bontune.verifiers.load import contents_digest
+from bontune.verifiers.load import verifier_digest
 from bontune.verifiers.reward_model import doubt_about_end, load_reward_model, save_reward_model
 
 SHAPE = {
@@ -197,12 +197,12 @@ def test_what_is_no_reward_model(tmp_path: Path) -> None:
         RewardModel(classifier(num_labels=3), tiny.tokenizer())
     with pytest.raises(BontuneError, match="slope above 0"):
         RewardModel(classifier(), tiny.tokenizer(), calibration=(-1.0, 0.0))
-    with pytest.raises(BontuneError, match=r"countdown-tiny is no verifier.*verify fit"):
+    with pytest.raises(BontuneError, match=r"countdown-tiny is not a verifier.*verify fit"):
         load_reward_model("countdown-tiny")
     folder = saved(tmp_path / "v", classifier())
     for text, phrase in (
         ("{", "not JSON"),
-        ("[]", "must hold an object"),
+        ("[]", "must contain an object"),
         (json.dumps({"input": {"sep": 1}}), "cannot be used"),
         (json.dumps({"calibration": {"slope": 1}}), "cannot be used"),
     ):
@@ -233,8 +233,8 @@ def test_words_that_mean_no_verifier(spec: str, phrase: str) -> None:
         ({"name": "reward_model"}, "verifier.path is missing"),
         ({"name": "endpoint"}, "verifier.url is missing"),
         ({"name": "python"}, "verifier.function is missing"),
-        ({"name": "oracle", "path": "x"}, "verifier.path is for verifier.name=reward_model"),
-        ({"name": "reward_model", "path": "x", "url": "http://x"}, "verifier.url is for verifier.name=endpoint"),
+        ({"name": "oracle", "path": "x"}, "verifier.path belongs to verifier.name=reward_model"),
+        ({"name": "reward_model", "path": "x", "url": "http://x"}, "verifier.url belongs to verifier.name=endpoint"),
     ],
 )
 def test_sections_that_mean_no_verifier(options: dict[str, str], phrase: str) -> None:
@@ -299,7 +299,7 @@ def test_the_end_can_be_said_and_what_cannot_be_found_out_is_warned_of(tmp_path:
     """With a chat template the trainer may have had conversations, or plain texts with an end."""
     folder = str(written(tmp_path / "v", chat=True))
     (tmp_path / "v" / "README.md").write_text(CARD.format("1.16.0"))
-    with pytest.warns(UserWarning, match=r"conversations are read\. Set verifier\.end=eos"):
+    with pytest.warns(UserWarning, match=r"conversations are assumed\. Set verifier\.end=eos"):
         guessed = load_reward_model(folder, device="cpu").score(PROBLEMS[:1], [["3"]])[0][0]
     model = classifier("qwen2")
     assert guessed == pytest.approx(alone(model, "user: 1+2=\nassistant: 3\n").item(), abs=1e-5)
@@ -313,10 +313,10 @@ def test_the_end_can_be_said_and_what_cannot_be_found_out_is_warned_of(tmp_path:
             assert plain == ended == pytest.approx(alone(model, "1+2=3<eos>").item(), abs=1e-5)
         told = verifier_from_text(f"{folder}#none", device="cpu")
         assert told.score(PROBLEMS[:1], [["3"]], [])[0][0] == guessed
-    assert contents_digest("reward_model", path=folder) != contents_digest("reward_model", path=folder, end="eos")
+    assert verifier_digest("reward_model", path=folder) != verifier_digest("reward_model", path=folder, end="eos")
     with pytest.raises(BontuneError, match="is eos or none, got 'bos'"):
         load_verifier("reward_model", path=folder, end="bos")
-    with pytest.raises(BontuneError, match=r"verifier\.end is for verifier\.name=reward_model"):
+    with pytest.raises(BontuneError, match=r"verifier\.end belongs to verifier\.name=reward_model"):
         load_verifier("oracle", end="eos")
     tokenizer = tiny.tokenizer()
     tokenizer.eos_token = None
@@ -354,9 +354,7 @@ def test_a_model_trained_with_an_end_ranks_by_it(tmp_path: Path) -> None:
     assert isinstance(rightly, RewardModel)
     said = doubt_about_end(wrongly, problems, answers, rewards)
     assert said is not None
-    assert re.search(
-        r"With verifier\.end=eos .* ranks (9\d|100)% of pairs right, and as it is read now, with end=none", said
-    )
+    assert re.search(r"With verifier\.end=eos .* ranks (9\d|100)% of pairs right, and with its present end=none", said)
     assert doubt_about_end(rightly, problems, answers, rewards) is None
     assert doubt_about_end(wrongly, problems[:9], answers[:9], rewards[:9]) is None, "too few problems"
     assert doubt_about_end(wrongly, problems, answers, [[1.0, 1.0] for _ in rows]) is None, "no pairs"

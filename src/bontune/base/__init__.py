@@ -1,1 +1,1 @@
-"""What every room stands on: errors, files, signals, workers, and the vocabulary of problems and grades."""
+"""The base of every room: errors, text, files, settings, signals, HTTP, the user's code, problems and thoughts."""

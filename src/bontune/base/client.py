@@ -34,19 +34,19 @@ API_KEY_VARIABLE = "OPENAI_API_KEY"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Address:
-    """Where a server is, and which of its models is meant."""
+    """The address of a server, and the name of the model to use there."""
 
     url: str
-    """Without a slash at the end, mostly ending in ``/v1``."""
+    """The URL without a slash at its end; it usually ends in ``/v1``."""
     model: str | None
     """The model's name at the server; None: the only one there."""
 
     @classmethod
     def parse(cls, text: str, model: str | None = None) -> Address:
-        """Read ``http://host:8000/v1#model``; of several servers, their addresses with commas between.
+        """Read ``http://host:8000/v1#model``, or several addresses separated by commas.
 
         Raises:
-            BontuneError: no http address, two names, or one that holds a password (addresses are written into pools).
+            BontuneError: not an http address, two names, or a password in it (addresses are written into pools).
 
         Example:
             >>> Address.parse("http://127.0.0.1:8000/v1/#org/name")
@@ -64,7 +64,7 @@ class Address:
         try:
             url = httpx2.URL(where)
         except httpx2.InvalidURL as error:
-            raise BontuneError(f"{where!r} is no address of a server: {error}.") from None
+            raise BontuneError(f"{where!r} is not the address of a server: {error}.") from None
         if url.scheme not in ("http", "https") or not url.host:
             raise BontuneError(f"A server's address looks like http://127.0.0.1:8000/v1, got {where!r}.")
         if url.userinfo or url.query:
@@ -78,7 +78,7 @@ class Address:
 
 
 MOST_FAILURES = 2
-"""Connections in a row that may fail, or requests wait in vain, before a server is left out, where others are left."""
+"""Failed connections in a row, or requests without an answer, after which a server is dropped if another remains."""
 
 
 @dataclass
@@ -86,35 +86,35 @@ class Server:
     """One of several servers that hold the same model."""
 
     url: str
-    """The server's address, as a request is sent to it."""
+    """Address to which requests are sent."""
     num_busy: int = 0
-    """Requests that it holds."""
+    """Requests in progress."""
     num_answers: int = 0
-    """Requests that it answered."""
+    """Requests that the server has answered."""
     num_failures: int = 0
-    """Connections that failed in a row, and requests during which it answered nobody."""
+    """Connections that failed in a row, and requests during which the server answered no other."""
     reason: str = ""
-    """Why it is left out; empty: it is not."""
+    """Reason why the server was dropped; empty while it is used."""
 
 
 class Servers:
-    """Shares requests out, to the least busy first."""
+    """Servers of the same model; each request goes to the least busy one."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         """
         Args:
-            urls: their addresses.
+            urls: the servers' addresses.
         """
         self.all = [Server(url) for url in urls]
 
     @property
     def answering(self) -> list[Server]:
-        """Those that are not left out."""
+        """Return the servers that have not been dropped."""
         return [server for server in self.all if not server.reason]
 
     @contextmanager
     def least_busy(self) -> Iterator[Server]:
-        """Hold the server that holds the fewest requests."""
+        """Give the server with the fewest requests in progress, and count one more while the context lasts."""
         server = min(self.answering, key=lambda server: server.num_busy)
         server.num_busy += 1
         try:
@@ -123,21 +123,21 @@ class Servers:
             server.num_busy -= 1
 
     def answered(self, server: Server) -> None:
-        """A request was answered."""
+        """Record that a request was answered."""
         server.num_answers += 1
         server.num_failures = 0
 
     def failed(self, server: Server, reason: str) -> None:
-        """A connection failed, or a request waited in vain for a silent server.
+        """Record that a connection failed, or that a silent server did not answer a request in time.
 
-        A server that fails again and again is left out, but the last one never.
+        A server that fails repeatedly is dropped, except the last one.
         """
         server.num_failures += 1
         if server.num_failures >= MOST_FAILURES and len(self.answering) > 1:
             server.reason = reason
 
     def left_out(self) -> list[str]:
-        """A sentence for each server that is left out."""
+        """Return a sentence for each server that was dropped."""
         return [f"{server.url} was left out ({server.reason})" for server in self.all if server.reason]
 
 
@@ -145,14 +145,14 @@ Reply = TypeVar("Reply")
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 FINAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-"""What a server says, with status 429, of an account that has nothing left: waiting does not help."""
+"""Error codes, with status 429, of an account without credit: waiting does not help."""
 LONGEST_RETRY_AFTER_S = 600.0
 LONGEST_REPLY_BYTES = 256 * 2**20
 CONNECT_TIMEOUT_S = 10.0
 
 
 class Refused(BontuneError):
-    """A server understood a request and will not do it."""
+    """A server understood a request and refuses it."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -161,22 +161,22 @@ class Refused(BontuneError):
 
 
 class BadReply(Exception):
-    """A reply that is not what was asked for; asking again may help."""
+    """A reply lacks what was requested; another try may succeed."""
 
 
 class _Retry(Exception):
-    """One try failed in a way that another may not."""
+    """A try failed, and another may succeed."""
 
     def __init__(self, reason: str, pause_s: float = 0.0, status: int = 0) -> None:
         super().__init__(reason)
         self.pause_s = pause_s
-        """What the server asks to wait."""
+        """Seconds that the server asks to wait."""
         self.status = status
         """The reply's HTTP status; 0 if there was none."""
 
 
 class _NoServer(Exception):
-    """Nobody answers at an address."""
+    """No server answers at an address."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"No server answers at {url} ({reason}): start it, or correct the address.")
@@ -184,7 +184,7 @@ class _NoServer(Exception):
 
 
 class Endpoint:
-    """A server, or several that hold the same model. Requests run in the background; :meth:`close` ends them."""
+    """A server, or several that serve the same model. Requests run in the background; :meth:`close` ends them."""
 
     def __init__(
         self,
@@ -197,23 +197,23 @@ class Endpoint:
     ) -> None:
         """
         Args:
-            url: its address, see :meth:`Address.parse`.
-            api_key: default: the environment variable ``OPENAI_API_KEY``. Sent to this server alone; never written.
-            concurrency: requests at a time, to each server.
-            timeout_s: for a whole request, from its first byte to the last of the reply.
-            num_tries: for each request, the first included.
+            url: the address, see :meth:`Address.parse`.
+            api_key: None: the environment variable ``OPENAI_API_KEY``. It is sent to this server only, never written.
+            concurrency: requests at the same time, to each server.
+            timeout_s: seconds for a whole request, from its first byte to the last byte of the reply.
+            num_tries: tries for each request, the first included.
 
         Raises:
             BontuneError: an option outside its range.
         """
         rules = (
-            (concurrency >= 1, "concurrency must be at least 1", concurrency),
-            (timeout_s > 0, "timeout must be more than 0 seconds", timeout_s),
-            (num_tries >= 1, "tries must be at least 1", num_tries),
+            (concurrency >= 1, "Concurrency must be at least 1", concurrency),
+            (timeout_s > 0, "The timeout must be more than 0 seconds", timeout_s),
+            (num_tries >= 1, "The number of tries must be at least 1", num_tries),
         )
-        for holds, rule, given in rules:
+        for holds, rule, value in rules:
             if not holds:
-                raise BontuneError(f"{rule}, got {given!r}.")
+                raise BontuneError(f"{rule}, got {value!r}.")
         self.url = Address.parse(url).url
         self.servers = Servers(self.url.split(","))
         self.concurrency = concurrency * len(self.servers.all)
@@ -221,10 +221,10 @@ class Endpoint:
         self.num_tries = num_tries
         self.num_retries = 0
         self.kinds: set[str] = set()
-        """What the servers say of who owns their models, such as "vllm"; known after :meth:`models`."""
+        """Owners of the models that the servers list, such as "vllm"; filled by :meth:`models`."""
         self._key = (os.environ.get(API_KEY_VARIABLE, "") if api_key is None else api_key).strip()
         if not all("!" <= character <= "~" for character in self._key):
-            raise BontuneError("The API key holds characters that no key has; set it anew.")
+            raise BontuneError("The API key contains characters that no key has: set it again.")
         self._start = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -240,34 +240,37 @@ class Endpoint:
         self.close()
 
     def models(self, *, timeout_s: float = 20.0) -> list[str] | None:
-        """The names that the server lists; None if it answers but lists none. Also the test whether there is a server.
+        """Ask for the names of the server's models; this also tests whether there is a server.
 
-        Of several servers those are left out that do not answer; the names are those that all others list.
+        Servers that do not answer are dropped, unless none remains. Of several servers, only common names count.
+
+        Returns:
+            The names; None if the server answers but lists none.
 
         Raises:
-            BontuneError: nobody answers there, the server refuses the key, or several have no model in common.
+            BontuneError: no server answers, the server refuses the key, or several have no model in common.
         """
-        found: list[list[str] | None] = []
+        results: list[list[str] | None] = []
         for server in self.servers.answering:
             try:
-                found.append(self._models_of(server.url, timeout_s))
+                results.append(self._models_of(server.url, timeout_s))
             except _NoServer as error:
                 if len(self.servers.answering) == 1:
                     raise BontuneError(str(error)) from None
                 server.reason = error.reason
-        listed = [names for names in found if names is not None]
-        if not listed:
+        lists = [names for names in results if names is not None]
+        if not lists:
             return None
-        common = [name for name in listed[0] if all(name in names for names in listed)]
-        if listed[0] and not common:
-            raise BontuneError(f"The servers {self.url} list no model in common; they must hold the same one.")
+        common = [name for name in lists[0] if all(name in names for names in lists)]
+        if lists[0] and not common:
+            raise BontuneError(f"The servers {self.url} list no model in common; they must serve the same one.")
         return common
 
     def _models_of(self, url: str, timeout_s: float) -> list[str] | None:
         def names(reply: Any) -> list[str]:
-            listed = [str(model["id"]) for model in reply["data"]]
+            ids = [str(model["id"]) for model in reply["data"]]
             self.kinds |= {str(model.get("owned_by")) for model in reply["data"]}
-            return listed
+            return ids
 
         try:
             return self.submit(self._once("GET", url, "/models", None, names, timeout_s)).result()
@@ -281,10 +284,10 @@ class Endpoint:
             return None
 
     def only_model(self) -> str:
-        """The name of the server's model, if it has exactly one.
+        """Return the name of the server's model, if it has exactly one.
 
         Raises:
-            BontuneError: it has none or several, does not say, or does not answer.
+            BontuneError: the server has none or several, does not say, or does not answer.
         """
         names = self.models()
         if names is not None and len(names) == 1:
@@ -293,11 +296,11 @@ class Endpoint:
             raise BontuneError(
                 f"The server {self.url} does not say which models it has: name one, as in {self.url}#name."
             )
-        listed = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
-        raise BontuneError(f"The server {self.url} has {len(names)} models, name one as in {self.url}#name: {listed}.")
+        shown = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+        raise BontuneError(f"The server {self.url} has {len(names)} models, name one as in {self.url}#name: {shown}.")
 
     def submit(self, work: Coroutine[Any, Any, Reply]) -> concurrent.futures.Future[Reply]:
-        """Run a coroutine in the loop of this server's requests."""
+        """Run a coroutine in this endpoint's event loop."""
         with self._start:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -306,14 +309,14 @@ class Endpoint:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def post(self, path: str, body: dict[str, Any], read: Callable[[Any], Reply], what: str) -> Reply:
-        """Ask, again and again if need be. To be awaited in this server's loop (:meth:`submit`).
+        """Send a request, and repeat it until it succeeds. Await this in the endpoint's loop (:meth:`submit`).
 
         Args:
             path: below the address, such as ``/chat/completions``.
             body: the request.
-            read: makes of the reply's JSON what is wanted; raises :class:`BadReply` (or a ``LookupError``,
-                ``TypeError`` or ``ValueError``) if it is not in it, which counts as a failed try.
-            what: for messages, such as "problem 17".
+            read: turns the reply's JSON into the result; raises :class:`BadReply` (or a ``LookupError``,
+                ``TypeError`` or ``ValueError``) if the result is not in it, which counts as a failed try.
+            what: name of the request in messages, such as "problem 17".
 
         Raises:
             Refused: the server refuses the request.
@@ -347,7 +350,7 @@ class Endpoint:
         )
 
     def status_of(self, path: str, body: dict[str, Any]) -> int:
-        """Ask once; returns the reply's HTTP status, 0 if there was none and 200 if it was of any use."""
+        """Try once; return the reply's HTTP status, 0 if there was none and 200 if the reply could be read."""
 
         async def ask() -> int:
             with self.servers.least_busy() as server:
@@ -390,11 +393,11 @@ class Endpoint:
         timeout_s: float,
         what: str = "",
     ) -> Reply:
-        """One try.
+        """Send a request once.
 
         Raises:
-            _Retry: it failed, another may not.
-            Refused: the server refuses.
+            _Retry: it failed, and another try may succeed.
+            Refused: the server refuses it.
         """
         import httpx2
 
@@ -449,14 +452,14 @@ class Endpoint:
         return self._client
 
     def _message(self, content: bytes) -> str:
-        """What the server says of an error, in a line; never the key, which some servers repeat."""
+        """Return the server's error message in a line, without the key, which some servers repeat."""
         text = content[:10_000].decode("utf-8", "replace")
         try:
-            said: Any = json.loads(content)
+            message: Any = json.loads(content)
             for name in ("error", "message", "detail"):
-                if isinstance(said, dict) and said.get(name):
-                    said = said[name]
-            text = said if isinstance(said, str) else json.dumps(said)
+                if isinstance(message, dict) and message.get(name):
+                    message = message[name]
+            text = message if isinstance(message, str) else json.dumps(message)
         except (ValueError, RecursionError):
             pass
         if text.lstrip().startswith("<"):
@@ -476,7 +479,7 @@ def _connection_errors() -> type[Exception]:
 
 
 def _is_final(content: bytes) -> bool:
-    """Whether an error's body says that the account has nothing left to spend."""
+    """Return whether an error's body says that the account has no credit left."""
     try:
         error = json.loads(content)["error"]
         return bool(FINAL_CODES & {error.get("code"), error.get("type")})
@@ -485,12 +488,12 @@ def _is_final(content: bytes) -> bool:
 
 
 def _pause_s(number: int) -> float:
-    """Before try ``number`` + 2: doubled each time, and a random half off, so that requests do not return as one."""
+    """Return the pause after try ``number``: doubled each time, with jitter so that requests do not return together."""
     return random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**number)
 
 
 def _retry_after_s(value: str | None) -> float:
-    """The header's seconds or date; 0 if there is none or it cannot be read."""
+    """Read the seconds or the date of a Retry-After header; 0 if there is none or it cannot be read."""
     if value is None:
         return 0.0
     try:
@@ -504,13 +507,13 @@ def _retry_after_s(value: str | None) -> float:
 
 
 HUB_TIMEOUT_S = 5.0
-"""Seconds that the hub may take to answer at all."""
+"""Seconds within which the Hugging Face hub must answer; its own client would try for most of a minute."""
 
 
 def why_unreachable() -> str | None:
-    """Why the hub does not answer; None if it does, or if the user has said to work without it.
+    """Return why the Hugging Face hub cannot be reached; None if it answers, or if the user works offline.
 
-    Proxies of the environment are used.
+    The environment's proxies are used.
     """
     from huggingface_hub import constants
 

@@ -20,7 +20,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes | str, what: str) -> P
     Args:
         path: where to write.
         data: what to write; text is written as UTF-8.
-        what: what the message calls it.
+        what: the name of the file's content in a message, such as "report".
 
     Raises:
         BontuneError: the file cannot be written.
@@ -29,7 +29,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes | str, what: str) -> P
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, data)
     except OSError as error:
-        raise BontuneError(f"cannot write the {what} {path}: {error.strerror}.") from error
+        raise BontuneError(f"Cannot write the {what} {path}: {error.strerror}.") from error
     return Path(path)
 
 
@@ -37,12 +37,12 @@ def replace_file(path: str | os.PathLike[str], data: bytes | str, *, is_synced: 
     """Replace a file as a whole, or leave it as it was.
 
     Args:
-        path: the file; its folder must be there.
+        path: the file; its folder must exist.
         data: what to write; text is written as UTF-8.
-        is_synced: whether the data are on the disk before the old file goes.
+        is_synced: whether the data must be on the disk before the old file is removed.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     target = Path(path)
     partial = target.with_name(f".tmp-{target.name}-{os.getpid()}")
@@ -59,10 +59,10 @@ def replace_file(path: str | os.PathLike[str], data: bytes | str, *, is_synced: 
 
 
 def use_umask(folder: Path) -> None:
-    """Let everybody read a folder's files whom the user's umask lets; safetensors writes for the user alone.
+    """Give a folder's files the permissions of the user's umask; safetensors makes them readable by the user alone.
 
     Raises:
-        OSError: the system cannot.
+        OSError: the system refuses.
     """
     probe = folder / f".tmp-mode-{os.getpid()}"
     probe.touch()
@@ -77,7 +77,7 @@ def sync(path: Path) -> None:
     """Make a file, or the names in a folder, survive a loss of power.
 
     Raises:
-        OSError: the system cannot.
+        OSError: the system refuses.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -87,24 +87,24 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make new names in a folder survive a loss of power, where the system can."""
+    """Make new names in a folder survive a loss of power, on systems that support it."""
     with contextlib.suppress(OSError):
         sync(folder)
 
 
 def hold(lock: BaseFileLock, timeout_s: float = 0.0) -> None:
-    """Take a lock, at once or within ``timeout_s``, or not at all.
+    """Acquire a lock file within ``timeout_s`` seconds.
 
     Raises:
-        Timeout: another process holds it.
-        OSError: no lock can be made there.
+        Timeout: another process holds the lock.
+        OSError: no lock file can be made in this place.
     """
     from filelock import Timeout
 
     try:
         lock.acquire(timeout=timeout_s)
     except Timeout:
-        # The package gives up with the same words where the file cannot be made, such as in /proc.
+        # filelock raises Timeout as well where the file cannot be made, such as in /proc: opening it tells why.
         os.close(os.open(lock.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
         raise
     except NotImplementedError as error:

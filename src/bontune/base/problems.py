@@ -1,4 +1,4 @@
-"""What a model is asked: a problem with its text, its conversation and what grading needs."""
+"""A problem: the text or conversation that a model gets, and what its grader needs; with ids and hashes of content."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Problem:
     """One prompt with what is needed to grade its completions."""
 
     id: str
-    """Unique in its task; seeds, pools and paired comparisons go by it."""
+    """Unique in its task; seeds, pools and paired comparisons identify the problem by it."""
     prompt: str
     """The text that a model continues."""
     reference: str
     """The right answer, or what the grader needs to check one."""
     messages: tuple[Message, ...] = ()
-    """The same as a conversation, for models with a chat template; empty: there is only the text."""
+    """The prompt as a conversation, for models with a chat template; empty: there is only the text."""
     level: int | None = None
     """Difficulty, 1 the easiest; None if the task has none."""
     row: dict[str, Any] = field(default_factory=dict)
@@ -38,13 +38,13 @@ class Problem:
 
 
 _WITH_TEXT = (Decimal, Fraction, complex, datetime, date, time, timedelta, Enum, PurePath, UUID, range)
-"""Kinds of values whose text says all that they hold; a kind stands before those that it is one of."""
+"""Types whose text is their whole content; a subclass stands before its base class (datetime is a date)."""
 
 
 def content_ids(rows: Iterable[Any]) -> list[str]:
-    """An id for each row that follows from what the row holds, so that it stays when other rows come or go.
+    """Return an id for each row that follows from its content, so that it stays when other rows are added or removed.
 
-    Rows that are equal are told apart by a number, in order.
+    Equal rows are numbered in order.
 
     Example:
         >>> content_ids([{"a": 1}, {"a": 2}, {"a": 1}])
@@ -60,7 +60,7 @@ def content_ids(rows: Iterable[Any]) -> list[str]:
 
 
 def contents_digest(problems: Sequence[Problem]) -> str:
-    """Hash of all that problems hold, by which a restart notices that its data have changed."""
+    """Hash the whole content of problems; a restart notices by it that its data have changed."""
     return _digest([[p.id, p.prompt, p.reference, p.messages, p.level, p.row] for p in problems])[:16]
 
 
@@ -70,14 +70,14 @@ def _digest(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON; what JSON does not know is its kind and its text, or the name of its type if it has no text."""
+    """Convert a value to JSON; other types become their name and their text, or their name alone if they have none."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
-        listed = value.tolist()
-        return [type(value).__name__, str(value)] if type(listed) is type(value) else _plain(listed)
+        items = value.tolist()
+        return [type(value).__name__, str(value)] if type(items) is type(value) else _plain(items)
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, (bytes, bytearray)):

@@ -1,4 +1,4 @@
-"""Progress of long work on standard error: a bar on a terminal, elsewhere a line now and then."""
+"""Progress of long work on standard error: a bar on a terminal, otherwise a line now and then."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ FIRST_LINE_S = 5.0
 LINE_EVERY_S = 30.0
 REFRESH_S = 0.25
 NARROW = 60
-"""Columns of a terminal below which there is no bar, but its numbers alone."""
+"""Columns of a terminal below which the bar is left out and only its numbers are shown."""
 
 
 class Measure(NamedTuple):
-    """How far a piece of work is."""
+    """The progress of a piece of work."""
 
     done: int
     """Pieces that are done."""
     total: int
     """Pieces in all."""
     share: float
-    """Share of the work of this start that is done, between 0 and 1; it may count parts of pieces."""
+    """Share of the work since this start that is done, between 0 and 1; it may count parts of pieces."""
     note: str
-    """What else there is to say."""
+    """A phrase to show beside the numbers."""
 
 
-class _Told(ProgressColumn):
-    """Something that the bar says; asked for anew at each refresh."""
+class _TextColumn(ProgressColumn):
+    """A column of the bar whose text is computed anew at each refresh."""
 
     def __init__(self, say: Callable[[], str], *, may_be_cut: bool = False) -> None:
         super().__init__(Column(no_wrap=True, overflow="ellipsis" if may_be_cut else "fold"))
@@ -46,16 +46,16 @@ class _Told(ProgressColumn):
 
 
 class Bar:
-    """How far a piece of work is. Nothing is shown before the first :meth:`show`, so that a refusal stands alone.
+    """The progress of a piece of work, as a context. Nothing is shown before the first :meth:`show`.
 
-    Use as a context; :meth:`tick` between smaller pieces lets the line come in time.
+    A refusal before that stands alone on the screen. Call :meth:`tick` between smaller pieces to keep the line current.
     """
 
     def __init__(self, label: str, *, unit: str = "", is_quiet: bool = False) -> None:
         """
         Args:
-            label: what the work is called.
-            unit: what its pieces are called, behind their number.
+            label: name of the work.
+            unit: name of its pieces, written behind their number.
             is_quiet: show nothing.
         """
         self.label = label
@@ -80,12 +80,12 @@ class Bar:
             self._progress.stop()
 
     def show(self, done: int, total: int, note: Callable[[], str] | str | None = None, *, is_due: bool = False) -> None:
-        """Say how far the work is.
+        """Show the progress.
 
         Args:
             done, total: pieces.
-            note: what else there is to say, or a function that tells it.
-            is_due: without a terminal, print a line now whatever the time.
+            note: a phrase to show beside the numbers, or a function that returns it.
+            is_due: without a terminal, print a line now, however recent the last one is.
         """
         if note is not None:
             self.note = note if callable(note) else lambda: note
@@ -98,13 +98,13 @@ class Bar:
             self.tick(is_due=is_due)
 
     def follow(self, measure: Callable[[], Measure]) -> None:
-        """Ask how far the work is whenever something is shown, for work that moves between two calls from outside."""
+        """Call ``measure`` whenever something is shown, for work that advances without calling :meth:`show`."""
         self._measure = measure
         now = measure()
         self.show(now.done, now.total)
 
     def tick(self, *, is_due: bool = False) -> None:
-        """Move the bar; where there is no terminal print the line, if it is time."""
+        """Move the bar, or without a terminal print a line if one is due."""
         now = time.monotonic()
         if self.is_quiet or not self._is_begun:
             return
@@ -116,7 +116,7 @@ class Bar:
         if not (is_due or now >= self._next_line):
             return
         self._next_line = now + LINE_EVERY_S
-        parts = [f"{self.label} {self._counted()}", self._noted(), self._left(" left")]
+        parts = [f"{self.label} {self._counted()}", self._now().note, self._time_left()]
         print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
     def _now(self) -> Measure:
@@ -129,15 +129,12 @@ class Bar:
         now = self._now()
         return f"{now.done}/{now.total} {self.unit}".rstrip()
 
-    def _noted(self) -> str:
-        return self._now().note
-
-    def _left(self, word: str = "") -> str:
+    def _time_left(self) -> str:
         share = self._now().share
         if share <= 0:
             return ""
         seconds = int((time.monotonic() - self._started) * (1 - share) / share + 1e-6)
-        return f"{seconds // 60}:{seconds % 60:02d}{word}"
+        return f"{seconds // 60}:{seconds % 60:02d} left"
 
     def _refresh(self) -> None:
         if self._progress is not None:
@@ -153,9 +150,9 @@ class Bar:
             self._progress = Progress(
                 TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True)),
                 *([BarColumn(bar_width=None)] if has_room else []),
-                _Told(self._counted),
-                _Told(lambda: self._left(" left")),
-                _Told(self._noted, may_be_cut=True),
+                _TextColumn(self._counted),
+                _TextColumn(self._time_left),
+                _TextColumn(lambda: self._now().note, may_be_cut=True),
                 console=self.console,
                 refresh_per_second=4,
                 expand=has_room,

@@ -17,12 +17,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from bontune.base.errors import BontuneError, nearest
+from bontune.base.text import repeated
 
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 _LEADING_ZERO = re.compile(r"[-+]?0[\d_]+")
 _NULLS = ("", "~", "null")
 _TEXTS = ("run", "model", "template", "prompt", "answer", "stop", "path", "function")
-"""Keys whose values are texts: ``run=5`` is a folder called 5."""
+"""Keys whose values are texts: ``run=5`` names the folder 5."""
 _ONE_WORD_IN_BRACKETS = re.compile(r"\[[^,\"'\[\]]*\]")
 _CLOSING = {"{": "}", "[": "]", '"': '"', "'": "'"}
 _ANY_TEXT = ("template", "prompt", "answer", "stop")
@@ -30,26 +31,25 @@ _ANY_TEXT = ("template", "prompt", "answer", "stop")
 _NO_SPACE = re.compile(r"\{\s*[\w'\"]+:[^\s:].*\}")
 """Matches a section whose colons have no space behind them, which YAML reads as keys without values."""
 _WITH_ESCAPES = ("stop", "template")
-"""Keys in which ``\\n`` and ``\\t`` on a command line mean a line break and a tab, which a shell hardly writes."""
+"""Keys in which ``\\n`` and ``\\t`` on a command line mean a line break and a tab, hard to type in a shell."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that occurs twice in one mapping, which YAML's own loader settles silently by the last."""
+    """A loader that refuses a key twice in one mapping; YAML's own loader takes the last one silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                line = node.start_mark.line + 1
-                raise yaml.YAMLError(f"the key {key!r} occurs twice in the section that starts in line {line}")
+        key = repeated([key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+        if key is not None:
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"the key {key!r} occurs twice in the section that starts in line {line}")
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file; none if it is empty.
+    """Read the keys and values of a YAML file; an empty file has none.
 
     Raises:
-        BontuneError: it is something else.
+        BontuneError: the file is not valid YAML, or something else than keys and values.
     """
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -58,16 +58,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise BontuneError(f"{path} is not valid YAML{where}: {error.problem or error.context}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BontuneError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise BontuneError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if tree is not None and not isinstance(tree, dict):
-        raise BontuneError(f"{path} must hold keys and values, got {type(tree).__name__}.")
+        raise BontuneError(f"{path} must contain keys and values, got {type(tree).__name__}.")
     return tree or {}
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A copy of the tree with ``a.b=value`` set.
+    """Return a copy of the tree with each ``a.b=value`` set.
 
-    Values are YAML, except where people mean a text: ``#`` starts no comment, and ``007``, a date and ``{prompt}`` are
+    Values are YAML, except where users mean a text: ``#`` starts no comment, and ``007``, a date and ``{prompt}`` are
     texts. Quotes around a value are YAML's.
 
     Raises:
@@ -105,10 +105,10 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
 
 
 def _check_closed(key: str, text: str, error: yaml.YAMLError) -> None:
-    """Refuse a value that begins a section, a list or a quotation and does not end it; other texts are texts.
+    """Refuse a value that opens a section, a list or a quotation and does not close it; any other value is a text.
 
     Raises:
-        BontuneError: it is such a value, and its key takes more than texts in which braces and quotes may stand.
+        BontuneError: the value is not closed, and its key is none whose texts may contain single braces and quotes.
     """
     closing = _CLOSING.get(text.lstrip()[:1])
     if closing is None or key.rpartition(".")[2] in _ANY_TEXT:
@@ -116,12 +116,12 @@ def _check_closed(key: str, text: str, error: yaml.YAMLError) -> None:
     if text.rstrip().endswith(closing) and len(text.strip()) > 1:
         reason = getattr(error, "problem", None) or "it cannot be read"
         raise BontuneError(f"{key}={text} is not valid YAML: {reason}.")
-    whole = f"close it, and put the whole into quotes, '{key}=…', where a shell would part it"
-    raise BontuneError(f"{key}={text} begins with {text.lstrip()[0]} and has no {closing} at its end: {whole}.")
+    advice = f"close it, and put the whole into quotes, '{key}=…', where a shell would split it"
+    raise BontuneError(f"{key}={text} begins with {text.lstrip()[0]} and has no {closing} at its end: {advice}.")
 
 
 def _plain(value: Any, text: str, *, is_text_key: bool) -> Any:
-    """What people mean by a value on a command line, which YAML reads otherwise here and there."""
+    """Return the value that a user means on a command line where YAML would read something else."""
     bare = text.strip()
     if is_text_key and (isinstance(value, (bool, int, float)) or _ONE_WORD_IN_BRACKETS.fullmatch(bare)):
         return text  # "[/INST]" ends a turn; a list of one text needs no brackets
@@ -139,15 +139,15 @@ def _plain(value: Any, text: str, *, is_text_key: bool) -> Any:
 
 
 def flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """The values of a tree by their dotted names.
+    """Return the values of a tree by their dotted names.
 
     >>> flat({"training": {"steps": 3}, "seed": 0})
     {'training.steps': 3, 'seed': 0}
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
-    return found
+        values |= flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return values
 
 
 _OUR_WORDS = {
@@ -160,11 +160,11 @@ _OUR_WORDS = {
     "be at most": "be less than or equal to",
     "be below": "be less than",
 }
-"""For pydantic's words, the longer before what they contain."""
+"""Our words for pydantic's; a longer phrase stands before one that it contains."""
 
 
 def known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
-    """All keys of a section and the ones inside it, dotted."""
+    """Return the dotted keys of a section and of the sections inside it."""
     keys = []
     for name, field in section.model_fields.items():
         keys.append(prefix + name)
@@ -182,14 +182,14 @@ def explain(
     see: str,
     ours: Callable[[str], Ours | None] = lambda _: None,
 ) -> str:
-    """Pydantic's first complaint in one sentence.
+    """Write pydantic's first complaint as one sentence.
 
     Args:
-        section: what was validated.
-        error: the complaints.
-        what: "recipe", or what else people call it.
+        section: class that was validated.
+        error: pydantic's complaints.
+        what: name of the settings in the message, such as "recipe".
         see: a sentence that says where all keys are shown.
-        ours: says what stands for a word of other trainers, where the keys are those of a recipe.
+        ours: returns our key for a word of other trainers, where the keys are those of a recipe.
     """
     keys = known_keys(section)
     first, *others = error.errors()
@@ -202,32 +202,36 @@ def explain(
         return " ".join(
             filter(None, (f"The {what} has no key {where!r}.", _hint(where, first["input"], keys, ours), see))
         )
-    same_place = [other for other in others if _where(keys, other) == where]  # one for each form that is allowed
+    same_place = [other for other in others if _where(keys, other) == where]  # one for each member of a union
     rules = dict.fromkeys(rule_of(complaint) for complaint in (first, *same_place))
     return f"{where}: {', or '.join(rules)}, got {shown(first['input'])}."
 
 
-def _hint(where: str, given: Any, keys: list[str], ours: Callable[[str], Ours | None]) -> str:
-    """What may have been meant by an unknown key: one of that name, another's word for it, or a key that is like it."""
+def _hint(where: str, value: Any, keys: list[str], ours: Callable[[str], Ours | None]) -> str:
+    """Suggest a key for an unknown one: one of that name elsewhere, ours for another trainer's word, or a similar one.
+
+    Returns:
+        A sentence; empty if nothing is similar.
+    """
     section, _, leaf = where.rpartition(".")
     within = f"{section}." if section else ""
     by_leaf: dict[str, list[str]] = {}
     for key in sorted(keys, key=lambda key: (not key.startswith(within), key.count("."))):
         by_leaf.setdefault(key.rpartition(".")[2], []).append(key)
-    of_that_name = by_leaf.get(leaf, [])
+    namesakes = by_leaf.get(leaf, [])
     near_sibling = nearest(leaf, [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == section])
-    inner = flat(given) if isinstance(given, dict) and not near_sibling else ()  # "rollout.n=8" is an unknown section
-    theirs = next(filter(None, map(ours, (leaf, *inner))), None)
-    is_inside = bool(within and of_that_name and of_that_name[0].startswith(within))
-    if theirs is not None and not is_inside:
-        here = f"{within}{(theirs.key or '').rpartition('.')[2]}"
-        return Ours(here, theirs.note).hint() if within and here in keys else theirs.hint()
-    near = leaf if of_that_name else near_sibling or nearest(leaf, by_leaf)
+    inner = flat(value) if isinstance(value, dict) and not near_sibling else ()  # "rollout.n=8" is an unknown section
+    other = next(filter(None, map(ours, (leaf, *inner))), None)
+    is_inside = bool(within and namesakes and namesakes[0].startswith(within))
+    if other is not None and not is_inside:
+        here = f"{within}{(other.key or '').rpartition('.')[2]}"
+        return Ours(here, other.note).hint() if within and here in keys else other.hint()
+    near = leaf if namesakes else near_sibling or nearest(leaf, by_leaf)
     return f"Did you mean {by_leaf[near][0]!r}?" if near else ""
 
 
 def shown(value: Any) -> str:
-    """A value as a command line writes it.
+    """Write a value as it is written on a command line.
 
     >>> shown("many"), shown(None), shown(True)
     ("'many'", 'nothing', 'true')
@@ -236,7 +240,7 @@ def shown(value: Any) -> str:
 
 
 def _where(keys: list[str], complaint: Any) -> str:
-    """The dotted key of a complaint, without the names that pydantic gives to the forms of a value."""
+    """Return the dotted key of a complaint, without the names that pydantic gives to members of a union."""
     where, parts = "", complaint["loc"]
     for number, part in enumerate(parts, start=1):
         dotted = f"{where}.{part}" if where else str(part)
@@ -248,16 +252,16 @@ def _where(keys: list[str], complaint: Any) -> str:
 
 
 def rule_of(complaint: Any) -> str:
-    """What is allowed, in pydantic's words but for its own class names."""
-    kind, given = complaint["type"], complaint["input"]
+    """Return the rule that a complaint names, in our words."""
+    kind = complaint["type"]
     if kind in ("model_type", "dict_type"):
         return "must be a section of keys and values"
     if kind == "list_type":
-        return f"must be a list such as [{given}]"
+        return f"must be a list such as [{complaint['input']}]"
     if kind == "too_short":
         return "must not be empty"
     message = complaint["msg"].removeprefix("Input ")
-    if kind != "literal_error":  # what follows the comma repeats what was given
+    if kind != "literal_error":  # what follows the comma repeats the input
         message = message.partition(", ")[0]
     for ours, theirs in _OUR_WORDS.items():
         message = message.replace(theirs, ours)
@@ -266,7 +270,7 @@ def rule_of(complaint: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """What stands here for a word of other trainers."""
+    """Our setting for another trainer's word."""
 
     key: str | None
     """Key of a recipe; None: there is no such setting here."""
@@ -274,12 +278,12 @@ class Ours:
     """A sentence about what is different here; empty: the key says it all."""
 
     def hint(self) -> str:
-        """What an error message says of it."""
+        """Return the sentence for an error message."""
         return " ".join(part for part in (f"Did you mean {self.key!r}?" if self.key else "", self.note) if part)
 
 
 def ours(word: str) -> Ours | None:
-    """Find what stands here for a word of other trainers, whatever section it was put into.
+    """Find our setting for another trainer's word, in whatever section it was written.
 
     Example:
         >>> ours("training.learning_rate").key, ours("--max-new-tokens").key
@@ -446,10 +450,10 @@ OTHER_WORDS: tuple[tuple[str | None, str, str], ...] = (
         "It is a list, such as [wandb].",
         "report_to logger log_with tracker trackers wandb tensorboard use_wandb wandb_project",
     ),
-    (None, "The same command goes on from the run's last checkpoint.", "resume resume_from_checkpoint"),
+    (None, "The same command resumes the run from its last checkpoint.", "resume resume_from_checkpoint"),
     (None, "`bontune push RUN OWNER/NAME` uploads a finished run.", "push_to_hub hub_model_id"),
 )
-"""Our key, a sentence, and the others' words."""
+"""Our key, a sentence, and other trainers' words for the key."""
 _OURS = {word: Ours(key, note) for key, note, words in OTHER_WORDS for word in words.split()}
 
 
@@ -460,16 +464,18 @@ _NAMING = {
     "model": "the weights of the model",
     r"verifier(?:\.(?:path|function|prompt))?": "what the verifier names",
 }
-"""Settings that name files, and how the hashes of what the files hold are called."""
+"""Settings that name files, and the name under which settings keep the hash of the file's content."""
 _SAME_AS = {"the model's weights": "the weights of the model"}
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The dotted names of settings in which two differ, but for names of files that hold the same.
+    """Return the dotted names of the settings in which two pools or runs differ.
+
+    Names of files do not count as different where the files have the same content.
 
     Args:
         one: settings of a pool or a run, with the hashes of the contents that they name.
-        other: those of another.
+        other: settings of another.
 
     Example:
         >>> same = {"contents": {"the problems": "1f"}}
@@ -484,24 +490,25 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def _is_same(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    """Whether two names stand for the same, as far as the hashes tell."""
-    called = next((called for naming, called in _NAMING.items() if re.fullmatch(naming, name)), None)
-    if called is None or _hashes(called, ours) != _hashes(called, theirs) or not _hashes(called, ours):
+    """Return whether a setting names files of the same content in both, as far as the hashes tell."""
+    content = next((content for naming, content in _NAMING.items() if re.fullmatch(naming, name)), None)
+    if content is None or not _hashes(content, ours) or _hashes(content, ours) != _hashes(content, theirs):
         return False
-    return called == "the problems" or _last_part(ours.get(name)) == _last_part(theirs.get(name))
+    return content == "the problems" or _last_part(ours.get(name)) == _last_part(theirs.get(name))
 
 
-def _hashes(called: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The hashes of this kind that are known; one for training and one for evaluation may be."""
-    found = {name.removeprefix("contents."): value for name, value in settings.items()}
-    found = {_SAME_AS.get(name, name): value for name, value in found.items()}
-    return {name: value for name, value in found.items() if name.startswith(called) and str(value or "").strip("-")}
+def _hashes(content: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hashes of this content; training and evaluation may have one each."""
+    hashes = {name.removeprefix("contents."): value for name, value in settings.items()}
+    hashes = {_SAME_AS.get(name, name): value for name, value in hashes.items()}
+    return {name: value for name, value in hashes.items() if name.startswith(content) and str(value or "").strip("-")}
 
 
 def _last_part(value: Any) -> str:
-    """The function in ``file.py:function``, or the last part of a path.
+    """Return the function in ``file.py:function``, or the last part of a path.
 
-    One file may hold several functions; and of a model its weights are hashed, not all that its folder holds.
+    The last part must be equal as well: one file may define several functions, and the hash of a model covers its
+    weights, not its whole folder.
     """
     source, colon, function = str(value).rpartition(":")
     return function if source and colon else PurePath(str(value)).name

@@ -18,7 +18,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """Let a signal raise :class:`Interrupted` wherever the work is, where there is nothing to save.
+    """Raise :class:`Interrupted` as soon as a signal arrives, for work that has nothing to save.
 
     A signal that this process was started to ignore stays ignored. Outside the main thread, where Python allows no
     handlers, signals are left alone.
@@ -40,15 +40,15 @@ def leaving_at_once() -> Iterator[None]:
 
 
 class StopSignals:
-    """While active, the first signal sets a flag that :meth:`poll` reports; a second one leaves at once.
+    """While the context lasts, :meth:`poll` raises once a signal has arrived; a second signal ends the process at once.
 
-    Outside the main thread, where Python allows no handlers, it only ever polls false.
+    Outside the main thread, where Python allows no handlers, no signal ever arrives here.
     """
 
     def __init__(self, on_poll: Callable[[], object] | None = None) -> None:
         """
         Args:
-            on_poll: called whenever is asked whether a signal has arrived.
+            on_poll: called at the start of every :meth:`poll`.
         """
         self.on_poll = on_poll
         self.received: signal.Signals | None = None
@@ -77,7 +77,7 @@ class StopSignals:
         """Raise if a signal has arrived.
 
         Raises:
-            Interrupted: it has.
+            Interrupted: SIGINT or SIGTERM has arrived.
         """
         if self.on_poll is not None:
             self.on_poll()
@@ -85,10 +85,10 @@ class StopSignals:
             raise Interrupted(self.received.name)
 
     def poll_between_steps(self) -> None:
-        """The same, where nothing is under way."""
+        """Poll between two steps; several processes agree here on whether to stop, and one process just polls."""
         self.poll()
 
 
 def num_cores() -> int:
-    """Count the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -20,7 +20,7 @@ from bontune.base.errors import BontuneError
 
 
 def readable(text: str) -> str:
-    """The text with halves of characters (lone surrogates), which no file can hold, replaced by U+FFFD.
+    """Replace lone surrogates (halves of characters), which no file can store, by U+FFFD.
 
     Example:
         >>> ascii(readable("a" + chr(0xD83D)))
@@ -30,14 +30,14 @@ def readable(text: str) -> str:
 
 
 def never_fail_to_print() -> None:
-    """Let standard output and error write what their encoding lacks as an escape, such as ``\\u2026``, and go on."""
+    """Let standard output and error write characters that their encoding lacks as escapes, such as ``\\u2026``."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def is_unicode_output() -> bool:
-    """Whether standard output takes every character."""
+    """Return whether standard output can write every character."""
     return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
 
 
@@ -48,7 +48,7 @@ LARGEST_WHOLE_FLOAT = 2**53
 
 
 def python_value(value: Any) -> Any:
-    """The value as Python's own, where it is a scalar of NumPy or a tensor of one number.
+    """Convert a NumPy scalar or a tensor of one number to Python's own value; return anything else as it is.
 
     Example:
         >>> import numpy as np
@@ -57,7 +57,7 @@ def python_value(value: Any) -> Any:
     """
     if type(value) in _OWN:
         return value
-    if type(value).__name__ == "datetime64":  # in nanoseconds it is a whole number to NumPy
+    if type(value).__name__ == "datetime64":  # NumPy's item() returns nanoseconds as an integer
         value = value.astype("datetime64[us]")
     if type(value).__name__ in ("float16", "float32"):  # 0.1, not 0.10000000149011612
         return float(str(value))
@@ -65,7 +65,7 @@ def python_value(value: Any) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN, and what pandas writes for a gap.
+    """Return whether a cell is empty: None, NaN, or what pandas writes for a gap.
 
     Example:
         >>> is_missing(None), is_missing(float("nan")), is_missing(""), is_missing(0)
@@ -80,10 +80,10 @@ def is_missing(value: Any) -> bool:
 
 
 def cell_text(value: Any) -> str | None:
-    """The text of a cell; None if it is missing or neither a text, nor a number, nor a date.
+    """Return a cell as text; None if it is empty or neither a text, nor a number, nor a date.
 
-    A whole number is written as one, also where a column of floats or decimals holds it; a time of midnight is a date,
-    which some readers of JSON make of each date.
+    Whole numbers in a column of floats or decimals are written without a fraction. A time of midnight is written as a
+    date, because some readers of JSON turn every date into one.
 
     Example:
         >>> [cell_text(value) for value in (2.0, 0.5, Decimal("1.50"), datetime(2024, 5, 1), True, [1])]
@@ -106,7 +106,7 @@ def cell_text(value: Any) -> str | None:
 
 
 def is_inexact(value: Any) -> bool:
-    """Whether a number was rounded to a float that stands for several whole numbers.
+    """Return whether a number may have been rounded to a float that stands for several whole numbers.
 
     Example:
         >>> is_inexact(2.0**53), is_inexact(2**53), is_inexact(0.1)
@@ -117,7 +117,7 @@ def is_inexact(value: Any) -> bool:
 
 
 def repeated(names: Sequence[_Name]) -> _Name | None:
-    """The first name that occurs twice; None if all are distinct.
+    """Return the first name that occurs twice; None if all names are distinct.
 
     Example:
         >>> repeated(["a", "b", "a"]), repeated(["a"])
@@ -132,22 +132,22 @@ def parse_json(content: bytes, place: str) -> Any:
 
     Args:
         content: the JSON.
-        place: what the message calls it, such as ``file, line 3``.
+        place: where it comes from, for messages, such as ``file, line 3``.
 
     Raises:
-        BontuneError: it is none, is not UTF-8, is beyond what Python reads, or an object has a key twice.
+        BontuneError: it is not JSON, not UTF-8, nested too deep for Python, or an object has a key twice.
     """
     try:
         return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_distinct)
     except json.JSONDecodeError as error:
         line = f" in line {error.lineno}" if error.lineno > 1 else ""
-        raise BontuneError(f"{place} is not JSON{line}: {error.msg} at column {error.colno}") from error
+        raise BontuneError(f"{place} is not JSON{line}: {error.msg} at column {error.colno}.") from error
     except UnicodeDecodeError as error:
-        raise BontuneError(f"{place} is not UTF-8: byte {error.start + 1}") from error
+        raise BontuneError(f"{place} is not UTF-8: byte {error.start + 1}.") from error
     except _RepeatedKey as error:
-        raise BontuneError(f"{place}: the key {error.args[0]!r} occurs twice in one object; remove one") from None
+        raise BontuneError(f"{place}: the key {error.args[0]!r} occurs twice in one object; remove one.") from None
     except (ValueError, RecursionError) as error:
-        raise BontuneError(f"{place} holds JSON beyond what Python reads: {error}") from error
+        raise BontuneError(f"{place} contains JSON that Python cannot read: {error}.") from error
 
 
 class _RepeatedKey(ValueError):
@@ -155,10 +155,11 @@ class _RepeatedKey(ValueError):
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    """Make an object of its pairs, and refuse a repeated key, which Python would settle silently by the last one."""
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
         raise _RepeatedKey(repeated([key for key, _ in pairs]))
-    return found
+    return tree
 
 
 _ROLE = re.compile(r":\w+:`~?([^`<]+)(?: <[^`]*>)?`")
@@ -166,7 +167,7 @@ _EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(?=\S)([^*\n]+?)(?<=\S)\1(?![\w*])")
 
 
 def without_markup(text: str) -> str:
-    """A docstring as it is read in a terminal.
+    """Return a docstring as plain text for a terminal.
 
     Example:
         >>> without_markup("*Not* the case of :func:`bontune.objectives.rank` with ``n=2``.")
@@ -176,23 +177,21 @@ def without_markup(text: str) -> str:
 
 
 def field_docstrings(cls: type) -> dict[str, str]:
-    """Read the text under each field of a class from its source, as one line.
+    """Read the docstring under each field of a class from its source, as one line; Python itself drops these.
 
     Example:
         >>> from bontune.base.problems import Problem
         >>> field_docstrings(Problem)["id"]
-        'Unique in its task; seeds, pools and paired comparisons go by it.'
+        'Unique in its task; seeds, pools and paired comparisons identify the problem by it.'
     """
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)
-    found = {}
-    for field, text in pairwise(definition.body):
-        is_text = (
-            isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
-        )
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
-            found[field.target.id] = " ".join(text.value.value.split())  # type: ignore[attr-defined]
-    return found
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

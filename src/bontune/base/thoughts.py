@@ -1,6 +1,6 @@
-"""Thoughts that a model writes before its answer, such as ``<think>…</think>``: what stands in them is no answer.
+"""Thoughts (reasoning) that a model writes before its answer, such as ``<think>…</think>``, are not part of the answer.
 
-The answer is what stands behind the last closing tag. A thought that is not closed, because the text was cut off, has
+The answer is the text behind the last closing tag. A thought that is not closed, because the text was cut off, has
 no answer. A tag between two quotation marks or backticks is a mention, and neither opens nor closes a thought.
 """
 
@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from bontune.base.errors import BontuneError, did_you_mean
 
 Setting: TypeAlias = Literal["auto", "open", "none"] | Sequence[str] | Sequence[Sequence[str]]
-"""How a task is told of thoughts; see :func:`thoughts_of`."""
+"""The setting ``thoughts`` of a task; see :func:`thoughts_of`."""
 
 TAGS = (
     ("<think>", "</think>"),
@@ -34,11 +34,11 @@ TAGS = (
 )
 """Opening and closing tags of models in use; capitals do not matter."""
 _CHANNEL = r"<\|channel\|>\s*(?:analysis|commentary|final)\b[^<]{0,80}(?:<\|constrain\|>[^<]{0,80})?<\|message\|>"
-"""Matches what begins a channel in OpenAI's Harmony format; all but the final one are thoughts."""
+"""Matches the header of a channel in OpenAI's Harmony format; all channels but the final one are thoughts."""
 _END_OF_CHANNEL = "<|end|>"
 _FINAL_CHANNEL = "<|end|><|start|>assistant<|channel|>final<|message|>"
 _BARE_CHANNELS = re.compile(r"\s*analysis(?=[A-Za-z0-9\"'(*$\\])")
-"""Matches the beginning of a Harmony text from which special tokens were taken off: ``analysisIt asks for…``."""
+"""Matches the beginning of a Harmony text without its special tokens: ``analysisIt asks for…``."""
 _BARE_FINAL = re.compile(r"assistant\s*final")
 _CONTAINERS = tuple(
     (re.compile(rf"\s*{re.escape(opening)}", re.IGNORECASE), re.compile(re.escape(closing), re.IGNORECASE))
@@ -56,7 +56,7 @@ _SPECIAL = frozenset(tag.casefold() for pair in TAGS for tag in pair) | {"<|chan
 
 
 def is_tag(token: str) -> bool:
-    """Whether a special token of a tokenizer marks thoughts, so that a text must keep it.
+    """Return whether a special token of a tokenizer marks thoughts, so that a text must keep it.
 
     Example:
         >>> is_tag("[THINK]"), is_tag("<|im_end|>")
@@ -66,7 +66,7 @@ def is_tag(token: str) -> bool:
 
 
 class Thoughts:
-    """Finds the answer behind the thoughts of a text."""
+    """A reader that finds the answer behind the thoughts of a text."""
 
     def __init__(self, tags: Sequence[tuple[str, str]], *, are_open: bool = False, has_channels: bool = False) -> None:
         """
@@ -89,10 +89,10 @@ class Thoughts:
         self._has_channels = has_channels
 
     def answer(self, text: str) -> str | None:
-        r"""What stands behind the thoughts, without white space around it; the text itself if there are none.
+        r"""Return the text behind the thoughts without surrounding white space; the text itself if it has no thoughts.
 
         Returns:
-            None for a thought that is not closed.
+            The answer; None if a thought is not closed.
 
         Example:
             >>> thoughts = thoughts_of("auto")
@@ -105,7 +105,7 @@ class Thoughts:
         return _unpacked(text[start:]) if start else text
 
     def start_of_answer(self, text: str) -> int | None:
-        """Where the answer begins in a text: behind the last closing tag; 0 without thoughts, None in an open one."""
+        """Return the position behind the last closing tag; 0 without thoughts, None if a thought is not closed."""
         if self._has_channels and _BARE_CHANNELS.match(text):
             final = list(_BARE_FINAL.finditer(text))
             return final[-1].end() if final else None
@@ -117,25 +117,25 @@ class Thoughts:
             before, after = text[tag.start() - 1 : tag.start()], text[tag.end() : tag.end() + 1]
             if before and before == after and before in _QUOTES:
                 continue
-            of, closes = self._marks.get(tag[0].casefold()) or _channel_mark(tag[0])
+            kind_of, closes = self._marks.get(tag[0].casefold()) or _channel_mark(tag[0])
             if not closes:
-                is_open, kind = True, kind if is_open else of
-            elif (kind in (_ANY, of)) if is_open else tag[0] != _END_OF_CHANNEL:
+                is_open, kind = True, kind if is_open else kind_of
+            elif (kind in (_ANY, kind_of)) if is_open else tag[0] != _END_OF_CHANNEL:
                 start, is_open = tag.end(), False
         return None if is_open else start
 
     def opened_by(self, prompt: str) -> str:
-        """The opening tag that a prompt ends with, as chat templates of models that always think have it; else "".
+        """Return the opening tag at the end of a prompt, which some chat templates write; "" if there is none.
 
         Example:
             >>> thoughts_of("auto").opened_by("<|user|>2+2?<|assistant|><think>\\n")
             '<think>'
         """
-        found = self._opening_at_end.search(prompt[-300:])
-        return found[1] if found and not (self._marks.get(found[1].casefold()) or _channel_mark(found[1]))[1] else ""
+        match = self._opening_at_end.search(prompt[-300:])
+        return match[1] if match and not (self._marks.get(match[1].casefold()) or _channel_mark(match[1]))[1] else ""
 
     def closing_after(self, prompt: str) -> str:
-        """What closes the thought that a prompt opens, so that an answer can follow; "" where it opens none.
+        """Return the tag that closes the thought which a prompt opens; "" if the prompt opens none.
 
         Example:
             >>> thoughts_of("auto").closing_after("2+2?<think>\\n")
@@ -149,7 +149,7 @@ class Thoughts:
 
 
 def thoughts_of(setting: Setting | None) -> Thoughts | None:
-    """The thoughts that a setting of a task names.
+    """Return the reader for a task's setting ``thoughts``; None for texts that are taken as they are.
 
     Args:
         setting: ``auto``: the tags of :data:`TAGS` and Harmony's channels; ``open``: the same, and every completion
@@ -172,14 +172,14 @@ def thoughts_of(setting: Setting | None) -> Thoughts | None:
     if not tags or len(tags) < len(pairs):
         hint = did_you_mean(setting, ["auto", "open", "none"]) if isinstance(setting, str) else ""
         raise BontuneError(
-            f"No setting of thoughts is {setting!r}{hint}; it is auto, open, none, or pairs of an opening and "
+            f"The setting thoughts cannot be {setting!r}{hint}; it is auto, open, none, or pairs of an opening and "
             "a closing tag."
         )
     return Thoughts(tags)
 
 
 def _pair(tags: object) -> tuple[str, str] | None:
-    """An opening and a closing tag; None for what is none."""
+    """Return an opening and a closing tag; None if ``tags`` is not such a pair."""
     if not isinstance(tags, (list, tuple)) or len(tags) != 2 or not all(isinstance(tag, str) and tag for tag in tags):
         return None
     return str(tags[0]), str(tags[1])
@@ -191,7 +191,7 @@ def _named(setting: str) -> Thoughts | None:
 
 
 def answer_behind(text: str) -> str | None:
-    """The answer of a text whose thoughts are marked by any of the known tags; None in a thought that is not closed.
+    """Return the answer of a text whose thoughts any of the known tags mark; None if a thought is not closed.
 
     Example:
         >>> answer_behind("[THINK]5?[/THINK]4"), answer_behind("4"), answer_behind("<think>4")
@@ -203,12 +203,12 @@ def answer_behind(text: str) -> str | None:
 
 
 def _channel_mark(tag: str) -> tuple[int, bool]:
-    """Which thought a mark of Harmony belongs to, and whether it closes one."""
+    """Return the kind of a Harmony mark, and whether it closes a thought."""
     return _HARMONY, tag == _END_OF_CHANNEL or "final" in tag.casefold()
 
 
 def _unpacked(text: str) -> str:
-    """An answer without what surrounds it as the thought was surrounded; its first line keeps its indentation."""
+    """Strip an answer's own tags and white space; the first line keeps its indentation."""
     for opening, closing in _CONTAINERS:
         begun = opening.match(text)
         if begun:

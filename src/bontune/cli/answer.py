@@ -6,47 +6,59 @@ import json
 import math
 import sys
 from collections import Counter
-from typing import Any
+from typing import Annotated, Any
 
-from rich.console import Console
+import typer
 from rich.table import Table
 
 from bontune.base.errors import BontuneError
 from bontune.base.text import is_unicode_output
-from bontune.models import quiet_libraries
-from bontune.serving.generator import BestOfN
+from bontune.cli import options as shared
+from bontune.cli.terminal import console
 
 SHOWN = 10
 """Distinct candidates in the table unless all are asked for."""
 
 
-def run_answer(
-    model: str,
-    prompt: str,
-    *,
-    verifier: str,
-    n: int,
-    stop_at: float | None,
-    round_size: int | None,
-    temperature: float,
-    top_p: float,
-    max_new_tokens: int,
-    stop: list[str],
-    seed: int,
-    shows_all: bool,
-    is_json: bool,
+def answer_prompt(
+    model: shared.Model,
+    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
+    verifier: Annotated[
+        str, typer.Option(help="Pick with this verifier: majority, a reward model, file.py:function, or a judge.")
+    ],
+    n: Annotated[int, typer.Option("-n", min=1, help="Draw N candidates.")] = 32,
+    stop_at: Annotated[
+        float | None,
+        typer.Option(help="Draw no more once a candidate has this score; N is then the most.", show_default=False),
+    ] = None,
+    round_size: Annotated[
+        int | None,
+        typer.Option(
+            "--round", min=1, help="With --stop-at, draw this many at a time; default: N / 8.", show_default=False
+        ),
+    ] = None,
+    temperature: shared.Temperature = 1.0,
+    top_p: shared.TopP = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="End a candidate after this many tokens.")] = 512,
+    stop: Annotated[list[str] | None, typer.Option(help="End a candidate at this text; may be repeated.")] = None,
+    seed: shared.Seed = 0,
+    shows_all: Annotated[bool, typer.Option("--all", help="Show every candidate.")] = False,
+    is_json: Annotated[bool, typer.Option("--json", help="Print winner, candidates and scores as JSON.")] = False,
 ) -> None:
-    """Print the winner on stdout and the candidates with their scores on stderr; or all of it as JSON.
+    """Answer one prompt by Best-of-N: draw N candidates and let the verifier pick one.
 
-    Raises:
-        BontuneError: nothing was asked.
+    Prints the winner, and the candidates beside it.
+
+    Example: bontune answer countdown-tiny --verifier countdown-verifier -n 32 --max-new-tokens 24 "11,13,7,1:18="
     """
     if prompt == "-":
         prompt = sys.stdin.read().rstrip("\n")
     if not prompt:
         raise BontuneError('There is no question: give it as an argument, or "-" to read it from the input.')
-    quiet_libraries()
+    from bontune.models import quiet_libraries
+    from bontune.serving.generator import BestOfN
 
+    quiet_libraries()
     best = BestOfN(
         model,
         verifier,
@@ -56,7 +68,7 @@ def run_answer(
         temperature=temperature,
         top_p=top_p,
         max_new_tokens=max_new_tokens,
-        stop=stop,
+        stop=stop or [],
         seed=seed,
     )
     answer = best.generate(prompt)
@@ -64,9 +76,7 @@ def run_answer(
         print(json.dumps(_as_json(answer, best.verifier.name), ensure_ascii=not is_unicode_output(), indent=1))
         return
     print(answer.winner)
-    Console(stderr=True, markup=False, emoji=False).print(
-        _table(answer, best.verifier.name, SHOWN if not shows_all else n)
-    )
+    console(stderr=True).print(_table(answer, best.verifier.name, n if shows_all else SHOWN))
 
 
 def _as_json(answer: Any, verifier: str) -> dict[str, Any]:

@@ -7,24 +7,22 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
+import typer
 
-import bontune.pools.compare as comparing
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.base.text import temperature_text
-from bontune.cli.drawing import draw_all_with_progress
-from bontune.metrics import RewardScale, reward_scale
-from bontune.metrics.evaluation import Evaluation, evaluate_pool
-from bontune.pools.compare import Comparison, main_budget
-from bontune.pools.draw import PoolRequest
-from bontune.pools.entrants import DrawOptions, Gathered, Pools, column_of, gather
-from bontune.report.curves import draw_curves
-from bontune.report.result_tables import comparison_curves, comparison_rows, comparison_tables, comparison_tree
-from bontune.report.sentences import comparison_sentences, scale_note
-from bontune.report.tables import as_csv
+from bontune.cli import options as shared
+from bontune.cli.sample import draw_all_with_progress
+from bontune.cli.terminal import console, warn
+
+if TYPE_CHECKING:
+    from bontune.metrics import RewardScale
+    from bontune.metrics.evaluation import Evaluation
+    from bontune.pools.compare import Comparison
+    from bontune.pools.draw import PoolRequest
+    from bontune.pools.entrants import Gathered, Pools
 
 _TITLES = {
     "pass": "Problems solved by at least one of k samples",
@@ -33,35 +31,87 @@ _TITLES = {
 }
 
 
-def run_compare(
-    arguments: Sequence[str], drawing: DrawOptions, *, ks: str | None, out: Path, solved_at: float | None = None
+def compare_runs(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|POOL|MODEL", help="Runs, pools or models; the first is what the others are compared with."
+        ),
+    ],
+    samples: shared.Samples = 64,
+    temperature: Annotated[
+        str,
+        typer.Option(
+            "--temperature", "-t", help="Sample at this temperature; several, as 0.6,0.8,1.0, give each one its best."
+        ),
+    ] = "1.0",
+    split: Annotated[
+        str | None,
+        typer.Option(help="Take the problems of this split; default: test, else validation.", show_default=False),
+    ] = None,
+    limit: shared.Limit = None,
+    verifier: Annotated[
+        str | None,
+        typer.Option(help="Pick the best of k with this verifier; default: the first run's.", show_default=False),
+    ] = None,
+    seed: shared.Seed = 0,
+    k: shared.Budgets = None,
+    solved_at: shared.SolvedAt = None,
+    out: shared.ResultsFolder = Path("runs/compare"),
 ) -> None:
-    """``bontune compare``: draw what is missing, compare with the first, print and write what was found."""
-    gathered = gather(arguments, drawing, ks, out, draw=_draw, warn=_warn)
+    """Say which run is better for Best-of-N, at which N, and whether that is more than noise.
+
+    For runs and models, pools are drawn on the first run's task; pools that are there are kept. Pools are compared as
+    they are. Differences are paired over problems, with 95 % intervals.
+
+    Example: bontune compare runs/a runs/b countdown-tiny --limit 200
+    """
+    from bontune.pools.entrants import DrawOptions, gather
+
+    options = DrawOptions(
+        samples=samples, temperature=temperature, split=split, limit=limit, seed=seed, verifier=verifier
+    )
+    gathered = gather(arguments, options, k, out, draw=_draw, warn=warn)
+    _show_and_write(arguments, gathered, out, solved_at)
+
+
+def _show_and_write(arguments: Sequence[str], gathered: Gathered, out: Path, solved_at: float | None) -> None:
+    """Print what the comparison found, its tables and its notes, and write its files."""
+    from bontune.metrics import reward_scale
+    from bontune.pools.compare import main_budget
+    from bontune.report.result_tables import comparison_tables
+    from bontune.report.sentences import comparison_sentences, scale_note
+
     plan = gathered.plan
-    k = main_budget(gathered.ks, trained_n=plan.trained_ns[0][-1] if plan else None, num_samples=gathered.num_samples)
-    pools = [pool for of in (gathered.measured, gathered.chosen_on) for names in of.values() for pool in names.values()]
-    limit = plan.solved_at if plan is not None and solved_at is None else solved_at
-    scale = reward_scale((pool.columns["reward"] for pool in pools), limit)
+    trained_n = plan.trained_ns[0][-1] if plan else None
+    k = main_budget(gathered.ks, trained_n=trained_n, num_samples=gathered.num_samples)
+    pools = [
+        pool
+        for group in (gathered.measured, gathered.chosen_on)
+        for of_name in group.values()
+        for pool in of_name.values()
+    ]
+    if plan is not None and solved_at is None:
+        solved_at = plan.solved_at
+    scale = reward_scale((pool.columns["reward"] for pool in pools), solved_at)
     comparisons = _compare(gathered, k, scale)
     verifier = _verifier(gathered)
     is_alone = len(comparisons) == 1
     sentences = [
         comparison_sentences(comparison, k=k, verifier=verifier, is_alone=is_alone) for comparison in comparisons
     ]
-    console = Console(markup=False, emoji=False)
     note = " ".join(sentence for sentence in (_choice_note(gathered), scale_note(scale)) if sentence)
-    for number, (comparison, of) in enumerate(zip(comparisons, sentences, strict=True)):
-        for sentence in [*of, note] if note and number == 0 else of:
-            console.print(sentence, highlight=False)
-        console.print()
+    for number, (comparison, texts) in enumerate(zip(comparisons, sentences, strict=True)):
+        for sentence in [*texts, *([note] if note and number == 0 else [])]:
+            console().print(sentence)
+        print()
         for table in comparison_tables(comparison):
-            console.print(table.terminal())
-            console.print()
+            console().print(table.terminal())
+            print()
     origin = _origin(arguments, gathered, k, verifier, note) | {"solved_at": scale.solved_at}
     trained_for = plan.trained_ns[0] if plan is not None and len(set(plan.trained_ns)) == 1 else ()
     pictures = _write(comparisons, sentences, origin, out, trained_for)
-    console.print(f"{out}: comparison.json, comparison.csv, {', '.join(pictures)}", highlight=False)
+    console().print(f"{out}: comparison.json, comparison.csv, {', '.join(pictures)}")
 
 
 def _draw(wanted: Mapping[Path, PoolRequest]) -> None:
@@ -69,12 +119,11 @@ def _draw(wanted: Mapping[Path, PoolRequest]) -> None:
         draw_all_with_progress(wanted)
 
 
-def _warn(sentence: str) -> None:
-    print(f"warning: {sentence}", file=sys.stderr)
-
-
 def _compare(gathered: Gathered, k: int, scale: RewardScale) -> list[Comparison]:
     """Compare at each one's own best temperature first, if there are several; then at each temperature."""
+    from bontune.pools import compare as comparing
+    from bontune.pools.entrants import column_of
+
     measured, chosen_on = _evaluate([gathered.measured, gathered.chosen_on], gathered.ks, scale)
     families = comparing.families_of([e for of_name in measured.values() for e in of_name.values()])
     to_compare = [
@@ -93,7 +142,13 @@ def _compare(gathered: Gathered, k: int, scale: RewardScale) -> list[Comparison]
 def _evaluate(
     groups: Sequence[Pools], ks: Sequence[int], scale: RewardScale
 ) -> list[dict[float | None, dict[str, Evaluation]]]:
-    """The same groups with evaluations in the place of pools."""
+    """Evaluate every pool of the groups.
+
+    Raises:
+        BontuneError: a pool holds what cannot be evaluated.
+    """
+    from bontune.metrics.evaluation import evaluate_pool
+
     results: list[dict[float | None, dict[str, Evaluation]]] = [{} for _ in groups]
     for evaluated, group in zip(results, groups, strict=True):
         for temperature, of_name in group.items():
@@ -164,7 +219,16 @@ def _write(
     out: Path,
     trained_for: Sequence[int],
 ) -> list[str]:
-    """Write the CSV, the pictures and, when all else is there, the JSON; the names of the pictures."""
+    """Write the CSV, the pictures and, when all else is there, the JSON.
+
+    Returns:
+        The names of the pictures.
+    """
+    from bontune.base.text import temperature_text
+    from bontune.report.curves import draw_curves
+    from bontune.report.result_tables import comparison_curves, comparison_rows, comparison_tree
+    from bontune.report.tables import as_csv
+
     rows = [row for comparison in comparisons for row in comparison_rows(comparison)]
     write_whole(out / "comparison.csv", as_csv(rows), "numbers")
     pictures = []
@@ -178,6 +242,6 @@ def _write(
             curves = comparison_curves(comparison, family)
             plot = draw_curves(curves, trained_for=trained_for, title=_TITLES[family], is_share=is_share)
             plot.save(out / pictures[-1])
-    tree = {**origin, "comparisons": [comparison_tree(*found) for found in zip(comparisons, sentences, strict=True)]}
+    tree = {**origin, "comparisons": [comparison_tree(*pair) for pair in zip(comparisons, sentences, strict=True)]}
     write_whole(out / "comparison.json", (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode(), "numbers")
     return pictures

@@ -7,32 +7,31 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from rich.console import Console
+import typer
 from rich.table import Table
 from rich.text import Text
 
-import bontune
 from bontune.base.signals import num_cores
-from bontune.grading.sandbox.outside.check import examine
-from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING
+from bontune.cli.terminal import console
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "math-verify", "pyseccomp")
 
 
-def run_doctor(console: Console | None = None) -> bool:
-    """Print device, versions and isolations.
+def report_on_machine() -> None:
+    """Report the device, the versions, and whether model-written programs can be isolated here.
 
-    Returns:
-        Whether an isolation holds, so that programs can be graded.
+    The exit status is 0 if they can, and 1 if not.
     """
-    console = console or Console(markup=False, emoji=False)
-    console.print(_machine())
+    console().print(_machine())
     table, names = _isolations()
-    console.print(table)
-    return _print_choice(console, names)
+    console().print(table)
+    if not _print_choice(names):
+        raise typer.Exit(1)
 
 
 def _machine() -> Table:
+    import bontune
+
     table = Table("", "", title="machine", show_header=False, title_justify="left")
     table.add_row("bontune", bontune.__version__)
     table.add_row("python", f"{platform.python_version()} ({sys.executable})")
@@ -62,7 +61,14 @@ def _device() -> str:
 
 
 def _isolations() -> tuple[Table, list[str]]:
-    """The table, and the names of those that hold."""
+    """Try every isolation.
+
+    Returns:
+        The table, and the names of the isolations that hold.
+    """
+    from bontune.grading.sandbox.outside.check import examine
+    from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING
+
     table = Table("isolation", "holds", "attacks", "what it is, or how to get it", title="model-written programs")
     table.title_justify = "left"
     holding = []
@@ -84,14 +90,16 @@ def _isolations() -> tuple[Table, list[str]]:
     return table, holding
 
 
-def _print_choice(console: Console, holding: list[str]) -> bool:
+def _print_choice(holding: list[str]) -> bool:
     wanted = os.environ.get("BONTUNE_SANDBOX", "auto")
     if wanted == "unsafe":
-        console.print("BONTUNE_SANDBOX=unsafe: programs run without isolation, and every result says so.", style="red")
+        console().print(
+            "BONTUNE_SANDBOX=unsafe: programs run without isolation, and every result says so.", style="red"
+        )
     elif wanted != "auto" and wanted not in holding:
-        console.print(f"BONTUNE_SANDBOX={wanted} does not hold here.", style="red")
+        console().print(f"BONTUNE_SANDBOX={wanted} does not hold here.", style="red")
     elif holding:
-        console.print(f"Programs run in {holding[0] if wanted == 'auto' else wanted}.", style="bold")
+        console().print(f"Programs run in {holding[0] if wanted == 'auto' else wanted}.", style="bold")
     else:
-        console.print("No isolation holds: programs are refused unless BONTUNE_SANDBOX=unsafe is set.", style="red")
+        console().print("No isolation holds: programs are refused unless BONTUNE_SANDBOX=unsafe is set.", style="red")
     return bool(holding) and (wanted in ("auto", "unsafe") or wanted in holding)

@@ -3,74 +3,99 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
-import bontune.metrics as metrics
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.base.text import as_csv
-from bontune.config import is_run
-from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, evaluate_pool, share_families, under_shared_names
-from bontune.pools import compare
-from bontune.pools.compare import parse_ks
-from bontune.pools.pool import Pool
-from bontune.pools.read import read_pool
-from bontune.report.numbers import capitalized, metric_writer, sorted_metrics, split_metric, unit_of, with_unit
-from bontune.report.read import finite, read_metrics, rows_of_kind
-from bontune.report.sentences import scale_note
+from bontune.cli import options as shared
+from bontune.cli.terminal import console, warn
+from bontune.report.numbers import (
+    Measured,
+    capitalized,
+    change_writer,
+    decimals,
+    interval_text,
+    metric_writer,
+    sorted_metrics,
+    split_metric,
+    unit_of,
+    with_unit,
+)
+from bontune.report.tables import Table, measured_cell
+
+if TYPE_CHECKING:
+    from bontune.metrics import RewardScale
+    from bontune.metrics.evaluation import Evaluation
+    from bontune.pools.compare import Difference
+    from bontune.pools.pool import Pool
 
 
-def run_eval(paths: Sequence[Path], ks: str | None, out: Path | None, solved_at: float | None = None) -> None:
-    """``bontune eval``: metrics of each pool, and paired differences to the first; of a run its evaluations.
-
-    Args:
-        paths: pools, or runs.
-        ks: budgets, like ``1,4,16``.
-        out: file for the numbers.
-        solved_at: reward from which on a sample counts as solved; see :func:`bontune.metrics.reward_scale`.
-
-    Raises:
-        BontuneError: no pool, a budget above its samples, pools of different problems, or runs mixed with pools.
-    """
+def evaluate_pools(
+    pools: Annotated[list[Path], typer.Argument(help="Pools; the first is what the others are compared with.")],
+    k: shared.Budgets = None,
+    solved_at: shared.SolvedAt = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the numbers to this .json or .csv.")] = (
+        None
+    ),
+) -> None:
+    """Print every metric of a pool with 95 % intervals, and paired differences between pools."""
     if out is not None and out.suffix not in (".json", ".csv"):
         raise BontuneError(f"--out ends in .json or .csv, got {out.name!r}.")
-    runs = [path for path in paths if is_run(path)]
+    shared.require_there(pools)
+    from bontune.config import is_run
+
+    runs = [path for path in pools if is_run(path)]
     if runs:
-        _show_runs(runs, paths, out)
-        return
+        _show_runs(runs, pools, out)
+    else:
+        _show_pools(pools, k, out, solved_at)
+
+
+def _show_pools(paths: Sequence[Path], ks: str | None, out: Path | None, solved_at: float | None) -> None:
+    """Print the metrics of each pool, and paired differences to the first.
+
+    Raises:
+        BontuneError: no pool, a budget above its samples, or pools of different problems.
+    """
+    from bontune.metrics import reward_scale
+    from bontune.metrics.evaluation import as_json
+    from bontune.pools.read import read_pool
+    from bontune.report.sentences import scale_note
+
     pools = {str(path): read_pool(path, has_texts=False, is_even=False) for path in paths}
-    scale = metrics.reward_scale((pool.columns["reward"] for pool in pools.values()), solved_at)
+    scale = reward_scale((pool.columns["reward"] for pool in pools.values()), solved_at)
     evaluations = {name: _evaluate(name, pool, ks, scale) for name, pool in pools.items()}
     first, *others = evaluations
     found = {other: _differences(evaluations, first, other) for other in others}
-    console = Console(markup=False, emoji=False)
     result: dict[str, Any] = {"pools": {}, "differences": []}
     for name, evaluation in evaluations.items():
         intervals = evaluation.intervals()
         result["pools"][name] = {"problems": len(evaluation.problem_ids), "metrics": as_json(intervals)}
-        console.print(*_metrics_tables(_title(name, pools[name]), _shown(intervals)), sep="\n")
+        _print_metrics(_title(name, pools[name]), _shown(intervals))
     for other, of in found.items():
         shown = _shown({d.metric: d for d in of})
-        console.print(*_metrics_tables(f"{other} − {first}, paired", shown, sign="+"), sep="\n")
+        _print_metrics(f"{other} − {first}, paired", shown, are_differences=True)
         if all(d.low is None for d in of):
-            console.print(f"{capitalized(of[0].why_unknown)}.", highlight=False)
+            console().print(f"{capitalized(of[0].why_unknown)}.")
         result["differences"] += [
             {"a": d.a, "b": d.b, "metric": d.metric, "diff": d.value, "low": d.low, "high": d.high} for d in of
         ]
     if note := scale_note(scale):
-        console.print(note, highlight=False)
-    _explain(console, evaluations.values())
+        console().print(note)
+    _explain(evaluations.values())
     if out is not None:
         _write(out, result)
 
 
-def _differences(evaluations: dict[str, Evaluation], first: str, other: str) -> list[compare.Difference]:
+def _differences(evaluations: dict[str, Evaluation], first: str, other: str) -> list[Difference]:
+    from bontune.pools import compare
+
     try:
         return compare.differences({first: evaluations[first], other: evaluations[other]})
     except ValueError as error:
@@ -95,50 +120,65 @@ def _shown(intervals: dict[str, Any]) -> dict[str, Any]:
     return {name: i for name, i in intervals.items() if not (is_oracle and name.startswith("best@"))}
 
 
-def _explain(console: Console, evaluations: Iterable[Evaluation]) -> None:
-    """Say what the columns are."""
+def _explain(evaluations: Iterable[Evaluation]) -> None:
+    """Print what each column means."""
+    from bontune.metrics.evaluation import MEANINGS
+
     names = dict.fromkeys(name for e in evaluations for name in _shown(e.values))
     for family in dict.fromkeys(name.partition("@")[0] for name in names):
         at = "@k" if f"{family}@" in " ".join(names) else ""
-        console.print(f"{family}{at}: {MEANINGS[family]}", style="dim", highlight=False)
+        console().print(f"{family}{at}: {MEANINGS[family]}", style="dim")
 
 
 def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) -> None:
-    """The evaluations that runs have made of themselves, one a row."""
+    """Print the evaluations that runs have made of themselves, one a row.
+
+    Raises:
+        BontuneError: runs are mixed with pools, or are to be written into a file.
+    """
+    from bontune.metrics.evaluation import share_families, under_shared_names
+    from bontune.report.read import finite, read_metrics, rows_of_kind
+
     if len(runs) < len(paths) or out is not None:
         raise BontuneError(
             f"{runs[0]} is a run: `bontune eval` shows its evaluations, but neither beside pools nor into a file; draw "
             f"a pool with `bontune sample {runs[0]} TASK`, or compare runs with `bontune compare`."
         )
-    console = Console(markup=False, emoji=False)
     for run in runs:
         rows = rows_of_kind(read_metrics(run / "metrics.jsonl"), "eval")
         metrics_of = under_shared_names([row["metrics"] for row in rows])
-        names = sorted_metrics(name for found in metrics_of for name in found if "@" in name)
+        names = sorted_metrics(name for values in metrics_of for name in values if "@" in name)
         shares = share_families(names)
         if not rows:
-            console.print(f"{run} has no evaluations yet: set eval.every", markup=False)
+            console().print(f"{run} has no evaluations yet: set eval.every")
         for start in range(0, len(names), 5):  # what fits 80 columns
-            title = None if start else f"{run}: evaluations during training"
             shown = [(name, split_metric(name)[0] in shares) for name in names[start : start + 5]]
-            heads = [with_unit(name, is_share=is_share) for name, is_share in shown]
-            table = Table("step", *heads, title=title, title_justify="left")
-            for row, found in zip(rows, metrics_of, strict=True):
-                cells = [metric_writer(is_share)(finite(found.get(name))) for name, is_share in shown]
-                table.add_row(str(row["step"]), *cells)
-            console.print(table)
+            table = Table(
+                columns=("step", *(with_unit(name, is_share=is_share) for name, is_share in shown)),
+                rows=[
+                    (str(row["step"]), *(metric_writer(is_share)(finite(values.get(name))) for name, is_share in shown))
+                    for row, values in zip(rows, metrics_of, strict=True)
+                ],
+                title="" if start else f"{run}: evaluations during training",
+            )
+            console().print(table.terminal())
 
 
-def _evaluate(path: str, pool: Pool, ks: str | None, scale: metrics.RewardScale) -> Evaluation:
-    """The metrics of one pool."""
+def _evaluate(path: str, pool: Pool, ks: str | None, scale: RewardScale) -> Evaluation:
+    """Compute the metrics of one pool.
+
+    Raises:
+        BontuneError: a budget above the pool's samples, or a pool that cannot be evaluated.
+    """
+    from bontune.metrics import default_ks
+    from bontune.metrics.evaluation import evaluate_pool
+    from bontune.pools.compare import parse_ks
+
     sizes = {len(row) for row in pool.columns["reward"]}
     num_samples = min(sizes)
     if len(sizes) > 1:
-        print(
-            f"warning: {path}: problems have {num_samples} to {max(sizes)} samples; k ends at {num_samples}",
-            file=sys.stderr,
-        )
-    budgets = metrics.default_ks(num_samples) if ks is None else parse_ks(ks)
+        warn(f"{path}: problems have {num_samples} to {max(sizes)} samples; k ends at {num_samples}")
+    budgets = default_ks(num_samples) if ks is None else parse_ks(ks)
     if max(budgets) > num_samples:
         raise BontuneError(f"k = {max(budgets)} is more than the {num_samples} samples per problem of {path}.")
     try:
@@ -154,46 +194,39 @@ def _evaluate(path: str, pool: Pool, ks: str | None, scale: metrics.RewardScale)
     except ValueError as error:  # what a pool of other origin may hold, such as answers that cannot be compared
         raise BontuneError(f"{path} cannot be evaluated: {error}") from None
     if note := pool.ungraded(path):
-        print(f"warning: {note}", file=sys.stderr)
+        warn(note)
+    scores = pool.scores()
+    if scores is not None and all(score == -math.inf for row in scores for score in row):
+        warn(f"{path}: the verifier scored no completion, so that best@k picks at random; score it again.")
     return evaluation
 
 
-def _metrics_tables(title: str, intervals: dict[str, Any], sign: str = "") -> list[Table]:
-    """Budgets down, metrics across, as many a table as fit 80 columns; the ones without a budget below the last.
+def _print_metrics(title: str, intervals: Mapping[str, Measured], *, are_differences: bool = False) -> None:
+    """Print budgets down and metrics across, as many a table as fit 80 columns; those without a budget come below."""
+    from bontune.metrics.evaluation import share_families
 
-    ``sign`` "+" shows the sign of differences.
-    """
     shares = share_families(intervals)
     families = list(dict.fromkeys(name.partition("@")[0] for name in intervals if "@" in name))
     ks = list(dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name))
-    across = 3 if set(families) <= shares or not sign else 2
-    tables = []
+    across = 3 if set(families) <= shares or not are_differences else 2
+    others = [(name, interval) for name, interval in intervals.items() if "@" not in name]
+    plain = _signed if are_differences else decimals(2)
+    caption = "   ".join(f"{name} {interval_text(interval, plain)}" for name, interval in others)
+    write = {family: (change_writer if are_differences else metric_writer)(family in shares) for family in families}
     for start in range(0, max(len(families), 1), across):
-        table = Table(title=None if start else title, title_justify="left", caption_justify="left")
-        table.add_column("k", justify="right")
-        for family in families[start : start + across]:
-            table.add_column(f"{family}@k, {unit_of(family in shares)}", justify="right")
-        for k in ks:
-            cells = []
-            for family in families[start : start + across]:
-                factor, digits = (100, ".1f") if family in shares else (1, ".3f")
-                found = intervals.get(f"{family}@{k}")
-                cells.append("" if found is None else _with_bounds(found, factor, f"{sign}{digits}"))
-            table.add_row(k, *cells)
-        tables.append(table)
-    rest = [(name, i) for name, i in intervals.items() if "@" not in name]
-    tables[-1].caption = "   ".join(f"{name} {_with_bounds(i, 1, f'{sign}.2f')}" for name, i in rest)
-    return tables
+        shown = families[start : start + across]
+        table = Table(
+            columns=("k", *(f"{family}@k, {unit_of(family in shares)}" for family in shown)),
+            rows=[(k, *(measured_cell(intervals.get(f"{f}@{k}"), write[f], missing="") for f in shown)) for k in ks],
+            title="" if start else title,
+            caption=caption if start + across >= len(families) else "",
+        )
+        console().print(table.terminal())
 
 
-def _with_bounds(interval: Any, scale: int, digits: str) -> str:
-    ends = [] if interval.low is None else [interval.low, interval.high]
-    value, *bounds = (_signless_zero(format(scale * x, digits)) for x in (interval.value, *ends))
-    return value if set(bounds) <= {value} else f"{value} [{', '.join(bounds)}]"
-
-
-def _signless_zero(text: str) -> str:
-    return text.lstrip("+-") if not text.strip("+-0.") else text
+def _signed(value: float | None) -> str:
+    text = f"{value:+.2f}"
+    return text if text.strip("+-0.") else "0.00"
 
 
 def _write(out: Path, result: dict[str, Any]) -> None:

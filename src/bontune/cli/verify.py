@@ -9,34 +9,111 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-from rich.console import Console
+import typer
 from rich.table import Table
 
-import bontune.metrics as metrics
 from bontune.base.errors import BontuneError, Interrupted
-from bontune.base.problems import Problem
 from bontune.base.progress import Bar
 from bontune.base.signals import StopSignals
-from bontune.metrics import Calibration, calibration, platt_scaling, sigmoid
-from bontune.metrics.evaluation import MEANINGS, Evaluation, as_json, as_points, evaluate_pool
-from bontune.models import best_device, quiet_libraries
-from bontune.models.classifiers import load_classifier
-from bontune.pools.pool import problems_of
-from bontune.pools.read import read_pool
-from bontune.pools.scoring import score_pool
-from bontune.verifiers.examples import Examples, make_examples
-from bontune.verifiers.fit import FitOptions, Fitted, fit
-from bontune.verifiers.input_format import InputFormat
-from bontune.verifiers.reward_model import RewardModel, doubt_about_end, end_of, save_reward_model
+from bontune.cli import options as shared
+from bontune.cli.terminal import PlainTyper, console, warn
+
+if TYPE_CHECKING:
+    from bontune.base.problems import Problem
+    from bontune.metrics import Calibration
+    from bontune.metrics.evaluation import Evaluation
+    from bontune.verifiers.examples import Examples
+    from bontune.verifiers.fit import FitOptions, FitResult
+    from bontune.verifiers.reward_model import RewardModel
+
+verify_app = PlainTyper(help="Train a verifier on pools, or score a pool with one.", no_args_is_help=True)
 
 
-def run_fit(
-    paths: Sequence[Path], base: str, out: Path, options: FitOptions, *, held_out: float, separator: str
+@verify_app.command("fit")
+def fit_verifier(
+    pools: Annotated[list[Path], typer.Argument(help="Pools with prompts, completions and rewards from 0 to 1.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Start from this model: a shipped one, a folder, or a hub id.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write the verifier into this folder.")],
+    epochs: Annotated[int, typer.Option(help="Pass over the completions at most this many times.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Update on this many completions at a time.")] = 64,
+    lr: Annotated[float, typer.Option(help="Reach this learning rate at the peak.")] = 2e-5,
+    held_out: Annotated[float, typer.Option(help="Hold out this share of the problems to decide when to stop.")] = 0.15,
+    evaluations: Annotated[int, typer.Option(help="Compute the held-out loss this many times per epoch.")] = 1,
+    patience: Annotated[int, typer.Option(help="Stop after this many evaluations without a lower loss.")] = 3,
+    separator: Annotated[
+        str, typer.Option(help="Put this text between prompt and completion, where a model has no chat template.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Seed for the held-out problems, the order and the new head.")] = 0,
 ) -> None:
-    """``bontune verify fit``: train, calibrate, report, save; a signal ends it early with the best so far.
+    """Train an outcome verifier on graded pools.
+
+    Reports AUC, calibration and what a perfect verifier would add (gap@k) on held-out problems.
+
+    Example: bontune verify fit pools/base.parquet --model countdown-tiny --lr 1e-3 --out runs/verifier
+    """
+    from bontune.verifiers.fit import FitOptions
+
+    options = FitOptions(
+        epochs=epochs, batch_size=batch_size, lr=lr, evaluations_per_epoch=evaluations, patience=patience, seed=seed
+    )
+    _fit(pools, model, out, options, held_out=held_out, separator=separator)
+
+
+@verify_app.command("score")
+def score_with_verifier(
+    pool: Annotated[Path, typer.Argument(help="A pool file with prompts and completions.")],
+    verifier: shared.Verifier,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write the pool with the new scores: .parquet or .jsonl.")],
+) -> None:
+    """Score a pool's completions with another verifier.
+
+    Reports AUC, calibration and what a perfect verifier would add (gap@k). A stopped command goes on where it was when
+    it is given again.
+
+    Example: bontune verify score pools/base.parquet --verifier countdown-verifier --out pools/scored.parquet
+    """
+    import numpy as np
+
+    from bontune.metrics import calibration, sigmoid
+    from bontune.models import quiet_libraries
+    from bontune.pools.pool import problems_of
+    from bontune.pools.scoring import score_pool
+    from bontune.verifiers.reward_model import RewardModel, doubt_about_end
+
+    quiet_libraries()
+
+    def tell_kept(done: int, total: int) -> None:
+        print(f"{done} of {total} problems are scored; the same command goes on", file=sys.stderr)
+
+    with Bar("scoring") as bar, StopSignals(bar.tick) as signals:
+        result = score_pool(pool, verifier, out, poll=signals.poll, on_progress=bar.show, on_interrupt=tell_kept)
+    scored, scores = result.pool, result.scores
+    evaluation = _evaluate(scored.problem_ids, scored.rewards(), scores)
+    flat = np.asarray(scores)
+    is_probability = bool(((flat >= 0) & (flat <= 1)).all())
+    # Graded rewards outside [0, 1] have no calibration; they count as their nearest probability.
+    rewards = np.clip(np.asarray(scored.rewards()), 0.0, 1.0)
+    _print_report(
+        f"{result.verifier.name} on {pool.name}: {len(scores)} problems",
+        evaluation,
+        calibration(rewards, flat if is_probability else sigmoid(flat)),
+    )
+    if num_cut := getattr(result.verifier, "num_truncated", 0):
+        warn(f"{num_cut} texts lost their beginning: they are longer than the verifier's context")
+    if isinstance(result.verifier, RewardModel):
+        problems = problems_of(scored, pool)
+        doubt = doubt_about_end(result.verifier, problems, scored.columns["completion"], scored.rewards())
+        if doubt is not None:
+            warn(doubt)
+    print(f"{out}: {len(scores)} problems × {len(scores[0])} samples")
+
+
+def _fit(paths: Sequence[Path], base: str, out: Path, options: FitOptions, *, held_out: float, separator: str) -> None:
+    """Train, calibrate, report and save a verifier; a signal ends the training early with the best so far.
 
     Raises:
         BontuneError: pools without prompts, completions or both classes, no such model, or a folder that cannot be
@@ -44,6 +121,15 @@ def run_fit(
         Interrupted: a signal arrived; what there was to save has been saved.
     """
     import torch
+
+    from bontune.models import best_device, quiet_libraries
+    from bontune.models.classifiers import load_classifier
+    from bontune.pools.pool import problems_of
+    from bontune.pools.read import read_pool
+    from bontune.verifiers.examples import make_examples
+    from bontune.verifiers.fit import fit
+    from bontune.verifiers.input_format import InputFormat
+    from bontune.verifiers.reward_model import RewardModel, end_of, save_reward_model
 
     temporary = _make_room(out)
     try:
@@ -84,50 +170,14 @@ def run_fit(
         raise Interrupted(signals.received.name)
 
 
-def run_score(path: Path, spec: str, out: Path) -> None:
-    """``bontune verify score``: the pool with another verifier's scores, and what that verifier is worth on it.
-
-    Restartable: scores are on disk as they come, in ``OUT.partial.jsonl``, and the same command goes on from there.
-
-    Raises:
-        BontuneError: no pool, no prompts or completions in it, no such verifier, the output cannot be written, or
-            scores of another pool or verifier are there.
-        RunStopped: the verifier failed; the scores that there are stay.
-        Interrupted: a signal arrived; the same.
-    """
-    quiet_libraries()
-
-    def tell_kept(done: int, total: int) -> None:
-        print(f"{done} of {total} problems are scored; the same command goes on", file=sys.stderr)
-
-    with Bar("scoring") as bar, StopSignals(bar.tick) as signals:
-        found = score_pool(path, spec, out, poll=signals.poll, on_progress=bar.show, on_interrupt=tell_kept)
-    pool, scores, verifier = found.pool, found.scores, found.verifier
-    evaluation = _evaluate(pool.problem_ids, pool.rewards(), scores)
-    flat = np.asarray(scores)
-    is_probability = bool(((flat >= 0) & (flat <= 1)).all())
-    print_report(
-        f"{verifier.name} on {path.name}: {len(scores)} problems",
-        evaluation,
-        calibration(_in_unit(pool.rewards()), flat if is_probability else sigmoid(flat)),
-    )
-    if cut := getattr(verifier, "num_truncated", 0):
-        print(
-            f"warning: {cut} texts lost their beginning: they are longer than the verifier's context", file=sys.stderr
-        )
-    if isinstance(verifier, RewardModel):
-        doubt = doubt_about_end(verifier, problems_of(pool, path), pool.columns["completion"], pool.rewards())
-        if doubt is not None:
-            print(f"warning: {doubt}", file=sys.stderr)
-    print(f"{out}: {len(scores)} problems × {len(scores[0])} samples")
-
-
 # ---- what a verifier is worth ----
 
 
 def _evaluate(names: Sequence[str], rewards: Any, scores: Any) -> Evaluation:
+    from bontune.metrics import default_ks
+    from bontune.metrics.evaluation import evaluate_pool
 
-    return evaluate_pool(names, rewards, metrics.default_ks(len(rewards[0])), scores_PM=scores)
+    return evaluate_pool(names, rewards, default_ks(len(rewards[0])), scores_PM=scores)
 
 
 def _measure_held_out(
@@ -137,6 +187,11 @@ def _measure_held_out(
 
     The reported calibration is cross-fitted: each half of the problems by the line that fits the other half.
     """
+    import numpy as np
+
+    from bontune.metrics import calibration, platt_scaling, sigmoid
+    from bontune.metrics.evaluation import as_json
+
     held = [i for i, problem in enumerate(problems) if problem.id in examples.held_out_ids]
     num_samples = min(len(texts[i]) for i in held)
     raw = np.array(verifier.score([problems[i] for i in held], [texts[i][:num_samples] for i in held]))
@@ -149,10 +204,10 @@ def _measure_held_out(
         probabilities[applied_to] = sigmoid(slope * raw[applied_to] + intercept)
     line = platt_scaling(right, raw)
     if line[0] <= 0:
-        print("warning: on held-out problems the verifier ranks no better than chance", file=sys.stderr)
+        warn("on held-out problems the verifier ranks no better than chance")
     evaluation = _evaluate([problems[i].id for i in held], right, raw)
     reliability = calibration(right, probabilities)
-    print_report(f"{len(held)} held-out problems × {num_samples} samples", evaluation, reliability)
+    _print_report(f"{len(held)} held-out problems × {num_samples} samples", evaluation, reliability)
     measured = {"problems": len(held), "metrics": as_json(evaluation.intervals()), **dataclasses.asdict(reliability)}
     return _usable(line), measured
 
@@ -162,13 +217,10 @@ def _usable(line: tuple[float, float]) -> tuple[float, float]:
     return line if line[0] > 0 else (1.0, 0.0)
 
 
-def _in_unit(rewards: list[list[float]]) -> np.ndarray:
-    """Graded rewards outside [0, 1] have no calibration; they count as their nearest probability."""
-    return np.clip(np.asarray(rewards), 0.0, 1.0)
+def _print_report(title: str, evaluation: Evaluation, reliability: Calibration) -> None:
+    """Print best-of-k against pass@k for every k, and probabilities against shares of right samples."""
+    from bontune.metrics.evaluation import MEANINGS, as_points
 
-
-def print_report(title: str, evaluation: Evaluation, reliability: Calibration) -> None:
-    """Tables: best-of-k against pass@k for every k, and probabilities against shares of right ones."""
     intervals = evaluation.intervals()
     families = [f for f in ("pass", "max", "best", "gap", "drop") if any(n.startswith(f"{f}@") for n in intervals)]
     table = Table(title=title, title_justify="left", caption_justify="left")
@@ -185,11 +237,10 @@ def print_report(title: str, evaluation: Evaluation, reliability: Calibration) -
         bins.add_column(heading, justify="right")
     for part in reliability.bins:
         bins.add_row(str(part.count), f"{part.probability:.3f}", f"{part.reward:.3f}")
-    console = Console(markup=False, emoji=False)
-    console.print(table)
+    console().print(table)
     for family in families:
-        console.print(f"{family}@k: {MEANINGS[family]}", style="dim", highlight=False)
-    console.print(bins)
+        console().print(f"{family}@k: {MEANINGS[family]}", style="dim")
+    console().print(bins)
 
 
 # ---- the rest of fit ----
@@ -227,6 +278,6 @@ def _described(examples: Examples) -> str:
     )
 
 
-def _conclusion(fitted: Fitted, out: Path) -> str:
+def _conclusion(fitted: FitResult, out: Path) -> str:
     stopped = "stopped by a signal; the best so far, " if fitted.was_stopped else ""
     return f"{out}: {stopped}epoch {fitted.best['epoch']:.2f}, held-out loss {fitted.best['held_out_loss']:.4f}"

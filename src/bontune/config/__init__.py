@@ -85,9 +85,9 @@ class Recipe(Section):
             raise BontuneError(
                 f"eval.k asks for {max(recipe.eval.k)} of eval.samples = {recipe.eval.samples}: draw more or lower k."
             )
-        from bontune.verifiers.load import check_options
+        from bontune.verifiers.load import check_verifier_options
 
-        check_options(recipe.verifier.name, recipe.verifier.options())
+        check_verifier_options(recipe.verifier.name, recipe.verifier.options())
         recipe.objective.options()
         return recipe
 

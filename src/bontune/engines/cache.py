@@ -1,4 +1,4 @@
-"""Key-value caches for decoding: a prompt's states for all its rows, with room for the tokens to come."""
+"""Key-value caches for decoding: a prompt's states for all its rows, with room for new tokens."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ KINDS = (DynamicLayer, DynamicSlidingWindowLayer)
 
 @torch.no_grad()
 def shares_prompts(model: Any) -> bool:
-    """Whether what a model keeps of a prompt is keys and values alone, which each of its samples can take over.
+    """Return whether a model keeps only keys and values of a prompt, which each of its samples can start from.
 
-    Recurrent and hybrid layers (Mamba, RWKV, linear attention) keep a state of another kind.
+    Recurrent and hybrid layers (Mamba, RWKV, linear attention) keep another kind of state.
     """
     try:
         out = model(input_ids=torch.zeros(1, 2, dtype=torch.int64, device=model.device), use_cache=True)
-    except (ValueError, RuntimeError, AttributeError):  # an edge: some families fail to make their cache by themselves
+    except (ValueError, RuntimeError, AttributeError):  # some families cannot make their cache themselves
         return False
     cache = cache_of(out)
     return type(cache) is DynamicCache and all(type(layer) in KINDS for layer in cache.layers)
 
 
 def cache_of(output: Any) -> Any:
-    """The cache that a model gives back; transformers calls it ``cache`` from 5.24 on, ``past_key_values`` before."""
+    """Return a model output's cache: ``cache`` from transformers 5.24 on, ``past_key_values`` before."""
     return output.cache if hasattr(output, "cache") else getattr(output, "past_key_values", None)
 
 
 def with_cache(model: Any, cache: Any) -> dict[str, Any]:
-    """The argument by which a model is given a cache, under the name that its ``forward`` has for it."""
+    """Return the keyword argument that passes a cache to a model, under the name in its ``forward``."""
     core = model.get_base_model() if hasattr(model, "get_base_model") else model
     return {_name_in(type(core).forward): cache}
 
@@ -48,7 +48,7 @@ def _name_in(forward: Callable[..., Any]) -> str:
 
 
 def select_cache(cache: Any, indices: Tensor) -> Any:
-    """Return a new cache with these rows; the given one stays as it is, and gradients flow through both."""
+    """Return a new cache with these rows; the original does not change, and gradients flow through both."""
     selected = copy.copy(cache)
     selected.layers = [copy.copy(layer) for layer in cache.layers]
     for layer in selected.layers:
@@ -58,33 +58,33 @@ def select_cache(cache: Any, indices: Tensor) -> Any:
 
 
 def decoding_cache(cache: Any, owner_B: Tensor, num_tokens: int, *, num_prompts: int, is_shared: bool) -> DecodingCache:
-    """A cache of B rows, to which ``num_tokens`` more are appended in place; the given one stays as it is.
+    """Return a cache of B rows with room for ``num_tokens`` more tokens in place; the original does not change.
 
     Args:
-        cache: of P prompts.
+        cache: the cache of P prompts.
         owner_B: the prompt that each row continues.
-        num_tokens: the longest completion.
+        num_tokens: length of the longest completion.
         num_prompts: P.
-        is_shared: keep a prompt's states once for all its rows, for ``shared_attention``; else copy them for each.
+        is_shared: whether a prompt's states are stored once for all its rows, for ``shared_attention``, or copied.
     """
     placement = Placement(owner_B, num_prompts) if is_shared else None
-    made = DecodingCache(placement)
-    made.layers = [
+    decoding = DecodingCache(placement)
+    decoding.layers = [
         _RoomyLayer(layer, owner_B, num_tokens, placement) if layer.is_initialized else copy.copy(layer)
         for layer in cache.layers
     ]
-    return made
+    return decoding
 
 
 class DecodingCache(DynamicCache):
-    """The cache of a batch of rows whose prompts' states are read, and whose own are appended."""
+    """The cache of a batch of rows: the states of their prompts are read, the rows' own states are appended."""
 
     def __init__(self, placement: Placement | None) -> None:
         super().__init__()
         self.placement = placement
 
     def keep(self, rows: Tensor) -> None:
-        """Keep these rows and drop the others, and the prompts that have none left."""
+        """Keep these rows; remove the others, and prompts without rows."""
         prompts = None if self.placement is None else self.placement.keep(rows)
         for layer in self.layers:
             if isinstance(layer, _RoomyLayer):
@@ -92,7 +92,7 @@ class DecodingCache(DynamicCache):
 
 
 class _RoomyLayer(DynamicLayer):
-    """A layer that writes into storage set aside at the start; ``keys`` and ``values`` are views of the used part.
+    """A layer that writes into storage allocated at the start; ``keys`` and ``values`` are views of the used part.
 
     A sliding window is not cut: the mask hides what lies before it.
     """
@@ -114,7 +114,7 @@ class _RoomyLayer(DynamicLayer):
         self.keys, self.values = (stored[..., :length, :] for stored in self._stored)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Append states of new tokens; returns all, or with shared prompts the rows' own, marked with the prompts'."""
+        """Append states of new tokens; return all, or the rows' own with the shared prompts' states attached."""
         length = self.keys.shape[-2]
         end = length + key_states.shape[-2]
         for stored, new in zip(self._stored, (key_states, value_states), strict=True):
@@ -126,20 +126,20 @@ class _RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
-        """Number of tokens seen."""
+        """Return the number of tokens seen."""
         return self.num_seen
 
     def get_mask_sizes(self, query: int | Tensor) -> tuple[int, int]:
-        """Number of states that the next tokens can see with their own, and the position of the first.
+        """Return the number of states that the next tokens can see, their own included, and the position of the first.
 
         Args:
-            query: the number of these tokens; earlier versions of transformers give their positions.
+            query: the number of next tokens; earlier versions of transformers pass their positions.
         """
         num_tokens = query if isinstance(query, int) else len(query)
         return self.num_seen - self.num_dropped + num_tokens, self.num_dropped
 
     def select(self, rows: Tensor, prompts: Tensor | None) -> None:
-        """Keep these rows, with as much room as before; and these prompts, where some have none left."""
+        """Keep these rows, with as much room as before, and these prompts; None keeps all prompts."""
         length = self.keys.shape[-2]
         room = self._stored[0].shape[-2] - length
         self._stored = [_with_room(x, rows, room) for x in (self.keys, self.values)]

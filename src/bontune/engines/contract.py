@@ -1,4 +1,4 @@
-"""The contract of engines: what they are asked for, what they return, and what they promise.
+"""The contract of engines: sampling options and prompts go in, completions come out, and limits say what is promised.
 
 Shapes: ``_P`` prompts, ``_M`` samples of one prompt, ``_B`` = P·M flattened prompt by prompt, ``_T`` new tokens.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
+from bontune.base.signals import Poll
 from bontune.engines.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class EngineFailed(RunStopped):
-    """An engine broke down while it drew or took weights; a training saves its last step, and can go on from there."""
+    """An engine broke down while it drew or loaded weights; training saves its last step and can be resumed from it."""
 
 
 class StopReason(str, Enum):
-    """Why a completion ended."""
+    """The reason why a completion ended."""
 
     END = "end"
-    """The model wrote its end token; or a stop string, behind a server that does not tell the two apart."""
+    """The model wrote its end token; or a stop string, where a server does not distinguish the two."""
     STOP = "stop"
     """The model wrote a stop string."""
     LENGTH = "length"
@@ -36,27 +37,27 @@ class StopReason(str, Enum):
     OTHER = "other"
     """A server gave another reason, such as a content filter, or none."""
     REFUSED = "refused"
-    """A server refused to answer this prompt (too long, moderated), and others it answered: there is no text."""
+    """A server refused this prompt (too long, moderated) and answered others: there is no text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """One completion as text, wherever it was drawn."""
+    """One completion as text, from any engine."""
 
     text: str
     """The text, without stop strings and special tokens."""
     stop: StopReason
-    """Why the completion ended."""
+    """Reason why the completion ended."""
     num_tokens: int | None
     """Number of tokens, the end token included; None where a server does not say."""
     logprob: float | None
     """Log-probability summed over the tokens: at the sampling temperature from a model in this process, as a server
-    defines it (mostly at temperature 1) from a server; None where it was not asked for or not given."""
+    defines it (mostly at temperature 1) from a server; None where it was not requested or not returned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingOptions:
-    """How completions are drawn."""
+    """Settings with which completions are drawn."""
 
     num_samples: int
     """M, samples per prompt."""
@@ -65,15 +66,15 @@ class SamplingOptions:
     temperature: float = 1.0
     """Temperature T; 0 takes the most probable token."""
     top_p: float = 1.0
-    """Only the smallest set of tokens with at least this probability is drawn from; 1: all tokens."""
+    """Nucleus: tokens are drawn from the smallest set with at least this probability; 1: from all tokens."""
     stop: tuple[str, ...] = ()
-    """Strings that end a completion; they are cut off its text but stay in its tokens."""
+    """Strings that end a completion; they are cut off from its text but stay in its tokens."""
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "max_new_tokens", "temperature", "top_p"):
-            given, kind = getattr(self, name), Integral if name in ("num_samples", "max_new_tokens") else Real
-            if isinstance(given, bool) or not isinstance(given, kind):
-                raise BontuneError(f"{name} must be a {'whole ' if kind is Integral else ''}number, got {given!r}.")
+            value, kind = getattr(self, name), Integral if name in ("num_samples", "max_new_tokens") else Real
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise BontuneError(f"{name} must be a {'whole ' if kind is Integral else ''}number, got {value!r}.")
         rules = (
             (self.num_samples >= 1, "num_samples must be at least 1", self.num_samples),
             (self.max_new_tokens >= 1, "max_new_tokens must be at least 1", self.max_new_tokens),
@@ -81,30 +82,30 @@ class SamplingOptions:
             (0 < self.top_p <= 1, "top_p must lie in (0, 1]", self.top_p),
             (all(self.stop), "stop strings must not be empty", self.stop),
         )
-        for holds, rule, given in rules:
+        for holds, rule, value in rules:
             if not holds:
-                raise BontuneError(f"{rule}, got {given!r}.")
+                raise BontuneError(f"{rule}, got {value!r}.")
 
 
 WHOLE_DISTRIBUTION = (
-    "The engine vllm draws with top_p = 1 alone, got {top_p}: take the engine transformers, or give the address of "
+    "The engine vllm draws with top_p = 1 only, got {top_p}: take the engine transformers, or give the address of "
     "a vLLM server."
 )
-"""What is said where vLLM is to draw by top-p: it gives the log-probabilities of what it truncated."""
+"""Message where vLLM would draw by top-p: it returns log-probabilities of the truncated distribution."""
 COLDEST = 0.01
 TOO_COLD = (
-    "vLLM draws at temperature 0.01 whatever lies between 0 and that, and {temperature:g} was asked for: take 0, or "
+    "vLLM draws at temperature 0.01 for any temperature between 0 and 0.01, got {temperature:g}: take 0, or "
     "0.01 or more."
 )
-"""What is said of a temperature that vLLM silently raises."""
+"""Message about a temperature that vLLM silently raises."""
 
 
 def check_vllm_sampling(temperature: float, top_p: float) -> None:
-    """Refuse what vLLM would draw otherwise than asked.
+    """Refuse options with which vLLM would not sample as requested.
 
     Raises:
-        BontuneError: ``top_p`` is below 1, of which vLLM gives the log-probabilities of what it truncated and not the
-            model's; or a temperature that it raises.
+        BontuneError: ``top_p`` is below 1, where vLLM returns log-probabilities of a truncated distribution, not the
+            model's; or the temperature is one that vLLM raises.
     """
     if top_p < 1:
         raise BontuneError(WHOLE_DISTRIBUTION.format(top_p=top_p))
@@ -114,7 +115,7 @@ def check_vllm_sampling(temperature: float, top_p: float) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Samples:
-    """P·M completions with what training needs of them."""
+    """P·M completions with their tokens and log-probabilities, as training needs them."""
 
     prompts: list[list[int]]
     """Token ids of each of the P prompts."""
@@ -125,7 +126,7 @@ class Samples:
     logprobs_BT: Tensor
     """float32 (B, T), log π_T of each drawn token (at the sampling temperature, before top-p); 0 on padding."""
     stops: list[StopReason]
-    """Why each of the B completions ended."""
+    """Reason why each of the B completions ended."""
     texts: list[list[str]] = field(repr=False)
     """P lists of M decoded completions, stop strings and special tokens removed."""
 
@@ -135,7 +136,7 @@ class Samples:
         return len(self.texts[0])
 
     def of_prompts(self, chosen: Sequence[int]) -> Samples:
-        """The samples of some prompts alone."""
+        """Return the samples of the chosen prompts only."""
         m = self.num_samples
         rows = [p * m + i for p in chosen for i in range(m)]
         return Samples(
@@ -150,16 +151,16 @@ class Samples:
     def check_finite(self) -> None:
         """
         Raises:
-            RunStopped: a log-probability is not a finite number, so that what was drawn means nothing.
+            RunStopped: a log-probability is not finite, so that the samples mean nothing.
         """
         if not bool(self.logprobs_BT.isfinite().all()):
             raise RunStopped(
-                "The model's probabilities are not finite numbers: its weights are broken, or beyond their dtype (try "
-                "another than float16)."
+                "The model's probabilities are not finite: its weights are broken, or overflow their dtype (try "
+                "another one than float16)."
             )
 
     def completions(self) -> list[list[Completion]]:
-        """The completions without tensors, P × M."""
+        """Return the completions without tensors, P × M."""
         logprobs, lengths, m = self.logprobs_BT.double().sum(-1).tolist(), self.lengths_B.tolist(), self.num_samples
         return [
             [
@@ -184,7 +185,7 @@ class Completions:
 
 
 def cut_before(text: str, stop: Sequence[str]) -> str:
-    """The text before the first stop string in it.
+    """Return the text before the first stop string in it.
 
     >>> cut_before("1+2;3", (";", "3"))
     '1+2'
@@ -193,26 +194,22 @@ def cut_before(text: str, stop: Sequence[str]) -> str:
 
 
 def parameter_of(parameters: Mapping[str, Tensor], name: str, weights: Tensor) -> Tensor:
-    """The model's parameter that these weights are for; an engine's ``load`` asks for each.
+    """Return the model's parameter that these weights replace.
 
     Raises:
         BontuneError: the model has no parameter of that name and shape.
     """
-    found = parameters.get(name)
-    if found is None or found.shape != weights.shape:
+    parameter = parameters.get(name)
+    if parameter is None or parameter.shape != weights.shape:
         raise BontuneError(
             f"The weights {name} of shape {tuple(weights.shape)} do not fit the engine's model, which has "
-            + ("no parameter of that name." if found is None else f"shape {tuple(found.shape)} there.")
+            + ("no parameter of that name." if parameter is None else f"shape {tuple(parameter.shape)} there.")
         )
-    return found
+    return parameter
 
 
-Poll = Callable[[], None]
-"""Called between chunks of work; raises :class:`bontune.base.errors.Interrupted` when the run should stop."""
-
-
-class Drawn(Protocol):
-    """What every engine returns from :meth:`Engine.draw`: :class:`Samples`, or :class:`Completions` from a server."""
+class DrawResult(Protocol):
+    """The result of :meth:`Engine.draw`: :class:`Samples`, or :class:`Completions` from a server."""
 
     @property
     def texts(self) -> list[list[str]]:
@@ -222,7 +219,7 @@ class Drawn(Protocol):
 
 @dataclass(kw_only=True, slots=True)
 class Progress:
-    """What an engine has drawn since it was made; it is read while the engine draws."""
+    """The amount that an engine has drawn since it was made; it is read while the engine draws."""
 
     num_samples: int = 0
     """Completions that are complete."""
@@ -230,20 +227,14 @@ class Progress:
     """Tokens of all completions, complete or not, as far as the engine knows them."""
 
 
-def progress_of(engine: object) -> Progress:
-    """How far the engine is: its attribute ``progress``, which an engine may have; else nothing is ever counted."""
-    found = getattr(engine, "progress", None)
-    return found if isinstance(found, Progress) else Progress()
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What an engine can promise; callers ask here instead of asking which engine it is."""
+    """The promises of an engine; callers read them instead of asking which engine it is."""
 
     has_seeds: bool
-    """Whether a completion follows from its seed key alone, whatever else is drawn with it."""
+    """Whether a completion follows from its seed key alone, whatever else is in the batch."""
     has_tokens: bool
-    """Whether it returns token ids with their log-probabilities (:class:`Samples`), which training needs."""
+    """Whether the engine returns token ids with their log-probabilities (:class:`Samples`), which training needs."""
     can_load: bool
     """Whether :meth:`Engine.load` can replace the weights."""
     context: int | None
@@ -251,23 +242,23 @@ class Limits:
 
 
 WITHOUT_SEEDS = (
-    "The engine has no seed for each sample: a run that was stopped goes on with other samples than it would have "
-    "drawn, none of them lost or drawn twice."
+    "The engine has no seed for each sample: a run that is resumed draws other samples than it would have "
+    "drawn without the stop; none is lost or drawn twice."
 )
-"""What a run says whose engine has no seeds."""
+"""Message of a run whose engine has no seeds."""
 
 
 class Engine(Protocol):
-    """A language model that draws M completions of each prompt; everything in this package samples through one.
+    """A language model that draws M completions of each prompt; everything in this package samples through an engine.
 
-    An engine that counts what it draws has an attribute ``progress`` (:class:`Progress`), which people are shown.
+    An engine that counts what it draws has an attribute ``progress`` (:class:`Progress`), which the commands show.
     """
 
     limits: Limits
-    """Promises that this engine makes."""
+    """The promises of this engine."""
 
     def takes_chat(self) -> bool:
-        """Whether the engine takes conversations; see :func:`bontune.engines.prompts.prompt_of`."""
+        """Return whether the engine takes conversations; see :func:`bontune.engines.prompts.prompt_of`."""
         ...
 
     def draw(
@@ -276,13 +267,13 @@ class Engine(Protocol):
         options: SamplingOptions,
         keys: Sequence[tuple[object, ...]],
         poll: Poll | None = None,
-    ) -> Drawn:
+    ) -> DrawResult:
         """Draw ``options.num_samples`` completions of each prompt.
 
         Args:
             prompts: P texts or conversations.
             options: how to draw.
-            keys: P seed keys, one a prompt; sample i of a prompt uses the stream ``(*key, i)`` and nothing else.
+            keys: P seed keys, one each; sample i of a prompt uses the stream ``(*key, i)`` and nothing else.
             poll: called between chunks of work.
 
         Raises:
@@ -291,7 +282,7 @@ class Engine(Protocol):
         ...
 
     def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
-        """Refuse what cannot be drawn, before anything is drawn.
+        """Refuse prompts that cannot be continued, before anything is drawn.
 
         Raises:
             BontuneError: a prompt is empty or does not fit the context, or a server does not answer.
@@ -299,16 +290,16 @@ class Engine(Protocol):
         ...
 
     def origin(self) -> dict[str, Any]:
-        """Settings of the engine that change its completions, as JSON; a pool keeps them."""
+        """Return the settings of the engine that change its completions, as JSON; a pool keeps them."""
         ...
 
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Draw with these weights from now on.
+        """Sample from these weights from now on.
 
         Args:
-            weights: (name, tensor) pairs, named as ``model.named_parameters()`` names them. Parameters that are not
-                among them keep their weights. Whether later changes in place are seen is the engine's own affair:
-                it is given the weights again after each.
+            weights: (name, tensor) pairs with the names of ``model.named_parameters()``. Parameters that are not among
+                them keep their weights. An engine may or may not notice later changes in place, so that the caller
+                loads the weights again after each change.
 
         Raises:
             BontuneError: the engine cannot change its weights, or has no parameter of that name and shape.
@@ -318,10 +309,10 @@ class Engine(Protocol):
 
 @runtime_checkable
 class StreamingEngine(Engine, Protocol):
-    """An engine whose completions arrive one by one, such as a server's: each is kept as soon as it is there."""
+    """An engine whose completions arrive one by one, such as a server's: each is stored as soon as it arrives."""
 
     refusal: str | None
-    """What was said of the first prompt that was refused while others were answered; None if none was."""
+    """Message about the first prompt that was refused while others were answered; None if there is none."""
 
     def as_completed(
         self,
@@ -334,68 +325,69 @@ class StreamingEngine(Engine, Protocol):
         keep: Callable[[int, dict[int, Completion]], None] | None = None,
         poll: Poll | None = None,
     ) -> Generator[tuple[int, list[Completion]], None, None]:
-        """Draw, and yield each prompt's number and M completions when it has them all.
+        """Draw, and yield each prompt's number and M completions once all of them have arrived.
 
         Args:
             prompts: P texts or conversations.
             options: how to draw.
             keys: P seed keys; sample i of a prompt uses (*key, i).
             names: P names for messages.
-            known: completions by sample that are there already and are not drawn again.
-            keep: gets every reply's completions at once, before they count; what it raises ends the drawing.
+            known: completions by sample that exist already and are not drawn again.
+            keep: receives the completions of every reply at once, before they are counted; an exception ends the draw.
             poll: called several times a second while waiting.
         """
         ...
 
     def as_asked(self, problem: Problem) -> Problem:
-        """The problem in the form in which the engine asks it, such as a text as a user's message."""
+        """Return the problem as the engine sends it, such as a text as a user's message."""
         ...
 
     def notes(self) -> dict[str, Any]:
-        """Facts for a pool's records that may change before the pool is complete, such as a server's address."""
+        """Return facts for a pool's records that may change before the pool is complete, such as a server's address."""
         ...
 
     def status(self) -> str:
-        """What people should know of the drawing beside its progress, such as retries; mostly nothing."""
+        """Return a remark for users beside the progress, such as the number of retries; mostly empty."""
         ...
 
     def left_out(self) -> Sequence[str]:
-        """A sentence for each of several servers that did not answer and was left out."""
+        """Return a sentence for each of several servers that did not answer and was dropped."""
         ...
 
     def close(self) -> None:
-        """End all requests; the engine can be used again."""
+        """End all requests; the engine can be used again afterwards."""
         ...
 
 
 class DrawingCount:
-    """Counts what an engine draws from now on."""
+    """A count of what an engine draws from now on."""
 
     def __init__(self, engine: object, total: int, *, longest: int, kept: int = 0) -> None:
         """
         Args:
-            engine: draws; its ``progress`` is read.
-            total: completions that are wanted.
-            longest: tokens that a completion may have.
-            kept: completions that are there already.
+            engine: the engine whose ``progress`` is read.
+            total: completions that are requested.
+            longest: largest number of tokens of a completion.
+            kept: completions that exist already.
         """
         self.total = total
         self._longest = longest
         self._kept = min(kept, total)
-        self._progress = progress_of(engine)
+        progress = getattr(engine, "progress", None)
+        self._progress = progress if isinstance(progress, Progress) else Progress()  # one that stays at zero
         self._num_samples, self._num_tokens = self._progress.num_samples, self._progress.num_tokens
         self._started = time.monotonic()
 
     @property
     def done(self) -> int:
-        """Completions that are there."""
+        """Number of completions that exist."""
         return min(self.total, self._kept + self._progress.num_samples - self._num_samples)
 
     @property
     def share(self) -> float:
-        """How much of the drawing is done, between 0 and 1; less rather than more.
+        """Share of the draw that is done, between 0 and 1; rather underestimated than overestimated.
 
-        While no completion has ended, their tokens tell, as if each had to become as long as it may be.
+        While no completion has ended, the tokens count, as if each completion became as long as allowed.
         """
         left = self.total - self._kept
         if left <= 0:
@@ -403,13 +395,13 @@ class DrawingCount:
         return max((self.done - self._kept) / left, min(1.0, self._tokens() / (left * self._longest)))
 
     def note(self) -> str:
-        """Tokens, and how many a second."""
+        """Return the number of tokens and their rate."""
         tokens = self._tokens()
         rate = tokens / max(time.monotonic() - self._started, 1e-3)
         return f"{short(tokens)} tokens, {short(rate)}/s" if tokens else ""
 
     def text(self) -> str:
-        """All of it in a phrase.
+        """Return completions, tokens and time left in a phrase.
 
         Example:
             >>> DrawingCount(None, 192, longest=8).text()
@@ -427,7 +419,7 @@ class DrawingCount:
 
 
 def short(number: float) -> str:
-    """A number in at most four characters or so.
+    """Write a number in about four characters.
 
     Example:
         >>> short(7.4), short(950), short(12_345), short(4_500_000)

@@ -17,24 +17,24 @@ from bontune.engines.contract import SamplingOptions, StopReason
 from bontune.engines.texts import Decoder
 
 BLOCK_OF_TOKENS = 8
-"""Tokens after which ended rows are asked for on a device that computes beside the host."""
+"""Tokens after which an asynchronous device is asked which rows have ended."""
 
 SMALL_VOCABULARY = 4096
-"""Number of tokens up to which all are looked through when one is drawn; of more, blocks of ``BLOCK`` first."""
+"""Largest vocabulary that is searched in one step; in a larger one, a block of ``BLOCK`` tokens is found first."""
 BLOCK = 512
 
 REASONS = (StopReason.LENGTH, StopReason.END, StopReason.STOP)
-"""Stop reasons by the numbers that stand for them in tensors."""
+"""Stop reasons; tensors store a reason as its index here."""
 
 RowTensors = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Tokens and log-probabilities (rows, new tokens), lengths and numbers of stop reasons (rows,)."""
+"""Tokens and log-probabilities (rows, new tokens), lengths and indices of stop reasons (rows,)."""
 
 
 class SamplingState:
-    """The tokens of a batch of rows as they are drawn, and why each row ended.
+    """The tokens of a batch of rows that is being sampled, and the reason why each row ended.
 
-    Whether rows have ended is known on the device. Here it is asked for after every token on a CPU and after every
-    ``BLOCK_OF_TOKENS`` on other devices, which would have to wait for the answer; stop strings are looked for then.
+    Only the device knows which rows have ended. A CPU is asked after every token, other devices after every
+    ``BLOCK_OF_TOKENS``, because the answer makes them wait; stop strings are searched at the same moments.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class SamplingState:
             draws_BT: a uniform number for each token, on the model's device; the width is the longest completion.
             options: how to draw.
             ends: tokens that end a completion.
-            pad: fills what follows a row's end.
+            pad: token that fills a row behind its end.
             decoder: finds stop strings.
-            prompt_ids: each row's prompt.
+            prompt_ids: token ids of each row's prompt.
             poll: called before each token.
-            tell: gets the number of rows that have ended and of all tokens, when ended rows are asked for.
-            block: tokens after which ended rows are asked for; None: by the device.
+            tell: receives the number of ended rows and of all tokens, whenever ended rows are counted.
+            block: tokens after which ended rows are counted; None: by the device.
         """
         self.draws_BT, self.options, self.decoder, self.pad = draws_BT, options, decoder, pad
         self.poll, self.tell = poll, tell
@@ -75,7 +75,7 @@ class SamplingState:
         self.has_ended_B = torch.zeros(num_rows, dtype=torch.bool, device=device)
 
     def draw(self, rows: Tensor, t: int, logits: Tensor) -> Tensor:
-        """Draw token t of these rows from their logits (rows, vocabulary); what has ended stays as it is."""
+        """Draw token t of these rows from their logits (rows, vocabulary); rows that have ended are padded."""
         if self.poll is not None:
             self.poll()
         token, logprob = draw_token(logits, self.draws_BT[rows, t], self.options.temperature, self.options.top_p)
@@ -91,20 +91,21 @@ class SamplingState:
         return token
 
     def is_settled(self, t: int) -> bool:
-        """Whether it is known behind token t which rows have ended, by a stop string, too."""
+        """Return whether all ends up to token t are known, those by stop strings included."""
         return (t + 1) % self.block == 0 or t + 1 == self.width
 
     def result(self) -> RowTensors:
-        """Tokens, log-probabilities, lengths and numbers of stop reasons of all rows."""
+        """Return tokens, log-probabilities, lengths and indices of stop reasons of all rows."""
         return self.tokens_BT, self.logprobs_BT, self.lengths_B, self.reasons_B
 
     def _find_stops(self, rows: Tensor, last: int) -> None:
-        """End rows at the first stop string that the last block of tokens completes, and undo what follows it."""
+        """End rows at the first stop string that the last block of tokens completes, and erase the tokens behind it."""
         for t in range(last - last % self.block, last + 1):
-            goes_on = ~self.has_ended_B[rows] | (self.lengths_B[rows] > t + 1)
-            going = rows[goes_on]
-            hits = self.decoder.hits_stop([self.fronts[row] for row in going.tolist()], self.tokens_BT[going, : t + 1])
-            stopped = going[torch.tensor(hits, dtype=torch.bool, device=rows.device)]
+            is_running = ~self.has_ended_B[rows] | (self.lengths_B[rows] > t + 1)
+            running = rows[is_running]
+            fronts = [self.fronts[row] for row in running.tolist()]
+            hits = self.decoder.hits_stop(fronts, self.tokens_BT[running, : t + 1])
+            stopped = running[torch.tensor(hits, dtype=torch.bool, device=rows.device)]
             self._end(stopped, torch.ones_like(stopped, dtype=torch.bool), t, StopReason.STOP)
             self.tokens_BT[stopped, t + 1 :] = self.pad
             self.logprobs_BT[stopped, t + 1 :] = 0.0
@@ -116,7 +117,7 @@ class SamplingState:
 
 
 def draw_token(logits: Tensor, uniform: Tensor, temperature: float, top_p: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Draw one token a row by inverting the cumulative distribution at ``uniform``.
+    """Draw one token for each row by inverting the cumulative distribution at ``uniform``.
 
     Args:
         logits: (rows, vocabulary).
@@ -144,7 +145,7 @@ def draw_token(logits: Tensor, uniform: Tensor, temperature: float, top_p: float
 
 
 def _place_of(probs: Tensor, uniform: Tensor) -> Tensor:
-    """The place (rows,) where the cumulative sum of probs (rows, vocabulary) passes ``uniform`` times its total.
+    """Return the index (rows,) where the cumulative sum of probs (rows, vocabulary) passes ``uniform`` times its total.
 
     A large vocabulary is searched in two steps, the block first and then the token in it: a cumulative sum in float64
     over 262,144 tokens costs several times what the probabilities themselves cost.
@@ -165,14 +166,14 @@ def _place_of(probs: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _first_beyond(cumulative: Tensor, target: Tensor) -> Tensor:
-    """The first place where a cumulative sum exceeds the target; where rounding lets none, the last with any weight."""
+    """Return the first index whose cumulative sum exceeds the target; if rounding leaves none, the last with weight."""
     place = torch.searchsorted(cumulative, target, right=True)
     last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
-    return torch.minimum(place, last).clamp(max=cumulative.shape[-1] - 1)  # beyond it lies nothing but NaN
+    return torch.minimum(place, last).clamp(max=cumulative.shape[-1] - 1)  # NaN probabilities would lead beyond
 
 
 class _Sampler(LogitsProcessor):
-    """Leaves the drawn token alone, which a greedy ``generate`` then takes."""
+    """A processor that masks all tokens but the one it draws, so that greedy ``generate`` takes that one."""
 
     def __init__(self, state: SamplingState, num_prompt: int) -> None:
         self.state = state
@@ -193,13 +194,16 @@ class _Ended(StoppingCriteria):
 
 
 def generate(model: Any, prompt_ids: Sequence[Sequence[int]], state: SamplingState, *, keeps_state: bool) -> None:
-    """Draw one completion of each prompt.
+    """Draw one completion of each prompt with ``model.generate``, for recurrent and hybrid models.
+
+    Their prompt states cannot be shared: every sample computes its prompt anew. All rows of a batch have prompts of one
+    length, so that nothing is padded, because not every recurrent layer skips padding.
 
     Args:
         model: a causal LM.
         prompt_ids: B prompts of one length.
-        state: B rows; it holds what was drawn in the end.
-        keeps_state: whether the model's state from token to token can be relied on; else all is computed anew for
+        state: the B rows, which are filled in place.
+        keeps_state: whether the model's state from token to token is reliable; else everything is computed anew for
             each token.
     """
     ids = torch.tensor(prompt_ids, device=model.device)
@@ -216,15 +220,15 @@ def generate(model: Any, prompt_ids: Sequence[Sequence[int]], state: SamplingSta
 
 @torch.no_grad()
 def can_keep_state(model: Any) -> bool:
-    """Whether a model computes the same with the state that it keeps from token to token as it does anew.
+    """Return whether a model's state from token to token gives the logits that a full forward pass gives.
 
-    With some families ``generate`` loses the state between two tokens, mixes rows up, or fails.
+    In some families ``generate`` loses the state between two tokens, mixes rows up, or fails.
     """
     ids = torch.tensor([[0, 1, 2], [3, 2, 1]], device=model.device)
     kept = _Logits()
     try:
         _greedy(model, ids, 4, [kept], [])
-    except (ValueError, RuntimeError, AttributeError, TypeError, IndexError):  # an edge: families fail in many ways
+    except (ValueError, RuntimeError, AttributeError, TypeError, IndexError):  # families fail in many ways
         return False
     whole = torch.cat([ids, torch.arange(1, 4, device=ids.device).expand(2, -1)], dim=-1)
     anew = model(input_ids=whole, use_cache=False).logits[:, 2:].float()
@@ -232,7 +236,7 @@ def can_keep_state(model: Any) -> bool:
 
 
 class _Logits(LogitsProcessor):
-    """Keeps the logits of each step, and goes on with the tokens 1, 2, 3, … whatever they are."""
+    """A processor that stores the logits of each step and forces the tokens 1, 2, 3, …"""
 
     def __init__(self) -> None:
         self.seen: list[Tensor] = []
@@ -245,7 +249,7 @@ class _Logits(LogitsProcessor):
 
 def _greedy(model: Any, ids: Tensor, num_tokens: int, processors: list[Any], criteria: list[Any]) -> None:
     own = model.generation_config
-    model.generation_config = GenerationConfig()  # none of the model's own penalties and truncations
+    model.generation_config = GenerationConfig()  # switches the model's own penalties and truncations off
     try:
         model.generate(
             ids,

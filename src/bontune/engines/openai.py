@@ -1,7 +1,7 @@
-"""Sampling from any server that speaks OpenAI's API: vLLM, SGLang, llama.cpp, ``transformers serve``, hosted ones.
+"""The engine for any server with OpenAI's API: vLLM, SGLang, llama.cpp, ``transformers serve``, hosted ones.
 
-A problem with a conversation is asked at ``/chat/completions``, any other at ``/completions``. Every request carries a
-seed that follows from (key, sample), so a server that honours seeds draws the same pool again, however often the
+A problem with a conversation is sent to ``/chat/completions``, any other to ``/completions``. Every request has a
+seed that follows from (key, sample), so that a server that honours seeds draws the same pool again, however often the
 collection was stopped.
 """
 
@@ -42,29 +42,29 @@ APIS = ("auto", "chat", "completions")
 OWN_FIELDS = ("model", "prompt", "messages", "n", "stream", "stop")
 POLL_S = 0.1
 OF_ONE_PROMPT = (400, 403, 413, 422, 451)
-"""Statuses by which a server may refuse one prompt, as too long or as moderated, and answer others."""
+"""Statuses with which a server may refuse one prompt, because it is too long or moderated, and answer others."""
 NO_ANSWERS = 4
-"""Prompts that are refused, none having been answered, after which the server is taken to refuse everything."""
+"""Refused prompts, with none answered yet, after which the server is assumed to refuse everything."""
 FORBIDDEN = 403
-"""A status that is said of one prompt, or of an account from some moment on: then no prompt is answered any more."""
+"""Status for one prompt, or for an account from some moment on: then no prompt is answered any more."""
 MOST_STOPS = 4
-"""Stop strings that OpenAI's API takes; what comes behind the others is cut off here."""
+"""Stop strings that OpenAI's API accepts; completions are cut at the others here."""
 CANNOT_CHAT, BROKEN = (400, 404, 405, 422), (500, 501)
-"""Statuses by which a server refuses every conversation, and by which some (``transformers serve``) fail on it."""
+"""Statuses with which a server refuses every conversation, and with which ``transformers serve`` fails on one."""
 
 Keep = Callable[[int, dict[int, Completion]], None]
-"""Takes a prompt's number and its new completions by sample, in another thread, as soon as they have arrived."""
+"""Stores a prompt's new completions by sample; called in another thread as soon as they have arrived."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Serving:
-    """How a server is asked."""
+    """Settings of the requests to a server."""
 
     served_model: str | None = None
     """Name of the model at the server; None: the only one there."""
     api: str = "auto"
-    """``auto`` asks conversations at ``/chat/completions`` and texts at ``/completions``; ``chat`` asks texts as a
-    user's message; ``completions`` takes texts only."""
+    """``auto`` sends conversations to ``/chat/completions`` and texts to ``/completions``; ``chat`` sends texts as a
+    user's message; ``completions`` accepts texts only."""
     concurrency: int = 32
     """Number of requests at a time, to each server."""
     timeout_s: float = 600.0
@@ -72,29 +72,29 @@ class Serving:
     tries: int = 8
     """Number of tries for each request."""
     choices: int = 1
-    """Completions per request (``n``). More save the server reading the prompt again, if it keeps no cache of prompts;
-    but then it counts tokens for all of them together, and some servers draw all of them with one seed."""
+    """Completions per request (``n``). More than one spare a server without a prompt cache reading the prompt again;
+    but then it counts the tokens of all of them together, and some servers draw all of them with one seed."""
     has_logprobs: bool = False
-    """Whether log-probabilities are asked for."""
+    """Whether log-probabilities are requested."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """More fields for every request (``{"top_k": 20}``); None leaves a field of ours out."""
+    """More fields for every request (``{"top_k": 20}``); None omits one of the usual fields."""
 
     def __post_init__(self) -> None:
         if self.api not in APIS:
-            raise BontuneError(f"api must be one of {', '.join(APIS)}, got {self.api!r}.")
+            raise BontuneError(f"The api must be one of {', '.join(APIS)}, got {self.api!r}.")
         if self.choices < 1:
-            raise BontuneError(f"choices must be at least 1, got {self.choices}.")
+            raise BontuneError(f"The choices of a request must be at least 1, got {self.choices}.")
         owned = sorted(set(OWN_FIELDS) & set(self.extra))
         if owned:
-            raise BontuneError(f"The field {owned[0]!r} of a request is not free: it is set for every request.")
+            raise BontuneError(f"The field {owned[0]!r} of a request cannot be set: every request has its own.")
 
 
 class OpenAIEngine:
-    """Draws from a server (see :class:`bontune.engines.contract.StreamingEngine`).
+    """An engine that samples from a server (see :class:`bontune.engines.contract.StreamingEngine`).
 
-    What a request leaves unsaid is the server's choice: vLLM and SGLang take ``top_k`` and ``repetition_penalty`` from
+    Options that a request does not set are the server's: vLLM and SGLang take ``top_k`` and ``repetition_penalty`` from
     the model's ``generation_config.json``; ``extra={"top_k": -1}`` or a server option draws from the model itself.
-    ``transformers serve`` decodes greedily unless that file says ``do_sample``, and its seed is the whole process's, so
+    ``transformers serve`` decodes greedily unless that file sets ``do_sample``, and its seed is the whole process's, so
     that only ``concurrency=1`` draws the same again.
 
     Example:
@@ -106,13 +106,13 @@ class OpenAIEngine:
     def __init__(self, url: str, serving: Serving | None = None, *, api_key: str | None = None) -> None:
         """
         Args:
-            url: like ``http://127.0.0.1:8000/v1``; ``#model`` may follow. Several with commas between, which hold the
-                same model: the least busy is asked, and one that does not answer is left out.
-            serving: how to ask.
+            url: such as ``http://127.0.0.1:8000/v1``; ``#model`` may follow. Of several servers of the same model,
+                separated by commas, the least busy gets a request, and one that does not answer is dropped.
+            serving: settings of the requests.
             api_key: see :class:`bontune.base.client.Endpoint`.
 
         Raises:
-            BontuneError: an address or option that cannot be, no server there, or no telling which model.
+            BontuneError: an invalid address or option, no server answers, or it has several models and none is named.
         """
         self.serving = serving = serving or Serving()
         address = Address.parse(url, serving.served_model)
@@ -129,7 +129,7 @@ class OpenAIEngine:
         self.limits = Limits(has_seeds=False, has_tokens=False, can_load=False, context=None)
 
     def takes_chat(self) -> bool:
-        """Whether conversations are asked as such; with ``api="auto"`` the server is asked once whether it can chat.
+        """Return whether conversations are sent as such; with ``api="auto"`` this is tested once at the server.
 
         A base model has no chat template, and its server refuses every conversation.
         """
@@ -149,15 +149,15 @@ class OpenAIEngine:
         except Refused as refusal:
             return refusal.status not in CANNOT_CHAT
         except RunStopped:
-            pass  # the first problem will say it better
+            pass  # the first problem will raise a better message
         return True
 
     def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
-        """Ask the server for its models: a server that is not there is found at once, and not after all tries."""
+        """Ask the server for its models, so that a missing server is noticed at once, and not after all tries."""
         self.endpoint.models()
 
     def origin(self) -> dict[str, Any]:
-        """The model at the server and the options of a request; not the address, which may change during a drawing."""
+        """Return the model at the server and the options of a request, without the address, which may change."""
         return {
             "model": self.model,
             "api": self.serving.api,
@@ -167,17 +167,17 @@ class OpenAIEngine:
         }
 
     def notes(self) -> dict[str, Any]:
-        """The server's address."""
+        """Return the address of the server."""
         return {"server": self.endpoint.url}
 
     def as_asked(self, problem: Problem) -> Problem:
-        """The problem with its text as a user's message, if ``api`` is ``chat`` and it has no conversation."""
+        """Return the problem with its text as a user's message, if ``api`` is ``chat`` and it has no conversation."""
         if self.serving.api != "chat" or problem.messages:
             return problem
         return replace(problem, messages=as_message(problem.prompt))
 
     def status(self) -> str:
-        """Retries, and servers that were left out."""
+        """Return the number of retries, and the servers that were dropped."""
         parts = [f"{self.endpoint.num_retries} retries"] if self.endpoint.num_retries else []
         return ", ".join([*parts, *self.endpoint.servers.left_out()])
 
@@ -187,7 +187,7 @@ class OpenAIEngine:
         Raises:
             BontuneError: always.
         """
-        raise BontuneError(f"The server at {self.endpoint.url} cannot be given weights: start it with the new model.")
+        raise BontuneError(f"The server at {self.endpoint.url} cannot load weights: start it with the new model.")
 
     def draw(
         self,
@@ -226,7 +226,7 @@ class OpenAIEngine:
         complete = [p for p, row in enumerate(rows) if len(row) == options.num_samples]
         has_answers = any(c.stop is not StopReason.REFUSED for row in rows for c in row.values())
         names = names or [f"prompt {p + 1}" for p in range(len(prompts))]
-        work = _Work(self, prompts, options, keys, names, keep, has_answers=has_answers)
+        requests = _Requests(self, prompts, options, keys, names, keep, has_answers=has_answers)
         groups = [
             (p, samples)
             for p, row in enumerate(rows)
@@ -236,16 +236,16 @@ class OpenAIEngine:
             yield p, [rows[p][i] for i in range(options.num_samples)]
         if not groups:
             return
-        running = self.endpoint.submit(work.run(iter(groups)))
+        running = self.endpoint.submit(requests.run(iter(groups)))
         try:
             missing = len(rows) - len(complete)
             while missing:
                 if poll is not None:
                     poll()
                 try:
-                    p, drawn = work.arrived.get(timeout=POLL_S)
+                    p, drawn = requests.arrived.get(timeout=POLL_S)
                 except queue.Empty:
-                    if running.done() and work.arrived.empty():
+                    if running.done() and requests.arrived.empty():
                         running.result()  # raises what went wrong
                     continue
                 rows[p] |= drawn
@@ -254,10 +254,10 @@ class OpenAIEngine:
                     yield p, [rows[p][i] for i in range(options.num_samples)]
             running.result()
         finally:
-            self.endpoint.submit(work.stop()).result()
+            self.endpoint.submit(requests.stop()).result()
 
     def left_out(self) -> Sequence[str]:
-        """A sentence for each server that did not answer and was left out."""
+        """Return a sentence for each server that did not answer and was dropped."""
         return self.endpoint.servers.left_out()
 
     def close(self) -> None:
@@ -267,11 +267,11 @@ class OpenAIEngine:
     def request(
         self, prompt: Prompt, options: SamplingOptions, key: tuple[object, ...], samples: Sequence[int]
     ) -> tuple[str, dict[str, Any]]:
-        """The path and body that ask for those samples."""
+        """Return the path and the body of the request for these samples."""
         if isinstance(prompt, str) and self.serving.api == "chat":
             prompt = as_message(prompt)
         if not isinstance(prompt, str) and self.serving.api == "completions":
-            raise BontuneError("api=completions takes texts to continue, not conversations; use api=chat.")
+            raise BontuneError("The api completions takes texts to continue, not conversations; use api=chat.")
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": options.max_new_tokens,
@@ -294,8 +294,8 @@ class OpenAIEngine:
         return path, {name: value for name, value in (body | dict(self.serving.extra)).items() if value is not None}
 
 
-class _Work:
-    """The requests of one drawing; its coroutines run in the endpoint's loop."""
+class _Requests:
+    """The requests of one draw; its coroutines run in the endpoint's loop."""
 
     def __init__(
         self,
@@ -317,7 +317,7 @@ class _Work:
         self.workers: list[asyncio.Future[None]] = []
 
     async def run(self, groups: Iterator[tuple[int, list[int]]]) -> None:
-        """Ask for all groups with as many workers as there may be requests at a time; the first failure ends all."""
+        """Request all groups, with one worker for each request at a time; the first failure ends all."""
         self.workers = [asyncio.ensure_future(self._worker(groups)) for _ in range(self.engine.endpoint.concurrency)]
         try:
             await asyncio.gather(*self.workers)
@@ -338,7 +338,7 @@ class _Work:
 
     async def _worker(self, groups: Iterator[tuple[int, list[int]]]) -> None:
         for p, samples in groups:
-            while samples:  # a server may give fewer than it was asked for, one at least
+            while samples:  # a server may return fewer than requested, at least one
                 try:
                     drawn = await self._ask(p, samples)
                 except Refused as refusal:
@@ -359,7 +359,7 @@ class _Work:
 
     async def _take(self, p: int, new: dict[int, Completion]) -> None:
         if self.keep is not None:
-            # Not in the loop: a disk's fsync would hold up the other requests.
+            # In a thread: an fsync in the loop would hold up the other requests.
             await asyncio.get_running_loop().run_in_executor(None, self.keep, p, new)
         self.engine.progress.num_samples += len(new)
         self.engine.progress.num_tokens += sum(c.num_tokens or 0 for c in new.values())
@@ -381,7 +381,7 @@ class _Work:
 
 
 def _missing(there: set[int], num_samples: int, size: int) -> Iterator[list[int]]:
-    """Group the samples that are not there; the groups do not depend on when an earlier drawing was stopped."""
+    """Group the samples that are missing; the groups do not depend on when an earlier draw was stopped."""
     for start in range(0, num_samples, size):
         group = [i for i in range(start, min(start + size, num_samples)) if i not in there]
         if group:
@@ -389,10 +389,10 @@ def _missing(there: set[int], num_samples: int, size: int) -> Iterator[list[int]
 
 
 def read_completions(reply: Any, stop: Sequence[str], num_asked: int) -> list[Completion]:
-    """The completions in a reply of either API, at most as many as were asked for.
+    """Read the completions in a reply of either API, at most as many as were requested.
 
     Raises:
-        BadReply: it has none, or one of them is not a completion.
+        BadReply: the reply has no completion, or one of them cannot be read.
     """
     choices = reply["choices"]
     if not isinstance(choices, list) or not choices:
@@ -423,8 +423,8 @@ def _text(choice: Mapping[str, Any], finish: Any) -> str:
     if "message" in choice:
         message = choice["message"]
         text = _joined(message.get("content"))
-        # The model may have used all its tokens to reason, called a tool or been silenced: an empty answer, but one.
-        # And where a stop string is its first word, some servers give null for the text before it.
+        # The model may have used all its tokens to reason, called a tool or been silenced: that is an empty answer.
+        # Where a stop string is the first word, some servers return null for the text before it.
         has_other = any(message.get(name) for name in ("refusal", "reasoning_content", "reasoning", "tool_calls"))
         empty = ("stop", "length", "content_filter", "tool_calls", "function_call")
         if text is None and (has_other or (finish in empty and "content" in message)):
@@ -437,7 +437,7 @@ def _text(choice: Mapping[str, Any], finish: Any) -> str:
 
 
 def _joined(content: Any) -> Any:
-    """The text of a content that comes in parts."""
+    """Join a content that comes in parts."""
     if not isinstance(content, list):
         return content
     return "".join(part["text"] for part in content if part.get("type") in ("text", "output_text"))
@@ -449,13 +449,13 @@ def _stop_reason(choice: Mapping[str, Any], finish: Any, stop: Sequence[str], *,
     if finish == "length":
         return StopReason.LENGTH
     if finish in ("stop", "eos"):
-        told = choice.get("stop_reason", choice.get("matched_stop"))  # vLLM and SGLang: the string, or a token's id
-        return StopReason.STOP if isinstance(told, str) and told in stop else StopReason.END
+        matched = choice.get("stop_reason", choice.get("matched_stop"))  # vLLM, SGLang: the string, or a token's id
+        return StopReason.STOP if isinstance(matched, str) and matched in stop else StopReason.END
     return StopReason.OTHER
 
 
 def _token_logprobs(logprobs: Any) -> list[float]:
-    """Log-probabilities of the drawn tokens; empty where the reply lacks them for any token."""
+    """Return the log-probabilities of the tokens; empty if the reply lacks one of them."""
     if not isinstance(logprobs, Mapping):
         return []
     if isinstance(logprobs.get("content"), list):

@@ -1,6 +1,6 @@
-"""From a name to an engine: a model's name opens one in this process, an address one behind a server.
+"""Opens an engine: for a model's name in this process, for an address at a server.
 
-Engines are imported when they are opened: a misspelt name is answered before torch is loaded, which takes seconds.
+Engines are imported when they are opened: a misspelt name is refused before torch is loaded, which takes seconds.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from bontune.engines.openai import OpenAIEngine, Serving
 from bontune.models import best_device, load_model, load_tokenizer, resolve, shipped
 
 ENGINES = ("auto", "transformers", "vllm")
-"""Names of engines for a model that is named; an address always means a server."""
+"""Engines for a model that is opened by name; an address always means a server."""
 
 
 def is_address(name: str) -> bool:
-    """Whether a name is a server's address.
+    """Return whether a name is the address of a server.
 
     >>> is_address("http://127.0.0.1:8000/v1"), is_address("countdown-tiny")
     (True, False)
@@ -28,29 +28,29 @@ def is_address(name: str) -> bool:
 
 
 def open_engine(model: Any, tokenizer: Any = None, *, serving: Serving | None = None, engine: str = "auto") -> Engine:
-    """The engine for a model.
+    """Open the engine for a model.
 
     Args:
         model: a shipped name, a folder, a hub id, a server's address, or a loaded model with its ``tokenizer``.
-        tokenizer: of a loaded model.
-        serving: how to ask a server; refused for other models.
+        tokenizer: the loaded model's tokenizer.
+        serving: settings of requests to a server; refused for other models.
         engine: ``transformers``, ``vllm``, or ``auto``: transformers.
 
     Raises:
-        BontuneError: nothing of the kind can be opened.
+        BontuneError: the engine or the model cannot be opened, or the options do not fit it.
     """
     serving = serving or Serving()
     if engine not in ENGINES:
         raise BontuneError(f"There is no engine {engine!r}{did_you_mean(engine, ENGINES)}; take {', '.join(ENGINES)}.")
     if isinstance(model, str) and is_address(model):
         if engine != "auto":
-            raise BontuneError(f"{model} is a server, which draws by itself: leave the engine at auto.")
+            raise BontuneError(f"{model} is a server, which samples by itself: leave the engine at auto.")
         return OpenAIEngine(model, serving)
     if serving != Serving():
-        given = next(
+        option = next(
             f.name for f in dataclasses.fields(Serving) if getattr(serving, f.name) != getattr(Serving(), f.name)
         )
-        raise BontuneError(f"{model} is no server's address (http://…), but {given} is for servers.")
+        raise BontuneError(f"{model} is not the address of a server (http://…), but {option} is for servers.")
     if tokenizer is None:
         if not isinstance(model, str):
             raise BontuneError("A loaded model needs its tokenizer; give both.")
@@ -71,7 +71,7 @@ def open_engine(model: Any, tokenizer: Any = None, *, serving: Serving | None = 
 
 
 def _vllm_of(name: str) -> Engine:
-    """vLLM, reading a whole model from its folder or from the hub by itself."""
+    """Open vLLM on a model that it reads itself, from a folder or from the hub."""
     from bontune.engines.vllm import VLLMEngine, VLLMOptions
 
     return VLLMEngine(resolve(name), load_tokenizer(name), VLLMOptions(gpu_memory=0.9))

@@ -1,4 +1,4 @@
-"""Counter-based randomness: every draw has its own seed: no state to save, and any draw can be replayed."""
+"""Counter-based randomness: every draw has its own seed, so there is no state to save, and any draw can be replayed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def stream(*key: object) -> np.random.Generator:
-    """A Philox generator keyed by SHA-256 of the parts, e.g. (run seed, purpose, step, prompt id, sample index).
+    """Return a Philox generator keyed by SHA-256 of the parts, such as (seed, purpose, step, prompt id, sample index).
 
     The same parts give the same stream on every machine; any other parts give an independent one.
 
@@ -25,5 +25,5 @@ def stream(*key: object) -> np.random.Generator:
 
 @functools.lru_cache(maxsize=4)
 def order_of(num_items: int, seed: int, epoch: int) -> np.ndarray:
-    """The data order of an epoch: a permutation of 0..num_items−1 that follows from (seed, epoch) alone."""
+    """Return the data order of an epoch, a permutation of 0..num_items−1 that follows from (seed, epoch) alone."""
     return stream(seed, "order", epoch).permutation(num_items)

@@ -1,6 +1,6 @@
-"""Attention that reads a prompt's keys and values once for all the samples that continue it.
+"""Attention in which all samples of a prompt read the prompt's keys and values once, together.
 
-A decoded token attends to its prompt and to what its own row has written. The first part is the same memory for all M
+A decoded token attends to its prompt and to its own row's earlier tokens. The first part is the same memory for all M
 samples of a prompt, so their queries are laid side by side and multiplied with it as one matrix; a copy for each
 sample would be read, and held, M times (Juravsky et al., Hydragen, arXiv 2402.05099).
 
@@ -20,27 +20,27 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "bontune_shared_prompt"
-"""Under this name transformers finds the attention."""
+"""Name under which the attention is registered in transformers."""
 
 
 class Placement:
-    """Where the rows of each prompt stand when they are laid side by side, prompt by prompt."""
+    """The place of each row in a table with a line for each prompt, where the rows of a prompt stand side by side."""
 
     def __init__(self, owner_B: Tensor, num_prompts: int) -> None:
         """
         Args:
             owner_B: the prompt of each row, ascending.
-            num_prompts: of which some may have no row.
+            num_prompts: number of prompts; some may have no row.
         """
         self.owner_B, self.num_prompts = owner_B, num_prompts
         self.prompts = self.keep(torch.arange(len(owner_B), device=owner_B.device))
-        """The prompts that have rows; None: all have."""
+        """Prompts that have rows; None if all have."""
 
     def keep(self, rows: Tensor) -> Tensor | None:
         """Keep these rows, ascending.
 
         Returns:
-            The prompts that still have rows; None: all have.
+            The prompts that still have rows; None if all have.
         """
         prompts, owner_B, count_P = self.owner_B[rows].unique(return_inverse=True, return_counts=True)
         is_all = len(prompts) == self.num_prompts
@@ -52,20 +52,20 @@ class Placement:
         return None if is_all else prompts
 
     def spread(self, rows_B: Tensor) -> Tensor:
-        """(B, …) to (P, W, …), with zeros in places without a row."""
+        """Arrange (B, …) as (P, W, …), with zeros in places without a row."""
         if not self.is_full:
             spread = rows_B.new_zeros(self.num_prompts * self.width, *rows_B.shape[1:])
             rows_B = spread.index_copy_(0, self.place_B, rows_B)
         return rows_B.view(self.num_prompts, self.width, *rows_B.shape[1:])
 
     def gather(self, spread_PW: Tensor) -> Tensor:
-        """(P, W, …) back to (B, …)."""
+        """Bring (P, W, …) back to (B, …)."""
         flat = spread_PW.flatten(0, 1)
         return flat if self.is_full else flat.index_select(0, self.place_B)
 
 
 class SharedStates:
-    """A layer's keys and values (P, K, L, D) of the prompts."""
+    """The prompts' keys and values (P, K, L, D) in a layer."""
 
     def __init__(self, keys: Tensor, values: Tensor, placement: Placement) -> None:
         self.keys, self.values, self.placement = keys, values, placement
@@ -77,15 +77,15 @@ class SharedStates:
         self.keys, self.values = self.keys.index_select(0, prompts), self.values.index_select(0, prompts)
 
     def times(self, rows_B: Tensor, states: Tensor) -> Tensor:
-        """(B, K, G, x) times its prompt's states (P, K, x, y): (B, K, G, y)."""
-        spread = self.placement.spread(rows_B).transpose(1, 2)  # (P, K, W, G, x)
+        """Multiply (B, K, G, x) by the states of its prompts (P, K, x, y); return (B, K, G, y)."""
+        spread = self.placement.spread(rows_B).transpose(1, 2)  # (P, W, K, G, x) → (P, K, W, G, x)
         groups = spread.shape[3]
-        product = spread.flatten(2, 3) @ states
+        product = spread.flatten(2, 3) @ states  # (P, K, W·G, x) @ (P, K, x, y): one matrix for all rows of a prompt
         return self.placement.gather(product.unflatten(2, (-1, groups)).transpose(1, 2))
 
 
 def mark(keys: Tensor, prompts: SharedStates) -> None:
-    """Name the prompts' states that come before a layer's own keys, for :func:`shared_attention` to find."""
+    """Attach the prompts' states to a layer's own keys, where :func:`shared_attention` finds them."""
     keys.prompts = prompts  # type: ignore[attr-defined]
 
 
@@ -99,28 +99,29 @@ def shared_attention(
     softcap: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """One new token's attention to prompt and completion, as transformers calls it.
+    """Compute one new token's attention to prompt and completion, with the signature that transformers calls.
 
     Args:
         module: the model's attention layer.
         query: (B, K·G, 1, D).
-        key, value: (B, K, T, D), the row's own, marked with the prompts'.
-        attention_mask: bool (B, 1, 1, L + T); None: everything is seen.
-        scaling: of the products; None: 1/√D.
-        softcap: products are bent to ±softcap (Gemma 2).
-        options: the mask knows the window; others are not served.
+        key, value: (B, K, T, D), the rows' own states; the prompts' states are attached to ``key``.
+        attention_mask: bool (B, 1, 1, L + T); None: every token is seen.
+        scaling: factor of the products; None: 1/√D.
+        softcap: bound to which the products are squashed (Gemma 2).
+        options: further options; a sliding window is part of the mask, and no other has an effect.
 
     Returns:
-        (B, 1, K·G, D), and no weights.
+        (B, 1, K·G, D), and no attention weights.
 
     Raises:
-        NotImplementedError: the layer asks for what is not done here, such as attention sinks.
+        NotImplementedError: the layer needs a feature that is missing here, such as attention sinks.
     """
     if options.get("s_aux") is not None or options.get("position_bias") is not None:
         raise NotImplementedError("sinks and biases")
     prompts: SharedStates = key.prompts  # type: ignore[attr-defined]
     rows, heads, _, size = query.shape
-    query = query.view(rows, key.shape[1], heads // key.shape[1], size)
+    query = query.view(rows, key.shape[1], heads // key.shape[1], size)  # (B, K, G, D)
+    # Scores (B, K, G, L + T): the prompt's tokens, read once for all its rows, then the row's own tokens.
     scores = torch.cat([prompts.times(query, prompts.keys.transpose(-1, -2)), query @ key.transpose(-1, -2)], dim=-1)
     scores = scores.float() * (size**-0.5 if scaling is None else scaling)
     if softcap is not None:
@@ -135,11 +136,11 @@ def shared_attention(
 
 @torch.no_grad()
 def shares_attention(model: Any, decode: Callable[[bool], Tensor]) -> bool:
-    """Whether a model attends by :func:`shared_attention` and computes the same with it.
+    """Return whether a model can attend by :func:`shared_attention` and computes the same logits with it.
 
     Args:
         model: a causal LM.
-        decode: returns logits of some decoded tokens, with shared prompts or with copied ones.
+        decode: returns the logits of some decoded tokens, with shared (True) or copied prompts.
     """
     if not getattr(model, "_can_set_attn_implementation", bool)():
         return False
@@ -147,20 +148,14 @@ def shares_attention(model: Any, decode: Callable[[bool], Tensor]) -> bool:
     try:
         with sharing(model):
             shared = decode(True)
-    except (
-        ValueError,
-        RuntimeError,
-        AttributeError,
-        TypeError,
-        KeyError,
-    ):  # an edge: attention of the model's own kind
+    except (ValueError, RuntimeError, AttributeError, TypeError, KeyError):  # the model has an attention of its own
         return False
     return torch.allclose(shared, copied, rtol=1e-2, atol=1e-2 * float(copied.abs().max()))
 
 
 @contextmanager
 def sharing(model: Any) -> Iterator[None]:
-    """Within it the model attends by :func:`shared_attention`."""
+    """Let the model attend by :func:`shared_attention` while the context lasts."""
     usual = model.config._attn_implementation
     model.set_attn_implementation(NAME)
     try:

@@ -1,4 +1,4 @@
-"""From prompts to tokens and from tokens to texts, with tokenizers as their makers left them."""
+"""Prompts become tokens and tokens become texts, with any tokenizer as it was published."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bontune.engines.prompts import Prompt, as_text
 
 
 def encode_prompts(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
-    """Token ids of each prompt.
+    """Return the token ids of each prompt.
 
     Raises:
-        BontuneError: a prompt has no token, does not leave room for ``max_new_tokens`` in the model's context, or is a
+        BontuneError: a prompt has no token, leaves no room for ``max_new_tokens`` in the model's context, or is a
             conversation that the chat template refuses.
     """
     texts = [as_text(prompt, tokenizer) for prompt in prompts]
@@ -35,8 +35,8 @@ def encode_prompts(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_ne
 
 
 def encode_text(tokenizer: Any, text: str, prompt: Prompt) -> list[int]:
-    """Token ids of a text that begins with this prompt, without an end token that the tokenizer puts after texts."""
-    is_text = isinstance(prompt, str)  # a chat template writes its own special tokens
+    """Return the token ids of a text that begins with this prompt, without an end token that the tokenizer appends."""
+    is_text = isinstance(prompt, str)  # chat templates write their own special tokens
     ids: list[int] = tokenizer(text, add_special_tokens=is_text)["input_ids"]
     if is_text and ids and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
         bare = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -46,37 +46,37 @@ def encode_text(tokenizer: Any, text: str, prompt: Prompt) -> list[int]:
 
 
 def context_of(model: Any) -> int | None:
-    """The longest text that a model takes, in tokens; None if it names no bound."""
+    """Return the longest text that a model takes, in tokens; None if its config names no bound."""
     bound = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return int(bound) if bound else None
 
 
 def end_ids(model: Any, tokenizer: Any) -> list[int]:
-    """All tokens that end a completion: a model's generation config may name more than the tokenizer."""
-    named = getattr(model, "generation_config", None)
-    ends = named.eos_token_id if named is not None else None
+    """Return all tokens that end a completion: a model's generation config may name more than the tokenizer."""
+    config = getattr(model, "generation_config", None)
+    ends = config.eos_token_id if config is not None else None
     ends = list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
     return sorted({*ends, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
 
 
 Front: TypeAlias = tuple[int, ...]
-"""The last tokens of a prompt, as far as they are needed to read what follows."""
+"""The last tokens of a prompt that are needed to decode the text behind it."""
 LONGEST_FRONT = 8
 
 
 class Decoder:
-    """The texts of completions, as they stand behind their prompts.
+    """A decoder of completions, with the spaces that they have behind their prompts.
 
-    Tokenizers whose word pieces carry the space before a word (Llama, Gemma) drop it where a text begins. A completion
-    is therefore decoded with the prompt's last token in front, whose text is then taken off; with more of them where
-    the last one is only a part of a character.
+    Tokenizers whose word pieces include the space before a word (Llama, Gemma) drop it where a text begins. A
+    completion is therefore decoded behind the prompt's last token, whose text is then removed; behind more tokens where
+    the last one is only part of a character.
     """
 
     def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
         """
         Args:
-            tokenizer: of the model.
-            stop: strings that end a completion; they may be special tokens or contain such.
+            tokenizer: the model's tokenizer.
+            stop: strings that end a completion; they may contain special tokens.
         """
         self.tokenizer = tokenizer
         special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
@@ -84,20 +84,20 @@ class Decoder:
         self._hidden = sorted((token for token in special if not is_tag(token)), key=len, reverse=True)
         is_shown = len(self._hidden) < len(special) or any(token in text for token in special for text in stop)
         self.shown_special = sorted(special) if is_shown else []
-        """Special tokens that are decoded as text, because one marks thoughts or a stop string may hold one; mostly
-        none are."""
+        """Special tokens that are decoded as text, because one marks thoughts or a stop string contains one; mostly
+        none."""
         self.stop = stop
         # A character has at most four bytes, a token at least one; four more for a token that straddles the start.
         self._reach = 4 * max(map(len, stop), default=0) + 4
         self._text_of: dict[Front, str] = {(): ""}
 
     def texts(self, prompts: Sequence[Sequence[int]], tokens_BT: Tensor, lengths_B: Tensor) -> list[str]:
-        """Texts of the completions, cut before the first stop string; tags of thoughts stay.
+        """Return the texts of the completions, cut before the first stop string; tags of thoughts stay.
 
         Args:
             prompts: token ids of the P prompts; each has B / P completions, one after the other.
-            tokens_BT: the completions.
-            lengths_B: their numbers of tokens.
+            tokens_BT: token ids of the completions.
+            lengths_B: number of tokens of each completion.
         """
         rows = [row[:length] for row, length in zip(tokens_BT.tolist(), lengths_B.tolist(), strict=True)]
         each = len(rows) // max(len(prompts), 1)
@@ -109,7 +109,7 @@ class Decoder:
         return texts
 
     def front_of(self, prompt: Sequence[int]) -> Front:
-        """The end of a prompt that its completions are decoded with; empty if it ends within a character."""
+        """Return a prompt's last tokens, with which completions are decoded; empty if it ends within a character."""
         for length in range(1, min(LONGEST_FRONT, len(prompt)) + 1):
             front = tuple(prompt[-length:])
             if front not in self._text_of:
@@ -119,11 +119,11 @@ class Decoder:
         return ()
 
     def hits_stop(self, fronts: Sequence[Front], tokens_RT: Tensor) -> list[bool]:
-        """Whether each row holds a stop string; only its tail is looked at, because earlier tokens have been.
+        """Return whether each row contains a stop string; only its tail is searched, because earlier tokens have been.
 
         Args:
-            fronts: of each row's prompt.
-            tokens_RT: its tokens so far, without padding.
+            fronts: last tokens of each row's prompt.
+            tokens_RT: the tokens of each row so far, without padding.
         """
         if tokens_RT.shape[1] <= self._reach:
             tails = self._behind(fronts, tokens_RT.tolist())
@@ -132,7 +132,7 @@ class Decoder:
         return [any(text in tail for text in self.stop) for tail in tails]
 
     def _behind(self, fronts: Sequence[Front], rows: list[list[int]]) -> list[str]:
-        """Texts of rows that follow these ends of prompts."""
+        """Return the texts of rows behind the last tokens of their prompts."""
         wholes = self._decode([[*front, *row] for front, row in zip(fronts, rows, strict=True)])
         befores = [self._text_of[front] for front in fronts]
         is_behind = [whole.startswith(before) for whole, before in zip(wholes, befores, strict=True)]

@@ -1,4 +1,4 @@
-"""Sampling from any Hugging Face causal LM in this process.
+"""The engine that samples from any Hugging Face causal LM in this process.
 
 A prompt is computed once; its cache is then shared by its M samples. Completions that ended leave the batch. Tokens
 are drawn by inverting the cumulative distribution at a uniform number that belongs to (key, sample, token), so what a
@@ -29,21 +29,21 @@ from bontune.models.adapters import copy_with
 from bontune.models.chat import has_chat_template
 
 COMPACT_AT = 0.125
-"""Share of ended rows at which they are removed; with fewer, copying the cache costs more than computing them."""
+"""Share of ended rows from which they are removed; below it, copying the cache costs more than computing them."""
 
 SHARED_FROM, SHARED_BY = 128, 4
-"""Tokens of a prompt and samples of it from which its states are read once for all of them, not copied for each."""
+"""Smallest prompt (tokens) and number of its samples for which the samples share its states instead of copying them."""
 
 
 class TransformersEngine:
-    """Draws from a model in this process (see :class:`bontune.engines.contract.Engine`)."""
+    """An engine that samples from a model in this process (see :class:`bontune.engines.contract.Engine`)."""
 
     def __init__(self, model: Any, tokenizer: Any, *, token_budget: int = 65_536) -> None:
         """
         Args:
-            model: a Hugging Face causal LM (a peft model too); its device and dtype are used as they are.
-            tokenizer: its tokenizer.
-            token_budget: rows × (prompt + new tokens) held in the cache at once; bounds memory, not results.
+            model: a Hugging Face causal LM (a peft model too), used on its device and in its dtype.
+            tokenizer: the model's tokenizer.
+            token_budget: rows × (prompt + new tokens) in the cache at once; it bounds memory, not results.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -85,7 +85,7 @@ class TransformersEngine:
         )
 
     def takes_chat(self) -> bool:
-        """Whether the tokenizer has a chat template."""
+        """Return whether the tokenizer has a chat template."""
         return has_chat_template(self.tokenizer)
 
     def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
@@ -97,10 +97,10 @@ class TransformersEngine:
         return {}
 
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Draw with these weights; see :meth:`bontune.engines.contract.Engine.load`.
+        """Sample from these weights; see :meth:`bontune.engines.contract.Engine.load`.
 
-        The first call gives the engine parameters of its own, which refer to the memory of the model's. The model that
-        the engine was made with is never touched, and no weight is copied, unless the engine has it in another dtype.
+        The first call gives the engine its own parameters, which share the memory of the model's. The model that
+        the engine was made with is never changed, and no weight is copied unless the engine has another dtype.
         """
         if not self._has_own_parameters:
             own = {id(p): nn.Parameter(p.data, requires_grad=False) for p in self.model.parameters()}
@@ -114,10 +114,10 @@ class TransformersEngine:
     def _batches(
         self, encoded: list[list[int]], options: SamplingOptions, keys: Sequence[tuple[object, ...]], poll: Poll | None
     ) -> Iterator[tuple[Tensor, RowTensors]]:
-        """Draw prompts of similar length together, within the budget; a prompt whose samples exceed it, in parts.
+        """Draw prompts of similar length together, within the budget; the samples of a large prompt are split.
 
         Yields:
-            Numbers of rows among all P·M, and what was drawn for them.
+            The indices of the rows among all P·M, and their tensors.
         """
         m = options.num_samples
         by_length = sorted(range(len(encoded)), key=lambda p: len(encoded[p]))
@@ -157,11 +157,11 @@ class TransformersEngine:
                     generate(self.model, prompt_ids, state, keeps_state=self._keeps_state)
                 else:
                     self._decode(prefill, owner[part], state)
-                self.progress.num_samples = before + len(prompt_ids)  # those that are as long as they may be, too
+                self.progress.num_samples = before + len(prompt_ids)  # also counts rows that never ended
                 yield rows[part], state.result()
 
     def _counter(self) -> Callable[[int, int], None]:
-        """Keeps the progress while a batch is drawn."""
+        """Return a function that updates the progress while a batch is drawn."""
         num_samples, num_tokens = self.progress.num_samples, self.progress.num_tokens
 
         def tell(num_ended: int, num_of_batch: int) -> None:
@@ -187,12 +187,12 @@ class TransformersEngine:
         return _Prefill(cache_of(out), mask if is_padded else None, mask.sum(-1), out.logits[:, -1])
 
     def _decode(self, prefill: _Prefill, owner: Tensor, state: SamplingState) -> None:
-        """Draw the tokens of some rows; row b continues prompt ``owner[b]`` of the prefill."""
+        """Draw the tokens of a batch of rows; row b continues prompt ``owner[b]`` of the prefill."""
         num_prompts, longest = len(prefill.logits), prefill.cache.get_seq_length()
         is_worth_it = longest >= SHARED_FROM and len(owner) >= SHARED_BY * num_prompts
         is_shared = is_worth_it and self._shares_attention
         rows = _DecodingRows(prefill, owner.to(self.model.device), state.width, is_shared=is_shared)
-        numbers = torch.arange(len(owner), device=self.model.device)  # that still run, and idle ones not yet removed
+        numbers = torch.arange(len(owner), device=self.model.device)  # rows: running, or idle and not removed
         logits = prefill.logits[rows.owner]
         with sharing(self.model) if is_shared else nullcontext():
             for t in range(state.width):
@@ -212,7 +212,7 @@ class TransformersEngine:
 
     @cached_property
     def _shares_attention(self) -> bool:
-        """Whether the model can read a prompt's states for all its samples: tried out on two short prompts."""
+        """Return whether the model can share a prompt's states among its samples, tested on two short prompts."""
         prefill = self._prefill([[1, 2, 3], [0, 1]])
         owner = torch.tensor([0, 0, 1], device=self.model.device)
 
@@ -225,19 +225,19 @@ class TransformersEngine:
 
 @dataclass(frozen=True, slots=True)
 class _Prefill:
-    """Prompts that were computed."""
+    """The cache and the next logits of a batch of prompts."""
 
     cache: Any
     mask: Tensor | None
-    """(prompts, longest); None where none is padded."""
+    """Attention mask (prompts, longest); None if no prompt is padded."""
     lengths: Tensor
-    """Numbers of tokens (prompts,)."""
+    """Number of tokens of each prompt (prompts,)."""
     logits: Tensor
-    """Of each prompt's first new token (prompts, vocabulary)."""
+    """Logits of each prompt's first new token (prompts, vocabulary)."""
 
 
 class _DecodingRows:
-    """The state of rows that are decoded, each behind its prompt."""
+    """The caches, masks and positions of rows that are decoded, each behind its prompt."""
 
     def __init__(self, prefill: _Prefill, owner: Tensor, num_tokens: int, *, is_shared: bool) -> None:
         self.owner, num_prompts = owner, len(prefill.logits)
@@ -246,13 +246,13 @@ class _DecodingRows:
         self.position = prefill.lengths[owner]
 
     def keep(self, keep: Tensor) -> None:
-        """Drop all rows but these."""
+        """Remove all rows but these."""
         self.cache.keep(keep)
         self.position = self.position[keep]
         self.mask = None if self.mask is None else self.mask[keep]
 
     def next_logits(self, model: Any, token: Tensor) -> Tensor:
-        """Logits (rows, vocabulary) of what follows one more token of each row."""
+        """Append a token to each row and return the logits (rows, vocabulary) of the next one."""
         if self.mask is not None:
             self.mask = torch.cat([self.mask, self.mask.new_ones(len(token), 1)], dim=-1)
         out = model(
@@ -269,7 +269,7 @@ class _DecodingRows:
 
 
 def left_pad(encoded: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Ids and attention mask (rows, longest), padded at the left so that all prompts end at the same place."""
+    """Return ids and attention mask (rows, longest), padded at the left so that all prompts end in the same column."""
     longest = max(len(ids) for ids in encoded)
     ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in encoded], device=device)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in encoded], device=device)
@@ -277,12 +277,12 @@ def left_pad(encoded: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[T
 
 
 def positions_of(mask: Tensor) -> Tensor:
-    """Position ids that count real tokens only."""
+    """Return position ids that count real tokens only."""
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def pad_id(tokenizer: Any, model: Any) -> int:
-    """The padding token, or the end token for tokenizers without one; padding is masked, so any token will do.
+    """Return the padding token, or the end token of tokenizers without one; padding is masked, so any token will do.
 
     A padding token outside the model's vocabulary, such as one that was added to the tokenizer alone, becomes 0.
     """

@@ -1,8 +1,8 @@
-"""vLLM in this process: an inference engine that shares the machine with the training.
+"""vLLM runs in this process and shares the machine with the training.
 
-vLLM keeps weights of its own. :meth:`VLLMEngine.load` hands it the policy's, and on a GPU it sleeps between two draws,
-so that the training has its memory. Whether it really computes with the weights that it was handed is tried out when
-it is opened, because not every build does.
+vLLM keeps its own copy of the weights. :meth:`VLLMEngine.load` copies the policy's weights into it, and on a GPU it
+sleeps between two draws, so that the training can use its memory. Some builds keep computing with old weights; this is
+tested when the engine is opened.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -40,30 +40,27 @@ from bontune.models.chat import has_chat_template
 from bontune.models.precision import cpu_dtype, saved_dtype
 from bontune.models.saving import save_model
 
-TOLERANCE = {torch.float32: 2e-3}
-"""Mean difference of log-probabilities, in nats, that rounding explains in each dtype."""
-TOLERANCE_OF_16_BITS = 0.1
 OLDEST = (0, 32)
-"""The oldest version of vLLM that this module has been tried with."""
+"""The oldest version of vLLM that this module has been tested with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VLLMOptions:
-    """How vLLM is opened."""
+    """Settings with which vLLM is opened."""
 
     gpu_memory: float = 0.4
-    """Share of the GPU's memory that it may hold while it draws, weights and cache together."""
+    """Share of the GPU's memory that vLLM may hold while it samples, weights and cache together."""
     context: int | None = None
-    """Longest prompt with its completion, in tokens; None: the model's own bound. vLLM holds room for one such text."""
+    """Longest prompt with its completion, in tokens; None: the model's own bound. vLLM reserves that much."""
     max_sequences: int = 256
-    """Completions that are drawn at the same time."""
+    """Completions that are sampled at the same time."""
 
 
 class VLLMEngine:
-    """Draws with vLLM in this process (see :class:`bontune.engines.contract.Engine`).
+    """An engine that samples with vLLM in this process (see :class:`bontune.engines.contract.Engine`).
 
-    A draw as a whole follows from its keys on the same machine; a single completion does not, because vLLM's random
-    numbers depend on what else is drawn beside it. ``limits.has_seeds`` is therefore False.
+    The same call with the same keys gives the same completions on the same machine. A single completion does not follow
+    from its key alone, because vLLM's random numbers depend on the rest of the batch: ``limits.has_seeds`` is False.
 
     References:
         Kwon et al., Efficient Memory Management for Large Language Model Serving with PagedAttention, arXiv 2309.06180.
@@ -80,12 +77,12 @@ class VLLMEngine:
     ) -> None:
         """
         Args:
-            model: a loaded causal LM (a peft model too), whose weights are handed over; or a folder or hub id, which
-                vLLM reads by itself and whose weights then stay as they are.
-            tokenizer: its tokenizer.
-            options: how vLLM is opened.
-            dtype: in which it computes; None: the model's own, or what suits the CPU.
-            is_replica: whether other processes of the same training have an engine of their own.
+            model: a loaded causal LM (a peft model too), whose weights are copied into vLLM; or a folder or hub id,
+                which vLLM reads itself and whose weights cannot be replaced later.
+            tokenizer: the model's tokenizer.
+            options: settings with which vLLM is opened.
+            dtype: dtype of the computation; None: the model's own, or float32 where the CPU lacks units for it.
+            is_replica: whether other processes of the same training run their own engines.
 
         Raises:
             BontuneError: vLLM is not installed or too old, does not take the model, lacks memory, or does not compute
@@ -103,13 +100,13 @@ class VLLMEngine:
         self.limits = Limits(has_seeds=False, has_tokens=True, can_load=self._policy is not None, context=context)
         self._vllm = import_vllm()
         self._on_gpu = bool(self._vllm.platforms.current_platform.is_cuda_alike())
-        # Told, because vLLM's own choice makes 16 bits of float32.
+        # By itself vLLM would compute a float32 model in 16 bits.
         self._dtype = dtype or (cpu_dtype(model) or saved_dtype(model) if self._policy is None else self._policy.dtype)
         if self._policy is None:
             self._llm = self._open(model, is_replica)
             return
         with tempfile.TemporaryDirectory(prefix="bontune-vllm-") as folder:
-            # transformers writes files in the main process alone.
+            # transformers writes files in the main process alone, so the other processes read the folder it wrote.
             is_main = not is_replica or distributed.get_rank() == 0
             where = [str(Path(folder) / "model")]
             if is_main:
@@ -132,7 +129,8 @@ class VLLMEngine:
         """Draw M completions of each prompt; see :meth:`bontune.engines.contract.Engine.draw`.
 
         Raises:
-            BontuneError: a prompt cannot be drawn, or vLLM would draw otherwise than asked (``check_sampling``).
+            BontuneError: a prompt cannot be continued, or vLLM would not sample as requested (see
+                :func:`bontune.engines.contract.check_vllm_sampling`).
             EngineFailed: vLLM broke down.
         """
         check_vllm_sampling(options.temperature, options.top_p)
@@ -144,7 +142,7 @@ class VLLMEngine:
         return self._samples(encoded, outputs, options.num_samples, decoder)
 
     def takes_chat(self) -> bool:
-        """Whether the tokenizer has a chat template."""
+        """Return whether the tokenizer has a chat template."""
         return has_chat_template(self.tokenizer)
 
     def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
@@ -152,14 +150,20 @@ class VLLMEngine:
         self._encode(prompts, max_new_tokens)
 
     def origin(self) -> dict[str, Any]:
-        """The engine's name and version: its random numbers and its rounding are its own."""
+        """Return the engine's name and version, whose random numbers and rounding are its own."""
         return {"engine": f"vllm {self._vllm.__version__}"}
 
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Draw with these weights; see :meth:`bontune.engines.contract.Engine.load`. Adapters are merged in a copy."""
+        """Sample with these weights from now on; see :meth:`bontune.engines.contract.Engine.load`.
+
+        Adapters are merged in a copy of the model.
+
+        Raises:
+            BontuneError: vLLM read the model itself, so that there is no policy to take weights from.
+        """
         if self._policy is None:
             raise BontuneError(
-                "The engine vllm cannot be given weights where it read the model itself; open it with a loaded model."
+                "The engine vllm cannot load weights where it read the model itself; open it with a loaded model."
             )
         parameters = dict(self._policy.named_parameters())
         for name, tensor in weights:
@@ -176,8 +180,8 @@ class VLLMEngine:
             "dtype": "auto" if self._dtype is None else str(self._dtype).removeprefix("torch."),
             "max_model_len": self.limits.context,
             "max_num_seqs": self.options.max_sequences,
-            "logprobs_mode": "processed_logprobs",  # at the sampling temperature
-            "generation_config": "vllm",  # none of the model's own penalties and truncations
+            "logprobs_mode": "processed_logprobs",  # log-probabilities at the sampling temperature
+            "generation_config": "vllm",  # ignore the model's own penalties and truncations
             "seed": 0,
             "use_tqdm_on_load": False,
         }
@@ -193,28 +197,28 @@ class VLLMEngine:
         try:
             with torch.random.fork_rng(), without_bars():
                 return self._vllm.LLM(**settings)
-        except Exception as error:  # an edge: vLLM fails in many ways, mostly far from the cause
+        except Exception as error:  # vLLM fails in many ways, mostly far from the cause
             raise BontuneError(why_not(error, self.options)) from error
 
     def _check_computes_alike(self) -> None:
-        """Compare vLLM's log-probabilities with the model's, with its weights and with others.
+        """Compare vLLM's log-probabilities with the model's, first with the model's weights and then with others.
 
-        The other weights are the model's own in other places: every layer gets those of the next one. After a single
-        step of training old and new weights would be too near to each other to tell them apart.
+        The other weights are the model's own, permuted: every layer gets those of the next one. After a single step of
+        training, old and new weights would be too close for the comparison to tell them apart.
 
         Raises:
-            BontuneError: they differ by more than rounding.
+            BontuneError: the log-probabilities differ by more than rounding.
         """
         assert self._policy is not None
         self._compare("computes something else than the model in this process")
-        moved = shifted(dict(self._policy.named_parameters()))
-        with self._policy_with(moved):
+        with self._policy_with(_shifted(dict(self._policy.named_parameters()))):
             self._hand_over()
             tied = ", as some do with tied embeddings" if self._policy.config.tie_word_embeddings else ""
-            self._compare(f"keeps some of its old weights when it is given new ones{tied}")
+            self._compare(f"keeps some of its old weights when it loads new ones{tied}")
         self._hand_over()
 
-    def _compare(self, what: str) -> None:
+    def _compare(self, failure: str) -> None:
+        """Refuse a vLLM whose log-probabilities of a few sampled tokens are not the policy's; ``failure`` names why."""
         assert self._policy is not None
         size = self._policy.get_input_embeddings().weight.shape[0]
         prompt = [i % size for i in range(5, 12)]
@@ -227,30 +231,29 @@ class VLLMEngine:
             ) from None
         device, worst = self._policy.device, 0.0
         dtype = self._dtype or torch.float32
+        is_small = dtype is not torch.float32
         for output in outputs[0]:
-            tokens, found = list(output.token_ids), torch.tensor(_logprobs(output))
-            ids = torch.tensor([prompt + tokens], device=device)
-            is_small = dtype is not torch.float32
+            ids = torch.tensor([[*prompt, *output.token_ids]], device=device)
             with torch.no_grad(), torch.autocast(device.type, dtype=dtype if is_small else None, enabled=is_small):
                 logits = self._policy(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
             own = logits.log_softmax(-1).gather(-1, ids[0, len(prompt) :, None]).squeeze(-1).cpu()
-            worst = max(worst, float((own - found).abs().mean()))
-        if not worst <= TOLERANCE.get(dtype, TOLERANCE_OF_16_BITS):
+            worst = max(worst, float((own - torch.tensor(_logprobs(output))).abs().mean()))
+        if not worst <= (2e-3 if dtype is torch.float32 else 0.1):  # nats; rounding explains less; NaN fails, too
             raise BontuneError(
-                f"The engine vllm {what}: its log-probabilities are {worst:.2g} nats off; take the engine transformers."
+                f"The engine vllm {failure}: its log-probabilities are {worst:.2g} nats off; take the engine "
+                "transformers."
             )
 
     # ---- drawing ----
 
     def _encode(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
         encoded = encode_prompts(self._described, self.tokenizer, prompts, max_new_tokens)
-        context = self.options.context
-        for ids in encoded if context else ():
-            if context and len(ids) + max_new_tokens > context:
-                raise BontuneError(
-                    f"A prompt has {len(ids)} tokens; with {max_new_tokens} new ones that is more than the engine's "
-                    f"context of {context}: raise engine.context, or shorten the prompt."
-                )
+        context, longest = self.options.context, max(map(len, encoded), default=0)
+        if context and longest + max_new_tokens > context:
+            raise BontuneError(
+                f"A prompt has {longest} tokens; with {max_new_tokens} new ones that is more than the engine's "
+                f"context of {context}: raise engine.context, or shorten the prompt."
+            )
         return encoded
 
     def _outputs(
@@ -261,8 +264,8 @@ class VLLMEngine:
         decoder: Decoder,
         poll: Poll | None,
     ) -> list[list[Any]]:
-        """vLLM's outputs of each prompt, in order."""
-        is_greedy = options.temperature == 0  # of which vLLM draws one
+        """Run vLLM until every prompt is finished, and return its outputs for each of the P prompts, in order."""
+        is_greedy = options.temperature == 0  # vLLM takes n = 1 only when it decodes greedily: copied to M below
         params = self._vllm.SamplingParams(
             n=1 if is_greedy else options.num_samples,
             temperature=options.temperature,
@@ -274,8 +277,9 @@ class VLLMEngine:
             logprobs=0,
             output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
         )
-        engine, found = self._llm.llm_engine, {}
+        engine, outputs = self._llm.llm_engine, {}
         names = [str(p) for p in range(len(encoded))]
+        # vLLM draws from torch's global generator: seed it from the keys, and leave the training's stream untouched.
         with torch.random.fork_rng():
             torch.manual_seed(int(stream("vllm", *keys).integers(2**62)))
             try:
@@ -286,18 +290,17 @@ class VLLMEngine:
                         poll()
                     for out in engine.step():
                         if out.finished:
-                            found[out.request_id] = out.outputs
+                            outputs[out.request_id] = out.outputs
                             self.progress.num_samples += options.num_samples
                             self.progress.num_tokens += sum(len(one.token_ids) for one in out.outputs)
             except BaseException as error:
-                if not isinstance(error, Exception):
+                if not isinstance(error, Exception):  # a signal: vLLM is sound and must serve the next draw
                     self._abort(names)
                     raise
-                with suppress(Exception):  # it may be past that
+                with suppress(Exception):  # a broken vLLM may be unable to abort requests
                     self._abort(names)
-                # An edge: vLLM breaks down in many ways.
                 raise EngineFailed(f"The engine vllm broke down while it drew: {reason(error)}.") from error
-        rows = [sorted(found[name], key=lambda output: output.index) for name in names]
+        rows = [sorted(outputs[name], key=lambda output: output.index) for name in names]
         return [row * options.num_samples for row in rows] if is_greedy else rows
 
     def _abort(self, names: list[str]) -> None:
@@ -309,7 +312,7 @@ class VLLMEngine:
     def _samples(
         self, encoded: list[list[int]], outputs: list[list[Any]], num_samples: int, decoder: Decoder
     ) -> Samples:
-        flat = [output for row in outputs for output in row]
+        flat = [output for row in outputs for output in row]  # B = P·M, prompt by prompt
         lengths_B = torch.tensor([len(output.token_ids) for output in flat])
         tokens_BT = torch.zeros(len(flat), int(lengths_B.max()), dtype=torch.int64)
         logprobs_BT = torch.zeros(tokens_BT.shape)
@@ -330,7 +333,7 @@ class VLLMEngine:
 
     @contextmanager
     def _policy_with(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
-        """While the context lasts, the policy has these weights; storage is exchanged, not copied."""
+        """Let the policy have these weights while the context lasts; storage is exchanged, not copied."""
         assert self._policy is not None
         named = dict(self._policy.named_parameters())
         before = {name: named[name].data for name in weights}
@@ -352,11 +355,11 @@ class VLLMEngine:
         try:
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
             self._llm.reset_prefix_cache()
-        except Exception as error:  # an edge, as above
+        except Exception as error:  # vLLM fails in many ways here, too
             raise EngineFailed(f"The engine vllm could not take new weights: {reason(error)}.") from error
 
     def _sleep(self) -> None:
-        """Leave the GPU's memory to the training; weights wait in the CPU's, so that no load is needed to go on."""
+        """Free the GPU's memory for the training; the weights wait in the CPU's memory until the next draw."""
         if self._on_gpu and self._policy is not None:
             self._llm.sleep(level=1)
             self._asleep = {"weights", "kv_cache"}
@@ -379,13 +382,12 @@ def _stop_reason(output: Any) -> StopReason:
     return StopReason.OTHER
 
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-
 def import_vllm() -> Any:
-    """Import vLLM so that it runs in this process, quietly, and leaves our threads alone."""
+    """Import vLLM so that it runs in this process, prints no log, and does not pin our threads.
+
+    Raises:
+        BontuneError: vLLM is missing or older than ``OLDEST``.
+    """
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     for name, value in {
         "VLLM_LOGGING_LEVEL": "ERROR",
@@ -412,7 +414,7 @@ def import_vllm() -> Any:
 
 
 def description(name: str) -> Any:
-    """What is asked of a model that vLLM reads: its config and its generation config."""
+    """Return the config and generation config of a model that vLLM reads itself, as attributes like a model's."""
     from transformers import AutoConfig, GenerationConfig
 
     try:
@@ -422,17 +424,17 @@ def description(name: str) -> Any:
     return SimpleNamespace(config=AutoConfig.from_pretrained(name), generation_config=generation)
 
 
-def shifted(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights in other places: each layer's in the one before it, and matrices without a like rolled by a row.
+def _shifted(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give each layer the weights of the next one, and roll matrices that no other layer has by one row.
 
-    Adapters start with zeros that would stay zeros, so that they are filled.
+    Adapters' B matrices start as zeros, which a shift would not change, so they are filled with a constant.
     """
-    alike: dict[tuple[str, torch.Size], list[str]] = {}
+    layers: dict[tuple[str, torch.Size], list[str]] = {}  # the same parameter of all layers, in order
     for name, parameter in parameters.items():
         kind = ".".join("#" if part.isdigit() else part for part in name.split("."))
-        alike.setdefault((kind, parameter.shape), []).append(name)
+        layers.setdefault((kind, parameter.shape), []).append(name)
     shifted = {}
-    for (kind, shape), names in alike.items():
+    for (kind, shape), names in layers.items():
         for name, source in zip(names, [*names[1:], names[0]], strict=True):
             data = parameters[source].data
             if "lora_B" in kind:
@@ -445,18 +447,18 @@ def shifted(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def why_not(error: Exception, options: VLLMOptions) -> str:
     """Say in one sentence why vLLM was not opened and what to do."""
-    told = reason(error)
+    cause = reason(error)
     hint = "take the engine transformers"
-    if any(word in told.lower() for word in ("memory", "kv cache")):
+    if any(word in cause.lower() for word in ("memory", "kv cache")):
         hint = (
             f"change engine.gpu_memory (it is {options.gpu_memory}), lower engine.context, or {hint}; on a CPU "
             "VLLM_CPU_KVCACHE_SPACE is the size of its cache in GiB"
         )
-    return f"vLLM does not open the model ({told}): {hint}."
+    return f"vLLM does not open the model ({cause}): {hint}."
 
 
 def reason(error: BaseException) -> str:
-    """The innermost cause's first sentence; vLLM wraps it several times."""
+    """Return the first sentence of the innermost cause; vLLM wraps exceptions several times."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -1,40 +1,32 @@
-"""What the figures of a suite share: a colour and marker for each arm, panels, labels beside lines, PNG with CSV."""
+"""What the figures of a suite share: arms' looks and labels, captions, columns, a plot with its numbers as CSV."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib import figure as mpl
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure as Canvas
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bontune.base.files import write_whole
-from bontune.base.text import as_csv
-from bontune.experiments.families import Family
 from bontune.experiments.results import Results
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
-from bontune.report.canvas import HAIRLINE, INK, QUIET, SMALL_PT, TITLE_PT, apart, dress, percent_axis, save
-from bontune.report.numbers import counted, typographic
+from bontune.report.figure import Curve, Plot, percent_axis, points_axis, title, zero_line
+from bontune.report.numbers import counted
+from bontune.report.style import Family, Look, family_of, looks
+from bontune.report.tables import as_csv
 
-# Dark enough to be read as text on white; the first two are those of Best-of-N RL and plain RL in every other figure.
-_COLOURS = ("#0072b2", "#c75000", "#00795a", "#a83c78", "#6f4aa8", "#85661a", "#6e2c1b", "#5d7a00")
-_MARKERS = ("o", "^", "D", "v", "P", "X", "<", ">", "*")
-_LABEL_GAP_IN, _EDGE_IN = 0.22, 0.12
-_LINE_IN = SMALL_PT / 72 * 1.25
-"""Height of a line of a label."""
+Points = Sequence[tuple[float, Interval]]
+"""x → a value with its interval, x ascending."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """A picture with the numbers that are in it."""
+    """A picture on disk with the numbers that are in it."""
 
     name: str
     """Name of the picture's files, without ending."""
@@ -49,8 +41,8 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drawing:
-    """A picture before it is written."""
+class SuitePlot:
+    """A picture before it is written, with the numbers that are in it."""
 
     name: str
     """Name of the picture's files, without ending."""
@@ -58,7 +50,7 @@ class Drawing:
     """Title: what is shown, not what was found."""
     caption: str
     """Caption: conditions and intervals."""
-    canvas: Canvas
+    figure: mpl.Figure
     """The picture itself."""
     rows: list[dict[str, Any]]
     """The numbers in it, all with the same keys."""
@@ -69,49 +61,97 @@ class Drawing:
         Raises:
             BontuneError: a file cannot be written.
         """
-        table = write_whole(out / f"{self.name}.csv", as_csv(self.rows), "table")
-        png = save(self.canvas, out / f"{self.name}.png", self.title, f"{self.title}. {self.caption}")
-        return Figure(name=self.name, title=self.title, caption=self.caption, png=png, csv=table)
+        csv = write_whole(out / f"{self.name}.csv", as_csv(self.rows), "table")
+        plot = Plot(figure=self.figure, title=self.title, description=f"{self.title}. {self.caption}")
+        png = plot.save(out / f"{self.name}.png")
+        return Figure(name=self.name, title=self.title, caption=self.caption, png=png, csv=csv)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Style:
-    """How an arm is drawn, the same in every figure of a suite."""
-
-    colour: str
-    """Colour, as matplotlib takes it."""
-    marker: str
-    """Marker that tells lines apart without colour."""
+# ---- arms ----
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """A line of a picture, with its label."""
-
-    label: str
-    """Label beside the end of the line."""
-    style: Style
-    """Colour and marker of the line."""
-    x: list[float]
-    """X position of each point."""
-    y: list[Interval]
-    """Value at each point, a fraction between 0 and 1."""
+def arm_family(suite: Suite, arm: str) -> Family | None:
+    """The family of an arm, by its recipe."""
+    return Family.BASE if arm == BASE else family_of(suite.tree(arm))
 
 
-def styles(suite: Suite) -> dict[str, Style]:
-    """A look for each arm: grey for the base model, a colour of its own for each main arm; the others share colours."""
-    main = [arm for arm in main_arms(suite) if arm != BASE]
-    names = main + [arm for arm in suite.arms if arm != BASE and arm not in main]
-    looks = {
-        name: Style(colour=_COLOURS[i % len(_COLOURS)], marker=_MARKERS[i % len(_MARKERS)])
-        for i, name in enumerate(names)
-    }
-    return looks | {BASE: Style(colour="#5b6673", marker="s")}
+def arm_looks(suite: Suite, arms: Iterable[str] = ()) -> dict[str, Look]:
+    """The looks of arms: of the main ones, the same in every figure of them; of others, by what the figure shows.
+
+    Args:
+        suite: has the arms.
+        arms: all of a figure; none: the main ones.
+    """
+    main, shown = main_arms(suite), [BASE, *arms]
+    return looks({arm: arm_family(suite, arm) for arm in (main if set(shown) <= set(main) else dict.fromkeys(shown))})
 
 
-def label_of(suite: Suite, arm: str, width: int = 25) -> str:
+def arm_label(suite: Suite, arm: str, width: int = 25) -> str:
     """An arm's label on lines of that many letters."""
     return "\n".join(textwrap.wrap(" ".join(suite.arms[arm].label.split()), width)) or arm
+
+
+def arm_curves(results: Results, points: Mapping[str, Points]) -> list[Curve]:
+    """The curves of arms, those without a point left out."""
+    look = arm_looks(results.suite, points)
+    return [
+        Curve(label=arm_label(results.suite, arm), look=look[arm], x=[x for x, _ in xy], y=[y for _, y in xy])
+        for arm, xy in points.items()
+        if xy
+    ]
+
+
+def base_curve(results: Results) -> Curve:
+    """The zero line of differences to the base model, for its label."""
+    look = arm_looks(results.suite)[BASE]
+    last, zero = float(results.suite.measuring.ks[-1]), Interval(value=0.0, low=0.0, high=0.0)
+    return Curve(label=results.suite.arms[BASE].label, look=look, x=[last], y=[zero])
+
+
+# ---- numbers ----
+
+
+def levels_by_k(results: Results, arm: str, family: str, data: str = "test") -> list[tuple[int, Interval]]:
+    """A metric for every k at T = 1; nothing if it is not measured."""
+    levels = [(k, results.level(arm, f"{family}@{k}", data, 1.0)) for k in results.suite.measuring.ks]
+    return [(k, level.interval) for k, level in levels if level is not None]
+
+
+def gains_by_k(results: Results, arm: str, family: str, data: str = "test") -> list[tuple[int, Interval]]:
+    """The difference of a metric to the base model's, for every k at T = 1; nothing if it is not measured."""
+    gains = [(k, results.difference(arm, BASE, f"{family}@{k}", data, 1.0)) for k in results.suite.measuring.ks]
+    return [(k, interval) for k, interval in gains if interval is not None]
+
+
+def arm_columns(results: Results, arm: str) -> dict[str, Any]:
+    """The columns of a CSV that name an arm."""
+    return {"arm": arm, "label": results.suite.arms[arm].label}
+
+
+def seed_column(results: Results, arm: str, data: str = "test") -> dict[str, Any]:
+    """The column of a CSV with the number of training runs measured at T = 1."""
+    return {"seeds": len(results.evaluations(arm, data, 1.0))}
+
+
+def fraction_columns(interval: Interval) -> dict[str, float]:
+    """The columns of a CSV of a fraction."""
+    return {
+        "fraction": round(interval.value, 6),
+        "low_fraction": round(interval.low, 6),
+        "high_fraction": round(interval.high, 6),
+    }
+
+
+def points_columns(interval: Interval) -> dict[str, float]:
+    """The columns of a CSV of a difference of fractions."""
+    return {
+        "difference_points": round(100 * interval.value, 4),
+        "low_points": round(100 * interval.low, 4),
+        "high_points": round(100 * interval.high, 4),
+    }
+
+
+# ---- words ----
 
 
 def over(results: Results) -> str:
@@ -122,13 +162,11 @@ def over(results: Results) -> str:
 def scope(results: Results, arms: Sequence[str], data: str = "test") -> str:
     """Suite, number of problems and of training runs, as captions begin.
 
-    Such as ``Countdown, 250 test problems, 5 seeds each``.
+    Such as ``Countdown, 250 test problems, 5 seeds for each trained arm``.
     """
-    trained = [arm for arm in arms if arm != BASE]
-    counts = [len(results.evaluations(arm, data, 1.0)) for arm in trained]
+    counts = [len(results.evaluations(arm, data, 1.0)) for arm in arms if arm != BASE]
     counts = [count for count in counts if count]
-    problems = {"test": "test problem", "validation": "validation problem", "harder": "harder problem"}[data]
-    parts = [results.suite.title, counted(len(results.problems(data)), problems)]
+    parts = [results.suite.title, counted(len(results.problems(data)), f"{data} problem")]
     if counts and min(counts) == max(counts):
         parts.append(counted(max(counts), "seed") + " for each trained arm")
     elif counts:
@@ -136,207 +174,9 @@ def scope(results: Results, arms: Sequence[str], data: str = "test") -> str:
     return ", ".join(parts)
 
 
-# ---- numbers ----
-
-
-def curve(results: Results, arm: str, family: str, data: str) -> list[tuple[int, Interval]]:
-    """A metric for every k at T = 1; nothing if it is not measured."""
-    levels = [(k, results.level(arm, f"{family}@{k}", data, 1.0)) for k in results.suite.measuring.ks]
-    return [(k, level.interval) for k, level in levels if level is not None]
-
-
-def gain_curve(results: Results, arm: str, family: str, data: str) -> list[tuple[int, Interval]]:
-    """The same as a difference to the base model."""
-    found = [(k, results.difference(arm, BASE, f"{family}@{k}", data, 1.0)) for k in results.suite.measuring.ks]
-    return [(k, interval) for k, interval in found if interval is not None]
-
-
-def fraction_columns(interval: Interval) -> dict[str, float]:
-    """Columns of a CSV."""
-    return {
-        "fraction": round(interval.value, 6),
-        "low_fraction": round(interval.low, 6),
-        "high_fraction": round(interval.high, 6),
-    }
-
-
-def points_columns(interval: Interval) -> dict[str, float]:
-    """Columns of a CSV, of a difference of fractions."""
-    return {
-        "difference_points": round(100 * interval.value, 4),
-        "low_points": round(100 * interval.low, 4),
-        "high_points": round(100 * interval.high, 4),
-    }
-
-
-# ---- drawing ----
-
-
-def draw_line(axes: Axes, line: Line, *, has_band: bool = True) -> None:
-    """A line with its markers and its band."""
-    values, colour = [y.value for y in line.y], line.style.colour
-    if has_band:
-        low, high = [y.low for y in line.y], [y.high for y in line.y]
-        axes.fill_between(line.x, low, high, color=colour, alpha=0.08, linewidth=0, zorder=1)
-    axes.plot(
-        line.x,
-        values,
-        color=colour,
-        marker=line.style.marker,
-        markersize=5,
-        linewidth=1.7,
-        markeredgecolor="white",
-        markeredgewidth=0.6,
-        zorder=3,
-    )
-
-
-def k_axis(axes: Axes, ks: Sequence[int], name: str) -> None:
-    """The measured k on a logarithmic axis."""
-    axes.set_xscale("log", base=2)
-    margin = (ks[-1] / ks[0]) ** 0.03 if ks[-1] > ks[0] else 1.5
-    axes.set_xlim(ks[0] / margin, ks[-1] * margin)
-    axes.xaxis.set_major_locator(FixedLocator(list(ks)))
-    axes.xaxis.set_major_formatter(FixedFormatter([str(k) for k in ks]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    x_name(axes, name)
-
-
-def x_name(axes: Axes, name: str) -> None:
-    """What is along the bottom."""
-    axes.set_xlabel(name, fontsize=SMALL_PT, color=QUIET, labelpad=5)
-
-
-def points_axis(axis: Axis) -> None:
-    """Tick labels of fractions as signed points."""
-    axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda fraction, _: signed(fraction, ".3g")))
-
-
-def signed(fraction: float, form: str = ".1f") -> str:
-    """A difference in points with its sign.
-
-    >>> signed(0.0831), signed(-0.02), signed(0.0)
-    ('+8.3', '−2.0', '0.0')
-    """
-    text = typographic(f"{100 * fraction:+{form}}")
-    return text.lstrip("+−") if not float(text.replace("−", "-")) else text
-
-
-def zero_line(axes: Axes, *, is_vertical: bool = False) -> None:
-    """The base model, of which differences are shown."""
-    (axes.axvline if is_vertical else axes.axhline)(0.0, color=QUIET, linewidth=1.1, zorder=2)
-
-
 def panel(axes: Axes, note: str, *, is_difference: bool = False) -> None:
-    """Dress a panel of fractions and say over it what it shows."""
-    dress(axes)
+    """Make the vertical axis one of fractions or of their differences, and say over the panel what it shows."""
     (points_axis if is_difference else percent_axis)(axes.yaxis)
     if is_difference:
         zero_line(axes)
-    axes.annotate(
-        note,
-        (0, 1),
-        xycoords="axes fraction",
-        xytext=(0, 9),
-        textcoords="offset points",
-        fontsize=SMALL_PT,
-        color=QUIET,
-        va="baseline",
-        annotation_clip=False,
-    )
-
-
-def margins(canvas: Canvas, *, left: float = 0.62, right: float = 0.2, bottom: float = 0.58, top: float = 0.72) -> None:
-    """Margins of the figure in inches."""
-    width, height = canvas.get_size_inches()
-    canvas.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height)
-
-
-def headline(canvas: Canvas, title: str) -> None:
-    """The title, at the upper left."""
-    width, height = canvas.get_size_inches()
-    place = (_EDGE_IN / width, 1 - 0.14 / height)
-    canvas.text(*place, title, fontsize=TITLE_PT, fontweight="bold", color=INK, va="top")
-
-
-def family_legend(canvas: Canvas, families: Sequence[Family]) -> None:
-    """The colours of families of methods, in a row or two along the bottom."""
-    handles = [Line2D([], [], color=family.colour, marker="o", markersize=6, linewidth=0) for family in families]
-    canvas.legend(
-        handles=handles,
-        labels=[family.value for family in families],
-        loc="lower left",
-        bbox_to_anchor=(0.005, 0.0),
-        ncols=min(len(families), 4),
-        frameon=False,
-        fontsize=SMALL_PT,
-        labelcolor=QUIET,
-        handletextpad=0.1,
-        columnspacing=1.0,
-    )
-
-
-def name_ends(canvas: Canvas, *named: tuple[Axes, Sequence[Line]]) -> None:
-    """Each line's label right of its panel, in the line's colour, beside its end as far as others leave room.
-
-    The margins are made as wide as the longest label; call it last.
-
-    Args:
-        canvas: the picture.
-        named: panels at the right edge with their lines.
-    """
-    width, height = canvas.get_size_inches()
-    texts = [[_text(canvas, line) for line in lines] for _, lines in named]
-    widest = max(text.get_window_extent().width for row in texts for text in row) / canvas.dpi
-    margins(canvas, right=widest + _LABEL_GAP_IN + _EDGE_IN)
-    for (axes, lines), row in zip(named, texts, strict=True):
-        box = axes.get_position()
-        ends = [_place(canvas, axes, line.x[-1], line.y[-1].value) for line in lines]
-        heights = [(line.label.count("\n") + 1) * _LINE_IN / height + 0.012 for line in lines]
-        left = box.x1 + _LABEL_GAP_IN / width
-        places = apart([y for _, y in ends], heights, box.y0, box.y1)
-        for text, line, (end_x, end_y), y in zip(row, lines, ends, places, strict=True):
-            text.set_position((left, y))
-            canvas.add_artist(
-                Line2D(
-                    [end_x, left - 0.03 / width],
-                    [end_y, y],
-                    transform=canvas.transFigure,
-                    color=line.style.colour,
-                    linewidth=0.7,
-                    alpha=0.6,
-                )
-            )
-
-
-def _text(canvas: Canvas, line: Line) -> Text:
-    return canvas.text(
-        0, 0, line.label, fontsize=SMALL_PT, color=line.style.colour, va="center", linespacing=1.1, parse_math=False
-    )
-
-
-def _place(canvas: Canvas, axes: Axes, x: float, y: float) -> tuple[float, float]:
-    """A place in a panel as shares of the picture."""
-    axes.autoscale_view()  # which is put off until something asks for limits; the transformation does not
-    across, up = canvas.transFigure.inverted().transform(axes.transData.transform((x, y)))
-    return float(across), float(up)
-
-
-def style_columns(results: Results, arm: str) -> dict[str, str]:
-    """The columns that name an arm."""
-    return {"arm": arm, "label": results.suite.arms[arm].label}
-
-
-def lines_of(results: Results, found: Mapping[str, Sequence[tuple[float, Interval]]]) -> list[Line]:
-    """Lines of arms, those without a point left out."""
-    looks = styles(results.suite)
-    return [
-        Line(label=label_of(results.suite, arm), style=looks[arm], x=[x for x, _ in points], y=[y for _, y in points])
-        for arm, points in found.items()
-        if points
-    ]
-
-
-HAIR: Mapping[str, Any] = {"color": HAIRLINE, "linewidth": 1.0, "linestyle": (0, (4, 3)), "zorder": 1}
-"""A line that marks a place."""
+    title(axes, "", note)

@@ -18,9 +18,8 @@ from rich.text import Text
 from bontune.base.files import write_whole
 from bontune.base.text import as_csv
 from bontune.experiments.claims import Judged, judge
-from bontune.experiments.figure_parts import over, styles
-from bontune.experiments.figures import Figure, write_figures
-from bontune.experiments.figures_training import write_learned
+from bontune.experiments.figure_parts import Figure, arm_looks, over
+from bontune.experiments.figures_training import write_figures, write_learned
 from bontune.experiments.results import OWN, Level, Results, arm_rows, choice_rows, provenance_rows
 from bontune.experiments.store import Run, Store
 from bontune.experiments.suite import BASE, Suite, main_arms
@@ -303,7 +302,7 @@ def write_page(results: Results, summary: Summary, figures: Sequence[Figure], pa
         BontuneError: a picture cannot be read, or the page cannot be written.
     """
     pictures = [picture(figure.png, heading=figure.title, caption=figure.caption) for figure in figures]
-    colours = {_name(results.suite, arm): look.colour for arm, look in styles(results.suite).items()}
+    colours = {_name(results.suite, arm): look.colour for arm, look in arm_looks(results.suite).items()}
     write_suite_page(
         results.suite.title,
         summary,

@@ -1,4 +1,4 @@
-"""Worker processes that can be killed: for jobs on hostile input that may hang, crash or eat memory.
+"""Worker processes that can be killed, for jobs on hostile input that may hang, crash or eat memory.
 
 A thread cannot be stopped, ``signal.alarm`` works in the main thread only and cannot interrupt C code, and an
 executor's worker outlives the job it hangs on. Here each job has a deadline on the caller's clock; a worker that
@@ -50,7 +50,7 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What became of a job."""
+    """How a job ended, and what it returned."""
 
     ending: Ending
     """How the job ended."""
@@ -61,7 +61,7 @@ class Reply:
 
 
 FRAME = struct.Struct(">I")
-"""What stands before each message on a pipe: its length in bytes."""
+"""Length in bytes that stands before each message on a pipe."""
 
 
 class Gone(Exception):
@@ -143,16 +143,21 @@ class FramedProcess:
         return bytes(data)
 
     def _wait(self, descriptor: int, event: int, deadline: float) -> None:
-        left = deadline - time.monotonic()
+        remaining_s = deadline - time.monotonic()
         poll = select.poll()
         poll.register(descriptor, event)
-        if left <= 0 or not poll.poll(math.ceil(left * 1000)):
+        if remaining_s <= 0 or not poll.poll(math.ceil(remaining_s * 1000)):
             raise Late("no answer in time")
+
+    @property
+    def pid(self) -> int:
+        """Id of the process."""
+        return self.process.pid
 
     def end(self) -> None:
         """Send SIGKILL to the process and its group; :meth:`kill` also waits and frees what it held."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
 
     def kill(self) -> None:
         """End the process for certain and free what it held."""
@@ -169,7 +174,7 @@ class FramedProcess:
 
 
 class WorkerPool:
-    """Runs a function of a file in killable processes.
+    """Runs a function in killable processes.
 
     Any thread may call ``run``; as many jobs run at once as there are workers, the others wait their turn (waiting does
     not count towards the deadline). Workers start when they are first needed. After a fork, the child's pool has no
@@ -196,12 +201,12 @@ class WorkerPool:
             num_workers: at most this many processes.
             timeout_s: wall time of one job. Starting a worker (imports) does not count, within two minutes.
             memory_mb: address space of a worker.
-            jobs_per_worker: then it is replaced, so that leaks and caches stay bounded.
+            jobs_per_worker: after so many jobs a worker is replaced, so that leaks and caches stay bounded.
         """
         if min(num_workers, memory_mb, jobs_per_worker) < 1 or not timeout_s > 0:
             raise ValueError(
                 "num_workers, memory_mb, jobs_per_worker and timeout_s must be positive, got "
-                f"{num_workers}, {memory_mb}, {jobs_per_worker} and {timeout_s}"
+                f"{num_workers}, {memory_mb}, {jobs_per_worker} and {timeout_s}."
             )
         self.target = str(target)
         self.num_workers = num_workers
@@ -289,13 +294,13 @@ class WorkerPool:
     def worker_pids(self) -> list[int]:
         """Process ids of the workers that exist now."""
         with self._lock:
-            return sorted(worker.process.pid for worker in self._all)
+            return sorted(worker.pid for worker in self._all)
 
     def close(self) -> None:
         """Kill all workers. A job that still runs is tried again on a new one; the pool may be used again."""
         with self._lock:
             idle, busy = self._idle, self._all.difference(self._idle)
-            self._idle, self._all = [], busy
+            self._idle, self._all = [], set(busy)  # a copy: workers that start from now on are not to be killed
         for worker in idle:
             worker.kill()
         for worker in busy:
@@ -340,18 +345,12 @@ class _Worker(FramedProcess):
             )
         )
         self.num_jobs = 0
-        source, _, function = target.rpartition(":")
-        self.settings = {
-            "source": source,
-            "function": function,
-            "memory_bytes": memory_mb << 20,
-            "cpu_s": cpu_s,
-            "path": [str(Path(entry).resolve()) for entry in sys.path if entry and Path(entry).exists()],
-        }
+        path = [str(Path(entry).resolve()) for entry in sys.path if entry and Path(entry).exists()]
+        self._settings = {"target": target, "memory_bytes": memory_mb << 20, "cpu_s": cpu_s, "path": path}
 
     def greet(self, deadline: float) -> None:
         """Send the settings and wait until the worker can take jobs."""
-        answer = self.ask(json.dumps(self.settings).encode(), deadline)
+        answer = self.ask(json.dumps(self._settings).encode(), deadline)
         if answer.get("result") != "ready":
             raise RuntimeError(answer.get("error", "it did not get ready"))
         self.num_jobs = 0

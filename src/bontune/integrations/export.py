@@ -1,4 +1,4 @@
-"""A recipe of ours for TRL or verl: what it asks for in their words, and in comments what they have no word for."""
+"""Export of a recipe to TRL or verl: their settings for it, and comments on what they cannot express."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from bontune.models.adapters import is_adapter
 from bontune.tasks import load_task
 
 ROWS_AT_ONCE = 8
-"""Most samples of one backward pass in what is exported; people will know better for their GPUs."""
+"""Largest number of samples of one backward pass in an exported file; users will know better for their GPUs."""
 
 _PLAIN = re.compile(r"(?:[A-Za-z_/]|\.{1,2}/)[A-Za-z0-9_./:-]*")
 """Matches texts that Hydra reads as they are."""
 _WORDS = {"null", "true", "false", "nan", "inf"}
-"""Of these, what Hydra reads as another kind of value."""
+"""Words that match ``_PLAIN`` and that Hydra reads as another type of value."""
 
 
 @dataclass
@@ -33,32 +33,32 @@ class Exported:
     """Settings for another trainer."""
 
     settings: dict[str, Any] = field(default_factory=dict)
-    """Their keys and values, in order."""
+    """Keys and values, in order."""
     notes: list[str] = field(default_factory=list)
-    """What has no counterpart there, or another meaning, a sentence each."""
+    """Sentences about settings that have no counterpart there, or another meaning."""
 
 
-def export(recipe: Recipe, target: str) -> str:
-    """A recipe as text for another trainer.
+def export_recipe(recipe: Recipe, target: str) -> str:
+    """Write a recipe as text for another trainer.
 
     Args:
-        recipe: ours.
+        recipe: the recipe.
         target: ``trl``, a YAML file for ``accelerate launch -m bontune.integrations.trl --config``; ``verl``, a shell
             script.
 
     Raises:
-        BontuneError: an objective that runs here alone, or an unknown target.
+        BontuneError: an objective that runs only in this package, or an unknown target.
     """
     targets: Mapping[str, Callable[[Recipe], str]] = {"trl": _trl_text, "verl": _verl_text}
     if target not in targets:
-        raise BontuneError(f"--to {target}: there are {' and '.join(targets)}.")
+        raise BontuneError(f"--to must be {' or '.join(targets)}, got {target!r}.")
     section = recipe.objective
     GroupObjective.of(section.name, section.n, _options(recipe)).check(recipe.sampling.samples)
     return targets[target](recipe)
 
 
 def trl_settings(recipe: Recipe) -> Exported:
-    """Keys of ``BoNScriptArguments``, ``BoNGRPOConfig`` and TRL's ``ModelConfig``."""
+    """Return the keys of ``BoNScriptArguments``, ``BoNGRPOConfig`` and TRL's ``ModelConfig``."""
     training, sampling, kl = recipe.training, recipe.sampling, recipe.kl
     made = Exported()
     samples = training.prompts_per_step * sampling.samples
@@ -102,12 +102,12 @@ def trl_settings(recipe: Recipe) -> Exported:
         made.settings["verifier"] = _name(recipe.verifier.path or "") + end
     elif recipe.verifier.name != "oracle":
         made.notes.append(
-            f"verifier {recipe.verifier.name}: in Python, BoNGRPOTrainer(verifier=…) takes a function as TRL's rewards "
-            "are; without it the reward selects."
+            f"verifier {recipe.verifier.name}: in Python, BoNGRPOTrainer(verifier=…) takes a function as a reward is; "
+            "without it the reward selects."
         )
     made.notes += [
         f"{training.prompts_per_step} prompts a step: with W processes divide gradient_accumulation_steps by W.",
-        "max_grad_norm is ours divided by max_completion_length, as TRL's loss is.",
+        "max_grad_norm is the recipe's divided by max_completion_length, as TRL's loss is.",
     ]
     if training.decay != "constant" and training.lr_end:
         made.notes.append(f"training.lr_end = {training.lr_end:g}: TRL's schedule ends at 0.")
@@ -117,27 +117,27 @@ def trl_settings(recipe: Recipe) -> Exported:
 
 
 def _trl_extras(recipe: Recipe) -> dict[str, Any]:
-    """Keys that TRL's defaults stand for where a recipe does not ask."""
+    """Return the keys for which TRL's defaults apply unless the recipe sets them."""
     training, kl, engine = recipe.training, recipe.kl, recipe.engine
-    found: dict[str, Any] = {}
+    extras: dict[str, Any] = {}
     if training.precision != "auto":
-        found["bf16"] = training.precision == "bf16"
+        extras["bf16"] = training.precision == "bf16"
     if training.gradient_checkpointing != "auto":
-        found["gradient_checkpointing"] = training.gradient_checkpointing
+        extras["gradient_checkpointing"] = training.gradient_checkpointing
     if kl.start > 0:
-        found |= {"beta_end": kl.end, "beta_delay": kl.delay, "beta_steps": kl.steps, "beta_shape": kl.shape}
+        extras |= {"beta_end": kl.end, "beta_delay": kl.delay, "beta_steps": kl.steps, "beta_shape": kl.shape}
     if training.lora is not None:
-        found |= {"use_peft": True, "lora_r": training.lora.r, "lora_alpha": training.lora.alpha}
-        found["lora_target_modules"] = training.lora.targets
+        extras |= {"use_peft": True, "lora_r": training.lora.r, "lora_alpha": training.lora.alpha}
+        extras["lora_target_modules"] = training.lora.targets
     if engine.name == "vllm":
-        found |= {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": engine.gpu_memory}
+        extras |= {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": engine.gpu_memory}
         if engine.context is not None:
-            found["vllm_max_model_length"] = engine.context
-    return found
+            extras["vllm_max_model_length"] = engine.context
+    return extras
 
 
 def verl_settings(recipe: Recipe) -> Exported:
-    """Keys of verl's configuration; those that begin with + are ours."""
+    """Return keys of verl's configuration; those that begin with + are added by this package."""
     training, sampling, kl = recipe.training, recipe.sampling, recipe.kl
     made = Exported()
     has_kl = kl.start > 0
@@ -198,11 +198,13 @@ def _say_what_verl_lacks(made: Exported, recipe: Recipe) -> None:
         made.settings["actor_rollout_ref.model.lora_alpha"] = training.lora.alpha
     if recipe.verifier.name != "oracle":
         made.notes.append(
-            f"verifier {recipe.verifier.name}: verl 0.9.1 gives advantage estimators the reward alone, so the reward "
-            "selects; where it hands on what the reward function returns, +algorithm.bon_verifier=KEY names it."
+            f"verifier {recipe.verifier.name}: verl 0.9.1 passes only the reward to estimators, so the reward "
+            "selects; a verl that passes on what the reward function returns takes +algorithm.bon_verifier=KEY."
         )
     if has_kl and kl.start != kl.end:
-        made.notes.append(f"kl: verl's coefficient does not move; {kl.end:g} is what ours ends at (from {kl.start:g}).")
+        made.notes.append(
+            f"kl: verl's coefficient is constant; {kl.end:g} is where the recipe's ends, from {kl.start:g}."
+        )
     if has_kl and kl.anchor_ema:
         made.notes.append(f"kl.anchor_ema = {kl.anchor_ema:g}: verl's reference stays the first model.")
     if training.decay == "linear":
@@ -213,9 +215,9 @@ def _say_what_verl_lacks(made: Exported, recipe: Recipe) -> None:
 
 
 def _common(made: Exported, recipe: Recipe) -> Exported:
-    """Notes that hold for both."""
+    """Add the notes that apply to both trainers."""
     if not is_shipped(recipe.model) and is_adapter(Path(resolve(recipe.model))):
-        made.notes.append("model: it is an adapter, which is not merged there; give a folder with the merged model.")
+        made.notes.append("model: it is an adapter, which is not merged there; name a folder with the merged model.")
     if recipe.kl.start > 0 and recipe.kl.share < 1:
         made.notes.append(f"kl.share = {recipe.kl.share:g}: there the KL is estimated on all samples.")
     if recipe.training.refill is not None:
@@ -227,7 +229,7 @@ def _common(made: Exported, recipe: Recipe) -> Exported:
 
 
 def _name(model: str) -> str:
-    """What a model is called there: one that ships with the package has its name, another its folder or hub id."""
+    """Return a model's name for another trainer: the name of a shipped model, or a folder or hub id."""
     return model if is_shipped(model) else resolve(model)
 
 
@@ -268,10 +270,10 @@ def _verl_text(recipe: Recipe) -> str:
 
 
 def hydra(value: Any) -> str:
-    """A value as Hydra's command line reads it.
+    """Write a value for Hydra's command line.
 
-    A text that could be read as something else is put in quotes; there a quote has a backslash before it, and so has
-    the dollar sign of what OmegaConf would take for another key.
+    A text that could be read as something else is quoted. Inside, a quote gets a backslash, and so does the dollar sign
+    of what OmegaConf would take for a reference to another key.
 
     >>> hydra({"baseline": "loo", 4: 0.5}), hydra(None), hydra([1, True])
     ('{baseline:loo,4:0.5}', 'null', '[1,true]')
@@ -288,6 +290,6 @@ def hydra(value: Any) -> str:
         return "[" + ",".join(map(hydra, value)) + "]"
     if not isinstance(value, str) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
         return str(value)
-    escaped = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", value)
-    escaped = re.sub(r"(\\+)(?='|\Z)", lambda found: 2 * found[1], escaped)
+    escaped = re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + "\\${", value)
+    escaped = re.sub(r"(\\+)(?='|\Z)", lambda match: 2 * match[1], escaped)
     return "'" + escaped.replace("'", "\\'") + "'"

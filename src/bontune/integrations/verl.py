@@ -1,9 +1,9 @@
-"""The objectives as advantage estimators of verl, which finds them by our entry point ``verl.plugins``.
+"""Advantage estimators of verl for the objectives; verl finds them by the entry point ``verl.plugins``.
 
     python -m verl.trainer.main_ppo algorithm.adv_estimator=bontune_bon_rl +algorithm.bon_n=16 \
         actor_rollout_ref.rollout.n=32 actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-sum-norm …
 
-Keys of ``algorithm``: ``bon_n``, the budget or a weight for each of several; ``bon_options``, those of the objective;
+Keys of ``algorithm``: ``bon_n``, the budget or a weight for each of several; ``bon_options``, the objective's options;
 ``bon_verifier``, the key under which the reward function returns what Best-of-N selects by; ``bon_seed``.
 """
 
@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from bontune.base.errors import BontuneError
-from bontune.integrations.groups import GroupObjective, able
+from bontune.integrations.groups import GroupObjective, group_objectives
 
 PREFIX = "bontune_"
-"""Before the names of objectives: verl has a ``grpo`` and an ``rloo`` of its own."""
+"""Prefix of the objectives' names, because verl has its own ``grpo`` and ``rloo``."""
 
 
-def estimate(
+def estimate_advantages(
     name: str,
     token_level_rewards: Tensor,
     response_mask: Tensor,
@@ -35,32 +35,33 @@ def estimate(
     batch: Any = None,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Advantages of a batch as verl asks for them.
+    """Return the advantages of a batch in verl's form.
 
     Args:
-        name: of the objective.
-        token_level_rewards: (rows, tokens); a row's sum is what the response is worth.
+        name: name of the objective.
+        token_level_rewards: (rows, tokens); a row's sum is the reward of the response.
         response_mask: (rows, tokens), 1 on the response.
         index: each row's prompt, verl's ``uid``; groups may have different sizes, and every prompt counts alike.
         config: verl's section ``algorithm``.
-        non_tensor_batch: what the reward function returned beside the reward, where verl hands it on.
-        batch: not looked at; verl hands it on with ``non_tensor_batch``.
+        non_tensor_batch: results of the reward function beside the reward, if verl passes them on.
+        batch: not used; verl passes it together with ``non_tensor_batch``.
 
     Returns:
-        Advantages and returns (rows, tokens), the same, for ``loss_agg_mode=seq-mean-token-sum-norm`` (or another that
-        takes the mean over responses of sums over tokens).
+        Advantages and, equal to them, returns (rows, tokens), for ``loss_agg_mode=seq-mean-token-sum-norm`` (or another
+        that takes the mean over responses of sums over tokens).
 
     Raises:
-        BontuneError: an option that cannot work, or a verifier whose scores verl does not hand on.
+        BontuneError: an invalid option, or a verifier whose scores verl does not pass on.
     """
     if index is None:
-        raise BontuneError(f"{PREFIX}{name} weighs groups of responses, and verl gave no uid to tell them by.")
+        raise BontuneError(f"{PREFIX}{name} needs groups of responses, and verl passed no uid that identifies them.")
     objective = _objective(name, config)
     groups: dict[Any, list[int]] = {}
     for row, prompt in enumerate(index):
         groups.setdefault(prompt, []).append(row)
     largest = max(map(len, groups.values()))
     objective.check(largest)
+    # Groups as a table (prompts, largest group) of row numbers; −1 pads smaller groups.
     places = torch.full((len(groups), largest), -1)
     for place, rows in enumerate(groups.values()):
         places[place, : len(rows)] = torch.tensor(rows)
@@ -71,7 +72,7 @@ def estimate(
         return torch.where(places < 0, torch.nan, values[places])
 
     weights_PM = objective.advantages(grouped(rewards), None if scores is None else grouped(scores), step=_step(groups))
-    # verl takes the mean over rows; smaller groups were weighed to count as much as one of the largest size.
+    # verl takes the mean over rows; here every prompt counts as much as one with the largest group.
     share = len(rewards) / places.numel()
     advantages = torch.zeros(len(rewards), dtype=torch.float64)
     advantages[places[places >= 0]] = weights_PM[places >= 0] * share
@@ -80,19 +81,19 @@ def estimate(
 
 
 def register() -> list[str]:
-    """Give verl an estimator for each objective that needs rewarded samples alone; returns their names."""
+    """Register an estimator in verl for each objective that needs only rewarded samples; return their names."""
     from verl.trainer.ppo.core_algos import register_adv_est
 
-    found = []
-    for name in able():
+    names = []
+    for name in group_objectives():
         register_adv_est(PREFIX + name)(_estimator(name))
-        found.append(PREFIX + name)
-    return found
+        names.append(PREFIX + name)
+    return names
 
 
 @functools.cache
 def _estimator(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    # verl looks at the parameters' names for what it may hand on.
+    # verl passes an argument only if the estimator has a parameter of that name.
     def estimator(
         token_level_rewards: Tensor,
         response_mask: Tensor,
@@ -102,8 +103,8 @@ def _estimator(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
         batch: Any = None,
         **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        given = {"index": index, "config": config, "non_tensor_batch": non_tensor_batch, "batch": batch}
-        return estimate(name, token_level_rewards, response_mask, **given, **options)
+        arguments = {"index": index, "config": config, "non_tensor_batch": non_tensor_batch, "batch": batch}
+        return estimate_advantages(name, token_level_rewards, response_mask, **arguments, **options)
 
     estimator.__name__ = PREFIX + name
     return estimator
@@ -114,7 +115,9 @@ def _objective(name: str, config: Any) -> GroupObjective:
     if isinstance(n, Mapping):
         n = {int(key): value for key, value in n.items()}
         if any(isinstance(weight, (list, tuple)) for weight in n.values()):
-            raise BontuneError("algorithm.bon_n: verl does not say how far the training is, so weights cannot move.")
+            raise BontuneError(
+                "algorithm.bon_n must have constant weights: verl does not report the training's progress."
+            )
     return _read(name, json.dumps(n), json.dumps(options), int(_key(config, "bon_seed") or 0))
 
 
@@ -127,17 +130,17 @@ def _read(name: str, n: str, options: str, seed: int) -> GroupObjective:
 
 
 def _scores(config: Any, others: Mapping[str, Any] | None) -> Tensor | None:
-    """What the verifier gave each row; None: Best-of-N selects by the reward."""
+    """Return the verifier's score of each row; None: Best-of-N selects by the reward."""
     key = _key(config, "bon_verifier")
     if key is None:
         return None
     if others is None:
         raise BontuneError(
-            f"algorithm.bon_verifier={key}: this verl gives advantage estimators the reward alone, not what the reward "
+            f"algorithm.bon_verifier={key}: this verl passes only the reward to estimators, not what the reward "
             "function returned beside it (proposed in its pull request 7473); without the key the reward selects."
         )
     if key not in others:
-        raise BontuneError(f"algorithm.bon_verifier={key}: the reward function returned {sorted(others)}, no {key}.")
+        raise BontuneError(f"algorithm.bon_verifier={key}: the reward function returned {sorted(others)}, not {key}.")
     return torch.tensor([float("nan") if value is None else float(value) for value in others[key]], dtype=torch.float64)
 
 
@@ -146,7 +149,7 @@ def _key(config: Any, key: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Hydra's containers as plain ones."""
+    """Convert Hydra's containers to plain ones."""
     if hasattr(value, "items"):
         return {str(key): _plain(item) for key, item in value.items()}
     if hasattr(value, "__iter__") and not isinstance(value, str):
@@ -155,7 +158,7 @@ def _plain(value: Any) -> Any:
 
 
 def _step(groups: Mapping[Any, Any]) -> int:
-    """A number that differs from batch to batch, for choices at random: verl makes new uids for each."""
+    """Return a number that differs from batch to batch, for random choices: verl makes new uids for each batch."""
     from hashlib import sha256
 
     return int.from_bytes(sha256(repr(list(groups)).encode()).digest()[:6], "little")

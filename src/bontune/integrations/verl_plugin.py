@@ -1,4 +1,4 @@
-"""What verl imports when it starts, by the entry point ``verl.plugins``: importing it registers the estimators."""
+"""Importing this module registers the estimators; verl imports it at its start, by the entry point ``verl.plugins``."""
 
 import logging
 
@@ -7,6 +7,6 @@ try:
 
     register()
 except Exception:
-    # verl keeps the error of a plugin to itself, and would only miss the estimators later.
-    logging.getLogger(__name__).exception("bontune could not give verl its advantage estimators")
+    # verl swallows the error of a plugin, and would only miss the estimators later.
+    logging.getLogger(__name__).exception("bontune could not register its advantage estimators in verl.")
     raise

@@ -1,4 +1,4 @@
-"""A task of ours in verl: its problems as verl's Parquet files, and its grader as verl's reward function.
+"""A task in verl: its problems as verl's Parquet files, and its grader as verl's reward function.
 
     python -m bontune.integrations.verl_reward gsm8k data
     python -m verl.trainer.main_ppo data.train_files=data/train.parquet \
@@ -27,7 +27,7 @@ from bontune.tasks import load_task
 from bontune.tasks.base import Task
 
 _LOWEST: dict[tuple[str, str], float] = {}
-"""Lowest score so far of each task with its options, 0 at most."""
+"""Lowest score so far of each task with its options, at most 0."""
 
 
 def compute_score(
@@ -38,16 +38,16 @@ def compute_score(
     Args:
         data_source: ``bontune/`` and the task's name.
         solution_str: the response.
-        ground_truth: not looked at; the task knows the problem.
+        ground_truth: not used; the task knows the problem.
         extra_info: the task's options, split and problem, as :func:`write_data` wrote them.
 
     Returns:
-        ``score``, the reward. A response that could not be graded has ``graded`` 0, and the lowest score that this
-        process has given for the task so far, 0 at most: it never beats a wrong one.
+        ``score``, the reward. An ungraded response has ``graded`` 0, and the lowest score that this
+        process has given for the task so far, at most 0: it never beats a wrong one.
     """
     if extra_info is None or "problem_id" not in extra_info:
         raise BontuneError(
-            "extra_info has no problem_id: write the data with python -m bontune.integrations.verl_reward."
+            "The extra_info has no problem_id: write the data with python -m bontune.integrations.verl_reward."
         )
     task, problems = _task(data_source.removeprefix("bontune/"), extra_info["options"], extra_info["split"])
     problem = problems[extra_info["problem_id"]]
@@ -65,8 +65,8 @@ def write_data(task_name: str, folder: Path, options: dict[str, Any]) -> list[Pa
 
     Args:
         task_name: one of ``bontune tasks``.
-        folder: where the files go; one is called after each split.
-        options: the task's own keys; files and folders that they name count from here, and are found from anywhere.
+        folder: folder of the files, which are named after the splits.
+        options: the task's own keys; relative paths in them are made absolute.
 
     Raises:
         BontuneError: an unknown task or option, or data that cannot be read.
@@ -84,7 +84,7 @@ def write_data(task_name: str, folder: Path, options: dict[str, Any]) -> list[Pa
 
 
 def with_whole_paths(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's options with whole paths in place of relative ones: the processes of verl run in other folders.
+    """Make relative paths in a task's options absolute, because the processes of verl run in other folders.
 
     >>> with_whole_paths({"data": "owner/name", "grader": "exact"})
     {'data': 'owner/name', 'grader': 'exact'}
@@ -96,11 +96,11 @@ def with_whole_paths(options: Mapping[str, Any]) -> dict[str, Any]:
         path = Path(value).expanduser() if isinstance(value, str) and value else None
         return str(path.resolve()) if path is not None and path.exists() else value
 
-    found = {key: whole(value) if key in ("data", "test_data") else value for key, value in options.items()}
-    file, _, function = str(found.get("grader")).rpartition(":")
+    absolute = {key: whole(value) if key in ("data", "test_data") else value for key, value in options.items()}
+    file, _, function = str(absolute.get("grader")).rpartition(":")
     if file.endswith(".py"):
-        found["grader"] = f"{whole(file)}:{function}"
-    return found
+        absolute["grader"] = f"{whole(file)}:{function}"
+    return absolute
 
 
 def _row(task: str, split: str, options: str, problem: Problem) -> dict[str, Any]:
@@ -119,15 +119,15 @@ def _task(name: str, options: str, split: str) -> tuple[Task, dict[str, Problem]
     return task, {problem.id: problem for problem in task.problems(split)}
 
 
-def main() -> None:
-    """``python -m bontune.integrations.verl_reward TASK FOLDER``."""
+def _main() -> None:
+    """Write a task's data: ``python -m bontune.integrations.verl_reward TASK FOLDER``."""
     parser = argparse.ArgumentParser(description="Write a task's problems as verl's Parquet files.")
     parser.add_argument("task", help="one of `bontune tasks`")
-    parser.add_argument("folder", type=Path, help="where the files go, one for each split")
+    parser.add_argument("folder", type=Path, help="folder of the files, one for each split")
     parser.add_argument("--options", type=json.loads, default={}, help='the task\'s own keys as JSON, {"data": "…"}')
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        for path in write_data(given.task, given.folder, given.options):
+        for path in write_data(arguments.task, arguments.folder, arguments.options):
             print(path)
     except BontuneError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -135,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

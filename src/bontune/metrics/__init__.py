@@ -1,10 +1,12 @@
-"""What Best-of-N, majority voting and the verifier are worth, for every k ≤ M from one pool of M samples per prompt.
+"""Metrics of Best-of-N, majority voting and verifiers, for every k ≤ M from one pool of M samples per prompt.
 
-Every metric of a pool is the mean over its C(M, k) subsets, drawn *without* replacement: unbiased for i.i.d. samples
-and every k ≤ M, where resampling is not (1 of 4 correct gives 0.68 at k = 4, not 1). M ≥ 2k for a tolerable variance.
+Every metric of a pool is the mean over its C(M, k) subsets, drawn *without* replacement. It is unbiased for i.i.d.
+samples and every k ≤ M, where resampling is not (1 of 4 correct gives 0.68 at k = 4, not 1). M ≥ 2k for a tolerable
+variance.
 
 Shapes: ``_M`` samples of one prompt, the last axis; leading axes, ``_P``: prompts; ``_S`` subsets; ``_A`` answers.
-Rewards are float, int or bool: a tensor gives a tensor on its device, all else NumPy, in float64. Scores may be ±inf.
+Rewards are float, int or bool: a tensor gives a tensor on its device, anything else NumPy, in float64. Scores may be
+±inf.
 """
 
 from bontune.metrics.arrays import RewardScale, reward_scale

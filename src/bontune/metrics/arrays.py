@@ -1,4 +1,4 @@
-"""What goes into a metric and what comes out: arrays of one kind."""
+"""The arrays that metrics take and return, and the scale on which rewards are read."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bontune.objectives.inputs import FloatArray
 
 Values: TypeAlias = Tensor | NDArray[Any] | Sequence[Any]
 Kind = TypeVar("Kind", Tensor, NDArray[Any])
-"""Of rewards and of what comes back; nested lists count as arrays."""
+"""Type of the rewards and of the result; nested lists count as arrays."""
 
 
-def like(given: Kind, result: Tensor) -> Kind:
-    """The result in the kind of what was given; one number as a NumPy scalar."""
-    return result if isinstance(given, Tensor) else result.numpy()[()]
+def as_kind(rewards: Kind, result: Tensor) -> Kind:
+    """Return the result as a tensor if the rewards are one, else as a NumPy array or scalar."""
+    return result if isinstance(rewards, Tensor) else result.numpy()[()]
 
 
 Rewards = Sequence[Sequence[float | None]]
@@ -29,17 +29,17 @@ Rewards = Sequence[Sequence[float | None]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RewardScale:
-    """What the rewards of all pools that are looked at together mean."""
+    """The meaning of the rewards of all pools that are compared."""
 
     is_binary: bool = True
-    """Whether every reward is 0 or 1, and 1 is what counts as solved."""
+    """Whether every reward is 0 or 1, and 1 counts as solved."""
     solved_at: float | None = 1.0
-    """Reward from which on a sample counts as solved; None: rewards are graded, and there is no pass@k."""
+    """Smallest reward that counts as solved; None: rewards are graded, and there is no pass@k."""
     lowest: float = 0.0
-    """What a sample counts that could not be graded: the lowest reward that was seen, 0 at most, and never solved."""
+    """Reward of an ungraded sample: the lowest reward of the pools, at most 0, and never solved."""
 
     def filled(self, rewards_PM: Rewards) -> list[list[float]]:
-        """The rewards with a number for every sample.
+        """Return the rewards with ``lowest`` for each ungraded sample.
 
         >>> RewardScale(lowest=-1.0).filled([[1.0, None], [float("nan"), -1.0]])
         [[1.0, -1.0], [-1.0, -1.0]]
@@ -47,21 +47,21 @@ class RewardScale:
         return [[self.lowest if r is None or math.isnan(r) else float(r) for r in row] for row in rewards_PM]
 
     def solved(self, rewards: Any) -> FloatArray:
-        """1 where a reward counts as solved, else 0; of rewards that have such a limit."""
+        """Return 1 where a reward counts as solved, else 0; ``solved_at`` must not be None."""
         assert self.solved_at is not None
         return (np.asarray(rewards, dtype=np.float64) >= self.solved_at).astype(np.float64)
 
 
 def reward_scale(pools: Iterable[Rewards], solved_at: float | None = None) -> RewardScale:
-    """Read the scale off the rewards of all pools together, so that all of them are measured alike.
+    """Derive the scale from the rewards of all pools together, so that all of them are measured alike.
 
-    A sample that could not be graded counts as the lowest reward that any of the pools holds, and as 0 at most: it is
-    never better than a wrong one, and never right where all others are.
+    An ungraded sample counts as the lowest reward in any of the pools, and at most as 0: it is never better than a
+    wrong one, and never right where all others are.
 
     Args:
-        pools: the rewards of each.
-        solved_at: reward from which on a sample counts as solved; None: 1 for rewards of 0 and 1, the larger of any
-            other two values, and nothing for rewards of one or of more than two values.
+        pools: the rewards of each pool.
+        solved_at: smallest reward that counts as solved; None: 1 for rewards of 0 and 1, the larger of any
+            other two values, and none for rewards of one or of more than two values.
 
     >>> reward_scale([[[-1.0, 1.0, None]]])
     RewardScale(is_binary=False, solved_at=1.0, lowest=-1.0)

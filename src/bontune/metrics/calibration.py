@@ -1,4 +1,4 @@
-"""Whether a verifier's probabilities are what they say: reliability, its summary numbers, and putting it right.
+"""Calibration of a verifier's probabilities: reliability in bins, summary numbers, and Platt scaling.
 
 Shapes: ``_B`` completions of all prompts, flattened. Everything here is NumPy in float64.
 """
@@ -18,40 +18,40 @@ from bontune.objectives.inputs import FloatArray, as_rewards, as_scores
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReliabilityBin:
-    """Completions of about the same probability."""
+    """Completions of similar probability."""
 
     count: int
     """Number of samples in the bin."""
     probability: float
     """Mean probability of the samples."""
     reward: float
-    """Their mean reward: the share of correct ones."""
+    """Mean reward of the samples: the share of correct ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """How far probabilities are from rewards."""
+    """The distance of probabilities from rewards."""
 
     ece: float
     """Expected calibration error: mean |probability − reward| of the bins, by their counts; 0 is best. Biased up:
     a perfect verifier gets about √(bins / completions)/2."""
     brier: float
-    """Mean (probability − reward)²; 0 is best, and ¼ is what ½ for everything gets."""
+    """Mean (probability − reward)²; 0 is best, and ¼ results from ½ for every sample."""
     bins: tuple[ReliabilityBin, ...]
     """Bins from the least to the most probable."""
 
 
 def calibration(rewards: Values, probabilities: Values, num_bins: int = 10) -> Calibration:
-    """Reliability of probabilities in bins of equal mass.
+    """Measure the reliability of probabilities in bins of equal mass.
 
         ECE = Σ_b |b|/B · |mean probability of b − mean reward of b|,   Brier = mean (probability − reward)²
 
-    Equal probabilities share a bin (by their middle rank), so that the order of the completions does not matter; bins
-    that stay empty for that reason are left out.
+    Equal probabilities share a bin (by their middle rank), so that the order of the completions does not matter; empty
+    bins are dropped.
 
     Args:
         rewards: (..., M) in [0, 1].
-        probabilities: of the same shape, in [0, 1].
+        probabilities: (..., M) in [0, 1].
         num_bins: ≥ 1.
 
     Raises:
@@ -89,7 +89,7 @@ def calibration(rewards: Values, probabilities: Values, num_bins: int = 10) -> C
 
 
 def sigmoid(scores: Values) -> FloatArray:
-    """1 / (1 + e^−score), of any size without overflow; ±inf gives 1 and 0.
+    """Return 1 / (1 + e^−score) without overflow; ±inf gives 1 and 0.
 
     >>> sigmoid([-np.inf, 0.0, 800.0]).tolist()
     [0.0, 0.5, 1.0]
@@ -101,14 +101,15 @@ def sigmoid(scores: Values) -> FloatArray:
 
 
 def platt_scaling(rewards: Values, scores: Values, num_iterations: int = 100) -> tuple[float, float]:
-    """Slope and intercept for which sigmoid(slope · score + intercept) fits the rewards best.
+    """Fit the slope and intercept with which sigmoid(slope · score + intercept) fits the rewards best.
 
-    The maximum of the likelihood, with Platt's targets instead of 0 and 1, by which it exists for separable scores too.
+    They maximise the likelihood with Platt's targets instead of 0 and 1, so that a maximum exists for separable scores
+    too.
 
     Args:
         rewards: (..., M) in [0, 1].
-        scores: of the same shape, finite.
-        num_iterations: Newton steps at most.
+        scores: (..., M), finite.
+        num_iterations: largest number of Newton steps.
 
     Returns:
         (slope, intercept). The slope is negative for scores that rank the wrong way round.

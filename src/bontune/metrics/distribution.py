@@ -1,4 +1,4 @@
-"""How a prompt's samples spread over distinct answers: what they give, how often, and how much of it is right.
+"""The distribution of a prompt's samples over distinct answers: how often each answer is given, and which are right.
 
 No answer (None) is not an answer: it counts in the number of samples M and nowhere else, as in ``votes``. Masses are
 shares of all M samples, so that the mass on correct answers is pass@1; the entropy is over the samples that answer.
@@ -43,15 +43,15 @@ class AnswerDistribution:
     num_samples: int
     """M, of each prompt."""
     num_drawn: int
-    """Samples that ``distinct_P`` and ``distinct_correct_P`` are for."""
+    """Number of samples in which ``distinct_P`` and ``distinct_correct_P`` are counted."""
     entropy_P: FloatArray
-    """Entropy of the answers, over the samples that answer, in nats: the estimate of Chao, Wang and Jost."""
+    """Entropy of the answers, over the samples that answer, in nats, as Chao, Wang and Jost estimate it."""
     distinct_P: FloatArray
     """Expected number of different answers in ``num_drawn`` of the samples."""
     distinct_correct_P: FloatArray
-    """Expected number of different correct answers in them."""
+    """Expected number of different correct answers in ``num_drawn`` of the samples."""
     coverage_P: FloatArray
-    """Chance that one more sample is no new answer: Good and Turing's 1 − f₁/M, f₁ answers given once."""
+    """Chance that one more sample gives a known answer: Good and Turing's 1 − f₁/M, f₁ answers given once."""
     top_P: FloatArray
     """Mass on the most frequent answer."""
     best_P: FloatArray
@@ -65,23 +65,23 @@ class AnswerDistribution:
     ranked_PR: FloatArray
     """(..., R + 1): mass on the answer at rank 1, 2, … R by frequency, then on all others; sums to ``answered_P``."""
     ranked_correct_PR: FloatArray
-    """The part of ``ranked_PR`` that is rewarded; answers that are equally frequent share their ranks evenly."""
+    """Rewarded part of ``ranked_PR``; equally frequent answers share their ranks evenly."""
 
 
 def answer_distribution(
     answers: Values, rewards: Values, scores: Values | None = None, *, num_drawn: int | None = None, num_ranks: int = 8
 ) -> AnswerDistribution:
-    """How the samples of each prompt spread over distinct answers.
+    """Compute how the samples of each prompt spread over distinct answers.
 
-    An answer is correct if its holders' mean reward is above ½.
+    An answer is correct if the mean reward of its samples is above ½.
 
     Args:
         answers: (..., M) hashables, None for no answer; as in :func:`majority_at_k`.
         rewards: (..., M), finite.
         scores: (..., M) of a verifier, or None. ±inf is allowed.
-        num_drawn: m, samples to count distinct answers in, 1 ≤ m ≤ M; None: M, so that they are those of
+        num_drawn: m, number of samples in which distinct answers are counted, 1 ≤ m ≤ M; None: M, as in
             :func:`distinct_answers`.
-        num_ranks: R ≥ 1, ranks to keep apart.
+        num_ranks: R ≥ 1, number of ranks that are kept apart.
 
     Raises:
         ValueError: unequal shapes, unhashable or NaN answers, NaN or infinite rewards, NaN scores, ``num_drawn`` not in
@@ -132,7 +132,7 @@ def _shaped(values: Sequence[float | FloatArray] | FloatArray, leading: tuple[in
 def _one_prompt(
     ids_M: NDArray[np.int64], rewards_M: FloatArray, num_drawn: int, num_ranks: int
 ) -> dict[str, float | FloatArray]:
-    """The fields that come from how often each answer was given, and what its holders earned."""
+    """Return the fields that follow from the number of samples of each answer and their rewards."""
     m = len(ids_M)
     counts_A = np.bincount(ids_M + 1)[1:]
     earned_A = np.bincount(ids_M + 1, weights=rewards_M)[1:]
@@ -153,7 +153,7 @@ def _one_prompt(
 
 
 def _entropy(counts_A: NDArray[np.int64]) -> float:
-    """Chao, Wang and Jost's estimate; 0 without samples."""
+    """Return Chao, Wang and Jost's estimate; 0 without samples."""
     n = int(counts_A.sum())
     if n == 0:
         return 0.0
@@ -162,29 +162,29 @@ def _entropy(counts_A: NDArray[np.int64]) -> float:
     once, twice = int((counts_A == 1).sum()), int((counts_A == 2).sum())
     if once == 0:
         return seen
-    # The authors' form for f₂ = 0 stays finite.
+    # For f₂ = 0 the authors use another form, which stays finite.
     a = 2 * twice / ((n - 1) * once + 2 * twice) if twice else 2 / ((n - 1) * (once - 1) + 2)
     return seen + once / n * _tail(1 - a, n)
 
 
 def _tail(x: float, n: int) -> float:
-    """Σ_{j≥1} xʲ/(j + n − 1) for 0 ≤ x < 1."""
-    if x ** (n - 1) > 1e-3:  # −log(1 − x) without its first n − 1 terms: they do not cancel to nothing
+    """Return Σ_{j≥1} xʲ/(j + n − 1) for 0 ≤ x < 1."""
+    if x ** (n - 1) > 1e-3:  # −log(1 − x) minus its first n − 1 terms: no cancellation here
         r = np.arange(1, n)
         return float((-math.log1p(-x) - (x**r / r).sum()) / x ** (n - 1))
-    j = np.arange(1, 6 * n + 40)  # x < 1 − 6.9/n: what is left out is below 1e-16
+    j = np.arange(1, 6 * n + 40)  # x < 1 − 6.9/n: the terms behind sum to less than 1e-16
     return float((x**j / (j + n - 1)).sum())
 
 
 @functools.lru_cache(maxsize=16)
 def _chances_present(m: int, num_drawn: int) -> FloatArray:
-    """Chance, for 0, 1, … M samples that hold an answer, that one of them is among ``num_drawn`` of the M samples."""
+    """Return, for 0, 1, … M samples of an answer, the chance that one of them is among ``num_drawn`` of M samples."""
     ways = math.comb(m, num_drawn)
-    return np.array([(ways - math.comb(m - holders, num_drawn)) / ways for holders in range(m + 1)])
+    return np.array([(ways - math.comb(m - count, num_drawn)) / ways for count in range(m + 1)])
 
 
 def _profile(mass_A: FloatArray, correct_A: FloatArray, num_ranks: int) -> tuple[FloatArray, FloatArray]:
-    """Mass and rewarded mass by rank, all further ranks last."""
+    """Return mass and rewarded mass by rank, with all further ranks together at the end."""
     _, place_A, sizes = np.unique(-mass_A, return_inverse=True, return_counts=True)
     shared_A = np.bincount(place_A, weights=correct_A)[place_A] / sizes[place_A]  # among equally frequent answers
     order = np.argsort(place_A, kind="stable")
@@ -196,7 +196,7 @@ def _profile(mass_A: FloatArray, correct_A: FloatArray, num_ranks: int) -> tuple
 
 
 def _chosen(ids_M: NDArray[np.int64], scores_M: NDArray[np.floating]) -> float:
-    """Mass on the answer of the highest score; a choice without an answer has none."""
+    """Return the mass on the answer with the highest score; 0 if that sample gives no answer."""
     chosen = ids_M[scores_M == scores_M.max()]
     counts_A = np.bincount(ids_M + 1)
     counts_A[0] = 0

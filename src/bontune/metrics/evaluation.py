@@ -18,35 +18,35 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """Metrics of one pool."""
+    """The metrics of one pool."""
 
     problem_ids: list[str]
     """P problems, in order."""
     values: dict[str, np.ndarray]
-    """Metric → (P,) its value for each problem; NaN where it has none (``auc`` of a problem with one class)."""
+    """Metric → (P,) its value for each problem; NaN where it is undefined (``auc`` of a problem with one class)."""
 
     def intervals(self) -> dict[str, Interval]:
-        """Mean over the problems that have a value, with its 95 % bootstrap interval."""
-        known = [values[~np.isnan(values)] for values in self.values.values()]
-        return dict(zip(self.values, metrics.bootstrap_intervals(known), strict=True))
+        """Return the mean over the problems that have a value, with its 95 % bootstrap interval."""
+        defined = [values[~np.isnan(values)] for values in self.values.values()]
+        return dict(zip(self.values, metrics.bootstrap_intervals(defined), strict=True))
 
     def means(self) -> dict[str, float]:
-        """Mean over the problems that have a value."""
+        """Return the mean over the problems that have a value."""
         return {name: float(np.nanmean(values)) for name, values in self.values.items()}
 
     def difference(self, other: Evaluation, name: str) -> Interval:
-        """mean(self − other), paired by problem, over those that have a value in both.
+        """Return mean(self − other), paired by problem, over the problems that have a value in both.
 
         Raises:
-            ValueError: they do not hold the same problems, or none has a value in both.
+            ValueError: the evaluations are of different problems, or no problem has a value in both.
         """
         return metrics.paired_difference(*self.paired(other, name))
 
     def paired(self, other: Evaluation, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The values of both in one order, of the problems that have a value in both.
+        """Return the values of both in the same order, for the problems that have a value in both.
 
         Raises:
-            ValueError: they do not hold the same problems.
+            ValueError: the evaluations are of different problems.
         """
         if set(self.problem_ids) != set(other.problem_ids):
             raise ValueError("The two evaluations are of different problems; a paired difference needs the same ones.")
@@ -66,22 +66,22 @@ def evaluate_pool(
     is_full: bool = False,
     scale: RewardScale | None = None,
 ) -> Evaluation:
-    """Compute pass@k, max@k of graded rewards, best@k under the scores, what the verifier loses, votes, diversity.
+    """Compute pass@k, max@k of graded rewards, best@k under the scores, the verifier's losses, votes and diversity.
 
-    Of a verifier: ``best@k``; ``gap@k``, what it leaves of pass@k (max@k); ``drop@k``, how far best@k is below its peak
+    A verifier gets ``best@k``; ``gap@k``, pass@k (max@k) minus best@k; ``drop@k``, how far best@k is below its peak
     (see :func:`bontune.metrics.drop_at_k`); ``weighted@k``, the vote in which each sample weighs :func:`vote_weights`;
-    and ``auc`` within prompts. Where the scores are the rewards all but best@k are left out: they say nothing.
+    and ``auc`` within prompts. Where the scores equal the rewards, only best@k is computed.
 
     Args:
         problem_ids: P ids.
-        rewards_PM: P × M, None or NaN where a sample could not be graded; M may differ from problem to problem, since
-            every metric is a problem's own.
+        rewards_PM: P × M, None or NaN for an ungraded sample; M may differ from problem to problem, because
+            every metric belongs to one problem.
         ks: budgets, each ≤ the smallest M.
-        scores_PM: the verifier's.
-        answers_PM: answers in normal form; diversity and votes are left out without them.
-        is_full: compute all@k, majority@k and weighted@k, too; votes are the slowest of the metrics.
-        scale: how rewards are read, of all pools that are compared; None: as these rewards say, and only rewards of 0
-            and 1 have pass@k.
+        scores_PM: the verifier's scores.
+        answers_PM: answers in normal form; None: diversity and votes are not computed.
+        is_full: whether to compute all@k, majority@k and weighted@k as well; votes are the slowest metrics.
+        scale: scale of the rewards of all pools that are compared; None: derived from these rewards, and only rewards
+            of 0 and 1 have pass@k.
 
     Raises:
         ValueError: a k above M.
@@ -126,35 +126,35 @@ def _of_unequal(
     is_full: bool,
     scale: RewardScale,
 ) -> Evaluation:
-    """The same but drop@k for problems with different numbers of samples: those with equally many at a time."""
+    """Compute the metrics of problems with different numbers of samples, in groups of equal size, without drop@k."""
     places: dict[int, list[int]] = {}
     for p, row in enumerate(rewards_PM):
         places.setdefault(len(row), []).append(p)
     values: dict[str, np.ndarray] = {}
-    for of_size in places.values():
+    for group in places.values():
         part = evaluate_pool(
-            [problem_ids[p] for p in of_size],
-            [rewards_PM[p] for p in of_size],
+            [problem_ids[p] for p in group],
+            [rewards_PM[p] for p in group],
             ks,
-            scores_PM=None if scores_PM is None else [scores_PM[p] for p in of_size],
-            answers_PM=None if answers_PM is None else [answers_PM[p] for p in of_size],
+            scores_PM=None if scores_PM is None else [scores_PM[p] for p in group],
+            answers_PM=None if answers_PM is None else [answers_PM[p] for p in group],
             is_full=is_full,
             scale=scale,
         )
-        for name, found in part.values.items():
-            if not name.startswith("drop@"):  # it is from a peak of all problems
-                values.setdefault(name, np.full(len(problem_ids), np.nan))[of_size] = found
-    # The gap is left out of a part whose scores happen to be its rewards: there is none.
-    for name, found in values.items():
+        for name, values_G in part.values.items():
+            if not name.startswith("drop@"):  # its peak is chosen over all problems
+                values.setdefault(name, np.full(len(problem_ids), np.nan))[group] = values_G
+    # A group whose scores happen to equal its rewards has no gap@k: it is 0 there.
+    for name, values_P in values.items():
         if name.startswith("gap@"):
-            found[np.isnan(found)] = 0.0
+            values_P[np.isnan(values_P)] = 0.0
     return Evaluation(problem_ids=list(problem_ids), values=values)
 
 
 def _of_verifier(
     rewards: np.ndarray, solved: np.ndarray | None, scores: np.ndarray, ks: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """What there is to say of a verifier that is not the oracle."""
+    """Compute the metrics of a verifier that is not the oracle."""
     values = {f"gap@{k}": metrics.oracle_gap(rewards, scores, k) for k in ks}
     values |= {f"drop@{k}": metrics.drop_at_k(rewards, scores, k) for k in ks}
     if solved is not None:
@@ -177,14 +177,14 @@ MEANINGS = {
     "distinct": "different answers of a problem",
     "entropy": "spread of a problem's answers, in nats",
 }
-"""What each family of metrics means: one vocabulary for all commands and pages."""
+"""Meaning of each family of metrics, for all commands and pages."""
 
 
 def vote_weights(scores_PM: np.ndarray) -> np.ndarray:
-    """What each sample weighs in a weighted vote: a probability.
+    """Return the weight of each sample in a weighted vote, a probability.
 
-    Scores that all lie in [0, 1] are taken for probabilities; any others for log-odds, as a trained verifier's are. A
-    sample without a score (−∞) weighs nothing.
+    Scores that all lie in [0, 1] are probabilities; any others are log-odds, as a trained verifier's are. A
+    sample without a score (−∞) has weight 0.
 
     >>> vote_weights(np.array([0.25, 1.0])).tolist(), vote_weights(np.array([-np.inf, 0.0, -800.0])).tolist()
     ([0.25, 1.0], [0.0, 0.5, 0.0])
@@ -196,9 +196,9 @@ def vote_weights(scores_PM: np.ndarray) -> np.ndarray:
 
 
 def under_shared_names(rows: Sequence[Mapping[str, V]]) -> list[dict[str, V]]:
-    """Metrics by name, under the same name for the same metric in every row.
+    """Return metrics by name, with one name for the same metric in every row.
 
-    Rewards that happen to be 0 and 1 alone have pass@k where others of their kind have max@k, which it equals.
+    Graded rewards that happen to be only 0 and 1 have pass@k where the other rows have max@k, which it equals.
 
     >>> under_shared_names([{"pass@1": 0.0, "best@1": 0.0}, {"max@1": 0.5}])
     [{'max@1': 0.0, 'best@1': 0.0}, {'max@1': 0.5}]
@@ -213,7 +213,7 @@ def under_shared_names(rows: Sequence[Mapping[str, V]]) -> list[dict[str, V]]:
 
 
 def share_families(names: Iterable[str]) -> set[str]:
-    """The families of metrics that are shares of problems: all that tell rewards, unless rewards are graded.
+    """Return the families of metrics that are shares of problems; with graded rewards, only pass and all.
 
     >>> sorted(share_families(["pass@1", "max@1", "best@1"])), sorted(share_families(["pass@1", "best@1"]))
     (['pass'], ['best', 'pass'])
@@ -223,10 +223,10 @@ def share_families(names: Iterable[str]) -> set[str]:
 
 
 def as_points(interval: Interval) -> str:
-    """A share as percent with its interval: ``61.6 [58.1–65.0]``."""
+    """Write a share as percent with its interval: ``61.6 [58.1–65.0]``."""
     return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}–{100 * interval.high:.1f}]"
 
 
 def as_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
-    """Intervals as plain data."""
+    """Return intervals as plain data."""
     return {name: {"value": i.value, "low": i.low, "high": i.high} for name, i in intervals.items()}

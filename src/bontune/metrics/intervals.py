@@ -16,7 +16,7 @@ from bontune.objectives.inputs import FloatArray, as_samples
 
 
 def default_ks(num_samples: int) -> list[int]:
-    """The budgets to report for a pool: 1, 2, 4, … up to ``num_samples``; ValueError if that is no integer ≥ 1.
+    """Return the budgets to report for a pool: 1, 2, 4, … up to ``num_samples``, an integer ≥ 1.
 
     >>> default_ks(12)
     [1, 2, 4, 8]
@@ -29,7 +29,7 @@ class Interval:
     """A mean over prompts with its bootstrap interval."""
 
     value: float
-    """The mean over the prompts at hand."""
+    """Mean over the prompts."""
     low: float
     """Lower end of the interval."""
     high: float
@@ -37,14 +37,15 @@ class Interval:
 
 
 def bootstrap_interval(values_P: Values, level: float = 0.95, num_resamples: int = 10_000, seed: int = 0) -> Interval:
-    """Percentile bootstrap of the mean over prompts: the (1 ∓ level)/2 quantiles of means of P prompts redrawn.
+    """Bootstrap the mean over prompts by percentiles: the (1 ∓ level)/2 quantiles of means of P redrawn prompts.
 
-    It covers the choice of prompts, given the pools at hand. Somewhat narrow for few prompts; width 0 for P = 1.
+    The interval covers the choice of prompts, not that of their samples. It is somewhat narrow for few prompts and has
+    width 0 for P = 1.
 
     Args:
         values_P: (P,) one finite number per prompt.
         level: nominal coverage, 0 < level < 1.
-        num_resamples, seed: of the resampling; num_resamples ≥ 1, memory does not grow with it.
+        num_resamples, seed: number of resamples, ≥ 1, and their seed; memory does not grow with the number.
 
     Raises:
         ValueError if values_P is not one-dimensional, empty, NaN or infinite; level or num_resamples out of range.
@@ -61,7 +62,7 @@ def bootstrap_interval(values_P: Values, level: float = 0.95, num_resamples: int
 def bootstrap_intervals(
     values_KP: Sequence[Values], level: float = 0.95, num_resamples: int = 10_000, seed: int = 0
 ) -> list[Interval]:
-    """:func:`bootstrap_interval` of each of K means, whose numbers of prompts may differ: the same, and much faster.
+    """Return :func:`bootstrap_interval` of each of K means, much faster; their numbers of prompts may differ.
 
     Prompts are redrawn once for all rows of one length, since each row's resampling begins with the same seed.
 
@@ -72,27 +73,27 @@ def bootstrap_intervals(
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie strictly between 0 and 1, got {level!r}.")
     rows = [_as_prompts(row, "values_KP") for row in values_KP]
-    different = {row.tobytes(): row for row in rows}  # pass@1 and best@1 are equal, for one
-    found: dict[bytes, Interval] = {}
+    distinct = {row.tobytes(): row for row in rows}  # some rows are equal, such as pass@1 and best@1
+    intervals: dict[bytes, Interval] = {}
     for num_prompts in {len(row) for row in rows}:
-        of_length = {key: row for key, row in different.items() if len(row) == num_prompts}
-        means_KR = _resampled_means(list(of_length.values()), num_resamples, np.random.default_rng(seed))
-        for (key, row), means_R in zip(of_length.items(), means_KR, strict=True):
+        group = {key: row for key, row in distinct.items() if len(row) == num_prompts}
+        means_KR = _resampled_means(list(group.values()), num_resamples, np.random.default_rng(seed))
+        for (key, row), means_R in zip(group.items(), means_KR, strict=True):
             low, high = np.quantile(means_R, [(1 - level) / 2, (1 + level) / 2])
-            found[key] = Interval(value=float(row.mean()), low=float(low), high=float(high))
-    return [found[row.tobytes()] for row in rows]
+            intervals[key] = Interval(value=float(row.mean()), low=float(low), high=float(high))
+    return [intervals[row.tobytes()] for row in rows]
 
 
 def _resampled_means(rows: Sequence[FloatArray], num_resamples: int, rng: np.random.Generator) -> FloatArray:
-    """(K, R) means of rows of one length over redrawn prompts, the same prompts for all rows."""
+    """Return (K, R) means of rows of one length over redrawn prompts, the same prompts for all rows."""
     num_prompts = len(rows[0])
     chunk = max(1, 2**20 // num_prompts)  # 8 MiB of indices at a time
-    block = max(1, 2**15 // num_prompts)  # of which these fit a core's cache, with their values
+    block = max(1, 2**15 // num_prompts)  # indices that fit a core's cache together with their values
     means_KR = np.empty((len(rows), num_resamples))
     for start in range(0, num_resamples, chunk):
-        drawn = rng.integers(num_prompts, size=(min(chunk, num_resamples - start), num_prompts))
-        for at in range(0, len(drawn), block):
-            part = drawn[at : at + block]
+        prompts_RP = rng.integers(num_prompts, size=(min(chunk, num_resamples - start), num_prompts))
+        for at in range(0, len(prompts_RP), block):
+            part = prompts_RP[at : at + block]
             for row, means_R in zip(rows, means_KR, strict=True):
                 means_R[start + at : start + at + len(part)] = row[part].mean(-1)
     return means_KR
@@ -101,10 +102,10 @@ def _resampled_means(rows: Sequence[FloatArray], num_resamples: int, rng: np.ran
 def paired_difference(
     a_P: Values, b_P: Values, level: float = 0.95, num_resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Bootstrap interval of mean(a − b) for two runs on the same prompts, in the same order.
+    """Return the bootstrap interval of mean(a − b) for two runs on the same prompts, in the same order.
 
-    Each resample takes the same prompts from both, so their difficulty cancels: where two :func:`bootstrap_interval`
-    overlap the difference can still be clear. Other arguments, References: see there.
+    Each resample takes the same prompts from both, so that their difficulty cancels: where two
+    :func:`bootstrap_interval` overlap, the difference can still be clear. Other arguments, References: see there.
 
     Raises:
         ValueError if a_P and b_P differ in length; otherwise as :func:`bootstrap_interval`.
@@ -121,12 +122,12 @@ def paired_difference(
 def simultaneous_band(
     values_KP: Values, level: float = 0.95, num_resamples: int = 10_000, seed: int = 0
 ) -> list[Interval]:
-    """Intervals for K means over the same prompts that hold all at once with probability ``level``.
+    """Return intervals for K means over the same prompts that cover all means at once with probability ``level``.
 
         value_k ± c · se_k,   c = the quantile over resamples of max_k |value*_k − value_k| / se_k
 
-    The same prompts are redrawn for all K, such as the differences of two models at every k of pass@k: of twenty
-    intervals that hold each by itself, one misses by chance; this band misses as a whole in one of twenty.
+    The same prompts are redrawn for all K, such as the differences of two models at every k of pass@k. Of twenty
+    separate intervals, one misses by chance; this band as a whole misses in one case of twenty.
 
     Args:
         values_KP: (K, P), finite.
@@ -160,7 +161,7 @@ def simultaneous_band(
 
 
 def furthest_error(values_K: FloatArray, resampled_BK: FloatArray, level: float = 0.95) -> float:
-    """The quantile over resamples of the largest error among K values, each in its own standard errors.
+    """Return the quantile over resamples of the largest error among K values, each in its own standard errors.
 
     Raises:
         ValueError: level is out of range.
@@ -175,10 +176,10 @@ def furthest_error(values_K: FloatArray, resampled_BK: FloatArray, level: float 
 
 
 def _as_prompts(values: Any, name: str) -> FloatArray:
-    """One finite number per prompt, float64 of shape (P,)."""
+    """Return one finite number per prompt, float64 of shape (P,)."""
     values_P = as_samples(values, name, min_samples=0).to("cpu", torch.float64).numpy()
     if values_P.ndim != 1 or len(values_P) == 0:
         raise ValueError(f"{name} needs one number per prompt, shape (P,) with P >= 1, got shape {values_P.shape}.")
     if np.isinf(values_P).any():
-        raise ValueError(f"{name} holds an infinite value; a mean over prompts needs finite numbers.")
+        raise ValueError(f"{name} contains an infinite value; a mean over prompts needs finite numbers.")
     return cast(FloatArray, values_P)

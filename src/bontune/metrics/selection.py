@@ -1,4 +1,4 @@
-"""What selection is worth: pass@k, max@k, best-of-k under a verifier, and what the verifier loses."""
+"""Metrics of selection: pass@k, max@k, best-of-k under a verifier, the verifier's losses, and an adaptive N."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bontune.metrics.arrays import Kind, Values, like
+from bontune.metrics.arrays import Kind, Values, as_kind
 from bontune.objectives.budgets import check_budget
 from bontune.objectives.inputs import as_rewards, as_scores
 from bontune.objectives.subsets import best_of_n_value, subset_ratios, tie_groups
@@ -38,11 +38,11 @@ def pass_at_k(rewards: Kind, k: int) -> Kind:
     rewards_PM = _binary(rewards, "pass_at_k", "for graded rewards use max_at_k")
     m = rewards_PM.shape[-1]
     ratios = subset_ratios(m, check_budget(k, m, what="k")).to(rewards_PM.device)
-    return like(rewards, 1.0 - ratios[m - rewards_PM.sum(-1).long()])
+    return as_kind(rewards, 1.0 - ratios[m - rewards_PM.sum(-1).long()])
 
 
 def pass_hat_k(rewards: Kind, k: int) -> Kind:
-    """pass^k, the probability that all of k samples are correct: how far a model can be relied on.
+    """Probability pass^k that all of k samples are correct, a measure of a model's reliability.
 
         pass^k = C(c, k) / C(M, k),   c = number of correct samples;   unbiased for every k ≤ M
 
@@ -64,7 +64,7 @@ def pass_hat_k(rewards: Kind, k: int) -> Kind:
     """
     rewards_PM = _binary(rewards, "pass_hat_k", "give each sample a verdict")
     ratios = subset_ratios(rewards_PM.shape[-1], check_budget(k, rewards_PM.shape[-1], what="k"))
-    return like(rewards, ratios.to(rewards_PM.device)[rewards_PM.sum(-1).long()])
+    return as_kind(rewards, ratios.to(rewards_PM.device)[rewards_PM.sum(-1).long()])
 
 
 def max_at_k(rewards: Kind, k: int) -> Kind:
@@ -109,11 +109,11 @@ def best_of_k(rewards: Kind, scores: Values, k: int) -> Kind:
     """
     rewards_PM = as_rewards(rewards)
     scores_PM = as_scores(scores, rewards_PM)
-    return like(rewards, best_of_n_value(rewards_PM, scores_PM, check_budget(k, rewards_PM.shape[-1], what="k")))
+    return as_kind(rewards, best_of_n_value(rewards_PM, scores_PM, check_budget(k, rewards_PM.shape[-1], what="k")))
 
 
 def oracle_gap(rewards: Kind, scores: Values, k: int) -> Kind:
-    """What the verifier leaves on the table: max@k − best-of-k, which is pass@k − best-of-k for rewards of 0 or 1.
+    """Loss of a verifier against the oracle: max@k − best-of-k, which is pass@k − best-of-k for rewards of 0 or 1.
 
     Never negative; 0 for a verifier that orders the samples as the rewards do. Args, Returns, Raises: see best_of_k.
 
@@ -127,14 +127,14 @@ def oracle_gap(rewards: Kind, scores: Values, k: int) -> Kind:
 
 
 def drop_at_k(rewards: Kind, scores: Values, k: int) -> Kind:
-    """How far best-of-k has fallen below its peak: what drawing more than the best budget costs under this verifier.
+    """Fall of best-of-k below its peak, the cost of drawing more samples than are best under this verifier.
 
         drop@k = best-of-j* − best-of-k,   j* = the j in {1, 2, 4, …} ∪ {k}, j ≤ k, with the highest mean over prompts
 
-    A perfect verifier never drops; an imperfect one may, because with more samples it meets more wrong ones that it
-    likes better (over-optimisation). The mean over prompts is max_j best-of-j − best-of-k and never negative; one
-    prompt's value may be. The budgets are always the same, whichever are reported. Biased up: the peak is chosen on the
-    samples at hand.
+    Under a perfect verifier best-of-k never drops; under an imperfect one it may, because more samples contain more
+    wrong ones that it prefers (over-optimisation). The mean over prompts is max_j best-of-j − best-of-k and never
+    negative; one prompt's value may be. The budgets do not depend on those that are reported. Biased up: the peak is
+    chosen on the same samples.
 
     Args, Returns, Raises: see best_of_k; the leading axes are the prompts.
 
@@ -154,7 +154,7 @@ def drop_at_k(rewards: Kind, scores: Values, k: int) -> Kind:
 
 
 def within_prompt_auc(rewards: Kind, scores: Values) -> Kind:
-    """How well the verifier ranks correct above wrong samples *of the same prompt*; the prompt's difficulty cancels.
+    """AUC of a verifier between correct and wrong samples *of the same prompt*; the prompt's difficulty cancels.
 
         AUC = P(score of correct > score of wrong) + ½ P(equal scores)
 
@@ -180,7 +180,7 @@ def within_prompt_auc(rewards: Kind, scores: Values) -> Kind:
     num_pairs = num_correct * (rewards_PM.shape[-1] - num_correct)
     rank_sum = (groups.rewards * (groups.below + groups.upto + 1)).sum(-1) / 2  # mid-ranks of the correct samples
     wins = rank_sum - num_correct * (num_correct + 1) / 2
-    return like(rewards, torch.where(num_pairs > 0, wins / num_pairs, math.nan))
+    return as_kind(rewards, torch.where(num_pairs > 0, wins / num_pairs, math.nan))
 
 
 def _binary(rewards: Any, metric: str, advice: str) -> Tensor:
@@ -194,7 +194,7 @@ def _binary(rewards: Any, metric: str, advice: str) -> Tensor:
 def adaptive_best_of_n(
     rewards: Kind, scores: Values, n: int, stop_at: float, *, round_size: int = 1
 ) -> tuple[Kind, Kind]:
-    """Expected reward and number of draws where drawing ends with the first round that holds a score ≥ ``stop_at``.
+    """Expected reward and number of draws if sampling stops after the first round with a score ≥ ``stop_at``.
 
     Samples are drawn in rounds of ``round_size``, N of them at most, and the highest score of all that were drawn wins,
     uniformly among ties. With h samples that score ``stop_at`` or more, the first t draws hold none of them with
@@ -249,4 +249,4 @@ def adaptive_best_of_n(
         draws = draws + size * none_so_far[..., 0]
     paid = subset_ratios(m, n).to(share.device)
     reward = torch.where(is_hit, reward, (paid[groups.upto] - paid[groups.below]) * share)
-    return like(rewards, reward.sum(-1)), like(rewards, draws)
+    return as_kind(rewards, reward.sum(-1)), as_kind(rewards, draws)

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bontune.metrics.arrays import Kind, Values, like
+from bontune.metrics.arrays import Kind, Values, as_kind
 from bontune.objectives.budgets import check_budget
 from bontune.objectives.inputs import FloatArray, as_rewards, as_scores
 from bontune.objectives.votes import answer_ids, answer_rows, vote
 
 MAX_EXACT_SUBSETS = 5000
-"""A weighted vote visits every subset up to this many, and samples subsets beyond."""
+"""Largest number of subsets that a weighted vote enumerates; of more it draws random ones."""
 
 
 def majority_at_k(
@@ -25,7 +25,7 @@ def majority_at_k(
 ) -> Kind:
     """Expected reward of the answer that k samples elect, uniformly among tied answers.
 
-        maj@k = Σ_a R̄_a · P(a is elected by a random k-subset),   R̄_a = mean reward of a's holders in the pool
+        maj@k = Σ_a R̄_a · P(a is elected by a random k-subset),   R̄_a = mean reward of a's samples in the pool
 
     None abstains; a subset in which all abstain earns 0. Plain votes are exact for every k ≤ M. Weighted votes elect
     the largest sum of weights among the answers present (sums within 1e-12·Σ|weight| tie): exact if C(M, k) ≤ 5000, so
@@ -33,12 +33,12 @@ def majority_at_k(
     [0, 1]; they are the same subsets for every prompt, so that a prompt's value does not depend on its batch.
 
     Args:
-        answers: (..., M) hashables. Lists, arrays and tensors are axes; all else, tuples too, is an answer. Equal is
-            equal in Python (1 == 1.0 == True), and a number equals its text: bring answers to a normal form first.
+        answers: (..., M) hashables. Lists, arrays and tensors are axes; anything else, tuples too, is an answer. Equal
+            is equal in Python (1 == 1.0 == True), and a number equals its text: bring answers to a normal form first.
         rewards: (..., M), finite.
         k: votes drawn, 1 ≤ k ≤ M.
         weights: (..., M) finite verifier scores, or None for one vote each.
-        num_draws, seed: of the random subsets of a weighted vote; num_draws ≥ 1.
+        num_draws, seed: number of random subsets of a weighted vote, ≥ 1, and their seed.
 
     Returns:
         (...,) float64, of the kind of ``rewards``.
@@ -64,14 +64,14 @@ def majority_at_k(
     else:
         weights_PM = as_scores(weights, rewards_PM).to("cpu", torch.float64).reshape(-1, m).numpy()
         if np.isinf(weights_PM).any():
-            raise ValueError("weights holds an infinite value; votes are summed, so weights must be finite.")
+            raise ValueError("weights contains an infinite value; votes are summed, so weights must be finite.")
         subsets = _subsets(m, k, check_budget(num_draws, sys.maxsize, what="num_draws"), seed)
         values = [_weighted_vote(*vote, w_M, subsets) for vote, w_M in zip(votes, weights_PM, strict=True)]
-    return like(rewards, torch.tensor(values, dtype=torch.float64).reshape(shape[:-1]).to(rewards_PM.device))
+    return as_kind(rewards, torch.tensor(values, dtype=torch.float64).reshape(shape[:-1]).to(rewards_PM.device))
 
 
 def distinct_answers(answers: Values) -> NDArray[np.int64]:
-    """How many different answers the samples of a prompt give, None not counted.
+    """Number of different answers of a prompt's samples, without None.
 
     Args:
         answers: (..., M), as in :func:`majority_at_k`.
@@ -94,7 +94,8 @@ def answer_entropy(answers: Values) -> FloatArray:
 
         H = −Σ_a p_a log p_a,   p_a = share of a among the answers that are not None
 
-    The plug-in estimate: biased low, by about (distinct − 1)/(2M). 0 where all agree, and where none answers.
+    This is the plug-in estimate, biased low by about (distinct − 1)/(2M). It is 0 where all agree, and where none
+    answers.
 
     Args:
         answers: (..., M), as in :func:`majority_at_k`.
@@ -119,44 +120,44 @@ def answer_entropy(answers: Values) -> FloatArray:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Subsets:
-    """Subsets of a problem's samples, by the samples in them or by the ones left out, whichever are fewer."""
+    """Subsets of a problem's samples, given by the samples in them or by the excluded ones, whichever are fewer."""
 
     samples_SK: NDArray[np.int64]
-    are_left_out: bool
+    are_excluded: bool
 
     def sums(self, ids_M: NDArray[np.int64], values_M: FloatArray) -> FloatArray:
-        """(A, S) the sum of the values in each subset, by answer."""
+        """Return (A, S), the sum of the values in each subset by answer."""
         num_subsets, num_rows = len(self.samples_SK), int(ids_M.max()) + 2  # the first row: no answer
         cells_SK = np.arange(num_subsets)[:, None] + num_subsets * (ids_M + 1)[self.samples_SK]
         values_SK = values_M[self.samples_SK]
-        found = np.bincount(cells_SK.ravel(), values_SK.ravel(), minlength=num_subsets * num_rows)
-        sums_AS = found.reshape(num_rows, num_subsets)[1:]
+        totals = np.bincount(cells_SK.ravel(), values_SK.ravel(), minlength=num_subsets * num_rows)
+        sums_AS = totals.reshape(num_rows, num_subsets)[1:]
         totals_A = np.bincount(ids_M + 1, values_M)[1:]
-        return np.asarray(totals_A[:, None] - sums_AS if self.are_left_out else sums_AS, dtype=np.float64)
+        return np.asarray(totals_A[:, None] - sums_AS if self.are_excluded else sums_AS, dtype=np.float64)
 
 
 def _subsets(m: int, k: int, num_draws: int, seed: int) -> _Subsets:
-    """Every k-subset where they are few, else ``num_draws`` random ones."""
-    are_left_out = 2 * k > m
+    """Return every k-subset if there are few, else ``num_draws`` random ones."""
+    are_excluded = 2 * k > m
     if (num_subsets := math.comb(m, k)) <= MAX_EXACT_SUBSETS:
-        size = m - k if are_left_out else k
+        size = m - k if are_excluded else k
         combined = itertools.chain.from_iterable(itertools.combinations(range(m), size))
         samples_SK = np.fromiter(combined, np.int64).reshape(num_subsets, size)
     else:
         order = np.random.default_rng(seed).random((num_draws, m)).argpartition(k - 1, axis=1)
-        samples_SK = order[:, k:] if are_left_out else order[:, :k]
-    return _Subsets(samples_SK=samples_SK, are_left_out=are_left_out)
+        samples_SK = order[:, k:] if are_excluded else order[:, :k]
+    return _Subsets(samples_SK=samples_SK, are_excluded=are_excluded)
 
 
 def _weighted_vote(ids_M: NDArray[np.int64], rewards_M: FloatArray, w_M: FloatArray, subsets: _Subsets) -> float:
-    """Mean over the subsets of the reward of the answer with the largest sum of weights."""
+    """Return the mean over the subsets of the reward of the answer with the largest sum of weights."""
     if ids_M.max() < 0:
         return 0.0
     means_A = np.bincount(ids_M + 1, weights=rewards_M)[1:] / np.bincount(ids_M + 1)[1:]
     sums_AS = subsets.sums(ids_M, w_M)
-    slack = 1e-12 * np.abs(w_M).sum()  # equal weights added in another order differ by rounding
+    slack = 1e-12 * np.abs(w_M).sum()  # equal sums of weights may differ by rounding
     best_S = sums_AS.max(0)
-    if bool((best_S > 2 * slack).all()):  # an answer that nobody in the subset gives, of sum 0, is never best
+    if bool((best_S > 2 * slack).all()):  # an answer without a vote in the subset has sum 0 and is never best
         elected_AS = sums_AS >= best_S - slack
     else:
         is_present_AS = subsets.sums(ids_M, np.ones_like(w_M)) > 0.5

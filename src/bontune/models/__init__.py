@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SHIPPED = {"countdown-tiny": "countdown_tiny", "programs-tiny": "programs_tiny"}
 _BUILT = {"tiny-gemma2": "bontune.models.tiny_gemma2"}
-"""Models that are made when asked for, because random weights need no file."""
+"""Models that are built when they are loaded, because random weights need no file."""
 _VERIFIERS = {"countdown-verifier": "countdown_verifier", "countdown-verifier-rough": "countdown_verifier_rough"}
 """Shipped sequence classifiers; see :mod:`bontune.models.classifiers`."""
 _MODEL_FILES = ("config.json", "adapter_config.json")
@@ -38,7 +38,7 @@ _TOKENIZER_FILES = (
 
 
 def shipped() -> list[str]:
-    """The names of the models that come with the package.
+    """Return the names of the models that come with the package.
 
     Example:
         >>> shipped()
@@ -48,18 +48,18 @@ def shipped() -> list[str]:
 
 
 def is_shipped(name: str) -> bool:
-    """Whether a name is that of a model or a verifier that comes with the package."""
+    """Return whether a name is a model or a verifier that comes with the package."""
     return name in _SHIPPED or name in _VERIFIERS or name in _BUILT
 
 
 def resolve(name_or_path: str | Path) -> str:
-    """Where a model is read from: a folder for a shipped name or a local path, else the name itself.
+    """Return the folder from which a model is read, for a shipped name or a local path; any other name is a hub id.
 
-    The folder of a training run stands for the model that it has written. A folder of the user's called like a shipped
-    model loses to it; write ``./countdown-tiny`` for the folder.
+    The folder of a training run stands for the model that it has written. A shipped name wins over a folder of the same
+    name; write ``./countdown-tiny`` for the folder.
 
     Raises:
-        BontuneError: a local path that does not exist or holds no model, or a name close to a shipped one.
+        BontuneError: a local path that does not exist or contains no model, or a misspelt shipped name.
     """
     name = str(name_or_path)
     if folder := _SHIPPED.get(name) or _VERIFIERS.get(name):
@@ -70,12 +70,14 @@ def resolve(name_or_path: str | Path) -> str:
     if name and path.is_dir():
         return str(_model_folder(path, name))
     if name and path.exists():
-        raise BontuneError(f"{name} is a file; give the folder with config.json in it, a hub id, or {_shipped_text()}")
+        raise BontuneError(f"{name} is a file; give the folder with config.json in it, a hub id, or {_shipped_text()}.")
     if isinstance(name_or_path, Path) or not name or name[0] in "./~" or name.count("/") > 1 or "\\" in name:
-        raise BontuneError(f"no model folder {name!r}; give a folder, a hub id (owner/name), or {_shipped_text()}")
+        raise BontuneError(
+            f"There is no model folder {name!r}; give a folder, a hub id (owner/name), or {_shipped_text()}."
+        )
     near = nearest(name, [*shipped(), *_VERIFIERS], 0.75)
-    if near:  # said at once: without a network the hub's client tries for most of a minute
-        raise BontuneError(f"no model {name!r}, did you mean {near!r}?")
+    if near:  # refused here, because without a network the hub's client tries for most of a minute
+        raise BontuneError(f"There is no model {name!r}, did you mean {near!r}?")
     return name
 
 
@@ -86,16 +88,16 @@ def _model_folder(path: Path, name: str) -> Path:
         return path / "model"
     if (path / "recipe.yaml").is_file():
         raise BontuneError(
-            f"the run in {name} has written no model yet: `bontune train {name}` goes on with it to the end"
+            f"The run in {name} has written no model yet: `bontune train {name}` resumes it and finishes it."
         )
-    raise BontuneError(f"the folder {name} holds no model: it has no config.json")
+    raise BontuneError(f"The folder {name} contains no model: it has no config.json.")
 
 
 def check_reachable(where: str) -> None:
-    """Refuse a hub id at once that was not fetched before and cannot be fetched now.
+    """Refuse a hub id that was not fetched before and cannot be fetched now, without the hub client's long retries.
 
     Raises:
-        BontuneError: that is so.
+        BontuneError: the model is not in the cache, and the hub cannot be reached.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -104,13 +106,13 @@ def check_reachable(where: str) -> None:
     why = why_unreachable()
     if why is not None:
         raise BontuneError(
-            f"there is no folder {where!r}, and as a hub id it cannot be fetched, because {why}; give a folder, or "
-            f"{_shipped_text()}"
+            f"There is no folder {where!r}, and as a hub id it cannot be fetched, because {why}; give a folder, or "
+            f"{_shipped_text()}."
         )
 
 
 def weights_digest(name: str) -> str:
-    """Hash of a local model's weights or of a file, so that work of an earlier one is recognised; else of the name."""
+    """Hash a local model's weights or a file, or else the name; results of other weights are recognised by it."""
     from bontune.models.adapters import is_adapter, outer_base
 
     try:
@@ -139,9 +141,9 @@ def load_model(
     Args:
         name_or_path: a shipped name, a folder in Hugging Face format (a model, an adapter, or a training run), or a hub
             id. An adapter is merged into its base model.
-        dtype: of the weights, such as ``"bfloat16"``; None: as they were saved, but float32 on a CPU that has no
-            arithmetic of the saved kind (it is several times slower there).
-        device: where to put them; None: the CPU.
+        dtype: dtype of the weights, such as ``"bfloat16"``; None: as they were saved, but float32 on a CPU without
+            arithmetic of the saved dtype, which is several times slower there.
+        device: device of the weights; None: the CPU.
 
     Returns:
         (model, tokenizer): the model in evaluation mode; the tokenizer pads on the left and has a padding token (the
@@ -167,7 +169,7 @@ def load_model(
     model, tokenizer = _read(name_or_path, "auto" if dtype is None else dtype)
     _set_padding(tokenizer, name_or_path)
     if getattr(model.config, "rescale_every", 0):
-        model.config.rescale_every = 0  # RWKV would divide its weights in place, which training and saving must not see
+        model.config.rescale_every = 0  # RWKV would divide its weights in place, also for training and saving
     if device is not None:
         model = model.to(device)
     return model.eval(), tokenizer
@@ -177,13 +179,13 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
     """Load the tokenizer of a model in a folder or on the hub, without the model; see :func:`load_model`.
 
     Raises:
-        BontuneError: there is none, or it cannot be fetched or read.
+        BontuneError: there is no tokenizer, or it cannot be fetched or read.
     """
     where = resolve(name_or_path)
     check_reachable(where)
     try:
         tokenizer = _read_tokenizer(where)
-    except Exception as error:  # an edge, as in _read
+    except Exception as error:  # any type, as in _read
         raise BontuneError(_load_failure(str(name_or_path), where, error)) from error
     _set_padding(tokenizer, name_or_path)
     return tokenizer
@@ -193,12 +195,12 @@ def _set_padding(tokenizer: Any, name: str | Path) -> None:
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
-            raise BontuneError(f"the tokenizer of {name} has neither a padding nor an end token; set one of them")
+            raise BontuneError(f"The tokenizer of {name} has neither a padding nor an end token; set one of them.")
         tokenizer.pad_token = tokenizer.eos_token
 
 
 def _read_tokenizer(where: str) -> Any:
-    """AutoTokenizer goes by the model type and would put Qwen2's splitting rules over a folder's own tokenizer."""
+    """Load a tokenizer; AutoTokenizer would replace the splitting rules of some complete ones by their model type's."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     loader = PreTrainedTokenizerFast if _has_own_tokenizer(Path(where)) else AutoTokenizer
@@ -206,7 +208,7 @@ def _read_tokenizer(where: str) -> Any:
 
 
 def _read(name_or_path: str | Path, dtype: torch.dtype | str, *, needs_tokenizer: bool = True) -> tuple[Any, Any]:
-    """Load model and tokenizer as they are; the tokenizer may be None where it is not needed."""
+    """Load model and tokenizer without changes; the tokenizer may be None where it is not needed."""
     from transformers import AutoModelForCausalLM
 
     from bontune.models.adapters import adapter_folder, is_of_classifier, load_merged, whole_model_of
@@ -215,7 +217,7 @@ def _read(name_or_path: str | Path, dtype: torch.dtype | str, *, needs_tokenizer
         model, tokenizer = import_module(_BUILT[str(name_or_path)]).build()
         return (model if dtype == "auto" else model.to(dtype)), tokenizer
     if str(name_or_path) in _VERIFIERS:
-        raise BontuneError(f"{name_or_path} is a verifier, it scores texts and writes none; models: {_shipped_text()}")
+        raise BontuneError(f"{name_or_path} is a verifier, which scores texts and writes none; take {_shipped_text()}.")
     where = resolve(name_or_path)
     check_reachable(where)
     model = tokenizer = None
@@ -230,8 +232,8 @@ def _read(name_or_path: str | Path, dtype: torch.dtype | str, *, needs_tokenizer
                 model, tokenizer = _read(base, dtype, needs_tokenizer=needs_tokenizer and not has_own)
         if needs_tokenizer and tokenizer is None and folder.is_dir() and not has_own:
             raise BontuneError(
-                f"the folder {name_or_path} holds a model without its tokenizer: save that there, too "
-                "(tokenizer.save_pretrained)"
+                f"The folder {name_or_path} contains a model without its tokenizer: save that there, too "
+                "(tokenizer.save_pretrained)."
             )
         if has_own or (needs_tokenizer and tokenizer is None):
             tokenizer = _read_tokenizer(str(folder) if has_own else where)
@@ -242,7 +244,7 @@ def _read(name_or_path: str | Path, dtype: torch.dtype | str, *, needs_tokenizer
                 model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
     except BontuneError:
         raise
-    except Exception as error:  # an edge: hub, files and weights fail in many types, tokenizers even in bare Exception
+    except Exception as error:  # hub, files and weights fail in many types, tokenizers even in bare Exception
         raise BontuneError(_load_failure(str(name_or_path), where, error)) from error
     return model, tokenizer
 
@@ -253,20 +255,20 @@ def _checked_dtype(dtype: str | torch.dtype) -> torch.dtype | str:
 
     if dtype == "auto":
         return dtype
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise BontuneError(f"dtype must be auto, float32, bfloat16 or float16, not {dtype!r}")
-    return found
+    value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        raise BontuneError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}.")
+    return value
 
 
 def _load_failure(name: str, where: str, error: Exception) -> str:
-    """Say in one sentence what could not be loaded and why."""
+    """Return a sentence that says what could not be loaded and why."""
     cause = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
     if Path(where).is_dir():
-        return f"the model in {name} cannot be loaded: {type(error).__name__}: {cause}"
+        return f"The model in {name} cannot be loaded: {type(error).__name__}: {cause}."
     return (
-        f"there is no folder {name!r}, and as a hub id it could not be fetched: {cause}; "
-        f"give a folder, a hub id (owner/name), or {_shipped_text()}"
+        f"There is no folder {name!r}, and as a hub id it could not be fetched: {cause}; "
+        f"give a folder, a hub id (owner/name), or {_shipped_text()}."
     )
 
 
@@ -275,22 +277,22 @@ def _shipped_text() -> str:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a local folder holds a tokenizer."""
+    """Return whether a local folder contains a tokenizer."""
     return any((folder / file).is_file() for file in _TOKENIZER_FILES)
 
 
 def _has_own_tokenizer(folder: Path) -> bool:
-    """Whether a local folder says that its tokenizer.json is complete and needs no model family's tokenizer class."""
+    """Return whether a folder's tokenizer.json is declared complete, so that it needs no model family's class."""
     config = folder / "tokenizer_config.json"
     if not config.is_file() or not (folder / "tokenizer.json").is_file():
         return False
-    named = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")
-    return named in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    tokenizer_class = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")
+    return tokenizer_class in ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Keep transformers' progress bars away for a while, and no longer than that."""
+    """Switch transformers' progress bars off while the context lasts."""
     from transformers.utils import logging
 
     had_bars = logging.is_progress_bar_enabled()
@@ -303,9 +305,9 @@ def without_bars() -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Keep other libraries' progress bars out of ours.
+    """Switch other libraries' progress bars and warnings off.
 
-    What is not loaded yet is told by environment variables, because loading it takes seconds.
+    Libraries that are not loaded yet read environment variables, because loading them takes seconds.
     """
     if {"transformers", "huggingface_hub"} & sys.modules.keys():
         import transformers
@@ -320,7 +322,7 @@ def quiet_libraries() -> None:
 
 
 def best_device() -> str:
-    """The first GPU, or the CPU."""
+    """Return the first GPU, or the CPU."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""LoRA adapters (peft): put on a model, merged into a copy of it, and written."""
+"""LoRA adapters (peft): added to a model, merged into a copy, written, and read from folders; copies of models."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 
 def is_adapted(model: Any) -> bool:
-    """Whether a model is a peft model around another."""
+    """Return whether a model is a peft model."""
     return hasattr(model, "get_base_model")
 
 
 def add_lora(model: Any, *, r: int, alpha: float, targets: str | Sequence[str]) -> Any:
-    """Put low-rank adapters on a model (Hu et al., arXiv 2106.09685); everything else of it is frozen.
+    """Add low-rank adapters to a model (Hu et al., arXiv 2106.09685) and freeze its own weights.
 
     Args:
         model: a causal LM.
@@ -37,7 +37,7 @@ def add_lora(model: Any, *, r: int, alpha: float, targets: str | Sequence[str]) 
         targets: names of the modules to adapt, or ``all-linear``.
 
     Returns:
-        The peft model; the adapters' weights come from torch's global generator.
+        The peft model; the adapters' weights are drawn from torch's global generator.
 
     Raises:
         BontuneError: a name is that of no module, or of a module that takes no adapter.
@@ -54,9 +54,9 @@ def add_lora(model: Any, *, r: int, alpha: float, targets: str | Sequence[str]) 
 
 @contextmanager
 def of_tied_layers_at_ease() -> Iterator[None]:
-    """Silence peft about an adapter on one of two tied layers, which is no problem here: merging parts them.
+    """Silence peft's warnings about an adapter on one of two tied layers, which merging unties here.
 
-    And about a property of transformers that peft asks for by its old name.
+    Its warning about a property of transformers that peft reads under an old name is silenced as well.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings(
@@ -67,7 +67,7 @@ def of_tied_layers_at_ease() -> Iterator[None]:
 
 
 def check_targets(model: Any, targets: str | Sequence[str]) -> list[str]:
-    """The names of the modules that adapters would sit on.
+    """Return the names of the modules that adapters would be added to.
 
     Args:
         model, targets: as for :func:`add_lora`.
@@ -78,34 +78,34 @@ def check_targets(model: Any, targets: str | Sequence[str]) -> list[str]:
     from transformers.pytorch_utils import Conv1D
 
     modules = {name: module for name, module in model.named_modules() if name}
-    able = (nn.Linear, nn.Embedding, nn.Conv1d, Conv1D)
+    adaptable = (nn.Linear, nn.Embedding, nn.Conv1d, Conv1D)
     if targets == "all-linear":
         head = model.get_output_embeddings()
         return [name for name, m in modules.items() if isinstance(m, (nn.Linear, Conv1D)) and m is not head]
-    known = sorted({name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, able)})
-    there_are = f"there are {', '.join(known)}, and all-linear"
+    names = sorted({name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, adaptable)})
+    there_are = f"there are {', '.join(names)}, and all-linear"
     if not targets:
-        raise BontuneError(f"training.lora.targets: name at least one module; {there_are}.")
+        raise BontuneError(f"training.lora.targets must name at least one module; {there_are}.")
     chosen = []
     for target in [targets] if isinstance(targets, str) else targets:
-        found = [name for name in modules if name == target or name.endswith(f".{target}")]
-        if not found:
-            hint = did_you_mean(target, known)
+        matches = [name for name in modules if name == target or name.endswith(f".{target}")]
+        if not matches:
+            hint = did_you_mean(target, names)
             raise BontuneError(f"training.lora.targets: the model has no module {target!r}{hint}; {there_are}.")
-        wrong = next((modules[name] for name in found if not isinstance(modules[name], able)), None)
+        wrong = next((modules[name] for name in matches if not isinstance(modules[name], adaptable)), None)
         if wrong is not None:
             raise BontuneError(
                 f"training.lora.targets: {target!r} is a {type(wrong).__name__}, which takes no adapter; {there_are}."
             )
-        chosen += found
+        chosen += matches
     return chosen
 
 
 def merged_copy(model: Any) -> Any:
-    """A plain model that computes what a peft model computes; the given one is not touched.
+    """Return a plain model that computes the same as a peft model, which does not change.
 
-    Only weights that an adapter changes are copied, others are shared. Where an adapter sits on one of two tied
-    layers, they are parted: the other one keeps the weights that it has in the peft model.
+    Only weights that an adapter changes are copied, others are shared. Where an adapter is on one of two tied
+    layers, they are untied: the other layer keeps the weights that it has in the peft model.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -117,13 +117,13 @@ def merged_copy(model: Any) -> Any:
     }
     shared = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in changed}
     merged = copy.deepcopy(model, {**left_states(model), **shared})
-    _part_tied_layers(merged)
+    _untie_layers(merged)
     with of_tied_layers_at_ease():
         return merged.merge_and_unload()
 
 
-def _part_tied_layers(model: Any) -> None:
-    """Give an adapted layer whose weight is another module's, too, a weight of its own."""
+def _untie_layers(model: Any) -> None:
+    """Give an adapted layer that shares its weight with another module its own copy."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     owners: dict[int, list[nn.Module]] = {}
@@ -146,41 +146,41 @@ def _part_tied_layers(model: Any) -> None:
 
 
 def save_adapter(model: Any, folder: Path, base: str | None) -> None:
-    """Write an adapter's folder; ``base`` names the model that it belongs to, None: as it is called already."""
-    named = {key: config.base_model_name_or_path for key, config in model.peft_config.items()}
+    """Write an adapter's folder; ``base`` names its base model, None keeps the name in the adapter's config."""
+    names = {key: config.base_model_name_or_path for key, config in model.peft_config.items()}
     try:
         for config in model.peft_config.values():
             config.base_model_name_or_path = base or config.base_model_name_or_path
-        # Of our own adapters the base's embedding is as it was; peft would look for its size on the hub.
+        # Our own adapters do not change the base's embedding; peft would look for its size on the hub.
         with of_tied_layers_at_ease():
             model.save_pretrained(folder, save_embedding_layers="auto" if base is None else False)
     finally:
         for key, config in model.peft_config.items():
-            config.base_model_name_or_path = named[key]
+            config.base_model_name_or_path = names[key]
 
 
 def copy_with(model: Any, parameters: Mapping[int, nn.Parameter]) -> Any:
-    """A copy of a model with these parameters in place of its own; buffers are shared, tied layers stay tied.
+    """Return a copy of a model with other parameters; buffers are shared, tied layers stay tied.
 
     Args:
-        model: it is not changed.
-        parameters: a parameter for the ``id`` of each of the model's.
+        model: the original, which does not change.
+        parameters: the new parameter for the ``id`` of each old one.
     """
     shared = {id(buffer): buffer for buffer in model.buffers()}
     return copy.deepcopy(model, {**left_states(model), **parameters, **shared})
 
 
 def left_states(model: nn.Module) -> dict[int, Tensor]:
-    """Tensors that the last forward pass left in a model's modules, without their graph, by ``id``.
+    """Return tensors that the last forward pass stored in a model's modules, without their graph, by ``id``.
 
     Some recurrent layers (RecurrentGemma's) keep their state as an attribute; with a graph it could not be copied.
     """
-    left = (value for module in model.modules() for value in vars(module).values())
-    return {id(value): value.detach() for value in left if isinstance(value, Tensor) and value.grad_fn is not None}
+    values = (value for module in model.modules() for value in vars(module).values())
+    return {id(value): value.detach() for value in values if isinstance(value, Tensor) and value.grad_fn is not None}
 
 
 def linear_only(model: nn.Module) -> set[int]:
-    """The ``id`` of each parameter that linear layers alone have, not an embedding that is tied to one as well."""
+    """Return the ``id`` of each parameter that only linear layers use, without embeddings tied to one of them."""
     linear: set[int] = set()
     other: set[int] = set()
     for module in model.modules():
@@ -190,18 +190,18 @@ def linear_only(model: nn.Module) -> set[int]:
 
 _SAFE, _PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 _PREFIX = "base_model.model."
-"""Before each name in an adapter's file."""
+"""Prefix of each name in an adapter's file."""
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter; a config beside its weights, or a whole model, does not make it another."""
+    """Return whether a folder contains an adapter, also if a config or a whole model lies beside its weights."""
     if not (folder / ADAPTER_CONFIG).is_file():
         return False
     return not (folder / "config.json").is_file() or any((folder / name).is_file() for name in (_SAFE, _PICKLED))
 
 
 def adapter_folder(where: str) -> Path | None:
-    """The folder of an adapter, of one on the hub as well, which is fetched; None if ``where`` is another model."""
+    """Return the folder of an adapter, which is fetched if it is on the hub; None if ``where`` is another model."""
     from huggingface_hub import snapshot_download, try_to_load_from_cache
     from transformers.utils import cached_file
 
@@ -209,7 +209,7 @@ def adapter_folder(where: str) -> Path | None:
         return Path(where) if is_adapter(Path(where)) else None
     config, own = (isinstance(try_to_load_from_cache(where, name), str) for name in ("config.json", ADAPTER_CONFIG))
     if config and not own:
-        return None  # a model that was fetched before: the hub need not be asked
+        return None  # a model in the cache: no request to the hub is needed
     quiet = ("_raise_exceptions_for_missing_entries", "_raise_exceptions_for_connection_errors")
     if cached_file(where, ADAPTER_CONFIG, **dict.fromkeys((*quiet, "_raise_exceptions_for_gated_repo"), False)) is None:
         return None
@@ -217,23 +217,23 @@ def adapter_folder(where: str) -> Path | None:
 
 
 def base_of(folder: Path) -> str:
-    """The model that an adapter belongs to; a relative folder counts from here, or else from the adapter's folder.
+    """Return an adapter's base model; a relative folder counts from the working directory or the adapter's folder.
 
     Raises:
-        BontuneError: the adapter does not say.
+        BontuneError: the adapter's config names no base model.
     """
-    named = _config(folder).get("base_model_name_or_path")
-    if not isinstance(named, str) or not named:
+    name = _config(folder).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
         raise BontuneError(
             f"{folder / ADAPTER_CONFIG} does not say which model it adapts: write its folder or hub id there as "
             "base_model_name_or_path."
         )
-    beside = folder / named
-    return str(beside) if not Path(named).is_dir() and beside.is_dir() else named
+    beside = folder / name
+    return str(beside) if not Path(name).is_dir() and beside.is_dir() else name
 
 
 def outer_base(where: str) -> str | None:
-    """The base model of an adapter that lies elsewhere; None for any other model, and where both lie in one folder."""
+    """Return the base model of an adapter if it lies elsewhere; None for any other model, or one in the same folder."""
     folder = adapter_folder(where)
     base = None if folder is None else base_of(folder)
     return None if folder is None or base is None or _is_same(base, folder) else base
@@ -245,7 +245,7 @@ def _is_same(base: str, folder: Path) -> bool:
 
 @contextmanager
 def whole_model_of(folder: Path) -> Iterator[str]:
-    """The base model of an adapter as a name to load; one in the adapter's own folder is shown without the adapter."""
+    """Give an adapter's base model as a name to load; a base in the adapter's folder is linked without the adapter."""
     base = base_of(folder)
     if not _is_same(base, folder):
         yield base
@@ -258,15 +258,15 @@ def whole_model_of(folder: Path) -> Iterator[str]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Held:
-    """What an adapter's file holds, by name."""
+class AdapterFile:
+    """The names and shapes of the tensors in an adapter's file."""
 
     shapes: dict[str, tuple[int, ...]]
     """Shape of each tensor."""
 
     @classmethod
-    def in_folder(cls, folder: Path) -> Held:
-        """Read the names and shapes; the tensors stay on disk."""
+    def in_folder(cls, folder: Path) -> AdapterFile:
+        """Read names and shapes; the tensors stay on the disk."""
         if (folder / _SAFE).is_file():
             with safe_open(folder / _SAFE, framework="pt") as opened:
                 shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
@@ -276,7 +276,7 @@ class Held:
         return cls(shapes={name.removeprefix(_PREFIX): shape for name, shape in shapes.items()})
 
     def num_tokens(self, model: Any) -> int | None:
-        """Size of the vocabulary of the model that was adapted; None if no tensor tells."""
+        """Return the vocabulary size of the adapted model; None if it follows from no tensor."""
         ends = [model.get_input_embeddings(), model.get_output_embeddings()]
         names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
         for name, shape in self.shapes.items():
@@ -289,76 +289,76 @@ class Held:
         return None
 
     def num_labels(self) -> int | None:
-        """Number of labels of the head that was trained with the adapter; None if the file has no head."""
+        """Return the number of labels of the head in the adapter's file; None if the file has no head."""
         heads = [n for n in self.shapes if n.endswith("weight") and "lora_" not in n and HEADS & {*n.split(".")}]
         return self.shapes[heads[-1]][0] if heads else None
 
 
 HEADS = {"score", "classifier", "classification_head", "out_proj", "summary"}
-"""What sequence classifiers call their heads."""
+"""Names of the heads of sequence classifiers."""
 
 
 def is_of_classifier(folder: Path) -> bool:
-    """Whether an adapter was made on a sequence classifier."""
+    """Return whether an adapter belongs to a sequence classifier."""
     task = _config(folder).get("task_type")
-    return bool(task == "SEQ_CLS") if task else Held.in_folder(folder).num_labels() is not None
+    return bool(task == "SEQ_CLS") if task else AdapterFile.in_folder(folder).num_labels() is not None
 
 
 def load_merged(model: Any, folder: Path, tokenizer: Any = None) -> Any:
-    """The plain model that an adapter's folder makes of its base model.
+    """Return a plain model with an adapter merged into its base model.
 
     Args:
-        model: the base; it gets rows for tokens that were added before the adapter was made.
-        folder: of the adapter.
-        tokenizer: the adapter's own, if its folder has one.
+        model: the base model, which is extended by tokens that were added before the adapter was made.
+        folder: the adapter's folder.
+        tokenizer: the adapter's own tokenizer, if its folder has one.
 
     Raises:
-        BontuneError: an adapter of a kind that cannot be merged into weights.
+        BontuneError: this kind of adapter cannot be merged into weights.
 
     Warns:
-        UserWarning: tokens were added, and the adapter does not hold what was learned of them.
+        UserWarning: tokens were added, and the adapter does not contain their embeddings.
     """
     from peft import PeftConfig, PeftModel
 
     kind = PeftConfig.from_pretrained(str(folder))
     _add_tokens(model, folder, tokenizer)
-    refused = BontuneError(
+    refusal = BontuneError(
         f"The adapter in {folder} is of the kind {getattr(kind.peft_type, 'value', kind.peft_type)}, which cannot be "
         "merged into the weights of a model; take one that can be, such as LoRA."
     )
     if kind.is_prompt_learning:
-        raise refused
+        raise refusal
     with of_tied_layers_at_ease():
         adapted = PeftModel.from_pretrained(model, str(folder))
     try:
         return merged_copy(adapted).requires_grad_(True)
-    except (NotImplementedError, AttributeError):  # peft's way of saying that this kind has no such method
-        raise refused from None
+    except (NotImplementedError, AttributeError):  # peft raises these if the kind has no such method
+        raise refusal from None
 
 
 def _add_tokens(model: Any, folder: Path, tokenizer: Any) -> None:
     """Make the vocabulary of a base model as large as it was when the adapter was made."""
     now = int(model.get_input_embeddings().weight.shape[0])
-    held = Held.in_folder(folder).num_tokens(model)
-    wanted = held if held is not None else max(now, 0 if tokenizer is None else len(tokenizer))
-    if wanted == now:
+    size = AdapterFile.in_folder(folder).num_tokens(model)
+    target = size if size is not None else max(now, 0 if tokenizer is None else len(tokenizer))
+    if target == now:
         return
-    if held is None:
+    if size is None:
         warnings.warn(
-            f"The tokenizer of the adapter in {folder} has {wanted - now} tokens more than its base model, and the "
-            "adapter does not hold their embeddings: they are the mean of the others.",
+            f"The tokenizer of the adapter in {folder} has {target - now} tokens more than its base model, and the "
+            "adapter does not contain their embeddings: they are the mean of the others.",
             stacklevel=4,
         )
-    with torch.random.fork_rng(devices=[]):  # rows that are not held begin about the mean, the same ones each time
+    with torch.random.fork_rng(devices=[]):  # rows without saved weights start near the mean, the same each time
         torch.manual_seed(0)
-        model.resize_token_embeddings(wanted, mean_resizing=held is None)
+        model.resize_token_embeddings(target, mean_resizing=size is None)
 
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BontuneError(f"{folder / ADAPTER_CONFIG} does not say which model it adapts.") from error
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise BontuneError(f"{folder / ADAPTER_CONFIG} does not say which model it adapts.")
-    return found
+    return config

@@ -1,4 +1,4 @@
-"""Conversations as a model's chat template writes them."""
+"""Conversations as texts, by a model's chat template."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from bontune.base.problems import Message
 
 LONGEST_REASON = 300
 _MARK = "bontune{}turn"
-"""Content of a turn by which it is looked up whether a template writes turns of its role at all."""
+"""Content of a turn for testing whether a template writes turns of its role at all."""
 _PARTS = "'type': 'text'"
-"""What is written where a template takes content in parts for a text."""
+"""Part of the text that results if a template prints content in parts instead of joining it."""
 
 
 def has_chat_template(tokenizer: Any) -> bool:
-    """Whether the tokenizer can put a conversation into the model's own format."""
+    """Return whether the tokenizer has a chat template."""
     return getattr(tokenizer, "chat_template", None) is not None
 
 
 def holds_date(tokenizer: Any) -> bool:
-    """Whether the chat template writes the day's date, so that tomorrow's prompts are others."""
+    """Return whether the chat template writes the current date, so that prompts change from day to day."""
     return "strftime_now" in str(getattr(tokenizer, "chat_template", None))
 
 
-def render(tokenizer: Any, messages: Sequence[Message], *, asks: bool) -> str:
-    """The text that a model reads for a conversation, special tokens of the chat template included.
+def render_conversation(tokenizer: Any, messages: Sequence[Message], *, asks: bool) -> str:
+    """Return the text of a conversation as the model reads it, special tokens of the chat template included.
 
-    Some templates take a turn's content as a list of parts and leave a text out without a word. Which of the two a
-    template takes is found out with turns of the same roles.
+    Some templates take a turn's content as a list of parts and silently omit a text. The form that a template takes is
+    tested with turns of the same roles.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: the model's tokenizer.
         messages: the conversation.
-        asks: whether the model is to answer; else the conversation is complete.
+        asks: whether the model's answer shall follow; otherwise the conversation is complete.
 
     Raises:
-        BontuneError: there is no template, or it refuses the conversation, fails on it, or leaves a turn out.
+        BontuneError: there is no template, or it refuses the conversation, fails on it, or omits a turn.
     """
     if not has_chat_template(tokenizer):
         raise BontuneError("The model has no chat template and takes no conversations: give the prompt as a text.")
@@ -50,10 +50,10 @@ def render(tokenizer: Any, messages: Sequence[Message], *, asks: bool) -> str:
 
 @lru_cache(maxsize=64)
 def _takes_parts(tokenizer: Any, template: str, roles: tuple[str, ...]) -> bool:
-    """Whether the template wants a turn's content in parts.
+    """Return whether the template takes a turn's content in parts.
 
     Raises:
-        BontuneError: it leaves a user's or a system's turn out in either form.
+        BontuneError: the template omits a user's or a system's turn in either form.
     """
     turns: list[Message] = [{"role": role, "content": _MARK.format(i)} for i, role in enumerate(roles)]
     asked = [i for i, role in enumerate(roles) if role in ("user", "system")]
@@ -64,7 +64,7 @@ def _takes_parts(tokenizer: Any, template: str, roles: tuple[str, ...]) -> bool:
     if not lost_in_parts:
         return True
     if why is not None:
-        return False  # it fails on the real conversation as well, and says why
+        return False  # it fails on the real conversation as well, with a reason
     raise BontuneError(
         f"The model's chat template leaves out the turn of role {roles[lost[0]]!r}: give the conversation without it, "
         "or the problem as a text (format=base)."
@@ -72,7 +72,7 @@ def _takes_parts(tokenizer: Any, template: str, roles: tuple[str, ...]) -> bool:
 
 
 def _lost(tokenizer: Any, turns: Sequence[Mapping[str, Any]], asked: Sequence[int]) -> tuple[list[int], str | None]:
-    """The turns that the template does not write, and why it fails if it does."""
+    """Return the turns that the template omits, and the reason if it fails."""
     try:
         text = _apply(tokenizer, turns, asks=True)
     except BontuneError as error:
@@ -87,12 +87,12 @@ def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
 def _apply(tokenizer: Any, turns: Sequence[Mapping[str, Any]], *, asks: bool) -> str:
     try:
         text = tokenizer.apply_chat_template([dict(turn) for turn in turns], tokenize=False, add_generation_prompt=asks)
-    except Exception as error:  # an edge: a template is a program of its author's, and may fail in any way
+    except Exception as error:  # a template is a program, which may fail in any way
         reason = str(error).strip().partition("\n")[0].rstrip(".")[:LONGEST_REASON] or type(error).__name__
         raise BontuneError(
             f"The model's chat template refuses the conversation: {reason}; change its turns, or give the problem as "
             "a text (format=base)."
         ) from error
     if not isinstance(text, str):
-        raise BontuneError(f"The model's chat template gives a {type(text).__name__} where a text is due.")
+        raise BontuneError(f"The model's chat template returns a {type(text).__name__} instead of a text.")
     return text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import bontune.models as models
 from bontune.base.errors import BontuneError
-from bontune.models.adapters import Held, adapter_folder, is_of_classifier, load_merged, whole_model_of
+from bontune.models.adapters import AdapterFile, adapter_folder, is_of_classifier, load_merged, whole_model_of
 from bontune.models.precision import cpu_dtype
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def load_classifier(
 
     Args:
         name_or_path: a shipped name, a folder in Hugging Face format, or a hub id; an adapter is merged into its base.
-        dtype: of the weights; "auto": as they were saved, but float32 where the CPU has no arithmetic of that kind.
-        new_head: put a fresh head with one label on the model, which may be a causal language model or an encoder; its
-            weights come from torch's global generator.
+        dtype: dtype of the weights; "auto": as they were saved, but float32 if the CPU has no arithmetic of it.
+        new_head: add a new head with one label to the model, which may be a causal language model or an encoder; its
+            weights are drawn from torch's global generator.
 
     Returns:
         (model, tokenizer): the model in evaluation mode, on the CPU.
@@ -40,28 +40,31 @@ def load_classifier(
         tokenizer = _read_tokenizer(where)
     except BontuneError:
         raise
-    except Exception as error:  # an edge: hub, files and weights fail in many types, tokenizers even in bare Exception
+    except Exception as error:  # hub, files and weights fail in many types, tokenizers even in bare Exception
         raise BontuneError(models._load_failure(str(name_or_path), where, error)) from error
     if missing and not new_head:
         raise BontuneError(
-            f"{name_or_path} is no verifier: it holds no trained {sorted(missing)[0]}; make one of it "
+            f"{name_or_path} is not a verifier: it contains no trained {sorted(missing)[0]}; fit one on it "
             f"with `bontune verify fit POOL --model {name_or_path} --out FOLDER`."
         )
     return model.eval(), tokenizer
 
 
 def _read(where: str, dtype: str | torch.dtype, *, num_labels: int | None) -> tuple[Any, set[str]]:
-    """A classifier, adapters merged in, and the names of weights that no file holds; None: as many labels as it has."""
+    """Return a classifier with adapters merged in, and the names of weights that are in no file.
+
+    ``num_labels`` None keeps the number of labels.
+    """
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModelForSequenceClassification
 
     options: dict[str, Any] = {} if num_labels is None else {"num_labels": num_labels, "ignore_mismatched_sizes": True}
     adapter = adapter_folder(where)
     if adapter is not None and is_of_classifier(adapter):
-        held = Held.in_folder(adapter)
+        file = AdapterFile.in_folder(adapter)
         with whole_model_of(adapter) as base:
-            model, missing = _read(models.resolve(base), dtype, num_labels=held.num_labels() or num_labels)
+            model, missing = _read(models.resolve(base), dtype, num_labels=file.num_labels() or num_labels)
         merged = load_merged(model, adapter, _read_tokenizer(where) if models.has_tokenizer(adapter) else None)
-        missing -= held.shapes.keys()
+        missing -= file.shapes.keys()
         return merged, missing
     with models.without_bars():
         if adapter is None:
@@ -79,7 +82,7 @@ def _read(where: str, dtype: str | torch.dtype, *, num_labels: int | None) -> tu
 
 
 def _read_tokenizer(where: str) -> Any:
-    """The tokenizer of a model's folder; an adapter without one has its base model's."""
+    """Load the tokenizer of a model's folder, or the base model's for an adapter without its own."""
     adapter = adapter_folder(where)
     if adapter is not None and not models.has_tokenizer(adapter):
         with whole_model_of(adapter) as base:

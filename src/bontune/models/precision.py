@@ -1,4 +1,4 @@
-"""How a model's numbers are kept and computed: the format of its weights, and whether a run can be repeated."""
+"""Number formats: the dtype of saved weights, the dtype of computation on a CPU, and reproducible operations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAFETENSORS = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float
 
 
 def saved_dtype(name_or_path: str | Path) -> torch.dtype | None:
-    """The dtype in which a model's weights are stored; None if that cannot be told without loading it.
+    """Return the dtype in which a model's weights are stored; None if only loading the model would tell.
 
     Raises:
         BontuneError: there is no such model folder.
@@ -33,30 +33,30 @@ def saved_dtype(name_or_path: str | Path) -> torch.dtype | None:
     if base is not None:
         return saved_dtype(base)
     files = [path for path in sorted(Path(where).glob("*.safetensors")) if not path.name.startswith("adapter_")]
-    if files:  # the first part of a large model speaks for the others
+    if files:  # the first part of a large model represents the others
         with safe_open(files[0], framework="pt") as opened:
             kinds = {_SAFETENSORS.get(opened.get_slice(name).get_dtype()) for name in opened.keys()}  # noqa: SIM118
         return kinds.pop() if len(kinds) == 1 else None
     try:
         config = AutoConfig.from_pretrained(where)
-    except Exception:  # an edge: loading will say what is wrong with the model
+    except Exception:  # loading will raise a better message
         return None
-    found: Any = config.dtype or config.get_text_config().dtype
-    return found if isinstance(found, torch.dtype) else None
+    dtype: Any = config.dtype or config.get_text_config().dtype
+    return dtype if isinstance(dtype, torch.dtype) else None
 
 
 def cpu_dtype(name_or_path: str | Path) -> torch.dtype | None:
-    """The dtype in which a CPU should compute a model: float32 where it has no units for the saved one, else None.
+    """Return float32 if the CPU has no units for a model's saved dtype and should compute in it; else None.
 
     Warns:
-        UserWarning: if that differs from the saved one.
+        UserWarning: the model is computed in float32.
     """
     saved = saved_dtype(name_or_path)
     if saved not in (torch.bfloat16, torch.float16) or (saved is torch.bfloat16 and _has_bfloat16_units()):
         return None
-    kind = str(saved).removeprefix("torch.")
+    name = str(saved).removeprefix("torch.")
     warnings.warn(
-        f"{name_or_path} is stored in {kind}, which this CPU has no units for: it is computed in float32, several "
+        f"{name_or_path} is stored in {name}, which this CPU has no units for: it is computed in float32, several "
         "times faster.",
         stacklevel=3,
     )
@@ -65,16 +65,16 @@ def cpu_dtype(name_or_path: str | Path) -> torch.dtype | None:
 
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
-    """While the context lasts, a CPU computes bitwise the same in every run that has as many threads.
+    """Let a CPU compute bitwise the same in every run with the same number of threads, while the context lasts.
 
-    Several threads add the gradient of ``x[indices]`` up in any order, which some models need (mixtures of experts);
-    torch then takes the operation that keeps an order, and warns where it has none. A GPU is left as it is: there the
-    ordered operations are slower, and cuBLAS wants a setting of its own.
+    Threads add up the gradient of ``x[indices]``, which some models need (mixtures of experts), in any order; torch
+    then uses operations with a fixed order, and warns where it has none. A GPU is left unchanged: there the ordered
+    operations are slower, and cuBLAS needs another setting.
     """
     if device.type != "cpu":
         yield
         return
-    memory: Any = torch.utils.deterministic  # which knows no types
+    memory: Any = torch.utils.deterministic  # this module is untyped
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled, memory.fill_uninitialized_memory = memory.fill_uninitialized_memory, False
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -90,5 +90,5 @@ def _has_bfloat16_units() -> bool:
 
 
 def _capabilities() -> dict[str, Any]:
-    """What the CPU can do, as far as torch tells (2.9 or newer)."""
+    """Return the CPU's capabilities, as far as torch reports them (2.9 or newer)."""
     return getattr(torch.cpu, "get_capabilities", dict)()

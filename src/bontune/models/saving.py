@@ -1,4 +1,4 @@
-"""Writing a model's folder: whole or not at all, and read back before anybody is told that it is there."""
+"""Writing of model folders, whole or not at all; the written weights are read back and compared."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def save_model(
     adapter: Path | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write a plain Hugging Face folder; adapters are merged in, in a copy, and kept in a folder of their own, too.
+    """Write a plain Hugging Face folder; adapters are merged in a copy, and also written to their own folder.
 
     Args:
-        model: a causal LM, or a peft model around one; it is not changed.
-        tokenizer: written into each folder.
-        folder: where; what is there is replaced.
-        base: of a peft model, the name under which the adapter finds its model again; None: as the adapter says.
-        adapter: the adapter's folder, inside ``folder`` or elsewhere; None: none is written.
-        dtype: of the written weights; None: as they are.
+        model: a causal LM, or a peft model around one; it does not change.
+        tokenizer: its tokenizer, written into each folder.
+        folder: the folder to write, or to replace.
+        base: name of the base model in the adapter's config; None: the name that it has already.
+        adapter: the adapter's folder, inside ``folder`` or elsewhere; None: no adapter is written.
+        dtype: dtype of the written weights; None: as they are.
 
     Raises:
-        RunStopped: what can be read from the written folder is not what should be in it.
-        OSError: it cannot be written.
+        RunStopped: the written folder does not contain the weights when it is read back.
+        OSError: the folder cannot be written.
     """
     plain = merged_copy(model) if is_adapted(model) else model
     temporary = _temporary(folder)
@@ -65,11 +65,11 @@ def save_model(
 
 
 def lasting_base(name: str, merged: Path) -> str:
-    """The name of a model, as an adapter's base, that still means it when it is read in another folder.
+    """Return a name of an adapter's base model that stays valid when it is read from another folder.
 
     Args:
         name: of the model that is trained.
-        merged: folder of the base where the model is an adapter itself, which peft does not take for one; see
+        merged: folder for the merged base where the model is itself an adapter, which peft cannot stack; see
             :func:`write_base`.
     """
     if name in models.shipped():
@@ -81,12 +81,12 @@ def lasting_base(name: str, merged: Path) -> str:
 
 
 def write_base(name: str, base: str | None, dtype: torch.dtype | None) -> None:
-    """Write the merged model that an adapter is, unless that is done, or the base is no other than the model itself.
+    """Write the merged base model where the model that is trained is itself an adapter, unless it exists already.
 
     Args:
         name: of the model that is trained.
-        base: from :func:`lasting_base`; None: a model that was given, whose base is known.
-        dtype: of the weights; None: as they are.
+        base: the result of :func:`lasting_base`; None: a loaded model, for which nothing is written.
+        dtype: dtype of the weights; None: as they are.
     """
     if base is None or name in models.shipped() or Path(base).is_dir() or adapter_folder(models.resolve(name)) is None:
         return
@@ -96,9 +96,9 @@ def write_base(name: str, base: str | None, dtype: torch.dtype | None) -> None:
 
 @contextmanager
 def _savable(model: Any) -> Iterator[Any]:
-    """Set a generation config aside that transformers reads but will not write; gives that config, or None.
+    """Replace a generation config that transformers reads but refuses to write; give that config, or None.
 
-    Such are temperatures beside ``do_sample=False``, as some well-known models have them.
+    Some well-known models have a temperature beside ``do_sample=False``, for example.
     """
     own: Any = getattr(model, "generation_config", None)
     try:
@@ -125,7 +125,7 @@ def _temporary(folder: Path) -> Path:
 
 
 def _name_dtype(path: Path, dtype: torch.dtype) -> None:
-    """Say in a config, and in the parts of a composite one, in which dtype the weights are."""
+    """Set the dtype of the weights in a config, and in the parts of a composite one."""
     tree = json.loads(path.read_text(encoding="utf-8"))
     for part in (tree, *(value for value in tree.values() if isinstance(value, dict))):
         if "dtype" in part:
@@ -140,12 +140,12 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
 
 
 def _check_written(model: Any, state: dict[str, torch.Tensor], folder: Path) -> None:
-    """Load the folder as anybody would, and compare each weight."""
+    """Load the folder as a user would, and compare each weight."""
     with without_bars():
-        found = type(model).from_pretrained(folder, dtype="auto").state_dict()
+        written = type(model).from_pretrained(folder, dtype="auto").state_dict()
     for name, tensor in state.items():
-        if name not in found or not torch.equal(found[name].to(tensor.dtype), tensor.cpu()):
+        if name not in written or not torch.equal(written[name].to(tensor.dtype), tensor.cpu()):
             raise RunStopped(
-                f"The model that was written to {folder} does not hold the weights {name} as they were trained; it is "
-                "left there, and the checkpoints hold the run."
+                f"The model in {folder} does not contain the weights {name} as they were trained; it is "
+                "left there, and the run can be resumed from its checkpoints."
             )

@@ -26,7 +26,7 @@ CHAT_TEMPLATE = (
 
 
 def build() -> tuple[Any, Any]:
-    """The model and its byte-level tokenizer; the same weights each time.
+    """Build the model and its byte-level tokenizer; the weights are the same each time.
 
     Example:
         >>> model, tokenizer = build()

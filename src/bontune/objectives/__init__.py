@@ -43,7 +43,7 @@ _HELPERS = {
 
 
 def names() -> list[str]:
-    """The names of all objectives, as in ``objective.name`` of a recipe.
+    """Return the names of all objectives, as in ``objective.name`` of a recipe.
 
     >>> "bon_rl" in names()
     True
@@ -52,7 +52,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Callable[..., Any]:
-    """The objective of that name, as a function.
+    """Return the function of the objective with that name.
 
     Raises:
         ValueError: no objective has that name.
@@ -61,12 +61,12 @@ def get(name: str) -> Callable[..., Any]:
     [1.0, -1.0]
     """
     if name not in TABLE:
-        raise ValueError(f"No objective is named {name!r}; there are {', '.join(TABLE)}.")
+        raise ValueError(f"No objective is named {name!r}; the names are {', '.join(TABLE)}.")
     return TABLE[name].function
 
 
 def __getattr__(name: str) -> Any:
-    """A function when it is asked for: the table of objectives is read without torch, which takes seconds to load."""
+    """Import a function when it is used: the table of objectives is read without torch, which takes seconds to load."""
     if name in TABLE:
         return TABLE[name].function
     if name in _HELPERS:

@@ -1,4 +1,4 @@
-"""Best-of-N objectives on samples from π: the exact estimator, and the paper's forms (derived in docs/estimators.md).
+"""Best-of-N objectives on samples from π: the exact estimator and the paper's variational one (docs/estimators.md).
 
 Notation: prompt x, samples y_1..y_M ~ π(.|x), rewards R, verifier scores r, budget N; q = P_π(R = 0) = P_fail.
 π_bon is the law of the winner of N samples under r, ties broken uniformly; the objective is J = E_{π_bon}[R].
@@ -21,7 +21,7 @@ from bontune.objectives.subsets import tie_groups
 
 
 def bon_rl(rewards: Any, scores: Any = None, n: Budgets | None = None, baseline: Baseline = "loo") -> Tensor:
-    """The exact Best-of-N policy gradient, for any verifier and any reward, ties allowed, from all M samples.
+    """Return the exact Best-of-N policy gradient, for any verifier and any reward, ties allowed, from all M samples.
 
         loo    A_i = M W_i − N Ĵ_N(all but i)        = M (Ĵ_N − Ĵ_N(all but i)); Σ_i A_i = 0
         loo1   A_i = M W_i − N Ĵ_{N−1}(all but i)    exactly 0 for a wrong sample where scores are 0/1 rewards
@@ -32,8 +32,8 @@ def bon_rl(rewards: Any, scores: Any = None, n: Budgets | None = None, baseline:
     :func:`bontune.objectives.rank`. r = R gives PKPO; N = 1 gives RLOO.
 
     Args:
-        rewards: (..., M), what the winner is worth; float, int or bool.
-        scores: (..., M), what the winner is picked by; only order and ties matter. None: the reward itself, r = R.
+        rewards: (..., M), reward of a sample if it wins; float, int or bool.
+        scores: (..., M), by which the winner is picked; only order and ties matter. None: the reward itself, r = R.
         n: N, or weights of several budgets that sum to one: ``{1: 0.5, 16: 0.5}`` trains for ½ J_1 + ½ J_16. Required.
             ``loo`` needs M ≥ N + 1, ``loo1`` M ≥ N ≥ 2 (beside other budgets, N = 1 takes ``loo`` with it), ``none``
             M ≥ N. For a usable variance draw M ≥ 2N.
@@ -59,18 +59,18 @@ def bon_rl(rewards: Any, scores: Any = None, n: Budgets | None = None, baseline:
 
 
 def bon_rl_variational(rewards: Any, scores: Any = None, n: int | None = None, baseline: Any = "loo") -> Tensor:
-    """The paper's variational BoN-RL on samples from π.
+    """Return the paper's variational BoN-RL gradient on samples from π.
 
         π_var(y) ∝ π(y) exp(λ_N Q(y)),   Q(y) = P_{y'~π}[r(y) ≥ r(y')],   h = ∇log π + λ_N ∇Q
         ∇E_{π_var}[R] = E_{π_var}[(R − b)(h − E_{π_var} h)],   ∇Q(y) = E_{y'}[1{r(y) ≥ r(y')} ∇log π(y')]
 
     Q and the normaliser are estimated from the same M samples, so it is consistent in M, not unbiased; and π_var itself
-    is far from the true Best-of-N law for tied scores (q = .99, N = 32, 0/1: P(correct) = .014 against .275). Prefer
-    :func:`bon_rl`; this is here to compare with the paper.
+    is far from the true Best-of-N law for tied scores (q = .99, N = 32, 0/1: P(correct) = .014 against .275). Use
+    :func:`bon_rl` instead; this estimator serves to compare with the paper.
 
     Args:
         rewards: (..., M).
-        scores: (..., M); None: the reward itself picks, r = R.
+        scores: (..., M); None: the reward itself, r = R.
         n: 1 ≤ N ≤ M. Required.
         baseline: ``loo``: h centred over the samples (any b gives the same), the weights centred leave-one-out;
             ``none``: h centred, weights as they are; an array (...) of values b(x): the paper's (R − b) h, *not*
@@ -85,7 +85,7 @@ def bon_rl_variational(rewards: Any, scores: Any = None, n: int | None = None, b
     References:
         Chow et al., arXiv 2412.15287, eq. 4–6; λ_N: Gui et al., arXiv 2406.00832.
     """
-    n = check_budget(n, None)  # first: a lone number is taken for the scores
+    n = check_budget(n, None)  # first: a forgotten n would be reported as a wrong shape of the scores
     samples = as_rewards(rewards, min_samples=2 if isinstance(baseline, str) and baseline == "loo" else 1)
     ranks = as_scores(rewards if scores is None else scores, samples)
     m = samples.shape[-1]
@@ -132,7 +132,7 @@ def lambda_n(n: int) -> float:
         return 0.0
 
     def kl(lam: float) -> float:
-        # e^λ/(e^λ−1) = 1/(1−e^−λ), written so that nothing overflows.
+        # e^λ/(e^λ−1) is written as 1/(1−e^−λ), which does not overflow.
         shrink = -math.expm1(-lam)
         return (lam - shrink) / shrink - (lam + math.log(shrink) - math.log(lam))
 

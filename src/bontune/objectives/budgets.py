@@ -1,4 +1,4 @@
-"""Several budgets at once: weights p_N on Best-of-N for more than one N, checked in one place.
+"""Budgets: one N, or weights p_N on several N at once.
 
 "Most of our traffic takes one answer, some takes sixteen" is ``{1: 0.5, 16: 0.5}``: the objective Σ_N p_N J_N.
 """
@@ -12,17 +12,17 @@ from typing import Any
 Budgets = int | Mapping[int, float]
 """One budget N, or a weight for each of several; the weights sum to one."""
 TOLERANCE = 1e-3
-"""How far from one a sum of weights may be: thirds can be written with three digits."""
+"""Allowed distance of a sum of weights from one, so that thirds can be written with three digits."""
 
 
 def check_budget(n: Any, num_samples: int | None, *, smallest: int = 1, spare: int = 0, what: str = "n") -> int:
-    """Check the Best-of-N budget against the M samples at hand (None: any number of samples will do).
+    """Check a budget N against the number of samples M; None allows any budget.
 
     Raises:
         ValueError: n is no integer, is below ``smallest``, or n + ``spare`` exceeds M.
     """
     if isinstance(n, bool) or not (isinstance(n, int) or hasattr(n, "__index__")):
-        hint = f": name it, as in {what}=4, for what has no name may be taken for the scores" if n is None else ""
+        hint = f": name it, as in {what}=4, because a second argument without a name is the scores" if n is None else ""
         raise ValueError(f"{what} must be an integer, got {n!r}{hint}.")
     n = int(n.__index__())
     if n < smallest:
@@ -36,11 +36,11 @@ def check_budget(n: Any, num_samples: int | None, *, smallest: int = 1, spare: i
 
 
 def as_budgets(n: Any, num_samples: int | None = None, *, spare: int = 0) -> dict[int, float]:
-    """The budgets with their weights; one N has weight 1.
+    """Return the budgets with their weights; one N has weight 1.
 
     Args:
         n: N, or a mapping from N to its weight.
-        num_samples: M; None: any number of samples will do.
+        num_samples: M; None: any budget is allowed.
         spare: samples that are needed beyond N.
 
     Raises:
@@ -55,7 +55,7 @@ def as_budgets(n: Any, num_samples: int | None = None, *, spare: int = 0) -> dic
     try:
         weights = {budget: float(weight) for budget, weight in n.items()}
     except (TypeError, ValueError):
-        raise ValueError(f"n = {dict(n)} gives a budget a weight that is no number.") from None
+        raise ValueError(f"n = {dict(n)} gives a budget a weight that is not a number.") from None
     weights = {check_budget(budget, num_samples, spare=spare): weight for budget, weight in weights.items()}
     check_weights(weights)
     return weights
@@ -65,7 +65,7 @@ def check_weights(weights: Mapping[int, float]) -> None:
     """Check the weights of several budgets.
 
     Raises:
-        ValueError: none, one that is negative or not finite, or weights that do not sum to one.
+        ValueError: no weights, a weight that is negative or not finite, or weights that do not sum to one.
     """
     if not weights:
         raise ValueError("n names no budget: give one N, or weights such as {1: 0.5, 16: 0.5}.")
@@ -79,7 +79,7 @@ def check_weights(weights: Mapping[int, float]) -> None:
 
 
 def largest_budget(n: Budgets) -> int:
-    """The largest of the budgets.
+    """Return the largest of the budgets.
 
     >>> largest_budget(4), largest_budget({1: 0.5, 16: 0.5})
     (4, 16)
@@ -88,7 +88,7 @@ def largest_budget(n: Budgets) -> int:
 
 
 def budgets_at(n: int | Mapping[Any, Any], progress: float = 1.0) -> Budgets:
-    """The budgets at a share ``progress`` of the training, from ``objective.n`` as a recipe or its file has it.
+    """Return the budgets at a share ``progress`` of the training, from ``objective.n`` of a recipe or of its file.
 
     >>> budgets_at({"1": [1.0, 0.25], "16": [0.0, 0.75]}), budgets_at({1: 0.5, 16: 0.5}, 0.3)
     ({1: 0.25, 16: 0.75}, {1: 0.5, 16: 0.5})
@@ -108,15 +108,15 @@ def check_schedule(n: int | Mapping[Any, Any]) -> None:
         ValueError: as :func:`check_weights` at either end, or a budget that ends with weight 0.
     """
     for progress in (0.0, 1.0):
-        if isinstance(found := budgets_at(n, progress), Mapping):
-            check_weights(found)
-            for budget, weight in found.items():
+        if isinstance(weights := budgets_at(n, progress), Mapping):
+            check_weights(weights)
+            for budget, weight in weights.items():
                 if not weight and progress == 1.0:
                     raise ValueError(f"n ends with weight 0 for the budget {budget}: leave it out, or end above 0.")
 
 
 def in_words(n: Budgets) -> str:
-    """The budgets for people.
+    """Write the budgets as a phrase.
 
     >>> in_words(16), in_words({1: 0.5, 16: 0.5})
     ('16', '1 (50 %) and 16 (50 %)')

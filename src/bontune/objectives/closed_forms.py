@@ -36,10 +36,10 @@ def bon_rlb(
     With p = q the exact form gives E[A ∇log π] = N q^{N−1} ∇s, the true gradient. The published sign (−) multiplies it
     by (1+q)/(1−q): right direction per prompt, wrong weight between prompts (×3 at q = .5, ×199 at q = .99).
 
-    Both weights of the exact form are positive: N p^N/(1−p) on every sample, which says nothing about the sample, plus
-    N p^{N−1} on the right ones. It needs the baseline, which takes the constant away: without it the constant is most
+    Both weights of the exact form are positive: N p^N/(1−p) on every sample, which does not depend on the sample, plus
+    N p^{N−1} on the right ones. It needs the baseline, which removes the constant: without it the constant is most
     of the estimate (9.3 beside 7.9 at p = .85, N = 16) and training collapses. With it, A_i is N p^{N−1} times
-    (R_i − mean of the others' R), the same as :func:`bon_rlbp` with its baseline. Unbiased for ``exact`` with an
+    (R_i − mean of the others' R), which equals :func:`bon_rlbp` with its baseline. Unbiased for ``exact`` with an
     independent, unclipped p; the plug-in p̂ is biased, because the weights depend on the samples that they weigh (×0.59
     in expectation at q = .9, N = 4, M = 5). Without baseline, the plug-in skips groups that are all right or all wrong.
     At an explicit P_fail of 0 or 1 the clip decides. :func:`bon_rl` needs no P_fail.
@@ -121,7 +121,7 @@ def bon_rlbp(
 
 
 def _least_samples(baseline: str) -> int:
-    """The samples per prompt that a closed form needs.
+    """Return the smallest number of samples per prompt that a closed form needs.
 
     Raises:
         ValueError: unknown baseline.

@@ -44,15 +44,15 @@ def bonbon_gap(n: int) -> float:
 
 
 def best_and_worst(scores: Any, n: int, generator: torch.Generator | None = None) -> Tensor:
-    """Indices of the best and the worst of each of the M // n consecutive groups of n, ties broken uniformly.
+    """Return the indices of the best and worst in each of the M // n consecutive groups of n, ties broken uniformly.
 
     Args:
         scores: (..., M).
         n: 2 ≤ n ≤ M; a rest of M mod n samples is not used.
-        generator: for the ties.
+        generator: breaks the ties.
 
     Returns:
-        (..., M // n, 2) int64, [best, worst]. In a group that is tied throughout both may be the same sample.
+        (..., M // n, 2) int64, [best, worst]; in a group of equal scores both may be the same sample.
 
     Raises:
         ValueError: n out of range, NaN.
@@ -77,15 +77,15 @@ def bonbon(
 
     Deterministic in the pair: no estimate, no bias. α = 1 is SFT on winners. The target 1/(2β) is the *mean* of h under
     π_bon; π_bon is not the minimiser of the squared term, for h varies from pair to pair. At n = 2 and α = 0 the
-    minimiser is ``ref·exp(p_< − p_>)``, a tilt by the win rate, where π_bon is ref·(p_< + p_≤): near, not equal.
+    minimiser is ``ref·exp(p_< − p_>)``, a tilt by the win rate; π_bon is ref·(p_< + p_≤), which is close but not equal.
 
     Args:
         logprobs: (..., 2), log π of [best, worst], whole answers.
-        ref_logprobs: (..., 2), the same under the reference that drew them.
-        n: how many were drawn for the pair, n ≥ 2.
+        ref_logprobs: (..., 2), log-probabilities under the reference that drew them.
+        n: number of samples drawn for the pair, n ≥ 2.
         alpha: weight of the SFT term, in [0, 1].
-        has_contrast: (...) bool, False where the verifier ties best and worst: such a pair says nothing about the
-            order, and only its SFT term counts. With 0/1 scores that is every all-right and all-wrong group. None: all.
+        has_contrast: (...) bool, False where best and worst have equal scores: such a pair has no information on the
+            order, and only its SFT term counts. With 0/1 scores these are all-right and all-wrong groups. None: True.
 
     Returns:
         Loss (...), weights (..., 2).
@@ -129,9 +129,9 @@ def vbon(
         harmonic  log F̂_i = H_c − H_K,  c = #{others ≤ r_i} of K others,  H the harmonic numbers
 
     The others are ``reference_scores``, or the rest of the pool if there are none (then the reference is the present
-    policy). Ties count as "≤". The gradient is unbiased for J with E[log F̂] in the place of log F, the sampling law of
-    the others held still; the baseline of sample i is free of y_i even where the pool is its own reference (for M = 2
-    the better one gets 0 then: nothing is left to compare the other with). ``harmonic`` makes E[log F̂] the series of
+    policy). Ties count as "≤". The gradient is unbiased for J with E[log F̂] in place of log F, the sampling law of
+    the others held fixed; the baseline of i is independent of y_i, also in a pool that is its own reference (for M = 2
+    the better one then gets 0: no sample remains to compare the other with). ``harmonic`` makes E[log F̂] the series of
     log F truncated at order K exactly, Σ_{k≤K} −(1−F)^k/k. All scores tied: all advantages 0.
 
     With ties the maximiser is not π_bon (see :func:`bond`): at 0/1 scores a wrong sample earns log q, a correct one 0.
@@ -140,8 +140,8 @@ def vbon(
         scores: (..., M ≥ 2) of samples from π.
         n: N ≥ 2; enters only through the KL coefficient 1/(N−1).
         reference_scores: (..., K ≥ 1) of samples from the reference.
-        log_ratios: (..., M) log π(y_i) − log ref(y_i) of whole answers. Given: −log_ratio/(N−1) is added to the reward,
-            so that the advantages hold the KL too. None: add 1/(N−1) KL(π‖ref) to the loss yourself.
+        log_ratios: (..., M) log π(y_i) − log ref(y_i) of whole answers: −log_ratio/(N−1) is added to the reward,
+            so that the advantages include the KL. None: add 1/(N−1) KL(π‖ref) to the loss yourself.
         estimate: see above.
 
     Returns:
@@ -166,14 +166,14 @@ def vbon(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BondWeights:
-    """What BOND does with one prompt's samples."""
+    """The advantages and weights of BOND on one prompt's samples."""
 
     advantages: Tensor
-    """(..., M) on samples from π, mean form: the backward part."""
+    """(..., M) on samples from π, mean form: the backward KL."""
     kl_coefficient: float
-    """Coefficient of KL(π‖ref) in the loss; 0 if the advantages hold it already."""
+    """Coefficient of KL(π‖ref) in the loss; 0 if the advantages include it already."""
     weights: Tensor
-    """(..., K) on samples from the reference, sum form: the forward part, (1−β) times the chance to win."""
+    """(..., K) on samples from the reference, sum form: the forward KL, (1−β) times the chance to win."""
 
 
 def bond(
@@ -199,12 +199,12 @@ def bond(
     Args:
         scores: (..., M ≥ 2) of samples from π.
         reference_scores: (..., K ≥ N) of samples from the reference, for both parts; None: the samples from π
-            themselves (a moving reference), which ``weights`` are for then.
+            themselves (a moving reference), to which ``weights`` belong then.
         n: N ≥ 1. Required.
         beta: share of the backward part, in [0, 1]; 1: mode-seeking, 0: mode-covering. The default weighs both alike.
         law: see above.
         log_ratios: as in :func:`vbon`.
-        estimate: of log F, as in :func:`vbon`; ρ = p_</F is a plain ratio in both.
+        estimate: estimator of log F, as in :func:`vbon`; ρ = p_</F is a plain ratio with either.
 
     Returns:
         Advantages for samples from π, KL coefficient, and weights for samples from the reference.
@@ -237,7 +237,7 @@ def bond(
 
 
 def _ranked(ranks: Tensor, reference_scores: Any, n: int, estimate: str, law: str) -> Tensor:
-    """Leave-one-out advantages of the reward log π_bon/ref (up to a constant)."""
+    """Return leave-one-out advantages of the reward log π_bon/ref (up to a constant)."""
     if estimate not in ("plugin", "harmonic"):
         raise ValueError(f"estimate must be 'plugin' or 'harmonic', got {estimate!r}.")
     if reference_scores is None:
@@ -247,7 +247,7 @@ def _ranked(ranks: Tensor, reference_scores: Any, n: int, estimate: str, law: st
         raise ValueError(
             f"reference_scores need the scores' leading shape {tuple(ranks.shape[:-1])}, got {tuple(others.shape)}."
         )
-    # Compared in the coarser of two floating dtypes: 0.1 in float32 and 0.1 as a double are one score.
+    # Compare in the coarser of two floating dtypes: 0.1 in float32 and 0.1 as a double are the same score.
     if ranks.is_floating_point() and others.is_floating_point():
         coarse = min(ranks.dtype, others.dtype, key=lambda dtype: torch.finfo(dtype).bits)
         ranks, others = ranks.to(coarse), others.to(coarse)
@@ -259,12 +259,13 @@ def _ranked(ranks: Tensor, reference_scores: Any, n: int, estimate: str, law: st
 
 
 def _ranked_in_pool(ranks: Tensor, n: int, estimate: str, law: str) -> Tensor:
-    """The pool as its own reference: i is compared with the rest, and its baseline with what is left without i."""
+    """Take the pool as its own reference: i is compared with the others, its baseline with the pool without i."""
     m = ranks.shape[-1]
     groups = tie_groups(torch.zeros(ranks.shape, dtype=torch.float64, device=ranks.device), ranks)
-    below, others = groups.below, groups.upto - 1  # of the rest, how many are < and ≤
+    below, others = groups.below, groups.upto - 1  # number of the others that are < and ≤
     reward = _log_law(below, others, m - 1, n, estimate, law)
-    # j's reward without i, for i above, tied with, or below j; clamped where there is no such i.
+    # The baseline of i averages j's reward in the pool without i. It depends on i only by whether i is above, tied
+    # with, or below j; counts are clamped where no such i exists.
     if_above = _log_law(below.clamp(max=m - 2), others.clamp(max=m - 2), m - 2, n, estimate, law)
     if_tied = _log_law(below.clamp(max=m - 2), (others - 1).clamp(min=0), m - 2, n, estimate, law)
     if_below = _log_law((below - 1).clamp(min=0), (others - 1).clamp(min=0), m - 2, n, estimate, law)
@@ -275,13 +276,13 @@ def _ranked_in_pool(ranks: Tensor, n: int, estimate: str, law: str) -> Tensor:
 
 
 def _sum_of_lower(values: Tensor, end: Tensor) -> Tensor:
-    """Σ of the values at sorted places before ``end``."""
+    """Return the sum of the values at sorted places before ``end``."""
     running = torch.cat([torch.zeros_like(values[..., :1]), values.cumsum(-1)], dim=-1)
     return running.gather(-1, end)
 
 
 def _log_law(below: Tensor, upto: Tensor, num_others: int, n: int, estimate: str, law: str) -> Tensor:
-    """log π_bon/ref from counts among the others, up to the constant log N for ``no_ties``."""
+    """Return log π_bon/ref from counts among the others, up to the constant log N for ``no_ties``."""
     num_upto, num_below = upto.to(torch.float64), below.to(torch.float64)
     if estimate == "harmonic":
         log_f = torch.special.digamma(num_upto + 1) - torch.special.digamma(torch.tensor(num_others + 1.0).to(num_upto))
@@ -294,14 +295,14 @@ def _log_law(below: Tensor, upto: Tensor, num_others: int, n: int, estimate: str
 
 
 def _pairs(logprobs: Any, name: str) -> Tensor:
-    given = as_samples(logprobs, name, min_samples=2).to(torch.float64)
-    if given.shape[-1] != 2 or bool(given.isinf().any()):
-        raise ValueError(f"{name} must be finite, shape (..., 2) with [best, worst] last, got {tuple(given.shape)}.")
-    return given
+    pairs = as_samples(logprobs, name, min_samples=2).to(torch.float64)
+    if pairs.shape[-1] != 2 or bool(pairs.isinf().any()):
+        raise ValueError(f"{name} must be finite, shape (..., 2) with [best, worst] last, got {tuple(pairs.shape)}.")
+    return pairs
 
 
 def _log_ratios(log_ratios: Any, ranks: Tensor) -> Tensor:
-    given = as_rewards(log_ratios)
-    if given.shape != ranks.shape:
-        raise ValueError(f"log_ratios need the scores' shape {tuple(ranks.shape)}, got {tuple(given.shape)}.")
-    return given.to(ranks.device)
+    ratios = as_rewards(log_ratios)
+    if ratios.shape != ranks.shape:
+        raise ValueError(f"log_ratios need the scores' shape {tuple(ranks.shape)}, got {tuple(ratios.shape)}.")
+    return ratios.to(ranks.device)

@@ -1,8 +1,8 @@
-"""Supervised objectives: weights on log π(y|x) of given sequences, an expert's answer or own samples that were kept.
+"""Supervised objectives: weights on log π(y|x) of an expert's answer, or of own samples that are kept.
 
 Weights are in *sum form*: a prompt's loss is −Σ_i w_i log π(y_i|x), log π summed over tokens, and a batch's loss is the
 mean over its prompts. (Advantages elsewhere in this package are in mean form, A_i = M w_i.) The weights of own samples
-are constants, not differentiated; what the expected update climbs is said with each.
+are constants, not differentiated; each function names the objective that the expected update climbs.
 Notation: samples y_1..y_M ~ π(.|x), verifier scores r, budget N, s = P_π(R = 1), q = 1 − s, expert's answer y*.
 """
 
@@ -20,17 +20,17 @@ from bontune.objectives.inputs import as_advantages, as_binary_rewards, as_sampl
 from bontune.objectives.subsets import subset_ratios, tie_groups
 
 TINY_LOGPROB = -600.0
-"""Below it 1 − (1−p)^N = N p to more digits than float64 has, and p itself soon underflows."""
+"""Below this, 1 − (1−p)^N equals N p to more digits than float64 has, and p itself soon underflows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SequenceLoss:
-    """A loss that is no weighted sum of log-probabilities, with the weights whose weighted sum has its gradient."""
+    """A loss of log-probabilities, and the weights with which their weighted sum has the same gradient."""
 
     loss: Tensor
-    """The loss of each prompt (or pair), to be minimised."""
+    """Loss of each prompt (or pair), to be minimised."""
     weights: Tensor
-    """−∂loss/∂log π of each sequence, in the shape of the log-probabilities given."""
+    """−∂loss/∂log π of each sequence, in the shape of the log-probabilities."""
 
 
 def sft(logprobs: Any) -> SequenceLoss:
@@ -50,8 +50,8 @@ def sft(logprobs: Any) -> SequenceLoss:
     >>> sft([-2.0, -0.5]).weights.tolist()
     [1.0, 1.0]
     """
-    given = _as_logprobs(logprobs)
-    return SequenceLoss(loss=as_advantages(-given, logprobs), weights=as_advantages(torch.ones_like(given), logprobs))
+    logps = _as_logprobs(logprobs)
+    return SequenceLoss(loss=as_advantages(-logps, logprobs), weights=as_advantages(torch.ones_like(logps), logprobs))
 
 
 def dco(logprobs: Any, n: int) -> SequenceLoss:
@@ -59,8 +59,8 @@ def dco(logprobs: Any, n: int) -> SequenceLoss:
 
         w = N (1−p)^{N−1} p / (1 − (1−p)^N)
 
-    The weight falls from 1 at p = 0 to 0 at p = 1 (half at p ≈ 1.26/N): answers that N draws would reproduce anyway are
-    left alone. N = 1 is SFT. The event is *this very answer*: for long answers p is tiny, every weight is 1 within
+    The weight falls from 1 at p = 0 to 0 at p = 1 (half at p ≈ 1.26/N): answers that N draws reproduce anyway are
+    left alone. N = 1 is SFT. The event is *exactly this answer*: for long answers p is tiny, every weight is 1 within
     N p, and the loss differs from SFT by the constant log N; it acts on short answers or memorised ones.
     Deterministic in y*, no estimate, no bias. Log-probabilities down to −1e300 and p = 1 give finite values.
 
@@ -81,18 +81,18 @@ def dco(logprobs: Any, n: int) -> SequenceLoss:
     [1.0, 0.0]
     """
     n = check_budget(n, None)
-    given = _as_logprobs(logprobs)
+    logps = _as_logprobs(logprobs)
     if n == 1:
         return sft(logprobs)
-    p = given.exp()
-    log_miss = torch.where(p < 0.5, torch.log1p(-p), torch.log(-torch.expm1(given)))  # log(1 − p)
+    p = logps.exp()
+    log_miss = torch.where(p < 0.5, torch.log1p(-p), torch.log(-torch.expm1(logps)))  # log(1 − p)
     log_all_miss = n * log_miss
-    is_tiny = given < TINY_LOGPROB
+    is_tiny = logps < TINY_LOGPROB
     covered = torch.where(is_tiny, 1.0, -torch.expm1(log_all_miss))
     likely = -torch.log1p(-log_all_miss.exp())
     loss = torch.where(log_all_miss < -math.log(2.0), likely, -covered.log())
-    loss = torch.where(is_tiny, -(given + math.log(n)), loss)
-    weights = torch.where(is_tiny, 1.0, n * torch.exp((n - 1) * log_miss + given) / covered)
+    loss = torch.where(is_tiny, -(logps + math.log(n)), loss)
+    weights = torch.where(is_tiny, 1.0, n * torch.exp((n - 1) * log_miss + logps) / covered)
     return SequenceLoss(loss=as_advantages(loss, logprobs), weights=as_advantages(weights, logprobs))
 
 
@@ -100,7 +100,7 @@ def star(rewards: Any) -> Tensor:
     """STaR's filter: the first correct sample of each prompt.   w_i = 1{i is the first with R_i = 1}
 
     Expected gradient: (1−q^M)/s ∇s, unbiased for log s truncated at order M, Σ_{k≤M} −q^k/k (as
-    :func:`bontune.objectives.maxrl` without a baseline). Prompts without a correct sample get nothing.
+    :func:`bontune.objectives.maxrl` without a baseline). Prompts without a correct sample get weight 0.
 
     Args:
         rewards: (..., M), 0 or 1, in the order drawn.
@@ -124,7 +124,7 @@ def star(rewards: Any) -> Tensor:
 def rft(rewards: Any, identities: Any = None, is_normalised: bool = True) -> Tensor:
     """Rejection-sampling fine-tuning (RFT, ReST-EM): all correct samples, or the distinct ones.
 
-        w_i = R_i,  divided by the number that is kept of the prompt if ``is_normalised``
+        w_i = R_i,  divided by the number of kept samples of the prompt if ``is_normalised``
 
     Expected gradient, samples i.i.d. from π:
 
@@ -136,9 +136,9 @@ def rft(rewards: Any, identities: Any = None, is_normalised: bool = True) -> Ten
 
     Args:
         rewards: (..., M), 0 or 1.
-        identities: (..., M) integers, equal where two samples of a prompt are the same answer; of those only the first
+        identities: (..., M) integers, equal for samples of a prompt with the same answer; of these only the first
             correct one is kept. None: all are kept.
-        is_normalised: the weights of a prompt with any correct sample sum to 1.
+        is_normalised: whether the weights of a prompt with a correct sample sum to 1.
 
     Returns:
         (..., M) weights, sum form; 0 for prompts without a correct sample.
@@ -174,7 +174,7 @@ def bon_distillation(scores: Any, n: int, rewards: Any = None) -> Tensor:
 
         w_i = P(i wins a random N-subset) = [C(L+m, N) − C(L, N)] / (m C(M, N)),  L below i, m tied with it
 
-    Expected gradient: E_{π_bon}[∇log π(y)] = −∇KL(π_bon‖π) with π_bon held still, exactly (a U-statistic), for any
+    Expected gradient: E_{π_bon}[∇log π(y)] = −∇KL(π_bon‖π) with π_bon held fixed, exactly (a U-statistic), for any
     scores and ties; averaging over all subsets has the least variance of the ways to use the pool. Σ_i w_i = 1.
     For r = R ∈ {0, 1} this is (1−q^{N−1})/s ∇s, because all-wrong subsets train on a wrong winner; with ``rewards``
     those winners are dropped: (1−q^N)/s ∇s.
@@ -210,9 +210,9 @@ def bon_distillation(scores: Any, n: int, rewards: Any = None) -> Tensor:
 
 
 def winner_weights(winners: Tensor, num_samples: int) -> Tensor:
-    """SFT on drawn winners: the mean over G Best-of-N draws.   w_i = #{winners that are i} / G
+    """SFT on winners of Best-of-N draws, the mean over G draws.   w_i = #{winners that are i} / G
 
-    The sampled form of :func:`bon_distillation`, with the same expectation and more noise.
+    It has the expectation of :func:`bon_distillation`, with more noise.
 
     Args:
         winners: (..., G) indices from :func:`bontune.objectives.draw_winners`.
@@ -235,9 +235,9 @@ def winner_weights(winners: Tensor, num_samples: int) -> Tensor:
 
 
 def _as_logprobs(logprobs: Any, name: str = "logprobs") -> Tensor:
-    """Log-probabilities as float64; rounding may leave the sum of a certain answer's tokens a hair above 0."""
-    given = as_samples(logprobs, name).to(torch.float64)
-    if bool((given > 1e-4).any()) or bool(given.isinf().any()):
-        worst = given[(given > 1e-4) | given.isinf()].flatten()[0].item()
+    """Convert log-probabilities to float64; rounding may leave the sum of a certain answer slightly above 0."""
+    logps = as_samples(logprobs, name).to(torch.float64)
+    if bool((logps > 1e-4).any()) or bool(logps.isinf().any()):
+        worst = logps[(logps > 1e-4) | logps.isinf()].flatten()[0].item()
         raise ValueError(f"{name} are log-probabilities of whole answers, finite and at most 0, got {worst:g}.")
-    return given.clamp(max=0.0)
+    return logps.clamp(max=0.0)

@@ -1,4 +1,4 @@
-"""Checks and conversions with which every objective begins and ends."""
+"""Checks and conversions at the beginning and end of every objective."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def as_samples(values: Any, name: str, min_samples: int = 1) -> Tensor:
 
     Args:
         values: torch tensor, NumPy array or nested sequence; float, int or bool.
-        name: what the message calls it.
-        min_samples: smallest M allowed.
+        name: name of the argument in messages.
+        min_samples: smallest M that is allowed.
 
     Raises:
         ValueError: not an array of real numbers, no sample axis, too few samples, or NaN.
     """
     try:
-        # torch reads lists as float32, which ties scores that differ; NumPy reads them as they are.
+        # torch reads lists as float32, in which different scores may become equal; NumPy reads them exactly.
         samples = (values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))).detach()
     except (TypeError, ValueError) as error:
         raise ValueError(
@@ -37,24 +37,24 @@ def as_samples(values: Any, name: str, min_samples: int = 1) -> Tensor:
     if samples.shape[-1] < min_samples:
         raise ValueError(f"{name} has {samples.shape[-1]} samples per prompt, needs at least {min_samples}.")
     if samples.is_floating_point() and bool(samples.isnan().any()):
-        raise ValueError(f"{name} holds NaN; every entry needs a number (drop or re-grade the samples that have none).")
+        raise ValueError(f"{name} contains NaN; every entry needs a number (drop or re-grade samples that have none).")
     return samples
 
 
 def as_rewards(rewards: Any, min_samples: int = 1) -> Tensor:
-    """Rewards as float64 of shape (..., M); float64 because a sum over subsets of float32 or int8 rewards is not exact.
+    """Convert rewards to float64 of shape (..., M), because sums over subsets of float32 or int8 rewards are not exact.
 
     Raises:
         ValueError: see :func:`as_samples`; also if a reward is infinite.
     """
     samples = as_samples(rewards, "rewards", min_samples).to(torch.float64)
     if bool(samples.isinf().any()):
-        raise ValueError("rewards holds an infinite value; an average over samples needs finite rewards.")
+        raise ValueError("rewards contains an infinite value; an average over samples needs finite rewards.")
     return samples
 
 
 def as_binary_rewards(rewards: Any, objective: str, min_samples: int = 1) -> Tensor:
-    """:func:`as_rewards`, and every reward is 0 or 1."""
+    """Convert rewards as :func:`as_rewards` does, and check that every reward is 0 or 1."""
     samples = as_rewards(rewards, min_samples)
     if not bool(((samples == 0) | (samples == 1)).all()):
         worst = samples[(samples != 0) & (samples != 1)].flatten()[0].item()
@@ -63,7 +63,7 @@ def as_binary_rewards(rewards: Any, objective: str, min_samples: int = 1) -> Ten
 
 
 def as_scores(scores: Any, rewards: Tensor) -> Tensor:
-    """Verifier scores of the rewards' shape, in their own dtype: they are only ever compared (±inf is allowed)."""
+    """Check verifier scores of the rewards' shape; they keep their dtype, as they are only compared; ±inf is valid."""
     samples = as_samples(scores, "scores")
     if samples.shape != rewards.shape:
         raise ValueError(
@@ -73,43 +73,43 @@ def as_scores(scores: Any, rewards: Tensor) -> Tensor:
 
 
 def as_advantages(advantages: Tensor, rewards: Any) -> Tensor:
-    """Advantages in the rewards' floating dtype; integer and bool rewards give float64, which holds them exactly."""
+    """Convert advantages to the rewards' floating dtype; for integer and bool rewards they stay in float64."""
     if not isinstance(rewards, Tensor):
         rewards = torch.from_numpy(np.array(rewards))
     return advantages.to(rewards.dtype if rewards.is_floating_point() else torch.float64)
 
 
 def as_per_prompt(values: Any, rewards: Tensor, name: str) -> Tensor:
-    """One finite value per prompt as float64 of shape (..., 1); see :func:`per_prompt`.
+    """Return one finite value per prompt as float64 of shape (..., 1); see :func:`per_prompt`.
 
     Raises:
-        ValueError: no numbers, NaN or infinite, or a shape that does not fit the rewards'.
+        ValueError: not numbers, NaN or infinite values, or a shape that does not fit the rewards'.
     """
-    given = per_prompt(values, rewards, name)
-    if bool(given.isinf().any()):
-        raise ValueError(f"{name} holds an infinite value; it needs one finite number per prompt.")
-    return given.to(torch.float64)
+    numbers = per_prompt(values, rewards, name)
+    if bool(numbers.isinf().any()):
+        raise ValueError(f"{name} contains an infinite value; it needs one finite number per prompt.")
+    return numbers.to(torch.float64)
 
 
 def per_prompt(values: Any, samples: Tensor, name: str) -> Tensor:
-    """One value per prompt in its own dtype, of shape (..., 1), from a number or an array of shape (...) or (..., 1).
+    """Return one value per prompt in its own dtype and shape (..., 1), from a number or an array (...) or (..., 1).
 
     Raises:
-        ValueError: no numbers, NaN, or a shape that does not fit the samples'.
+        ValueError: not numbers, NaN, or a shape that does not fit the samples'.
     """
-    given = as_samples(torch.atleast_1d(values) if isinstance(values, Tensor) else np.atleast_1d(values), name)
-    given, leading = given.to(samples.device), samples.shape[:-1]
-    if given.shape == (*leading, 1):
-        return given
-    if given.numel() == 1:
-        return given.reshape(()).expand(*leading, 1)
-    if given.shape == leading:
-        return given.unsqueeze(-1)
-    raise ValueError(f"{name} needs one value per prompt, shape {tuple(leading)}, got {tuple(given.shape)}.")
+    numbers = as_samples(torch.atleast_1d(values) if isinstance(values, Tensor) else np.atleast_1d(values), name)
+    numbers, leading = numbers.to(samples.device), samples.shape[:-1]
+    if numbers.shape == (*leading, 1):
+        return numbers
+    if numbers.numel() == 1:
+        return numbers.reshape(()).expand(*leading, 1)
+    if numbers.shape == leading:
+        return numbers.unsqueeze(-1)
+    raise ValueError(f"{name} needs one value per prompt, shape {tuple(leading)}, got {tuple(numbers.shape)}.")
 
 
 def as_failure_rate(p_fail: Any, rewards: Tensor, clip: tuple[float, float]) -> Tensor:
-    """P_fail per prompt, shape (..., 1), clipped; None gives the plug-in estimate, the share of wrong samples.
+    """Return P_fail per prompt, shape (..., 1), clipped; None gives the plug-in estimate, the share of wrong samples.
 
     Args:
         p_fail: None, a number, or an array of the rewards' leading shape (...) or (..., 1).

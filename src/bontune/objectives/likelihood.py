@@ -1,4 +1,4 @@
-"""BoN-aware supervised fine-tuning: maximise log π_bon(y*|x), the chance that Best-of-N returns the expert's answer.
+"""BoN-aware supervised fine-tuning maximises log π_bon(y*|x), the chance that Best-of-N returns the expert's answer.
 
 Weights are in sum form, as in :mod:`bontune.objectives.imitation`. Notation: samples y_1..y_M ~ π(.|x), verifier scores
 r, expert's answer y* with score r*, p_≤ = P_π(r(y) ≤ r*), p_< = P_π(r(y) < r*), ρ = p_</p_≤, budget N.
@@ -57,12 +57,12 @@ def bon_sft(
         variational  log π(y*) + λ_N p_≤ − log E_π exp(λ_N Q)
                      M·own_j = λ_N 1_≤ − π_var(y_j)/π(y_j) − λ_N P_{y~π_var}[r(y) ≥ r_j]
 
-    1_≤, 1_< say whether r_j ≤ r*, r_j < r*. Where nothing ties with y*, ``exact`` is ``no_ties``. For a 0/1 verifier
+    1_≤ and 1_< indicate r_j ≤ r* and r_j < r*. Without ties with y*, ``exact`` is ``no_ties``. For a 0/1 verifier
     and a correct y* it is ∇log π(y*) − κ(q) ∇s: *other* correct samples are pushed down, because they share the wins
     with y*. If the verifier rejects y*, the wrong samples are pushed *up*: check experts by the verifier first.
     N = 1 is SFT (own = 0; without the baseline ``variational`` keeps a term of mean 0).
 
-    Biased in general where p is estimated from the samples: the module says how much, and how it behaves at p_≤ = 0.
+    Biased in general where p is estimated from the samples; the module's docstring gives the bias and the case p_≤ = 0.
 
     Args:
         scores: (..., M) of own samples, of any real dtype; only order and ties matter. No M ≥ N is needed.
@@ -70,7 +70,7 @@ def bon_sft(
         n: N ≥ 1.
         law: see above.
         baseline: ``loo`` centres the weights without bias; ``none`` leaves them.
-        estimate: where ρ comes from if no probabilities are given.
+        estimate: from which samples ρ is estimated if no probabilities are passed.
         p_below, p_upto: (...) p_< and p_≤ of each prompt, estimated elsewhere, 0 ≤ p_< ≤ p_≤ ≤ 1, p_≤ > 0 (clip it);
             ``no_ties`` needs p_upto alone.
 
@@ -86,12 +86,12 @@ def bon_sft(
     >>> bon_sft([2.0, 0.0, 1.0, 5.0], expert_score=3.0, n=4, baseline="none").own.tolist()  # (N−1)/3 on each it beats
     [1.0, 1.0, 1.0, 0.0]
     """
-    is_given = p_below is not None or p_upto is not None
-    _check_options(law, baseline, estimate, is_given)
+    has_probabilities = p_below is not None or p_upto is not None
+    _check_options(law, baseline, estimate, has_probabilities)
     ranks = as_samples(scores, "scores")
     n = check_budget(n, None)
     own = _own(ranks, expert_score, n, law, estimate, p_below, p_upto)
-    if baseline == "loo" and law != "variational" and not is_given:
+    if baseline == "loo" and law != "variational" and not has_probabilities:
         own = own - (n - 1)  # the mean where any sample is ≤ y*; a constant adds no bias
     elif baseline == "loo":
         own = _centred(own)
@@ -99,7 +99,7 @@ def bon_sft(
     return SequenceWeights(expert=as_advantages(expert, scores), own=as_advantages(own / ranks.shape[-1], scores))
 
 
-def _check_options(law: str, baseline: str, estimate: str, is_given: bool) -> None:
+def _check_options(law: str, baseline: str, estimate: str, has_probabilities: bool) -> None:
     for name, value, allowed in (
         ("law", law, ("exact", "no_ties", "variational")),
         ("baseline", baseline, ("loo", "none")),
@@ -107,12 +107,12 @@ def _check_options(law: str, baseline: str, estimate: str, is_given: bool) -> No
     ):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
-    if law == "variational" and is_given:
+    if law == "variational" and has_probabilities:
         raise ValueError("p_below and p_upto are for the laws exact and no_ties; variational needs the whole pool.")
 
 
 def _own(ranks: Tensor, expert_score: Any, n: int, law: Law, estimate: str, p_below: Any, p_upto: Any) -> Tensor:
-    """M·own before it is centred."""
+    """Return M·own before it is centred."""
     is_at_most, is_below = _compared(ranks, expert_score)
     if law == "variational":
         return _variational(ranks, is_at_most, n)
@@ -123,7 +123,7 @@ def _own(ranks: Tensor, expert_score: Any, n: int, law: Law, estimate: str, p_be
 
 
 def _centred(own: Tensor) -> Tensor:
-    """Each weight less the mean of the others."""
+    """Return each weight less the mean of the others."""
     m = own.shape[-1]
     if m < 2:
         raise ValueError("bon_sft with baseline='loo' centres over samples and needs at least two, got 1.")
@@ -131,14 +131,16 @@ def _centred(own: Tensor) -> Tensor:
 
 
 def best_of_n_log_ratio(p_below: Tensor, p_upto: Tensor, n: int) -> Tensor:
-    """log π_bon(y)/π(y) = log[(p_≤^N − p_<^N)/(p_≤ − p_<)], finite for p_< = p_≤ > 0 (no ties: log N + (N−1) log p_≤).
+    """Return log π_bon(y)/π(y) = log[(p_≤^N − p_<^N)/(p_≤ − p_<)], finite for p_< = p_≤ > 0.
+
+    Without ties (p_< = p_≤) it is log N + (N−1) log p_≤.
 
     Args:
         p_below, p_upto: float64 of one shape, 0 ≤ p_< ≤ p_≤ ≤ 1.
         n: N ≥ 1.
 
     Returns:
-        The shape given; −inf where p_≤ = 0 and N ≥ 2, at most log N.
+        Values of that shape, at most log N; −inf where p_≤ = 0 and N ≥ 2.
 
     >>> one = torch.ones(1, dtype=torch.float64)
     >>> best_of_n_log_ratio(0.5 * one, one, n=2).exp().tolist()  # 1 − q² = .75 of π = .5
@@ -152,7 +154,7 @@ def best_of_n_log_ratio(p_below: Tensor, p_upto: Tensor, n: int) -> Tensor:
 
 
 def _kappa(ratio: Tensor, n: int) -> Tensor:
-    """κ(ρ) = d/dρ log Σ_{i<N} ρ^i: 1 at ρ = 0, (N−1)/2 at ρ = 1; sums, because the closed form cancels near 1."""
+    """Return κ(ρ) = d/dρ log Σ_{i<N} ρ^i: 1 at ρ = 0, (N−1)/2 at ρ = 1; as sums, as the closed form cancels near 1."""
     powers = _powers(ratio, n)
     order = torch.arange(1, n, dtype=torch.float64, device=ratio.device)
     return (order * powers[..., :-1]).sum(-1) / powers.sum(-1)
@@ -163,12 +165,12 @@ def _powers(ratio: Tensor, n: int) -> Tensor:
 
 
 def _compared(ranks: Tensor, expert_score: Any) -> tuple[Tensor, Tensor]:
-    """1{r_j ≤ r*} and 1{r_j < r*} as float64, (..., M)."""
-    given = per_prompt(expert_score, ranks, "expert_score")
+    """Return 1{r_j ≤ r*} and 1{r_j < r*} as float64, (..., M)."""
+    expert = per_prompt(expert_score, ranks, "expert_score")
     if ranks.is_floating_point():
-        # A score of 0.1 as a double is not tied with 0.1 in float32; both come from one verifier.
-        given = given.to(ranks.dtype)
-    return (ranks <= given).to(torch.float64), (ranks < given).to(torch.float64)
+        # 0.1 as a double differs from 0.1 in float32, though both come from one verifier and are tied.
+        expert = expert.to(ranks.dtype)
+    return (ranks <= expert).to(torch.float64), (ranks < expert).to(torch.float64)
 
 
 def _given_probabilities(p_below: Any, p_upto: Any, samples: Tensor, law: Law) -> tuple[Tensor, Tensor]:
@@ -182,7 +184,7 @@ def _given_probabilities(p_below: Any, p_upto: Any, samples: Tensor, law: Law) -
 
 
 def _known(is_at_most: Tensor, is_below: Tensor, below: Tensor, upto: Tensor, n: int, law: Law) -> Tensor:
-    """M·own for probabilities that do not depend on the samples."""
+    """Return M·own for probabilities that do not depend on the samples."""
     own = (n - 1) * is_at_most
     if law == "exact" and n > 1:
         ratio = below / upto
@@ -191,7 +193,7 @@ def _known(is_at_most: Tensor, is_below: Tensor, below: Tensor, upto: Tensor, n:
 
 
 def _estimated(is_at_most: Tensor, is_below: Tensor, n: int, law: Law, estimate: str) -> Tensor:
-    """M·own for probabilities from the samples: p_≤ of all of them, ρ of all or of the others."""
+    """Return M·own with p_≤ estimated from all samples, and ρ from all or from the others."""
     m = is_at_most.shape[-1]
     num_upto, num_below = is_at_most.sum(-1, keepdim=True), is_below.sum(-1, keepdim=True)
     own = (n - 1) * is_at_most
@@ -200,7 +202,7 @@ def _estimated(is_at_most: Tensor, is_below: Tensor, n: int, law: Law, estimate:
             ratio = num_below / num_upto.clamp(min=1.0)
             own = own + _kappa(ratio, n) * (is_below - ratio * is_at_most)
         else:
-            # ρ takes two values: for samples below y* and for those tied with it. A sample that stands alone among
+            # ρ takes two values: for samples below y* and for samples tied with it. A sample that stands alone among
             # those ≤ y* has no others to compare with.
             others = (num_upto - 1).clamp(min=1.0)
             tied = (num_below / others).clamp(max=1.0)
@@ -212,7 +214,7 @@ def _estimated(is_at_most: Tensor, is_below: Tensor, n: int, law: Law, estimate:
 
 
 def _variational(ranks: Tensor, is_at_most: Tensor, n: int) -> Tensor:
-    """M·own for π_var ∝ π exp(λ Q), Q and the normaliser from the samples."""
+    """Return M·own for π_var ∝ π exp(λ Q), with Q and the normaliser estimated from the samples."""
     m = ranks.shape[-1]
     lam = lambda_n(n)
     groups = tie_groups(torch.zeros_like(is_at_most), ranks)

@@ -1,4 +1,4 @@
-"""Objectives that train for the best of k by reward itself: PKPO and Pass@k Training."""
+"""Objectives that train for the best of k by the reward itself: PKPO and Pass@k Training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pkpo(rewards: Any, n: Budgets, baseline: Literal["loo1", "loo", "none"] = "l
     Args:
         rewards: (..., M), M ≥ n (``loo``: M ≥ n + 1).
         n: N (the paper's k), or weights of several; ``loo1`` needs n ≥ 2.
-        baseline: see above.
+        baseline: ``loo1``, ``loo`` or ``none``; see above.
 
     Returns:
         (..., M) advantages, mean form. Unbiased.

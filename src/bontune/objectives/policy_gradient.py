@@ -1,6 +1,6 @@
-"""Objectives that train for one sample, and their group-normalised relatives (see docs/estimators.md).
+"""Objectives that train for one sample, and their group-normalised variants (see docs/estimators.md).
 
-Each maps rewards (..., M) of one prompt's samples to advantages (..., M) in mean form, so that
+Each function maps rewards (..., M) of one prompt's samples to advantages (..., M) in mean form, so that
 ∇J ≈ (1/M) Σ_i A_i ∇log π(y_i|x) with log π summed over tokens. s = P_π(R = 1), q = 1 − s.
 """
 
@@ -18,7 +18,7 @@ from bontune.objectives.inputs import as_advantages, as_rewards
 def reinforce(rewards: Any) -> Tensor:
     """Policy gradient without a baseline.   A_i = R_i
 
-    Optimises E_π[R]. Unbiased for every M ≥ 1; the noisiest choice.
+    Optimises E_π[R]. Unbiased for every M ≥ 1, with the largest variance.
 
     Args:
         rewards: (..., M), float, int or bool.
@@ -139,8 +139,8 @@ def inference_loo(rewards: Any, value: Callable[[Tensor], Tensor] | None = None)
     f = max and 0/1 rewards it is pass@M (w(s) = M q^{M−1}).
 
     Args:
-        rewards: (..., M ≥ 2). Whatever ``value`` reads, e.g. numbered answers for a majority vote.
-        value: f, maps (..., m) to (...) for m = M and m = M − 1; default: the maximum.
+        rewards: (..., M ≥ 2), or any numbers that ``value`` reads, such as numbered answers for a majority vote.
+        value: f, which maps (..., m) to (...) for m = M and m = M − 1; None: the maximum.
 
     Returns:
         (..., M) advantages, mean form.
@@ -163,12 +163,12 @@ def inference_loo(rewards: Any, value: Callable[[Tensor], Tensor] | None = None)
 
 
 def minus_others(values: Tensor) -> Tensor:
-    """v_i − mean_{j≠i} v_j of float64 values (..., M ≥ 2), exactly zero where all are equal."""
+    """Return v_i − mean_{j≠i} v_j of float64 values (..., M ≥ 2), exactly zero where all are equal."""
     m = values.shape[-1]
     return _centred(values) * (m / (m - 1))
 
 
 def _centred(values: Tensor) -> Tensor:
-    """v_i − v̄, exactly zero where all values are equal: the mean of M equal floats need not equal them."""
+    """Return v_i − v̄, exactly zero where all values are equal: the mean of M equal floats need not equal them."""
     shifted = values - values[..., :1]
     return shifted - shifted.mean(-1, keepdim=True)

@@ -1,10 +1,10 @@
-"""Every way of using N samples that pays by rank: Best-of-N, the mean of the best m, the tail, several budgets at once.
+"""Objectives that pay N samples by rank: Best-of-N, the mean of the best m, the tail, several budgets at once.
 
 A linear rank objective pays the reward of the sample that the verifier ranks j-th among N draws with weight α_j:
 
     J_α = E Σ_j α_j R(y_(j)),     y_(1) the verifier's best, ties broken uniformly
 
-One estimator does all of them, for any verifier and any reward (the theorem of docs/estimators.md). In a pool of M
+One estimator covers all of them, for any verifier and any reward (the theorem of docs/estimators.md). In a pool of M
 samples, a place with l samples below it is ranked j-th in C(M−1−l, j−1) C(l, N−j) of the C(M, N) subsets, so it pays
 
     w_M(l) = Σ_j α_j C(M−1−l, j−1) C(l, N−j) / C(M, N)
@@ -43,21 +43,21 @@ def rank(
     share: float = 0.25,
     baseline: Baseline = "loo",
 ) -> Tensor:
-    """The exact gradient of any linear rank objective, from all M samples, ties allowed.
+    """Return the exact gradient of any linear rank objective, from all M samples, ties allowed.
 
-        loo    A_i = M (Ĵ − Ĵ⁽⁻ⁱ⁾), Ĵ⁽⁻ⁱ⁾ the same of the pool without i; Σ_i A_i = 0
+        loo    A_i = M (Ĵ − Ĵ⁽⁻ⁱ⁾), Ĵ⁽⁻ⁱ⁾ the value of the pool without i; Σ_i A_i = 0
         loo1   A_i = M (Ĵ − the same subsets with i ranked last in them and paid nothing)
         none   A_i = M W_i, W_i the part of Ĵ from subsets that contain i
 
     Args:
-        rewards: (..., M), what a sample is worth; float, int or bool.
-        scores: (..., M), what samples are ranked by; only order and ties matter. None: the reward itself ranks, r = R.
+        rewards: (..., M), float, int or bool.
+        scores: (..., M), by which samples are ranked; only order and ties matter. None: the reward itself, r = R.
         n: N, or weights of several, such as ``{1: 0.5, 16: 0.5}``, that sum to one. Required.
         weights: α: ``best_of`` pays the best of N; ``top_m`` the mean of the best ``m``; ``cvar`` the mean of the worst
             ``share`` of the N (the conditional value at risk, when scores are the rewards); ``mean`` the mean of all
             N; or numbers α_1, α_2, … that sum to one, of which some may be negative.
-        m: of ``top_m``.
-        share: of ``cvar``, in (0, 1].
+        m: number of samples that ``top_m`` pays.
+        share: share of the N samples that ``cvar`` pays, in (0, 1].
         baseline: see above. ``loo`` needs M ≥ N + 1, the others M ≥ N. ``loo1`` needs weights that do not pay the last
             of the N; among several budgets, the one of N = 1 takes ``loo`` with it.
 
@@ -78,10 +78,10 @@ def rank(
 
 
 def alphas_of(weights: str | Sequence[float], n: int, m: int = 4, share: float = 0.25) -> Alphas:
-    """α_1 … α_N of :func:`rank`, without the zeros after the last weight.
+    """Return α_1 … α_N of :func:`rank`, without the zeros behind the last weight.
 
     Raises:
-        ValueError: no weights of that name, numbers that do not sum to one or are more than N, m or share out of range.
+        ValueError: an unknown name, numbers that do not sum to one or more than N of them, m or share out of range.
 
     >>> alphas_of("top_m", 4, m=2), alphas_of("cvar", 4, share=0.375)
     ((0.5, 0.5), (0.0, 0.0, 0.3333333333333333, 0.6666666666666666))
@@ -121,8 +121,8 @@ def _own_alphas(weights: Sequence[float], n: int) -> Alphas:
 def advantages_by_rank(
     rewards: Any, scores: Any, n: Budgets | None, alphas_of_budget: Callable[[int], Alphas], baseline: Baseline
 ) -> Tensor:
-    """Advantages (..., M) of Σ_N p_N J_α(N); see :func:`rank`."""
-    as_budgets(n)  # first: a lone number is taken for the scores
+    """Return the advantages (..., M) of Σ_N p_N J_α(N); see :func:`rank`."""
+    as_budgets(n)  # first: a forgotten n would be reported as a wrong shape of the scores
     if baseline not in ("loo", "loo1", "none"):
         raise ValueError(f"baseline must be 'loo', 'loo1' or 'none', got {baseline!r}.")
     samples = as_rewards(rewards)
@@ -130,8 +130,9 @@ def advantages_by_rank(
     num_samples = samples.shape[-1]
     budgets = as_budgets(n, num_samples, spare=int(baseline == "loo"))
     if baseline != "none":
-        # Both baselines make the estimate blind to a constant; taking it out first makes that exact in floats too.
+        # With either baseline a constant reward changes nothing; subtracting it first makes that exact in floats.
         samples = samples - samples.amin(-1, keepdim=True)
+    # c of the whole pool (M + 1,) and b of the pool without a sample (M,), averaged over the budgets.
     paid, without = torch.zeros(num_samples + 1, dtype=torch.float64), torch.zeros(num_samples, dtype=torch.float64)
     for budget, weight in budgets.items():
         alphas = alphas_of_budget(budget)
@@ -145,31 +146,31 @@ def advantages_by_rank(
 
 
 def _baseline_of(n: int, alphas: Alphas, baseline: Baseline, *, is_alone: bool) -> Baseline:
-    """The baseline of one budget: ``loo1`` has none for N = 1, which takes ``loo`` beside other budgets."""
+    """Return the baseline of one budget: ``loo1`` does not exist for N = 1, which uses ``loo`` beside other budgets."""
     if baseline != "loo1" or len(alphas) < n:
         return baseline
     if n == 1 and not is_alone:
         return "loo"
     if n == 1:
         raise ValueError(
-            "baseline loo1 compares with the best of n − 1 samples: n must be at least 2, got 1; take loo."
+            "The baseline loo1 compares with the best of n − 1 samples: n must be at least 2, got 1; take loo."
         )
     raise ValueError(
-        f"baseline loo1 ranks a sample last of the n = {n}, and these weights pay the last: take loo, or other weights."
+        f"The baseline loo1 ranks a sample last among n = {n}, and these weights pay the last: take loo or others."
     )
 
 
 def _paid_without(num_samples: int, n: int, alphas: Alphas, baseline: Baseline) -> Tensor:
-    """(M,) what the M − 1 others pay in the value that a baseline compares with, the j lowest places together."""
+    """Return (M,): the sum that the j lowest of the M − 1 others pay in the value which a baseline compares with."""
     if baseline == "loo1":
-        return paid_below(num_samples, n, alphas)[1:]  # as if i were below all of them, where nothing is paid
+        return paid_below(num_samples, n, alphas)[1:]  # i stands below all others, where nothing is paid
     rest = paid_below(num_samples - 1, n, alphas) if n < num_samples else torch.zeros(num_samples, dtype=torch.float64)
-    return rest if baseline == "loo" else (1 - n / num_samples) * rest  # none: the subsets of all that lack i
+    return rest if baseline == "loo" else (1 - n / num_samples) * rest  # none: the pool's subsets without i
 
 
 @functools.lru_cache(maxsize=256)
 def paid_below(num_samples: int, n: int, alphas: Alphas) -> Tensor:
-    """c(j) = Σ_{l<j} w_M(l), what the j lowest places of a pool pay together, as float64 of shape (M + 1,).
+    """Return c(j) = Σ_{l<j} w_M(l), the sum that the j lowest places of a pool pay, as float64 of shape (M + 1,).
 
     The binomials of Best-of-N come from an exact recursion (:func:`subset_ratios`), all others from logarithms of the
     gamma function, good to about 1e-11 of the largest at M = 4096.
@@ -188,8 +189,8 @@ def paid_below(num_samples: int, n: int, alphas: Alphas) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.float64), weight.cumsum(0)])
 
 
-def _log_binomial(of: Tensor, k: int) -> Tensor:
-    """log C(a, k); −∞ where k > a."""
-    rest = of - k
-    ways = torch.lgamma(of + 1) - math.lgamma(k + 1) - torch.lgamma(rest.clamp(min=0) + 1)
+def _log_binomial(a: Tensor, k: int) -> Tensor:
+    """Return log C(a, k); −∞ where k > a."""
+    rest = a - k
+    ways = torch.lgamma(a + 1) - math.lgamma(k + 1) - torch.lgamma(rest.clamp(min=0) + 1)
     return torch.where(rest >= 0, ways, -math.inf)

@@ -1,7 +1,7 @@
-"""Sums over all subsets of one pool of samples: what the pool is worth, and what each sample adds to it.
+"""Sums over all subsets of one pool of samples give the pool's value and the contribution of each sample to it.
 
-Everything that is "exact" in this package comes from the U-statistics of this module. M i.i.d. samples of one prompt
-are grouped by verifier score; of the C(M, N) subsets of size N, a rule such as Best-of-N pays each by rank, uniformly
+Everything "exact" in this package comes from the U-statistics of this module. M i.i.d. samples of one prompt
+are grouped by verifier score; a rule such as Best-of-N pays each of the C(M, N) subsets of size N by rank, uniformly
 among ties. Sums over subsets collapse to sums over places in the order of scores, and those to sums over tie groups.
 
 Shapes: ``_M`` the samples of one prompt, always the last axis; leading axes are prompts and are vectorised over.
@@ -46,35 +46,35 @@ class TieGroups:
     rewards: Tensor
     """Rewards in sorted order, float64."""
     below: Tensor
-    """L_v: how many samples score strictly below this one's group."""
+    """L_v: number of samples that score strictly below this one's group."""
     upto: Tensor
-    """L_v + m_v: how many score below or in this one's group."""
+    """L_v + m_v: number of samples that score below or in this one's group."""
     mean: Tensor
     """R̄_v: mean reward of this one's group."""
 
     @property
     def num_tied(self) -> Tensor:
-        """m_v, the size of this one's group."""
+        """Number of samples m_v in this one's group."""
         return self.upto - self.below
 
     def mean_of_others(self) -> Tensor:
-        """R̄_{v∖i}: mean reward of the rest of this one's group, 0 where it stands alone; exact for equal rewards."""
+        """Return R̄_{v∖i}, the mean reward of the others of i's group; 0 if there are none, exact for equal rewards."""
         others = (self.num_tied - 1).clamp(min=1)
         rest = self.mean + (self.mean - self.rewards) / others
         return torch.where(self.num_tied > 1, rest, 0.0)
 
     def sum_at_least(self, values: Tensor) -> Tensor:
-        """Σ_i v_i 1{r_i ≥ r_j} for values of sorted places: all from the start of j's tie group upwards."""
+        """Return Σ_i v_i 1{r_i ≥ r_j} for values in sorted order: the sum from the start of j's tie group upwards."""
         running = values.cumsum(-1)
         return running[..., -1:] - running.gather(-1, self.below) + values.gather(-1, self.below)
 
     def unsort(self, values: Tensor) -> Tensor:
-        """Put values of sorted places back to their samples."""
+        """Bring values in sorted order back to the order of the samples."""
         return torch.empty_like(values).scatter_(-1, self.order, values)
 
 
 def tie_groups(rewards: Tensor, scores: Tensor) -> TieGroups:
-    """Sort by score and find the tie groups.
+    """Sort the samples by score and find the tie groups.
 
     Args:
         rewards: (..., M) float64.
@@ -86,21 +86,21 @@ def tie_groups(rewards: Tensor, scores: Tensor) -> TieGroups:
     is_first = torch.ones_like(sorted_scores, dtype=torch.bool)
     is_first[..., 1:] = sorted_scores[..., 1:] != sorted_scores[..., :-1]
     below = torch.cummax(torch.where(is_first, place, 0), dim=-1).values
-    # The first place of the *next* group, found from the right; the last group ends at M.
+    # Each group ends where the next one starts: a minimum from the right. The last group ends at M.
     is_last = torch.ones_like(is_first)
     is_last[..., :-1] = is_first[..., 1:]
     ends = torch.where(is_last, place + 1, m)
     upto = torch.cummin(ends.flip(-1), dim=-1).values.flip(-1)
     rewards = rewards.gather(-1, order)
-    # Group means around the group's first reward: exact when all rewards of a group are equal, which is what makes
-    # the credit of ties exactly zero instead of 1e-17.
+    # Means are taken around the group's first reward, so that they are exact when all rewards of a group are equal:
+    # the credit of such ties is then exactly zero, not 1e-17.
     anchor = rewards.gather(-1, below)
     sums = torch.zeros_like(rewards).scatter_add_(-1, below, rewards - anchor).gather(-1, below)
     return TieGroups(order=order, rewards=rewards, below=below, upto=upto, mean=anchor + sums / (upto - below))
 
 
 def best_of_n_value(rewards: Tensor, scores: Tensor, n: int) -> Tensor:
-    """Unbiased Best-of-N reward from a pool of M ≥ N samples (docs/estimators.md; max@k when scores are the rewards).
+    """Return the unbiased Best-of-N reward of a pool of M ≥ N samples (docs/estimators.md); max@k if r = R.
 
         Ĵ_N = Σ_v [C(L_v+m_v, N) − C(L_v, N)] / C(M, N) · R̄_v
 
@@ -118,13 +118,13 @@ def best_of_n_value(rewards: Tensor, scores: Tensor, n: int) -> Tensor:
 
 
 def value_by_place(groups: TieGroups, paid: Tensor) -> Tensor:
-    """What a pool is worth when each place in the order of scores pays a share of the reward that stands there.
+    """Return the value of a pool in which each place in the order of scores pays a share of the reward at that place.
 
         V = Σ_v [c(L_v+m_v) − c(L_v)] R̄_v
 
     Args:
         groups: the pool, (..., M).
-        paid: (M + 1,) float64, c(j): what the j lowest places pay together; Best-of-N has c(j) = C(j, N)/C(M, N).
+        paid: (M + 1,) float64, c(j): the sum that the j lowest places pay; Best-of-N has c(j) = C(j, N)/C(M, N).
 
     Returns:
         (...,) float64.
@@ -134,15 +134,15 @@ def value_by_place(groups: TieGroups, paid: Tensor) -> Tensor:
 
 
 def gain_over_rest(groups: TieGroups, paid: Tensor, paid_without: Tensor) -> Tensor:
-    """What the pool is worth more than the rest of it, for each sample i that is left out: V(c) − V⁽⁻ⁱ⁾(b).
+    """Return the value of the pool minus its value without sample i, for each i: V(c) − V⁽⁻ⁱ⁾(b).
 
-    Written group by group, so that a group which pays the same with and without i contributes exactly 0. Without i,
-    groups below it keep their places, and those above sink by one.
+    The sum goes group by group, so that a group that pays the same with and without i contributes exactly 0. Without i,
+    groups below it keep their places, and groups above it move down by one.
 
     Args:
         groups: the pool, (..., M).
         paid: (M + 1,), c of :func:`value_by_place` for the whole pool.
-        paid_without: (M,), b, the same for the M − 1 others.
+        paid_without: (M,), b of :func:`value_by_place` for the M − 1 others.
 
     Returns:
         (..., M) in the order of ``groups``.
@@ -158,5 +158,5 @@ def gain_over_rest(groups: TieGroups, paid: Tensor, paid_without: Tensor) -> Ten
 
 
 def _by_place(groups: TieGroups, weight: Tensor) -> Tensor:
-    """weight_v R̄_v, spread over the places of each group: a sum over places is one over groups."""
+    """Return weight_v R̄_v divided evenly among the places of group v: a sum over places is then one over groups."""
     return weight * groups.mean / groups.num_tied

@@ -1,9 +1,9 @@
-"""Training for a majority vote: the answer that most of N samples give (self-consistency).
+"""Training for a majority vote, the answer that most of N samples give (self-consistency).
 
-    J = E[ reward of the elected answer ],   N draws, ties uniform, who gives no answer abstains
+    J = E[ reward of the elected answer ],   N draws, ties uniform, samples without an answer abstain
 
-In a pool of M samples, Ĵ is the mean over all N-subsets (a U-statistic, so unbiased), computed from the numbers of
-holders of each answer alone. The advantage of a sample is what it adds: A_i = M (Ĵ − Ĵ⁽⁻ⁱ⁾), with Ĵ⁽⁻ⁱ⁾ of the pool
+In a pool of M samples, Ĵ is the mean over all N-subsets (a U-statistic, so unbiased), computed from the number of
+samples of each answer alone. The advantage of a sample is its contribution, A_i = M (Ĵ − Ĵ⁽⁻ⁱ⁾), with Ĵ⁽⁻ⁱ⁾ of the pool
 without i, which does not depend on it. A wrong answer that few others give costs next to nothing, one that is about to
 win costs most: votes are won by moving mass to the right answer, or by scattering the wrong ones.
 """
@@ -28,17 +28,17 @@ _gauss_legendre = functools.lru_cache(np.polynomial.legendre.leggauss)
 
 
 def majority_vote(rewards: Any, answers: Any, n: Budgets) -> Tensor:
-    """The exact gradient of the expected reward of a plain majority vote among N samples, from all M.
+    """Return the exact gradient of the expected reward of a plain majority vote among N samples, from all M.
 
         A_i = M (Ĵ − Ĵ⁽⁻ⁱ⁾),   Σ_i A_i ≠ 0 in general
 
     With N = 1 it is RLOO (a sample without an answer earns 0).
 
     Args:
-        rewards: (..., M), what a sample's answer is worth; samples of one answer usually have one reward, else the vote
+        rewards: (..., M), rewards of the samples' answers; samples of one answer usually have one reward, else the vote
             pays their mean.
-        answers: (..., M) hashables, None abstains; see :func:`bontune.metrics.majority_at_k`. A tensor of whole numbers
-            will do, of which those below 0 abstain.
+        answers: (..., M) hashables, None abstains; see :func:`bontune.metrics.majority_at_k`. In a tensor of integers,
+            numbers below 0 abstain.
         n: N, or weights of several, such as ``{1: 0.5, 15: 0.5}``; M ≥ N + 1.
 
     Returns:
@@ -62,12 +62,12 @@ def majority_vote(rewards: Any, answers: Any, n: Budgets) -> Tensor:
     is_numbered = isinstance(answers, Tensor)
     ids_PM = [np.array(row, dtype=np.int64) if is_numbered else answer_ids(row) for row in rows]
     values_PM = rewards_PM.reshape(-1, num_samples).cpu().numpy()
-    found = [_gains(ids_M, values_M, budgets) for ids_M, values_M in zip(ids_PM, values_PM, strict=True)]
-    return as_advantages(torch.from_numpy(np.array(found)).reshape(shape), rewards)
+    gains_PM = [_gains(ids_M, values_M, budgets) for ids_M, values_M in zip(ids_PM, values_PM, strict=True)]
+    return as_advantages(torch.from_numpy(np.array(gains_PM)).reshape(shape), rewards)
 
 
 def _gains(ids_M: NDArray[np.int64], rewards_M: FloatArray, budgets: dict[int, float]) -> FloatArray:
-    """M (Ĵ − Ĵ⁽⁻ⁱ⁾) of one prompt; samples of equal answer and reward have equal ones."""
+    """Return M (Ĵ − Ĵ⁽⁻ⁱ⁾) of one prompt; it is computed once for all samples of one answer and reward."""
     num_samples = len(ids_M)
     pairs, kind_M = np.unique(np.stack([ids_M.clip(min=-1), rewards_M]), axis=1, return_inverse=True)
     places = [int(np.flatnonzero(kind_M.reshape(-1) == kind)[0]) for kind in range(pairs.shape[1])]
@@ -77,17 +77,17 @@ def _gains(ids_M: NDArray[np.int64], rewards_M: FloatArray, budgets: dict[int, f
         for kind, place in enumerate(places):
             rest = vote(np.delete(ids_M, place), np.delete(rewards_M, place), budget)
             gain_K[kind] += weight * num_samples * (whole - rest)
-    gain_K[np.abs(gain_K) < 1e-11 * num_samples] = 0.0  # rounding; samples of no weight are not computed
+    gain_K[np.abs(gain_K) < 1e-11 * num_samples] = 0.0  # rounding: the update skips samples of weight 0
     return gain_K[kind_M.reshape(-1)]
 
 
 def vote(ids_M: NDArray[np.int64], rewards_M: FloatArray, k: int) -> float:
-    """Exact expected reward of a plain vote among k of M samples, of which those with an id below 0 abstain."""
+    """Return the exact expected reward of a plain vote among k of M samples; samples with an id below 0 abstain."""
     if ids_M.max() < 0:
         return 0.0
-    held_A = np.bincount(ids_M + 1)[1:]
-    has_any = held_A > 0
-    counts_A = held_A[has_any]
+    votes_A = np.bincount(ids_M + 1)[1:]
+    has_any = votes_A > 0
+    counts_A = votes_A[has_any]
     means_A = np.bincount(ids_M + 1, weights=rewards_M)[1:][has_any] / counts_A
     counts, sizes = np.unique(counts_A, return_counts=True)
     chances = election_chances(tuple(counts.tolist()), tuple(sizes.tolist()), len(ids_M), k)
@@ -96,7 +96,7 @@ def vote(ids_M: NDArray[np.int64], rewards_M: FloatArray, k: int) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def election_chances(counts: tuple[int, ...], sizes: tuple[int, ...], m: int, k: int) -> FloatArray:
-    """P(one given answer is elected) for an answer of each of the ``counts`` of holders, which ``sizes`` answers have.
+    """Return P(an answer is elected) for each of the ``counts`` of samples; ``sizes`` answers have each count.
 
     The votes x_b in a random k-subset are independent Binomial(n_b, k/M), with probabilities β_b, conditioned on their
     total being k, abstentions included. With 1/(1 + j) = ∫₀¹ yʲ dy for the j rivals that tie with a at t votes,
@@ -104,9 +104,9 @@ def election_chances(counts: tuple[int, ...], sizes: tuple[int, ...], m: int, k:
         P(a elected) ∝ Σ_t β_a(t) · [x^{k−t}] ∫₀¹ Π_{b≠a} (Σ_{u<t} β_b(u) xᵘ + y β_b(t) xᵗ) dy
 
     The polynomial in x is evaluated at the (M+1)th roots of unity and its coefficient read off by an inverse DFT; in y
-    Gauss–Legendre is exact for its degree. Nothing is approximated but by float64 rounding (1e-13 up to M = 4096).
-    Answers held fewer than t times cannot reach t: together with the abstainers they are one Binomial. Of more than k/2
-    votes, or more than any rival holds, a is sure, and what remains is that x_a = t.
+    Gauss–Legendre is exact for its degree. The only approximation is float64 rounding (1e-13 up to M = 4096).
+    Answers with fewer than t samples cannot reach t: with the abstainers they are one Binomial. With more than k/2
+    votes, or more than any rival can have, a is elected for sure, and only P(x_a = t) remains.
     """
     n_C, size_C = np.array(counts), np.array(sizes)
     votes = [_binomial(n, k, m) for n in counts]
@@ -123,11 +123,11 @@ def election_chances(counts: tuple[int, ...], sizes: tuple[int, ...], m: int, k:
             first, size = now, size_C[now:]
             rest = np.fft.rfft(_binomial(m - int(n_C[first:] @ size), k, m), m + 1)
         at_t = np.array([vote[t] for vote in votes[first:]])
-        nodes, dy = _gauss_legendre((min(int(size.sum()), k // t) + 1) // 2)  # degree: the rivals that can tie
-        # counts × nodes × roots
+        nodes, dy = _gauss_legendre((min(int(size.sum()), k // t) + 1) // 2)  # degree: number of rivals that can tie
+        # Axes of ``factors``: counts × nodes (of y) × roots (of x).
         factors = below_CR[first:, None] + (nodes[:, None] + 1) / 2 * at_t[:, None, None] * x_t
         shared = rest * (factors ** (size[:, None, None] - 1)).prod(0)
-        # Without one of each count in turn, by multiplying and not by dividing: a factor can be 0.
+        # The product without the answer itself, from prefix and suffix products: a factor can be 0, so no division.
         before, behind = np.ones_like(factors), np.ones_like(factors)
         np.cumprod(factors[:-1], axis=0, out=before[1:])
         np.cumprod(factors[:0:-1], axis=0, out=behind[-2::-1])
@@ -137,13 +137,13 @@ def election_chances(counts: tuple[int, ...], sizes: tuple[int, ...], m: int, k:
 
 @functools.lru_cache(maxsize=16)
 def _roots_of_unity(order: int) -> NDArray[np.complex128]:
-    """The roots of unity of an order, in the order of a DFT's frequencies."""
+    """Return the roots of unity of that order, sorted as a DFT's frequencies."""
     return cast(NDArray[np.complex128], np.exp(-2j * np.pi / order * np.arange(order)))
 
 
 @functools.lru_cache(maxsize=4096)
 def _chance_of_more(n: int, most: int, k: int, m: int) -> float:
-    """P(an answer that n of m samples hold gets more than ``most`` of k votes), times P(k votes in all)."""
+    """Return P(an answer of n of m samples gets more than ``most`` of k votes), times P(k votes in all)."""
     mine, others = _binomial(n, k, m), _binomial(m - n, k, m)
     t = np.arange(max(most + 1, k - m + n), min(k, n) + 1)
     return float(mine[t] @ others[k - t])
@@ -151,7 +151,7 @@ def _chance_of_more(n: int, most: int, k: int, m: int) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def _binomial(n: int, k: int, m: int) -> FloatArray:
-    """Binomial(n, k/m) as (n + 1,) probabilities, built outwards from the mode so that nothing over- or underflows."""
+    """Return Binomial(n, k/m) as (n + 1,) probabilities, built outwards from the mode against over- and underflow."""
     mode = min(n, (n + 1) * k // m)
     up, down = np.arange(mode, n), np.arange(mode, 0, -1)
     rise = np.cumprod((n - up) * k / ((up + 1) * max(m - k, 1)))
@@ -161,7 +161,7 @@ def _binomial(n: int, k: int, m: int) -> FloatArray:
 
 
 def answer_rows(answers: Any) -> tuple[list[list[Hashable]], tuple[int, ...]]:
-    """All prompts' answers as one list of rows, and the shape (..., M) they came in."""
+    """Return all prompts' answers as one list of rows, and their shape (..., M)."""
     node = answers.tolist() if isinstance(answers, (Tensor, np.ndarray)) else answers
     if not isinstance(node, list) or not node:
         raise ValueError(f"answers must be a list or array of shape (..., M) with M >= 1, got {answers!r:.80}.")
@@ -174,24 +174,24 @@ def answer_rows(answers: Any) -> tuple[list[list[Hashable]], tuple[int, ...]]:
 
 
 def answer_ids(row: Sequence[Hashable]) -> NDArray[np.int64]:
-    """Number the answers of one prompt 0, 1, … in order of appearance; None is −1."""
+    """Return the answers of one prompt as numbers; see :func:`numbered`."""
     return np.array(numbered(row))
 
 
 def numbered(row: Sequence[Hashable]) -> list[int]:
-    """The same as a list; a number and its text, such as 7 and "7", are one answer."""
+    """Number the answers of one prompt 0, 1, … as they appear; None is −1, and 7 and "7" are one answer."""
     numbers: dict[Hashable, int] = {}
     try:
         ids = [-1 if answer is None else numbers.setdefault(_spelled(answer), len(numbers)) for answer in row]
     except TypeError as error:
         raise ValueError(f"answers must be hashable (strings, numbers, tuples) or None: {error}.") from error
     if any(answer != answer for answer in numbers):
-        raise ValueError("answers holds NaN, which equals nothing, not even itself; use None for no answer.")
+        raise ValueError("answers contains NaN, which equals nothing, not even itself; use None for no answer.")
     return ids
 
 
 def _spelled(answer: Hashable) -> Hashable:
-    """A number as text, the shortest that is exact; all else as it is."""
+    """Write a number as its shortest exact text; return any other answer as it is."""
     if type(answer) is str or not isinstance(answer, Number) or isinstance(answer, complex):
         return answer
     number: Any = answer

@@ -1,4 +1,4 @@
-"""Best-of-N draws as in the paper: pick the winner of N samples, train on winners only (``draw: winner``).
+"""Best-of-N draws as in the paper: pick the winner of N samples and train on winners only (``draw: winner``).
 
 The M samples of a prompt are cut into G = M // N disjoint groups of N; the winner of each group is one draw from
 π_bon. This keeps the paper's own recipe runnable; :func:`bontune.objectives.bon_rl` uses all M samples instead.
@@ -27,12 +27,12 @@ WINNER_OBJECTIVES = ("bon_rl", "bon_rl_variational", "bon_rlb", "bon_rlbp")
 
 
 def draw_winners(scores: Any, n: int, generator: torch.Generator | None = None) -> Tensor:
-    """Index of the Best-of-N winner in each of the M // N consecutive groups, ties broken uniformly.
+    """Return the index of the Best-of-N winner in each of the M // N consecutive groups, ties broken uniformly.
 
     Args:
         scores: (..., M).
         n: N ≤ M; a rest of M mod N samples is not used.
-        generator: for the ties.
+        generator: breaks the ties.
 
     Returns:
         (..., M // N) int64, indices into the sample axis.
@@ -80,7 +80,7 @@ def winner_advantages(
     Args:
         name: one of the four, ``WINNER_OBJECTIVES``.
         rewards: (..., M).
-        scores: (..., M), what the winners were picked by; None: the reward itself, r = R.
+        scores: (..., M), by which the winners were picked; None: the reward itself, r = R.
         n, winners: N, and (..., G) indices from :func:`draw_winners`; both are required.
         p_fail: P_fail per prompt; None: the plug-in estimate.
         sign, clip, baseline: as in :func:`bontune.objectives.bon_rlb`; ``loo`` is the value b(x) here.
@@ -123,7 +123,7 @@ def _check_options(name: str, sign: str, baseline: str) -> None:
 
 def _checked_winners(winners: Tensor | None, samples: Tensor) -> Tensor:
     if winners is None:
-        raise ValueError("winners are missing: give the indices that draw_winners(scores, n) has drawn.")
+        raise ValueError("winners are missing: give the indices that draw_winners(scores, n) returns.")
     m = samples.shape[-1]
     is_index = ((winners >= 0) & (winners < m)).all()
     if winners.shape[:-1] != samples.shape[:-1] or not bool(is_index) or not winners.numel():
@@ -142,17 +142,18 @@ def _closed_form(has_won: Tensor, n: int, p: Tensor, sign: str | None) -> Tensor
 
 
 def _centred_form(has_won: Tensor, n: int, p: Tensor, sign: str | None) -> Tensor:
-    """(g_π − E_π g_π) π/π_bon for each winner, g_π the weights on samples from π: N p^{N−1} (R − s) before division."""
+    """Return (g_π − E_π g_π) π/π_bon for each winner; g_π weighs samples from π: N p^{N−1} (R − s) before division."""
     centred = torch.where(has_won, n * p**n * (1 - p) / (1 - p**n), -n * (1 - p))
     return centred * (1 + p) / (1 - p) if sign == "published" else centred
 
 
 def _score_function(samples: Tensor, ranks: Tensor, winners: Tensor, n: int, p: Tensor, *, is_exact: bool) -> Tensor:
-    """REINFORCE on the winners with the score of the exact or the variational law."""
+    """Return REINFORCE on the winners with the score function of the exact or the variational law."""
     m, num_draws = samples.shape[-1], winners.shape[-1]
-    won = samples.gather(-1, winners)
+    won = samples.gather(-1, winners)  # (..., G), rewards of the winners
     value = (won.sum(-1, keepdim=True) - won) / (num_draws - 1) if num_draws > 1 else 1 - p**n
     centred = (won - value) / num_draws
+    # Compare every sample with every winner: (..., G, 1) with (..., 1, M).
     winning = ranks.gather(-1, winners).unsqueeze(-1)
     is_at_most = (ranks.unsqueeze(-2) <= winning).to(torch.float64)  # (..., G, M)
     is_below = (ranks.unsqueeze(-2) < winning).to(torch.float64)
@@ -161,10 +162,10 @@ def _score_function(samples: Tensor, ranks: Tensor, winners: Tensor, n: int, p: 
 
 
 def _exact_score(is_at_most: Tensor, is_below: Tensor, n: int) -> Tensor:
-    """M · coefficients of ∇log π(y_j) in ∇ log[(p_≤^N − p_<^N)/(p_≤ − p_<)]; p_≤, p_< are shares of the M samples."""
+    """Return M · coefficients of ∇log π(y_j) in ∇ log[(p_≤^N − p_<^N)/(p_≤ − p_<)]; p_≤, p_< are shares of the pool."""
     upto, below = is_at_most.mean(-1, keepdim=True), is_below.mean(-1, keepdim=True)
     spread = upto**n - below**n
-    gap = upto - below  # at least 1/M: the winner itself
+    gap = upto - below  # at least 1/M, because the winner itself is in the pool
     return is_at_most * (n * upto ** (n - 1) / spread - 1 / gap) - is_below * (n * below ** (n - 1) / spread - 1 / gap)
 
 

@@ -32,8 +32,8 @@ from bontune.pools.pool import PoolWriter, Rows, problem_rows, rows_of
 from bontune.pools.read import read_pool
 from bontune.tasks import Task, check_options, load_task
 from bontune.verifiers import Verifier, verifier_from_text
-from bontune.verifiers.load import contents_digest as verifier_contents
 from bontune.verifiers.load import options_from_text
+from bontune.verifiers.load import verifier_digest as verifier_contents
 
 ROWS_AT_A_TIME = 4096
 """Completions of a batch in this process; a batch is drawn again as a whole if one of its problems is missing."""

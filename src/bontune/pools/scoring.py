@@ -23,7 +23,7 @@ from bontune.pools.journal import Journal
 from bontune.pools.pool import SUFFIXES, Pool, grades_of, problems_of, storable_score
 from bontune.pools.read import problem_name, read_pool, read_rows
 from bontune.verifiers import Verifier, verifier_from_text
-from bontune.verifiers.load import contents_digest, options_from_text
+from bontune.verifiers.load import options_from_text, verifier_digest
 
 BATCH_COMPLETIONS = 1024
 """Completions that are scored between two looks at signals, in whole problems: what a kill can cost."""
@@ -99,7 +99,7 @@ def _journal(path: Path, spec: str, out: Path) -> Iterator[Journal]:
     except OSError as error:
         raise BontuneError(f"The folder {out.parent} cannot be made: {error.strerror}.") from None
     name, options = options_from_text(spec)
-    contents = {"the pool": weights_digest(str(path)), "what the verifier names": contents_digest(name, **options)}
+    contents = {"the pool": weights_digest(str(path)), "what the verifier names": verifier_digest(name, **options)}
     settings = {"verifier": spec, "contents": contents}
     journal = Journal(out.with_name(out.name + ".partial.jsonl"), settings, {})
     try:

@@ -53,9 +53,9 @@ class Look:
 
 
 _SHADES = {
-    Family.SEVERAL: ("#00795a", "#004735", "#4d7c0f"),
+    Family.SEVERAL: ("#6f4aa8", "#412a66", "#9b51c4"),
     Family.BEST_OF_N: ("#0072b2", "#003f66", "#3d6fd6"),
-    Family.PAPER: ("#6f4aa8", "#412a66", "#9b51c4"),
+    Family.PAPER: ("#00795a", "#004735", "#4d7c0f"),
     Family.VERIFIER: ("#a83c78", "#6b1f49", "#c2185b"),
     Family.PASS_AT_K: ("#85661a", "#54400f", "#a15c00"),
     Family.ONE_SAMPLE: ("#c75000", "#7a2f00", "#d0342c"),
@@ -64,17 +64,17 @@ _SHADES = {
 }
 """Colours of the members of a family that meet in one figure, in their order."""
 _MARKERS = {
-    Family.SEVERAL: "D",
+    Family.SEVERAL: "P",
     Family.BEST_OF_N: "o",
-    Family.PAPER: "P",
+    Family.PAPER: "D",
     Family.VERIFIER: "v",
     Family.PASS_AT_K: "X",
     Family.ONE_SAMPLE: "^",
-    Family.IMITATION: "*",
+    Family.IMITATION: "p",
     Family.BASE: "s",
 }
 _OTHER_COLOURS = ("#00795a", "#a83c78", "#6f4aa8", "#85661a", "#6e2c1b", "#5d7a00")
-_OTHER_MARKERS = ("D", "v", "P", "X", "<", ">", "p", "h", "*", "d")
+_OTHER_MARKERS = ("D", "v", "P", "X", "<", ">", "p", "h", "d", "8")
 _FAMILIES = {"base": Family.BASE, "rloo": Family.ONE_SAMPLE, "rl": Family.ONE_SAMPLE, "bon_rl": Family.BEST_OF_N}
 """Models that are known by their name: those of the quickstart."""
 _LABELS = {"base": "base model", "rloo": "plain RL", "rl": "plain RL", "bon_rl": "Best-of-N RL"}
@@ -151,7 +151,8 @@ def looks(families: Mapping[str, Family | None]) -> dict[str, Look]:
     """A look for each method of a figure, by its family.
 
     The first of a family has the family's own colour and marker; further ones have other shades of it, and markers that
-    are not taken yet. A name of no family, such as that of a pool, has a colour by its checksum, so that it is the same
+    are not taken yet. Where a family has more members than shades, they take the colours of families that are not in
+    the figure, too. A name of no family, such as that of a pool, has a colour by its checksum, so that it is the same
     on every page; where two of a figure collide, the later moves on.
 
     Args:
@@ -160,10 +161,13 @@ def looks(families: Mapping[str, Family | None]) -> dict[str, Look]:
     families = {name: family or _FAMILIES.get(name) for name, family in families.items()}
     members: dict[Family, int] = {}
     colours: dict[str, str] = {}
+    absent = [family.colour for family in Family if family not in {*families.values(), Family.BASE}]
     for name, family in families.items():
         if family is not None:
             place = members[family] = members.get(family, -1) + 1
-            colours[name] = _SHADES[family][place % len(_SHADES[family])]
+            own, is_many = _SHADES[family], list(families.values()).count(family) > len(_SHADES[family])
+            shades = (own[0], *absent, *own[1:]) if is_many else own
+            colours[name] = shades[place % len(shades)]
     for name, family in families.items():
         if family is None:
             colours[name] = _spread(name, _OTHER_COLOURS, colours.values())

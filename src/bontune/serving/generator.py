@@ -1,4 +1,4 @@
-"""Best-of-N in use: draw N answers, let the verifier pick one (Chow et al., arXiv 2412.15287, §2)."""
+"""Best-of-N in use: a model draws N answers and the verifier picks one (Chow et al., arXiv 2412.15287, §2)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from bontune.engines.contract import Samples, SamplingOptions
 from bontune.engines.opening import open_engine
 from bontune.engines.prompts import Prompt, as_message, texts_of
 from bontune.engines.seeds import stream
-from bontune.grading.answers.math_answer import last_box, normal_form
+from bontune.grading.answers.math_answer import normal_answer
+from bontune.grading.answers.notation import last_box
 from bontune.grading.verdict import Grade, Verdict
 from bontune.models import resolve
 from bontune.pools.collect import score_all
@@ -30,7 +31,7 @@ class Candidate:
     text: str
     """Text that the model wrote."""
     score: float
-    """Score by the verifier; −∞ if it could not score the candidate."""
+    """Score by the verifier; −∞ if it has none for the candidate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,13 +43,13 @@ class Answer:
     score: float
     """Score of the winner."""
     candidates: list[Candidate]
-    """All N candidates, or those up to the round with a score to stop at, in the order in which they were drawn."""
+    """All N candidates in the order in which they were drawn, or fewer if a round reached ``stop_at``."""
     prompt: Prompt
-    """The prompt that was asked."""
+    """Prompt of the answer."""
 
 
 class BestOfN:
-    """A model used the way it was trained for: N answers, the verifier picks one.
+    """A model that is used as it was trained: it draws N answers and the verifier picks one.
 
     Example:
         >>> from bontune import BestOfN
@@ -85,37 +86,31 @@ class BestOfN:
             verifier: a verifier, a function (problem, completion) -> float, a loaded classifier with its tokenizer
                 as a pair, or what ``--verifier`` takes: ``majority``, a reward model's folder, ``file.py:function`` …
             n: N ≥ 1.
-            stop_at: a score at which no more is drawn, so that N is the most; None: N are always drawn. ``bontune
-                adaptive`` finds one, and measures what it saves.
-            round_size: draws between two looks of the verifier, with ``stop_at``; None: N / 8.
-            tokenizer: of a loaded model.
-            engine: ``transformers`` or ``vllm`` draws from a model that is no server; ``auto``: transformers.
-            temperature, top_p, max_new_tokens, stop: how to draw.
-            seed: seed for sampling; under the same seed every call gives a prompt the same answer, where the engine has
-                seeds. None: every call draws anew.
-            read_answer: from a completion to the answer that is voted for (``majority``); default: the content of the
-                last ``\\boxed{}``, else the whole text, in normal form, behind the thoughts.
-            thoughts: what marks thoughts; see :func:`bontune.base.thoughts.thoughts_of`. ``read_answer`` gets the text
-                as it is.
+            stop_at: a score that ends the sampling, so that N is the maximum; None: always N. ``bontune adaptive``
+                finds one and measures what it saves.
+            round_size: answers drawn between two checks of ``stop_at``; None: N / 8.
+            tokenizer: a loaded model's tokenizer.
+            engine: ``transformers`` or ``vllm`` for a model that is not a server; ``auto``: transformers.
+            temperature, top_p, max_new_tokens, stop: sampling options.
+            seed: seed for sampling; with a seed every call gives a prompt the same answer, if the engine has
+                seeds. None: every call draws new answers.
+            read_answer: returns the answer in a completion that is voted for (``majority``); None: the content of the
+                last ``\\boxed{}``, else the whole text behind the thoughts, in normal form.
+            thoughts: see :func:`bontune.base.thoughts.thoughts_of`. ``read_answer`` gets the text as it is.
 
         Raises:
-            BontuneError: an option outside its range, a model or verifier that cannot be loaded, ``oracle``, or votes
-                that are to stop early.
+            BontuneError: an option outside its range, a model or verifier that cannot be loaded, ``oracle``, or
+                ``stop_at`` with votes.
         """
         self.options = SamplingOptions(
             num_samples=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, stop=tuple(stop)
         )
         if isinstance(model, str) and ":" not in model:
-            resolve(model)  # first what costs nothing
+            resolve(model)  # a misspelt name is refused before a verifier is loaded
         self.verifier = verifier_from_text(verifier) if isinstance(verifier, str) else as_verifier(verifier)
         if self.verifier.name == "oracle":
-            raise BontuneError("The oracle knows right answers; in use there are none: name another verifier.")
-        if stop_at is None and round_size is not None:
-            raise BontuneError("round_size says how many are drawn before stop_at is looked at: give stop_at, too.")
-        if stop_at is not None and (math.isnan(stop_at) or (round_size is not None and round_size < 1)):
-            raise BontuneError(f"stop_at is a number and a round has 1 draw at least, got {stop_at} and {round_size}.")
-        if stop_at is not None and self.verifier.name == "majority":
-            raise BontuneError("Votes count all N answers; stop_at needs a verifier that scores each answer by itself.")
+            raise BontuneError("The oracle needs right answers, which nobody has in use: name another verifier.")
+        _check_stopping(self.verifier, stop_at, round_size)
         self._stop_at = math.inf if stop_at is None else stop_at
         self._round_size = n if stop_at is None else round_size or -(-n // 8)
         self.seed = seed
@@ -128,25 +123,25 @@ class BestOfN:
 
         Args:
             prompts: a text, a conversation (messages such as ``{"role": "user", "content": …}``, in a list or tuple),
-                or several of these. A text is asked as a user's message if the model has a chat template.
+                or several of these. A text becomes a user's message if the model has a chat template.
 
         Returns:
             An :class:`Answer` for one prompt, a list of them for a list.
 
         Raises:
-            BontuneError: what is neither a text nor a conversation, nothing, or a prompt that does not fit the model.
-            RunStopped: the verifier or the server failed, or the model's probabilities are no finite numbers.
+            BontuneError: no prompt, neither a text nor a conversation, or a prompt that is too long for the model.
+            RunStopped: the verifier or the server failed, or the model's probabilities are not finite.
         """
         if isinstance(prompts, str):
             return self._generate([_as_prompt(prompts)])[0]
         if isinstance(prompts, (Mapping, bytes)) or not isinstance(prompts, Iterable):
-            raise BontuneError(f"{_WHAT_IS_ASKED}, got {_shortly(prompts)}.")
-        given = list(prompts)
-        if not given:
-            raise BontuneError(f"{_WHAT_IS_ASKED}, got nothing.")
-        if isinstance(given[0], Mapping):
-            return self._generate([_as_prompt(given)])[0]
-        return self._generate([_as_prompt(prompt) for prompt in given])
+            raise BontuneError(f"{_EXPECTED}, got {_shortly(prompts)}.")
+        requested = list(prompts)
+        if not requested:
+            raise BontuneError(f"{_EXPECTED}, got nothing.")
+        if isinstance(requested[0], Mapping):
+            return self._generate([_as_prompt(requested)])[0]
+        return self._generate([_as_prompt(prompt) for prompt in requested])
 
     def _generate(self, prompts: list[Prompt]) -> list[Answer]:
         asked = [self._as_asked(prompt) for prompt in prompts]
@@ -154,23 +149,23 @@ class BestOfN:
         problems = [_problem(prompt) for prompt in prompts]
         texts: list[list[str]] = [[] for _ in prompts]
         scores: list[list[float]] = [[] for _ in prompts]
-        n, going = self.options.num_samples, list(range(len(prompts)))
+        n, running = self.options.num_samples, list(range(len(prompts)))
         for start in range(0, n, self._round_size):
             options = replace(self.options, num_samples=min(self._round_size, n - start))
-            # The first round has the keys of a draw that is not stopped: N in one round are the same N as ever.
+            # The first round has the keys of a draw without stop_at: N answers in one round are the same as without it.
             drawn = self.engine.draw(
-                [asked[i] for i in going], options, [(*keys[i], start) if start else keys[i] for i in going]
+                [asked[i] for i in running], options, [(*keys[i], start) if start else keys[i] for i in running]
             )
             if isinstance(drawn, Samples):
                 drawn.check_finite()
-            found = self._scores([problems[i] for i in going], [asked[i] for i in going], drawn.texts)
-            for i, row_texts, row_scores in zip(going, drawn.texts, found, strict=True):
+            scores_PM = self._scores([problems[i] for i in running], [asked[i] for i in running], drawn.texts)
+            for i, row_texts, row_scores in zip(running, drawn.texts, scores_PM, strict=True):
                 texts[i] += row_texts
                 scores[i] += row_scores
-            going = [i for i in going if max(scores[i]) < self._stop_at]
-            if not going:
+            running = [i for i in running if max(scores[i]) < self._stop_at]
+            if not running:
                 break
-        return [self._choose(*of) for of in zip(prompts, keys, texts, scores, strict=True)]
+        return [self._choose(*row) for row in zip(prompts, keys, texts, scores, strict=True)]
 
     def _as_asked(self, prompt: Prompt) -> Prompt:
         return as_message(prompt) if isinstance(prompt, str) and self.engine.takes_chat() else prompt
@@ -186,7 +181,7 @@ class BestOfN:
         return score_all(self.verifier, problems, texts, grades)
 
     def _answer(self, seen: str, text: str) -> str | None:
-        """What a completion votes for."""
+        """Return the answer of a completion, which is voted for."""
         if self._read_answer is not None:
             return self._read_answer(text)
         if self._thoughts is None:
@@ -204,43 +199,57 @@ class BestOfN:
         return Answer(winner=texts[winner], score=best, candidates=candidates, prompt=prompt)
 
 
-_WHAT_IS_ASKED = (
+def _check_stopping(verifier: Verifier, stop_at: float | None, round_size: int | None) -> None:
+    """Refuse a score to stop at, or a size of rounds, that cannot be used.
+
+    Raises:
+        BontuneError: no number, rounds without a draw or without ``stop_at``, or votes.
+    """
+    if stop_at is None and round_size is not None:
+        raise BontuneError("The round_size counts draws between two checks of stop_at: give stop_at, too.")
+    if stop_at is not None and (math.isnan(stop_at) or (round_size is not None and round_size < 1)):
+        raise BontuneError(f"stop_at must be a number and round_size at least 1, got {stop_at} and {round_size}.")
+    if stop_at is not None and verifier.name == "majority":
+        raise BontuneError("Votes count all N answers: stop_at needs a verifier that scores each answer by itself.")
+
+
+_EXPECTED = (
     'A prompt is a text, or a conversation such as [{"role": "user", "content": "…"}]; give one, or a list of several'
 )
 
 
-def _as_prompt(given: Any) -> Prompt:
-    """A text, or the messages of a conversation as a tuple.
+def _as_prompt(value: Any) -> Prompt:
+    """Check a prompt: a text, or a conversation, whose messages are returned as a tuple.
 
     Raises:
         BontuneError: it is neither, or empty.
     """
-    if isinstance(given, str):
-        if not given:
-            raise BontuneError(f"{_WHAT_IS_ASKED}, got an empty text.")
-        return readable(given)
-    turns = list(given) if isinstance(given, Iterable) and not isinstance(given, (Mapping, bytes)) else []
+    if isinstance(value, str):
+        if not value:
+            raise BontuneError(f"{_EXPECTED}, got an empty text.")
+        return readable(value)
+    turns = list(value) if isinstance(value, Iterable) and not isinstance(value, (Mapping, bytes)) else []
     if not turns or not all(isinstance(turn, Mapping) for turn in turns):
-        raise BontuneError(f"{_WHAT_IS_ASKED}, got {_shortly(given)}.")
+        raise BontuneError(f"{_EXPECTED}, got {_shortly(value)}.")
     for turn in turns:
         if not all(isinstance(turn.get(key), str) and turn[key] for key in ("role", "content")):
-            raise BontuneError(f"A message has the texts role and content, got {_shortly(turn)}.")
+            raise BontuneError(f"A message must have the texts role and content, got {_shortly(turn)}.")
     return tuple({**turn, "content": readable(turn["content"])} for turn in turns)
 
 
-def _shortly(given: object) -> str:
-    text = repr(given)
-    return f"{type(given).__name__} {text if len(text) <= 80 else text[:79] + '…'}"
+def _shortly(value: object) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 80 else text[:79] + '…'}"
 
 
 def _fresh(asked: Sequence[Prompt]) -> list[tuple[object, ...]]:
-    """Seed keys that no other call has, nor another prompt of this one."""
+    """Return seed keys that no other call has, nor another prompt of this call."""
     call = secrets.randbits(64)
     return [(call, "answer", place) for place in range(len(asked))]
 
 
 def _problem(prompt: Prompt) -> Problem:
-    """The prompt as a problem, for the verifier."""
+    """Return the prompt as a problem for the verifier."""
     if isinstance(prompt, str):
         return Problem(id=prompt, prompt=prompt, messages=as_message(prompt), reference="")
     text = "\n\n".join(message["content"] for message in prompt)
@@ -249,4 +258,4 @@ def _problem(prompt: Prompt) -> Problem:
 
 def _boxed_or_whole(text: str) -> str | None:
     boxed = last_box(text)
-    return normal_form(boxed) if boxed is not None else text.strip() or None
+    return normal_answer(boxed) if boxed is not None else text.strip() or None

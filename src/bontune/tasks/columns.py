@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from bontune.base.errors import BontuneError, did_you_mean
 from bontune.base.problems import Message, Problem, content_ids
 from bontune.base.text import cell_text, is_inexact, is_missing, python_value, readable
-from bontune.grading.answers.notation import last_number
+from bontune.grading.answers.numbers import last_number
 from bontune.tasks.conversation import as_continued, conversation, said, turns_in
 from bontune.tasks.reading import PlacedRow
 

@@ -17,14 +17,10 @@ demonstrations to the shipped model, which held 0.38 of the hard test problems (
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, permutations
-from random import Random
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from pathlib import Path
 
 from bontune.base.errors import BontuneError, did_you_mean
 from bontune.base.problems import Problem
@@ -32,42 +28,20 @@ from bontune.base.signals import Poll
 from bontune.base.thoughts import thoughts_of
 from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import grade_answers, grade_each
-from bontune.tasks.countdown_expression import ExpressionError, evaluate
+from bontune.tasks.embedded import embedded_file, read_embedded
 from bontune.tasks.options import Seed, ThoughtTags, checked
-
-SPLIT_SIZES = {"test": 500, "validation": 500, "train": 4000}
-"""Problems a split, in the order in which they are drawn."""
-
-MAX_NUMBER = 13
-MAX_TARGET = 99
-TASK_OPERATORS = "+-*"
-"""The task's problems come from expressions with these, drawn evenly."""
-DEMONSTRATION_OPERATORS = "+++++---*"
-"""Demonstrations come from expressions with these: fewer products than the task has."""
-HARD_OPERATORS = "+-**"
-"""Hard problems come from expressions with these: more products than the task has."""
-
-LEVEL_THRESHOLDS = (140, 90, 50, 26)
-"""Hits among ``NUM_EXPRESSIONS`` that levels 1 to 4 need at least; level 5 is the rest."""
-HARD_HITS = LEVEL_THRESHOLDS[2]
-"""Hard problems have fewer hits: levels 4 and 5. Level 5 alone is beyond the shipped model (0.15 solved within 32)."""
-NUM_EXPRESSIONS = 3888
-"""Equally likely random expressions: 24 orders × 6 shapes (5, one of them twice as likely) × 27 operators."""
-
-Key: TypeAlias = tuple[tuple[int, ...], int]
-"""Identity of a problem: the sorted numbers and the target."""
-Draws: TypeAlias = dict[Key, tuple[list[int], str]]
-"""Problems in the order in which they are drawn: the numbers in the prompt's order, and a solution."""
+from bontune.tasks.reading import FilePath
 
 
 class Countdown:
     """The embedded task: 4,000 train, 500 validation and 500 test problems, the same for the same seed everywhere.
 
     Args:
-        seed: draws the problems. The shipped model has not seen the test and validation problems of seed 0.
+        seed: 0, the problems that ship. The shipped model has not seen the test and validation problems.
         hard: other, harder problems instead, in as many splits of the same sizes: more products, levels 4 and 5 only,
-            and none of the usual problems of the seed. For testing what was trained on the usual ones;
-            the shipped model may have seen them.
+            and none of the usual problems. For testing what was trained on the usual ones; the shipped model may have
+            seen them.
+        data: a file of other problems, drawn by ``tools/countdown_problems.py --seed``; None: those that ship.
         thoughts: ``auto``: what stands in ``<think>…</think>`` and its like is no answer; ``open``: the same, and every
             completion begins within a thought; an opening and a closing tag, or several such pairs; or ``none``.
 
@@ -79,13 +53,14 @@ class Countdown:
     """
 
     @checked
-    def __init__(self, *, seed: Seed = 0, hard: bool = False, thoughts: ThoughtTags = "auto") -> None:
+    def __init__(
+        self, *, seed: Seed = 0, hard: bool = False, data: FilePath | None = None, thoughts: ThoughtTags = "auto"
+    ) -> None:
         self.name = "countdown"
         self.stop: tuple[str, ...] = ()
         self.splits: tuple[str, ...] = ("train", "validation", "test")
         self.thoughts = thoughts_of(thoughts)
-        self._seed = seed
-        self._is_hard = hard
+        self._file = embedded_file("countdown", seed, hard, data)
 
     def problems(self, split: str) -> list[Problem]:
         """The problems of ``train``, ``validation`` or ``test``; ``reference`` is one solution."""
@@ -94,7 +69,7 @@ class Countdown:
             raise BontuneError(
                 f"task countdown has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}"
             )
-        return list(_all_problems(self._seed, self._is_hard)[split])
+        return list(_problems_of(self._file)[split])
 
     def grade(
         self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
@@ -109,31 +84,6 @@ class Countdown:
         return problem.reference
 
 
-def demonstrations(rng: Random, exclude: Collection[Key] = ()) -> Iterator[tuple[str, str]]:
-    """Yield pairs (prompt, completion) without end: correct answers to random prompts, to train a base model on.
-
-    Drawn like the task's problems but with operators from ``DEMONSTRATION_OPERATORS``.
-
-    Args:
-        rng: consumed as the pairs are drawn.
-        exclude: problems that must not appear; see :func:`held_out_keys`.
-    """
-    while True:
-        numbers, target, expression = _draw(rng, DEMONSTRATION_OPERATORS)
-        if (tuple(sorted(numbers)), target) not in exclude:
-            yield format_prompt(numbers, target), expression
-
-
-@lru_cache(maxsize=4)
-def held_out_keys(seed: int = 0) -> frozenset[Key]:
-    """The sorted numbers and target of every usual validation and test problem of a seed; not of the hard ones."""
-    splits = _all_problems(seed)
-    return frozenset(
-        (tuple(sorted(problem.row["numbers"])), problem.row["target"])
-        for problem in splits["validation"] + splits["test"]
-    )
-
-
 def format_prompt(numbers: Sequence[int], target: int) -> str:
     """The prompt of a problem.
 
@@ -144,127 +94,20 @@ def format_prompt(numbers: Sequence[int], target: int) -> str:
     return f"{','.join(map(str, numbers))}:{target}="
 
 
-def count_hits(numbers: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of the ``NUM_EXPRESSIONS`` equally likely expressions over four numbers equal the target.
-
-    Args:
-        numbers: shape (problems, 4).
-        targets: shape (problems,).
-
-    Returns:
-        Counts, shape (problems,). A balanced expression, (a∘b)∘(c∘d), counts twice: it is drawn twice as often.
-
-    Example:
-        >>> count_hits(np.array([[13, 13, 13, 13], [1, 1, 1, 1]]), np.array([13**4, 4]))
-        array([144, 192])
-    """
-    columns = numbers.astype(np.int32).T  # values reach 13⁴
-    wanted = targets.astype(np.int32)
-    hits = np.zeros(len(targets), dtype=np.int64)
-    for order in permutations(range(4)):
-        a, b, c, d = (columns[i] for i in order)
-        ab, bc, cd = _apply_all([a], [b]), _apply_all([b], [c]), _apply_all([c], [d])
-        abc = _apply_all(ab, [c]) + _apply_all([a], bc)
-        bcd = _apply_all(bc, [d]) + _apply_all([b], cd)
-        for weight, lefts, rights in ((1, abc, [d]), (1, [a], bcd), (2, ab, cd)):
-            for value in _apply_all(lefts, rights):
-                hits += weight * (value == wanted)
-    return hits
-
-
-def _apply_all(lefts: list[NDArray[np.int32]], rights: list[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
-    """Every operator between every left and every right operand."""
-    return [value for left in lefts for right in rights for value in (left + right, left - right, left * right)]
-
-
 @lru_cache(maxsize=4)
-def _all_problems(seed: int, is_hard: bool = False) -> dict[str, tuple[Problem, ...]]:
-    """Every split; a second (test, then validation, then train) problem with the same key is dropped."""
-    draws = _hard_draws(seed) if is_hard else _usual_draws(seed)
-    problems = [
-        Problem(
-            id=f"{'-'.join(map(str, key[0]))}={key[1]}",
-            prompt=format_prompt(numbers, key[1]),
-            reference=expression,
-            level=level,
-            row={"numbers": numbers, "target": key[1]},
+def _problems_of(file: Path) -> dict[str, tuple[Problem, ...]]:
+    splits: dict[str, list[Problem]] = {}
+    for row in read_embedded(file):
+        numbers, target = row["numbers"], row["target"]
+        problem = Problem(
+            id=f"{'-'.join(map(str, sorted(numbers)))}={target}",
+            prompt=format_prompt(numbers, target),
+            reference=row["solution"],
+            level=row["level"],
+            row={"numbers": numbers, "target": target},
         )
-        for (key, (numbers, expression)), level in zip(draws.items(), _levels(list(draws)), strict=True)
-    ]
-    splits: dict[str, tuple[Problem, ...]] = {}
-    for split, size in SPLIT_SIZES.items():
-        splits[split], problems = tuple(problems[:size]), problems[size:]
-    return splits
-
-
-def _usual_draws(seed: int) -> Draws:
-    rng = Random(f"countdown {seed}")  # seeding by a string is the same in every Python since 3.2
-    draws: Draws = {}
-    while len(draws) < sum(SPLIT_SIZES.values()):
-        numbers, target, expression = _draw(rng, TASK_OPERATORS)
-        draws.setdefault((tuple(sorted(numbers)), target), (numbers, expression))
-    return draws
-
-
-def _hard_draws(seed: int) -> Draws:
-    rng = Random(f"countdown hard {seed}")
-    usual = _usual_draws(seed)
-    draws: Draws = {}
-    while len(draws) < sum(SPLIT_SIZES.values()):
-        batch: Draws = {}
-        for _ in range(1000):  # hits are counted for many at once; the result does not depend on how many
-            numbers, target, expression = _draw(rng, HARD_OPERATORS)
-            key = tuple(sorted(numbers)), target
-            if key not in usual:
-                batch.setdefault(key, (numbers, expression))
-        hits = _count_hits_of(list(batch))
-        for (key, draw), count in zip(batch.items(), hits, strict=True):
-            if count < HARD_HITS:
-                draws.setdefault(key, draw)
-    return dict(islice(draws.items(), sum(SPLIT_SIZES.values())))
-
-
-def _levels(keys: list[Key]) -> list[int]:
-    return [1 + sum(count < threshold for threshold in LEVEL_THRESHOLDS) for count in _count_hits_of(keys)]
-
-
-def _count_hits_of(keys: list[Key]) -> list[int]:
-    hits = count_hits(np.array([key[0] for key in keys]), np.array([key[1] for key in keys]))
-    return [int(count) for count in hits]
-
-
-def _draw(rng: Random, operators: str) -> tuple[list[int], int, str]:
-    """Draw four numbers and an expression over them until its value is a target: (numbers, target, expression)."""
-    while True:
-        numbers = [1 + _below(rng, MAX_NUMBER) for _ in range(4)]
-        leaves = list(numbers)
-        for last in range(3, 0, -1):
-            other = _below(rng, last + 1)
-            leaves[last], leaves[other] = leaves[other], leaves[last]
-        value, expression, _ = _random_expression(rng, leaves, operators)
-        if 1 <= value <= MAX_TARGET:
-            return numbers, value, expression
-
-
-def _random_expression(rng: Random, leaves: list[int], operators: str) -> tuple[int, str, str]:
-    """A random binary tree over ``leaves`` in order: (value, text with the fewest parentheses, outermost operator)."""
-    if len(leaves) == 1:
-        return leaves[0], str(leaves[0]), ""
-    split = 1 + _below(rng, len(leaves) - 1)
-    left, left_text, left_operator = _random_expression(rng, leaves[:split], operators)
-    right, right_text, right_operator = _random_expression(rng, leaves[split:], operators)
-    operator = operators[_below(rng, len(operators))]
-    if operator == "*" and left_operator in ("+", "-"):
-        left_text = f"({left_text})"
-    if right_operator in ("+", "-") and operator != "+":
-        right_text = f"({right_text})"
-    value = left + right if operator == "+" else left - right if operator == "-" else left * right
-    return value, f"{left_text}{operator}{right_text}", operator
-
-
-def _below(rng: Random, bound: int) -> int:
-    """Uniform in 0..bound-1 from ``random()``, the one method whose sequence Python promises to keep."""
-    return int(rng.random() * bound)
+        splits.setdefault(row["split"], []).append(problem)
+    return {split: tuple(problems) for split, problems in splits.items()}
 
 
 def _grade_one(problem: Problem, completion: str) -> Grade:
@@ -288,3 +131,157 @@ def _grade_one(problem: Problem, completion: str) -> Grade:
 
 def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
+
+
+_DIGITS = frozenset("0123456789")
+_PRECEDENCE = {"+": 1, "-": 1, "*": 2}
+
+
+class ExpressionError(ValueError):
+    """The text is no expression of the grammar, or exceeds a limit; the message is one phrase for people."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a text may cost. A value has at most ``max_length`` digits, as products add their factors' lengths."""
+
+    max_length: int = 100
+    """Characters in the whole text."""
+    max_depth: int = 25
+    """Parentheses open at once."""
+    max_digits: int = 6
+    """Digits of one number."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """An expression's value and what it is made of."""
+
+    value: int
+    """Exact value of the expression."""
+    numbers: tuple[int, ...]
+    """The numbers written, in order of appearance."""
+    normal_form: str
+    """The same for texts that differ only in order and grouping of terms and factors: ``2+(3+1)`` gives ``1+2+3``.
+
+    Itself an expression with the same value and numbers. Cancelling and distributing are not applied, so two
+    different ways to reach a value stay two.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A sub-expression, kept as the sum and as the product it can be merged into."""
+
+    value: int
+    plus: tuple[str, ...]
+    minus: tuple[str, ...]
+    factors: tuple[str, ...]
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def evaluate(text: str, limits: Limits = DEFAULT_LIMITS) -> Evaluation:
+    """Evaluate ``text`` exactly.
+
+    Args:
+        text: what the model wrote, any string.
+        limits: bounds on length, nesting and digits.
+
+    Returns:
+        The value, the numbers used and the normal form.
+
+    Raises:
+        ExpressionError: the text is empty, malformed or over a limit.
+
+    Example:
+        >>> evaluate("(7-2)*9+3").value
+        48
+        >>> evaluate("3+9*(7-2)").normal_form == evaluate("(7-2)*9+3").normal_form
+        True
+        >>> evaluate("3--2")
+        Traceback (most recent call last):
+        bontune.tasks.countdown.ExpressionError: expected a number or '(' at character 3, found '-'
+    """
+    operands: list[_Part] = []
+    operators: list[str] = []
+    numbers: list[int] = []
+    depth = 0
+    operand_expected = True
+    for position, token in _tokens(text, limits):
+        if operand_expected != (token == "(" or token[0] in _DIGITS):
+            wanted = "a number or '('" if operand_expected else "an operator or ')'"
+            raise ExpressionError(f"expected {wanted} at character {position}, found {token!r}")
+        if token == "(":
+            depth += 1
+            if depth > limits.max_depth:
+                raise ExpressionError(f"more than {limits.max_depth} nested parentheses")
+            operators.append(token)
+        elif token == ")":
+            if depth == 0:
+                raise ExpressionError(f"')' at character {position} closes nothing")
+            depth -= 1
+            _reduce(operands, operators, 0)
+            operators.pop()
+        elif token in _PRECEDENCE:
+            _reduce(operands, operators, _PRECEDENCE[token])
+            operators.append(token)
+            operand_expected = True
+        else:
+            numbers.append(int(token))
+            operands.append(_Part(int(token), (token,), (), (token,)))
+            operand_expected = False
+    if operand_expected:
+        raise ExpressionError("it ends where a number or '(' is expected" if text else "it is empty")
+    if depth:
+        raise ExpressionError(f"{depth} unclosed '('")
+    _reduce(operands, operators, 0)
+    (whole,) = operands
+    return Evaluation(value=whole.value, numbers=tuple(numbers), normal_form=_render_sum(whole.plus, whole.minus))
+
+
+def _tokens(text: str, limits: Limits) -> Iterator[tuple[int, str]]:
+    """Yield numbers, operators and parentheses with the position (from 1) of their first character."""
+    if len(text) > limits.max_length:
+        raise ExpressionError(f"{len(text)} characters, more than {limits.max_length}")
+    start = 0
+    while start < len(text):
+        end = start + 1
+        if text[start] in _DIGITS:
+            while end < len(text) and text[end] in _DIGITS:
+                end += 1
+            if end - start > limits.max_digits:
+                raise ExpressionError(f"a number of {end - start} digits, more than {limits.max_digits}")
+            if text[start] == "0" and end - start > 1:
+                raise ExpressionError(f"a leading zero at character {start + 1}")
+        elif text[start] not in _PRECEDENCE and text[start] not in "()":
+            raise ExpressionError(f"character {start + 1} is {text[start]!a}, not one of 0123456789+-*()")
+        yield start + 1, text[start:end]
+        start = end
+
+
+def _reduce(operands: list[_Part], operators: list[str], precedence: int) -> None:
+    """Apply the pending operators that bind at least as tightly as ``precedence``, back to the last ``(``."""
+    while operators and operators[-1] != "(" and _PRECEDENCE[operators[-1]] >= precedence:
+        right = operands.pop()
+        operands.append(_combine(operators.pop(), operands.pop(), right))
+
+
+def _combine(operator: str, left: _Part, right: _Part) -> _Part:
+    if operator == "*":
+        factors = left.factors + right.factors
+        return _Part(left.value * right.value, ("*".join(_ordered(factors)),), (), factors)
+    if operator == "+":
+        value, plus, minus = left.value + right.value, left.plus + right.plus, left.minus + right.minus
+    else:
+        value, plus, minus = left.value - right.value, left.plus + right.minus, left.minus + right.plus
+    return _Part(value, plus, minus, (f"({_render_sum(plus, minus)})",))
+
+
+def _render_sum(plus: tuple[str, ...], minus: tuple[str, ...]) -> str:
+    return "+".join(_ordered(plus)) + "".join("-" + term for term in _ordered(minus))
+
+
+def _ordered(texts: tuple[str, ...]) -> list[str]:
+    return sorted(texts, key=lambda text: (len(text), text))

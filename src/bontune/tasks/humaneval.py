@@ -12,12 +12,11 @@ from pydantic import Field
 import bontune.tasks.partition as partition
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Message, Problem
-from bontune.tasks.code import joined
+from bontune.tasks.code import ProgramBenchmark, joined, strict
 from bontune.tasks.columns import column
-from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import offered
 from bontune.tasks.options import Format, MemoryLimit, ThoughtTags, TimeLimit, checked
-from bontune.tasks.program_grading import ProgramBenchmark, strict
+from bontune.tasks.reading import Data, Source, Table
 
 STOP = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
 """Ends of a function's body."""

@@ -14,10 +14,19 @@ from bontune.base.problems import Problem
 from bontune.base.thoughts import answer_behind
 from bontune.base.user_code import code_digest
 from bontune.tasks.columns import Columns, Names, Needed
-from bontune.tasks.graders import Grader, UserGrader, grade_exact, grade_last_number, guarded, load_user_grader
 from bontune.tasks.options import ThoughtTags, checked
 from bontune.tasks.reading import SUFFIXES, FilePath, hub_splits, read_rows
-from bontune.tasks.rows import RowsTask, split_problems, task_from_rows
+from bontune.tasks.rows import (
+    Grader,
+    RowsTask,
+    UserGrader,
+    grade_exact,
+    grade_last_number,
+    guarded,
+    load_user_grader,
+    split_problems,
+    task_from_rows,
+)
 
 __all__ = ["Jsonl", "RowsTask", "read_rows", "task_from_rows"]
 

@@ -15,13 +15,14 @@ import bontune.tasks.partition as partition
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem, content_ids
 from bontune.base.signals import Poll
-from bontune.grading.answers.math_answer import Comparison, compare_pairs, last_box, math_equal, normal_form
-from bontune.grading.verdict import Grade, Verdict
+from bontune.grading.answers.math_answer import compare_pairs, math_equal, normal_answer
+from bontune.grading.answers.notation import last_box
+from bontune.grading.verdict import Grade, Judgement, Verdict
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.columns import column, level_of
-from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING, offered
 from bontune.tasks.options import Format, ThoughtTags, checked
+from bontune.tasks.reading import Data, Source, Table
 
 PAIRS_AT_A_TIME = 1024
 """Answers that are compared between two looks at whether to stop."""
@@ -157,12 +158,12 @@ class Math(Benchmark):
 _NO_BOX = Grade(reward=0.0, verdict=Verdict.FAILED, reason="it has no \\boxed{…} that is closed")
 
 
-def _graded(answer: str, comparison: Comparison) -> Grade:
-    if comparison.verdict is Verdict.GRADER_ERROR:
-        return Grade(reward=math.nan, verdict=comparison.verdict, reason=comparison.reason)
+def _graded(answer: str, judgement: Judgement) -> Grade:
+    if judgement.verdict is Verdict.GRADER_ERROR:
+        return Grade(reward=math.nan, verdict=judgement.verdict, reason=judgement.reason)
     return Grade(
-        reward=float(comparison.is_equal),
-        verdict=comparison.verdict,
-        answer=normal_form(answer) or None,
-        reason=comparison.reason,
+        reward=float(judgement.passed),
+        verdict=judgement.verdict,
+        answer=normal_answer(answer) or None,
+        reason=judgement.reason,
     )

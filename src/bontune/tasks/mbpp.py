@@ -15,13 +15,12 @@ from pydantic import Field
 
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Message, Problem
-from bontune.grading.sandbox.outside.check import requirements
+from bontune.grading.sandbox.outside.checker import requirements
+from bontune.tasks.code import ProgramBenchmark, strict
 from bontune.tasks.columns import column
-from bontune.tasks.datafiles import Data, Source, Table
 from bontune.tasks.fewshot import offered
 from bontune.tasks.options import Format, MemoryLimit, ThoughtTags, TimeLimit, checked
-from bontune.tasks.program_grading import ProgramBenchmark, strict
-from bontune.tasks.reading import PlacedRow
+from bontune.tasks.reading import Data, PlacedRow, Source, Table
 
 SPLIT_IDS = {"train": range(601, 975), "validation": range(511, 601), "test": range(11, 511), "prompt": range(1, 11)}
 """Task ids of each split, as the authors divide them."""

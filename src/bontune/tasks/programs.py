@@ -2,7 +2,7 @@
 
 The prompt ``sort cut:f([3,1,2,0,9])=[1,2,3,9];f([5,8,4,4,7])=[4,5,7,8];f(x)=`` asks for an expression in ``x``, such as
 ``sorted(x)[1:]``: the kinds of operations are named, in order, but not what exactly they do. Hidden functions are drawn
-from a grammar (:mod:`bontune.tasks.programs_grammar`) and are distinct by behaviour, across splits too: no two do the
+from a grammar (``tools/programs_grammar.py``) and are distinct by behaviour, across splits too: no two do the
 same on the task's 48 inputs. Two or three of those are shown, and a completion must be right on all; by which means
 does not matter. Several functions fit most prompts, so a model does well to spread its attempts.
 
@@ -17,61 +17,42 @@ are from training on the usual problems, not from the demonstrations to the ship
 from __future__ import annotations
 
 import ast
+import functools
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from random import Random
+from pathlib import Path
 
 from bontune.base.errors import BontuneError, did_you_mean
 from bontune.base.problems import Problem
 from bontune.base.signals import Poll
 from bontune.base.thoughts import thoughts_of
-from bontune.grading.sandbox.outside.check import Outcome, sandbox_name
+from bontune.grading.sandbox.outside.check import Outcome, check_programs, sandbox_name
+from bontune.grading.sandbox.outside.checker import Program
 from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import grade_answers
+from bontune.tasks.embedded import embedded_file, read_embedded
 from bontune.tasks.options import Seed, ThoughtTags, checked
-from bontune.tasks.programs_grammar import (
-    DEMONSTRATION,
-    HARD,
-    INPUTS,
-    TASK,
-    Behaviour,
-    Program,
-    Value,
-    Weights,
-    behaviour_of,
-    compile_own,
-    draw_index,
-    draw_input,
-    draw_program,
-)
-from bontune.tasks.programs_running import Inputs, canonical, run_programs
-
-SPLIT_SIZES = {"test": 300, "validation": 300, "train": 1600}
-"""Problems a split, drawn together."""
-NUM_MORE_TRAINED = 4800
-"""Problems of the usual train split that are drawn after these: most are rarer functions, so harder."""
-
-LEVEL_THRESHOLDS = (12.0, 13.7, 15.2, 18.0)
-"""Bits that levels 2 to 5 need at least."""
-MAX_PROMPT_LENGTH = 100
-"""Characters of a prompt without its hint, which keeps it under 90 tokens of the shipped model."""
-MAX_REFERENCE_LENGTH = 44
-"""Characters of a reference, at most 24 tokens."""
+from bontune.tasks.reading import FilePath
 
 MAX_COMPLETION_LENGTH = 300
 """Characters; a longer completion is no answer."""
+Inputs = Sequence[Sequence[int]]
+TIMEOUT_S = 2.0
+"""Seconds for all tests of a program, which take a millisecond; the rest is for a busy machine."""
+MEMORY_MB = 256
+_SOURCE = "def f(x):\n    return (\n{expression}\n    )\n\n\ndef outputs(inputs):\n    return [f(x) for x in inputs]\n"
 
 
 class Programs:
     """The embedded code task: 6,400 train, 300 validation and 300 test problems, the same for the same seed everywhere.
 
     Args:
-        seed: draws the problems. The shipped model has not seen the test and validation behaviours of seed 0.
-        hard: other, harder problems instead, in as many splits of the same sizes: three operations, level 5 only, and
-            none of the usual behaviours of the seed. For testing what was trained on the usual ones; the shipped model
-            may have seen them.
+        seed: 0, the problems that ship. The shipped model has not seen the test and validation behaviours.
+        hard: other, harder problems instead, in as many splits: three operations, level 5 only, and none of the usual
+            behaviours. For testing what was trained on the usual ones; the shipped model may have seen them.
+        data: a file of other problems, drawn by ``tools/programs_problems.py --seed``; None: those that ship.
         thoughts: ``auto``: what stands in ``<think>…</think>`` and its like is no answer; ``open``: the same, and every
             completion begins within a thought; an opening and a closing tag, or several such pairs; or ``none``.
 
@@ -83,13 +64,14 @@ class Programs:
     """
 
     @checked
-    def __init__(self, *, seed: Seed = 0, hard: bool = False, thoughts: ThoughtTags = "auto") -> None:
+    def __init__(
+        self, *, seed: Seed = 0, hard: bool = False, data: FilePath | None = None, thoughts: ThoughtTags = "auto"
+    ) -> None:
         self.name = "programs"
         self.stop: tuple[str, ...] = ()
         self.splits: tuple[str, ...] = ("train", "validation", "test")
         self.thoughts = thoughts_of(thoughts)
-        self._seed = seed
-        self._is_hard = hard
+        self._file = embedded_file("programs", seed, hard, data)
 
     @property
     def isolation(self) -> str:
@@ -106,8 +88,7 @@ class Programs:
             raise BontuneError(
                 f"task programs has no split {split!r}{did_you_mean(split, self.splits)}; it has {known}"
             )
-        more = _more_trained(self._seed) if split == "train" and not self._is_hard else ()
-        return [*_all_problems(self._seed, self._is_hard)[split], *more]
+        return list(_problems_of(self._file)[split])
 
     def grade(
         self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], poll: Poll | None = None
@@ -165,43 +146,6 @@ def normal_form(completion: str) -> str | None:
         return None
 
 
-def demonstrations(
-    rng: Random, exclude: Collection[Behaviour] = (), weights: Weights = DEMONSTRATION
-) -> Iterator[tuple[str, str]]:
-    """Yield pairs (prompt, completion) without end: correct answers to random prompts, to train a base model on.
-
-    Drawn like the task's problems, but with other weights, behaviours again and again, and examples on any five
-    digits.
-
-    Args:
-        rng: consumed as the pairs are drawn.
-        exclude: behaviours that must not appear; see :func:`held_out_behaviours`.
-        weights: how often a draw takes each way.
-    """
-    functions: dict[str, Callable[[list[int]], Value] | None] = {}
-    while True:
-        program = draw_program(rng, weights)
-        text = program.text
-        if text not in functions:
-            found = behaviour_of(text) if len(text) <= MAX_REFERENCE_LENGTH else None
-            functions[text] = None if found is None or found in exclude else compile_own(text)
-        function = functions[text]
-        examples = None if function is None else _draw_examples(rng, function)
-        if examples is not None:
-            yield format_prompt(program.hint, examples), text
-
-
-@lru_cache(maxsize=4)
-def held_out_behaviours(seed: int = 0) -> frozenset[Behaviour]:
-    """What the usual validation and test problems of a seed do; not the hard ones."""
-    splits = _all_problems(seed)
-    return frozenset(map(_behaviour, splits["validation"] + splits["test"]))
-
-
-def _behaviour(problem: Problem) -> Behaviour:
-    return tuple(tuple(output) if isinstance(output, list) else output for output in problem.row["outputs"])
-
-
 def format_prompt(hint: str, examples: Sequence[tuple[Sequence[int], int | Sequence[int]]]) -> str:
     """The prompt of a problem.
 
@@ -218,108 +162,22 @@ def written(value: int | Sequence[int]) -> str:
     return str(value) if isinstance(value, int) else f"[{','.join(map(str, value))}]"
 
 
-def _draw_examples(rng: Random, function: Callable[[list[int]], Value]) -> list[tuple[list[int], Value]] | None:
-    """Two or three random inputs with their outputs; None if a few attempts find none that tell much."""
-    num_shown = 2 + draw_index(rng, 2)
-    for _ in range(8):
-        inputs = [draw_input(rng) for _ in range(num_shown)]
-        try:
-            examples = [(given, function(list(given))) for given in inputs]
-        except (IndexError, ValueError, ZeroDivisionError):
-            continue
-        if _is_telling(examples):
-            return examples
-    return None
-
-
-def _is_telling(examples: Sequence[tuple[Sequence[int], int | Sequence[int]]]) -> bool:
-    """Whether the outputs are distinct, none an empty list, and the prompt is short enough."""
-    outputs = [written(output) for _, output in examples]
-    is_distinct = len(set(outputs)) == len(outputs) and "[]" not in outputs
-    return is_distinct and len(format_prompt("", examples)) <= MAX_PROMPT_LENGTH
-
-
 @lru_cache(maxsize=4)
-def _all_problems(seed: int, is_hard: bool = False) -> dict[str, tuple[Problem, ...]]:
-    """Draw distinct behaviours, each with the least surprising of the programs drawn for it; shuffle and split them."""
-    # Seeding by a string is the same in every Python since 3.2.
-    rng = Random(f"programs hard {seed}" if is_hard else f"programs {seed}")
-    problems = _draw_problems(rng, usual=_all_problems(seed) if is_hard else None)
-    for last in range(len(problems) - 1, 0, -1):  # behaviours that are drawn often come first: spread them evenly
-        other = draw_index(rng, last + 1)
-        problems[last], problems[other] = problems[other], problems[last]
-    splits: dict[str, tuple[Problem, ...]] = {}
-    for split, size in SPLIT_SIZES.items():
-        splits[split], problems = tuple(problems[:size]), problems[size:]
-    return splits
-
-
-@lru_cache(maxsize=4)
-def _more_trained(seed: int) -> tuple[Problem, ...]:
-    """More usual problems to train on, as many functions: what is learned from a few does not carry over to others."""
-    others = [
-        problem for is_hard in (False, True) for split in _all_problems(seed, is_hard).values() for problem in split
-    ]
-    programs, shown = _draw_programs(
-        Random(f"programs more {seed}"), TASK, NUM_MORE_TRAINED, excluded=frozenset(map(_behaviour, others))
-    )
-    return tuple(_problem(found, program, shown[found]) for found, program in programs.items())
-
-
-def _draw_problems(rng: Random, *, usual: Mapping[str, Sequence[Problem]] | None) -> list[Problem]:
-    """Draw as many problems as all splits have: usual ones, or, given those, hard ones."""
-    weights = TASK if usual is None else HARD
-    least_bits = 0.0 if usual is None else LEVEL_THRESHOLDS[-1]
-    excluded = frozenset(_behaviour(problem) for split in (usual or {}).values() for problem in split)
-    programs, shown = _draw_programs(rng, weights, sum(SPLIT_SIZES.values()), excluded, least_bits)
-    return [_problem(found, program, shown[found]) for found, program in programs.items()]
-
-
-def _draw_programs(
-    rng: Random, weights: Weights, number: int, excluded: Collection[Behaviour], least_bits: float = 0.0
-) -> tuple[dict[Behaviour, Program], dict[Behaviour, list[int]]]:
-    """So many behaviours, each with the least surprising of the programs drawn for it, and what its problem shows."""
-    programs: dict[Behaviour, Program] = {}
-    shown: dict[Behaviour, list[int]] = {}
-    known: set[str] = set()
-    while len(programs) < number:
-        program = draw_program(rng, weights)
-        if len(program.text) > MAX_REFERENCE_LENGTH or program.text in known or program.bits < least_bits:
-            continue
-        known.add(program.text)
-        found = behaviour_of(program.text)
-        if found is None or found in excluded:
-            continue
-        if found not in programs:
-            picks = _pick_shown(rng, found)
-            if picks is None:
-                continue
-            shown[found] = picks
-        elif program.bits >= programs[found].bits:
-            continue
-        programs[found] = program
-    return programs, shown
-
-
-def _pick_shown(rng: Random, found: Behaviour) -> list[int] | None:
-    """Indices of two or three of ``INPUTS`` whose outputs tell something; None if a few attempts find none."""
-    num_shown = 2 + draw_index(rng, 2)
-    for _ in range(20):
-        picks = [draw_index(rng, len(INPUTS)) for _ in range(num_shown)]
-        if len(set(picks)) == num_shown and _is_telling([(INPUTS[i], found[i]) for i in picks]):
-            return picks
-    return None
-
-
-def _problem(found: Behaviour, program: Program, shown: list[int]) -> Problem:
-    outputs = [list(output) if isinstance(output, tuple) else output for output in found]
-    return Problem(
-        id=sha256(";".join(map(written, outputs)).encode()).hexdigest()[:12],
-        prompt=format_prompt(program.hint, [(INPUTS[i], found[i]) for i in shown]),
-        reference=program.text,
-        level=1 + sum(program.bits >= threshold for threshold in LEVEL_THRESHOLDS),
-        row={"inputs": INPUTS, "outputs": outputs, "shown": shown},
-    )
+def _problems_of(file: Path) -> dict[str, tuple[Problem, ...]]:
+    first, *rows = read_embedded(file)
+    inputs = tuple(map(tuple, first["inputs"]))
+    splits: dict[str, list[Problem]] = {}
+    for row in rows:
+        outputs, shown = row["outputs"], row["shown"]
+        problem = Problem(
+            id=sha256(";".join(map(written, outputs)).encode()).hexdigest()[:12],
+            prompt=format_prompt(row["hint"], [(inputs[i], outputs[i]) for i in shown]),
+            reference=row["solution"],
+            level=row["level"],
+            row={"inputs": inputs, "outputs": outputs, "shown": shown},
+        )
+        splits.setdefault(row["split"], []).append(problem)
+    return {split: tuple(problems) for split, problems in splits.items()}
 
 
 def _graded(problem: Problem, form: str, outcome: Outcome) -> Grade:
@@ -337,3 +195,60 @@ def _graded(problem: Problem, form: str, outcome: Outcome) -> Grade:
 
 
 _NO_EXPRESSION = Grade(reward=0.0, verdict=Verdict.FAILED, reason="not a Python expression")
+
+
+def run_programs(forms: Collection[str], inputs: Inputs, poll: Poll | None = None) -> dict[str, Outcome]:
+    """Run expressions in ``x`` on the inputs, each in a process of its own.
+
+    Args:
+        forms: normal forms, each once.
+        inputs: what ``x`` is, one after the other.
+        poll: called between batches of programs.
+
+    Returns:
+        The outcome of each normal form; ``passed`` says that it gave outputs, and ``answer`` is those, as
+        :func:`collect_outputs` writes them.
+
+    Raises:
+        BontuneError: no sandbox holds on this machine.
+    """
+    check = functools.partial(collect_outputs, inputs)
+    programs = [
+        Program(
+            source=_SOURCE.format(expression=form),
+            entry_point="outputs",
+            check=check,
+            timeout_s=TIMEOUT_S,
+            memory_mb=MEMORY_MB,
+        )
+        for form in forms
+    ]
+    return dict(zip(forms, check_programs(programs, poll=poll), strict=True))
+
+
+def collect_outputs(inputs: Inputs, candidate: Callable[[list[list[int]]], object]) -> str:
+    """What the sandbox's trusted side runs: one call for all inputs. Returns the outputs, separated by semicolons.
+
+    Raises:
+        AssertionError: the program gave no list of as many outputs.
+    """
+    found = candidate([list(given) for given in inputs])
+    assert type(found) is list, "no list of outputs"
+    assert len(found) == len(inputs), "not one output an input"
+    return ";".join(map(canonical, found))
+
+
+def canonical(value: object) -> str:
+    """An output as text, the same for two outputs if they are equal and of the same type all the way down.
+
+    What is neither an integer nor a list is a question mark: nothing that a problem wants.
+
+    Example:
+        >>> canonical([3, [1, 0]]), canonical(True), canonical([1, 2.0])
+        ('[3,[1,0]]', '?', '[1,?]')
+    """
+    if type(value) is list:
+        return f"[{','.join(map(canonical, value))}]"
+    if type(value) is not int:
+        return "?"
+    return str(value) if value.bit_length() < 1000 else hex(value)  # Python writes 4,300 decimal digits at most

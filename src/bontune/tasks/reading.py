@@ -6,14 +6,15 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from bontune.base.client import why_unreachable
-from bontune.base.errors import BontuneError, nearest
-from bontune.base.text import parse_json, readable, repeated
-from bontune.tasks.as_written import Splits, as_written
+from bontune.base.errors import BontuneError, did_you_mean, nearest
+from bontune.base.text import is_inexact, parse_json, readable, repeated
 
 FilePath: TypeAlias = str | Path
 PlacedRow: TypeAlias = "tuple[str, dict[str, Any]]"
@@ -198,3 +199,238 @@ def _require_hub(who: str, repository: str) -> None:
             f"{who} reads {repository} from the Hugging Face hub, and {why}: give task.data=PATH to a file or folder "
             "that holds the data, or set HF_HUB_OFFLINE=1 to use what was fetched before"
         )
+
+
+Data: TypeAlias = str | Path | Mapping[str, str | Path] | None
+"""The option ``data``: a file, a folder, a file for each table, or None for the hub."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """One table of a data set: what its file is called, and where the hub has it."""
+
+    files: tuple[str, ...]
+    """Usual names of its file without the ending; the first that is there counts."""
+    columns: tuple[str, ...]
+    """Columns without which it is another data set's."""
+    repository: str
+    """Repository on the hub."""
+    configuration: str | None = None
+    """Configuration of the repository; None: its only one."""
+    hub_split: str = "test"
+    """Split of the repository; ``all`` joins those it has."""
+
+
+class Source:
+    """The tables of a data set that there are, each read when it is asked for.
+
+    Args:
+        task: what the messages call it.
+        tables: the tables of the data set by name. A single file whose name speaks for none is the last.
+        data: a file, a folder, or a file for each table; None: the hub.
+        hub: another repository, or a folder in its layout, in place of the usual ones.
+
+    Raises:
+        BontuneError: no such file or folder, or a folder with none of the files.
+    """
+
+    def __init__(self, task: str, tables: Mapping[str, Table], data: Data, hub: str | None = None) -> None:
+        if hub is not None and (not isinstance(hub, str) or not hub):
+            raise BontuneError(f"task {task}: hub must be a repository (owner/name), not {hub!r}")
+        if hub is not None and data is not None:
+            raise BontuneError(f"task {task}: data and hub are both given; leave one out")
+        self._task = task
+        self._tables = dict(tables)
+        self._hub = hub
+        self._files: dict[str, Path] | None = None if data is None else self._find(data)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that there are, in the data set's order; from the hub: all."""
+        return tuple(name for name in self._tables if self._files is None or name in self._files)
+
+    def rows(self, name: str) -> list[PlacedRow]:
+        """The rows of a table, each with its place.
+
+        Raises:
+            BontuneError: it cannot be read or fetched, is empty, or is another data set's.
+        """
+        table = self._tables[name]
+        if self._files is not None:
+            where = str(self._files[name])
+            rows = list(read_rows(self._files[name]))
+        else:
+            where = self._hub or table.repository
+            rows = list(
+                hub_rows(f"task {self._task}", where, None if self._hub else table.configuration, table.hub_split)
+            )
+        if not rows:
+            raise BontuneError(f"{where} holds no rows")
+        for place, row in rows:
+            missing = [column for column in table.columns if column not in row]
+            if missing:
+                raise BontuneError(
+                    f"{place}: task {self._task} needs the columns {', '.join(table.columns)}; "
+                    f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, there are: "
+                    f"{', '.join(row) or 'none'}"
+                )
+        return rows
+
+    def _find(self, data: FilePath | Mapping[str, FilePath]) -> dict[str, Path]:
+        if isinstance(data, Mapping):
+            return self._named(data)
+        if not isinstance(data, (str, Path)) or not str(data):
+            raise BontuneError(f"task {self._task}: data must be a file or a folder, not {data!r}")
+        path = Path(data).expanduser()
+        if path.is_dir():
+            return self._in_folder(path)
+        if not path.exists() and not path.name.endswith(SUFFIXES):
+            raise BontuneError(f"task {self._task}: there is no folder {str(data)!r}")
+        require_file(path)
+        return {self._table_of(path): path}
+
+    def _named(self, data: Mapping[str, FilePath]) -> dict[str, Path]:
+        for name, file in data.items():
+            if name not in self._tables:
+                known = ", ".join(self._tables)
+                raise BontuneError(
+                    f"task {self._task}: data has no table {name!r}{did_you_mean(name, self._tables)}; {known}"
+                )
+            if not isinstance(file, (str, Path)):
+                raise BontuneError(f"task {self._task}: data.{name} must be the name of a file, not {file!r}")
+            require_file(Path(file).expanduser())
+        return {name: Path(file).expanduser() for name, file in data.items()}
+
+    def _in_folder(self, folder: Path) -> dict[str, Path]:
+        present = {path.name for path in folder.iterdir() if path.is_file()}
+        found = {}
+        for name, table in self._tables.items():
+            candidates = [stem + suffix for stem in table.files for suffix in SUFFIXES]
+            chosen = next((candidate for candidate in candidates if candidate in present), None)
+            if chosen is not None:
+                found[name] = folder / chosen
+        if not found:
+            wanted = " or ".join(f"{table.files[0]}.jsonl" for table in self._tables.values())
+            raise BontuneError(
+                f"the folder {folder} holds no file of task {self._task}: it would be called {wanted} (or .json, "
+                "either also as .gz); name the file itself if it is called otherwise"
+            )
+        return found
+
+    def _table_of(self, path: Path) -> str:
+        stem = stem_of(path)
+        for name, table in self._tables.items():
+            if stem in table.files:
+                return name
+        return next((name for name in self._tables if name in stem.lower()), list(self._tables)[-1])
+
+
+def stem_of(path: Path) -> str:
+    """A file's name without the ending that says its form.
+
+    Example:
+        >>> stem_of(Path("data/gsm8k_test.jsonl.gz"))
+        'gsm8k_test'
+    """
+    return next((path.name.removesuffix(suffix) for suffix in SUFFIXES if path.name.endswith(suffix)), path.name)
+
+
+_INSTEAD = "give a list of dictionaries, a data frame, a pyarrow table or a data set"
+
+
+def rows_in(table: Any, where: str) -> tuple[list[Any], bool]:
+    """The rows of a table, and whether it has typed columns, which may have rounded large numbers.
+
+    Frames are known by their methods, so that no package of frames is imported. Gaps of a pandas frame are None.
+
+    Args:
+        table: rows, or an object that has them.
+        where: what the messages call it.
+
+    Raises:
+        BontuneError: no table, or one that names a column twice.
+    """
+    if hasattr(table, "collect_schema") and not hasattr(table, "to_dicts"):  # polars, lazy
+        raise BontuneError(f"{where}: a lazy frame has no rows yet; give frame.collect()")
+    names = _names(table)
+    if names is not None and (name := repeated(names)) is not None:
+        raise BontuneError(f"{where}: the column {name!r} occurs twice; remove or rename one")
+    if hasattr(table, "to_dicts"):  # polars
+        return list(table.to_dicts()), True
+    if hasattr(table, "notna") and hasattr(table, "columns"):  # pandas
+        return list(table.astype(object).where(table.notna(), None).to_dict("records")), True
+    if hasattr(table, "to_pylist") and hasattr(table, "schema"):  # pyarrow
+        return list(table.to_pylist()), True
+    if isinstance(table, (str, bytes, Mapping)) or not isinstance(table, Iterable) or hasattr(table, "dtype"):
+        raise BontuneError(f"{where}: rows cannot be read from an object of type {type(table).__name__}; {_INSTEAD}")
+    return list(table), hasattr(table, "features")  # a data set's rows are as its columns hold them
+
+
+def _names(table: Any) -> list[Any] | None:
+    """The names of the columns of a pandas frame or an Arrow table; None of anything else."""
+    found = getattr(table, "column_names", None) or getattr(table, "columns", None)
+    return list(found) if found is not None and hasattr(found, "__iter__") else None
+
+
+Splits: TypeAlias = "dict[str, list[dict[str, Any]]]"
+
+
+def as_written(splits: Splits, builder_of: Callable[[], Any], download: Callable[[list[str]], list[str]]) -> Splits:
+    """The same rows, with the values of their files in every column that holds a time or a rounded number.
+
+    Args:
+        splits: rows as the package gives them.
+        builder_of: makes the package's builder of the data set, which knows its files; called only where a value has
+            been changed.
+        download: local paths of files by their addresses.
+
+    Returns:
+        The rows; those of files that are no JSON, or cannot be found, as they were.
+    """
+    changed = {name for rows in splits.values() for row in rows for name, value in row.items() if _is_changed(value)}
+    files = _files(builder_of, download) if changed else {}
+    return {split: _restored(rows, changed, files.get(split, ())) for split, rows in splits.items()}
+
+
+def _is_changed(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_is_changed(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_is_changed(item) for item in value)
+    return isinstance(value, date) or is_inexact(value)
+
+
+def _files(builder_of: Callable[[], Any], download: Callable[[list[str]], list[str]]) -> dict[str, list[str]]:
+    """Split → its JSON files, with ``all`` for all of them; empty where the data are no JSON."""
+    try:
+        builder = builder_of()
+        if not type(builder).__module__.endswith("json.json") or builder.config.field is not None:
+            return {}
+        files = {
+            str(split): download([str(file) for file in found]) for split, found in builder.config.data_files.items()
+        }
+    except Exception:  # an edge: the hub, its files and its cache fail in many types; the rows are there without it
+        return {}
+    return {"all": [file for found in files.values() for file in found], **files}
+
+
+def _restored(rows: list[dict[str, Any]], changed: set[str], files: Sequence[str]) -> list[dict[str, Any]]:
+    try:
+        written = [row for file in files for row in _objects(Path(file))]
+    except (OSError, BontuneError):
+        return rows
+    if len(written) != len(rows) or not all(isinstance(row, dict) for row in written):
+        return rows
+    return [
+        {**row, **{name: original[name] for name in row if name in changed and name in original}}
+        for row, original in zip(rows, written, strict=True)
+    ]
+
+
+def _objects(path: Path) -> list[Any]:
+    """The objects of a file of JSON lines, or of a JSON list."""
+    content = path.read_bytes()
+    content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+    if content.lstrip().startswith(b"["):
+        return list(parse_json(content, str(path)))
+    return [parse_json(line, str(path)) for line in content.split(b"\n") if line.strip()]

@@ -29,7 +29,7 @@ def identity_of(recipe: Recipe, tasks: Sequence[Task], problems: Mapping[str, Se
     """
     contents = {f"the problems for {what}": contents_digest(part) for what, part in problems.items()}
     contents["the weights of the model"] = weights_digest(recipe.model)
-    contents["what the verifier names"] = verifiers.contents_digest(recipe.verifier.name, **recipe.verifier.options())
+    contents["what the verifier names"] = verifiers.verifier_digest(recipe.verifier.name, **recipe.verifier.options())
     contents["the grader's code"] = "-".join(getattr(task, "code", "") for task in tasks)
     return recipe.deciding() | contents
 

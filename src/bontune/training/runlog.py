@@ -177,7 +177,9 @@ class RunLog:
     def say(self, text: str) -> None:
         """Show one line to the person who watches."""
         if not self.is_quiet:
-            self.bar.console.print(f"{self.label}: {text}", highlight=False, soft_wrap=True, markup=False)
+            self.bar.console.print(
+                f"{self.label}: {text}", highlight=False, soft_wrap=not self.bar.console.is_terminal, markup=False
+            )
 
     def _append(self, row: Mapping[str, Any]) -> None:
         with open(self.path, "a", encoding="utf-8") as file:

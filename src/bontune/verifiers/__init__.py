@@ -1,15 +1,15 @@
-"""Verifiers: what Best-of-N selects by.
+"""Verifiers score completions, and Best-of-N selects by the score.
 
-``base`` says what one is; ``simple`` has those without a model; ``reward_model`` scores with a sequence classifier and
-``fit`` trains one; ``judge`` asks a language model behind a server; ``load`` finds one by name.
+``base`` has the protocol and verifiers without a model; ``reward_model`` scores with a sequence classifier and
+``fit`` trains one; ``judge`` asks a language model at a server; ``load`` makes a verifier by its name.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bontune.verifiers.base import FunctionVerifier, Majority, Oracle, Verifier, as_verifier
-from bontune.verifiers.load import load_verifier, verifier_from_text
+from bontune.verifiers.base import FunctionVerifier, Majority, Oracle, Verifier
+from bontune.verifiers.load import as_verifier, load_verifier, verifier_from_text
 
 if TYPE_CHECKING:
     from bontune.verifiers.reward_model import RewardModel
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``RewardModel`` when it is asked for: most runs need none, and torch takes seconds to load."""
+    """Import ``RewardModel`` when it is used: most runs need none, and torch takes seconds to load."""
     if name == "RewardModel":
         from bontune.verifiers.reward_model import RewardModel
 

@@ -1,4 +1,4 @@
-"""From graded completions to what a verifier learns from: duplicates merged, prompts held out, classes balanced."""
+"""Training examples of a verifier from graded completions: duplicates merged, prompts held out, classes balanced."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bontune.base.problems import Problem
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Example:
-    """One distinct completion of a problem."""
+class WeightedCompletion:
+    """One distinct completion of a problem, with the weights of its loss."""
 
     problem: Problem
-    """The problem."""
+    """Problem that it answers."""
     completion: str
     """Text of the completion."""
     weight_right: float
@@ -27,29 +27,29 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examples:
-    """What to train on and what to stop by, no problem in both.
+    """The completions to train on and those to stop by; no problem is in both.
 
-    Each problem weighs 1, its right and its wrong completions ½ each, so a verifier cannot get by on how hard a problem
-    is. A problem all of whose completions are right, or wrong, teaches no difference and is left out. A completion that
-    was drawn c times counts c-fold; a reward between 0 and 1 counts as that much right and the rest wrong.
+    Each problem weighs 1, its right and its wrong completions ½ each, so that a verifier cannot profit from the
+    difficulty of a problem. A problem whose completions are all right, or all wrong, teaches no difference and is
+    skipped. A completion that was drawn c times counts c-fold; a reward of 0.7 counts as 0.7 right and 0.3 wrong.
     """
 
-    train: list[Example]
+    train: list[WeightedCompletion]
     """Completions of the problems to train on."""
-    held_out: list[Example]
+    held_out: list[WeightedCompletion]
     """Completions of the problems that decide when to stop."""
     held_out_ids: frozenset[str]
-    """All problems held out, those with one class too."""
+    """Ids of all problems held out, those with one class included."""
     num_problems: int
-    """Problems in the pool."""
+    """Number of problems in the pools."""
     num_one_class: int
-    """Problems left out because all their completions have the same class."""
+    """Number of problems skipped because all their completions have the same class."""
     num_completions: int
     """Number of graded completions."""
     num_distinct: int
-    """Different ones among them."""
+    """Number of different completions among them."""
     num_ungraded: int
-    """Completions without a reward: left out."""
+    """Number of completions without a reward, which are skipped."""
 
 
 def make_examples(
@@ -65,9 +65,9 @@ def make_examples(
     Args:
         problems: P problems; one may occur several times, from several pools.
         completions: P lists of texts.
-        rewards: their rewards in [0, 1]; None or NaN where the grader failed.
-        held_out: share of the problems to hold out, in (0, 1); at least one with both classes.
-        seed: which; a problem's lot depends on the seed and its id alone.
+        rewards: rewards in [0, 1]; None or NaN where the grader failed.
+        held_out: share of the problems to hold out, in (0, 1); at least one problem with both classes is held out.
+        seed: seed of the choice; whether a problem is held out depends on the seed and the ids alone.
 
     Raises:
         BontuneError: rewards outside [0, 1], a share outside (0, 1), or fewer than two problems with both classes.
@@ -85,20 +85,20 @@ def make_examples(
                 num_ungraded += 1
                 continue
             if not 0 <= value <= 1:
-                raise BontuneError(f"A verifier learns rewards from 0 to 1; problem {problem.id} has one of {value:g}.")
+                raise BontuneError(f"A verifier learns rewards from 0 to 1; problem {problem.id} has {value:g}.")
             counts = tally.setdefault((problem.prompt, text), [0.0, 0.0])
             counts[0] += value
             counts[1] += 1 - value
     mixed = {name for name, tally in tallies.items() if all(_totals(tally))}
     if len(mixed) < 2:
         raise BontuneError(
-            f"{len(mixed)} of {len(tallies)} problems have both right and wrong completions; a verifier needs two at "
-            "least, one to learn from and one to be tested on: draw more samples, or from a model that is less sure."
+            f"{len(mixed)} of {len(tallies)} problems have both right and wrong completions; a verifier needs at least "
+            "two, one to learn from and one to be tested on: draw more samples, or from a model that is less sure."
         )
     out = _lot(mixed, held_out, seed)
     return Examples(
-        train=[e for name in seen if name in mixed - out for e in _weighed(seen[name], tallies[name])],
-        held_out=[e for name in seen if name in out for e in _weighed(seen[name], tallies[name])],
+        train=[e for name in seen if name in mixed - out for e in _weighted(seen[name], tallies[name])],
+        held_out=[e for name in seen if name in out for e in _weighted(seen[name], tallies[name])],
         held_out_ids=frozenset(out | _lot(tallies.keys() - mixed, held_out, seed)),
         num_problems=len(tallies),
         num_one_class=len(tallies) - len(mixed),
@@ -109,14 +109,14 @@ def make_examples(
 
 
 def _totals(tally: dict[tuple[str, str], list[float]]) -> tuple[float, float]:
-    """Right and wrong mass of a problem."""
+    """Return the right and wrong mass of a problem."""
     return sum(right for right, _ in tally.values()), sum(wrong for _, wrong in tally.values())
 
 
-def _weighed(problem: Problem, tally: dict[tuple[str, str], list[float]]) -> list[Example]:
+def _weighted(problem: Problem, tally: dict[tuple[str, str], list[float]]) -> list[WeightedCompletion]:
     sum_right, sum_wrong = _totals(tally)
     return [
-        Example(
+        WeightedCompletion(
             problem=problem if prompt == problem.prompt else Problem(id=problem.id, prompt=prompt, reference=""),
             completion=text,
             weight_right=right / sum_right / 2,
@@ -127,6 +127,6 @@ def _weighed(problem: Problem, tally: dict[tuple[str, str], list[float]]) -> lis
 
 
 def _lot(names: Iterable[str], share: float, seed: int) -> set[str]:
-    """A share of the names, those whose hash comes first: at least one and never all, of two or more."""
+    """Return the share of the names whose hashes come first: at least one, and never all of two or more."""
     order = sorted(names, key=lambda name: sha256(f"{seed} {name}".encode()).digest())
     return set(order[: min(max(1, round(share * len(order))), len(order) - 1)])

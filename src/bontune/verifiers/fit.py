@@ -1,4 +1,4 @@
-"""Train an outcome verifier: a sequence classifier on prompt and completion, by the log-loss of the reward."""
+"""Training of an outcome verifier: a sequence classifier on prompt and completion, by the log-loss of the reward."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch.nn.functional import softplus
 
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.models.precision import reproducible
-from bontune.verifiers.examples import Example, Examples
+from bontune.verifiers.examples import Examples, WeightedCompletion
 from bontune.verifiers.input_format import InputFormat
 from bontune.verifiers.reward_model import batches_by_length, classifier_logits, encode_texts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitOptions:
-    """How a verifier is trained."""
+    """Settings of a verifier's training."""
 
     epochs: int = 3
-    """Passes over the examples at most."""
+    """Largest number of passes over the examples."""
     batch_size: int = 64
     """Completions per update."""
     lr: float = 2e-5
@@ -37,7 +37,7 @@ class FitOptions:
     seed: int = 0
     """Seed for the order, and for dropout where the model has it."""
     token_budget: int = 16_384
-    """Tokens computed at once; bounds memory, results only by rounding."""
+    """Tokens computed at once; it bounds memory and changes results only by rounding."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "evaluations_per_epoch", "patience", "token_budget"):
@@ -48,25 +48,25 @@ class FitOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fitted:
-    """How the training went; the model holds the weights of the best evaluation."""
+class FitResult:
+    """The course of the training; the model has the weights of the best evaluation."""
 
     history: list[dict[str, float]]
-    """One row an evaluation: epoch, held-out loss and, from the second on, training loss since the one before."""
+    """A row for each evaluation: epoch, held-out loss and, from the second on, training loss since the previous one."""
     best: dict[str, float]
-    """The row of the lowest held-out loss."""
+    """Row of the lowest held-out loss."""
     was_stopped: bool
-    """Whether a signal ended it."""
+    """Whether a signal ended the training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
-    """Where the training stands."""
+class FitProgress:
+    """The progress of the training."""
 
     step: int
     """Updates made so far."""
     total: int
-    """Most updates that there will be."""
+    """Largest number of updates."""
     held_out_loss: float
     """Held-out loss at the last evaluation."""
 
@@ -79,8 +79,8 @@ def fit(
     *,
     input_format: InputFormat | None = None,
     poll: Callable[[], None] | None = None,
-    show: Callable[[Progress], None] | None = None,
-) -> Fitted:
+    show: Callable[[FitProgress], None] | None = None,
+) -> FitResult:
     """Train a classifier with one label, in place.
 
         loss = mean over problems of ½·mean over right of log(1 + e^−s) + ½·mean over wrong of log(1 + e^s)
@@ -88,18 +88,18 @@ def fit(
     The held-out loss before training is the first to beat; a chance verifier has log 2 = 0.693.
 
     Args:
-        model: on the device to train on, weights in float32; a GPU computes in bfloat16 where it can.
+        model: classifier on the device to train on, weights in float32; a GPU computes in bfloat16 if it can.
         tokenizer: its tokenizer.
-        examples: from :func:`bontune.verifiers.examples.make_examples`.
-        options: how.
-        input_format: how problem and completion become a text.
+        examples: result of :func:`bontune.verifiers.examples.make_examples`.
+        options: settings of the training.
+        input_format: format of the texts; None: the default one.
         poll: called before each update; :class:`Interrupted` from it ends the training with the best weights so far.
         show: called after each update.
 
     Raises:
         BontuneError: a text cannot be encoded.
         RunStopped: the loss is not finite.
-        Interrupted: from ``poll``, before the first evaluation after the start.
+        Interrupted: ``poll`` raised it before the first evaluation after the start.
     """
     form = input_format or InputFormat()
     train, held_out = (_Texts.of(e, model, tokenizer, form) for e in (examples.train, examples.held_out))
@@ -109,11 +109,11 @@ def fit(
     total = per_epoch * options.epochs
     every = max(1, per_epoch // options.evaluations_per_epoch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
-    found = _Search(model, held_out, options)
+    search = _Search(model, held_out, options)
     losses: list[float] = []
     was_stopped = False
     for step in range(total):
-        if was_stopped := _is_interrupted(poll, has_result=len(found.history) > 1):
+        if was_stopped := _is_interrupted(poll, has_result=len(search.history) > 1):
             break
         if step % per_epoch == 0:
             shuffled = torch.randperm(len(train.encoded), generator=order).tolist()
@@ -122,15 +122,15 @@ def fit(
             group["lr"] = options.lr * _share_of_rate(step, total)
         losses.append(_update(model, optimizer, train, shuffled[start : start + options.batch_size], options))
         if show is not None:
-            show(Progress(step=step + 1, total=total, held_out_loss=found.history[-1]["held_out_loss"]))
+            show(FitProgress(step=step + 1, total=total, held_out_loss=search.history[-1]["held_out_loss"]))
         if (step + 1) % every == 0 or step + 1 == total:
-            found.evaluate({"epoch": (step + 1) / per_epoch, "loss": sum(losses) / len(losses)})
+            search.evaluate({"epoch": (step + 1) / per_epoch, "loss": sum(losses) / len(losses)})
             losses.clear()
-            if found.is_over:
+            if search.is_over:
                 break
-    model.load_state_dict(found.best_weights)
+    model.load_state_dict(search.best_weights)
     model.eval()
-    return Fitted(history=found.history, best=found.best, was_stopped=was_stopped)
+    return FitResult(history=search.history, best=search.best, was_stopped=was_stopped)
 
 
 class _Search:
@@ -151,12 +151,12 @@ class _Search:
 
     @property
     def is_over(self) -> bool:
-        """Whether the patience is at its end."""
+        """Return whether the patience is exhausted."""
         return len(self.history) - 1 - self.history.index(self.best) >= self._options.patience
 
 
 def _is_interrupted(poll: Callable[[], None] | None, *, has_result: bool) -> bool:
-    """Whether a signal came; without a result to keep it ends the work here."""
+    """Return whether a signal has arrived; without a result to keep, its exception is raised."""
     try:
         if poll is not None:
             poll()
@@ -169,17 +169,19 @@ def _is_interrupted(poll: Callable[[], None] | None, *, has_result: bool) -> boo
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Texts:
-    """Encoded examples."""
+    """Examples as token ids with the weights of their loss."""
 
     encoded: list[list[int]]
-    """Token ids of each."""
+    """Token ids of each example."""
     weights_B2: Tensor
     """Weights (B, 2) of being right and of being wrong."""
     num_problems: int
     """Number of problems, to which the weights sum."""
 
     @classmethod
-    def of(cls, examples: Sequence[Example], model: Any, tokenizer: Any, input_format: InputFormat) -> _Texts:
+    def of(
+        cls, examples: Sequence[WeightedCompletion], model: Any, tokenizer: Any, input_format: InputFormat
+    ) -> _Texts:
         """Encode examples; a model without a padding token gets the tokenizer's."""
         if model.config.get_text_config().pad_token_id is None:
             model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
@@ -192,9 +194,9 @@ class _Texts:
 
 
 def _update(model: Any, optimizer: Any, texts: _Texts, rows: list[int], options: FitOptions) -> float:
-    """One step on some rows, in pieces that fit the budget; returns the loss before it."""
+    """Update the model on a batch of rows, in pieces within the token budget; return the loss before the update."""
     model.train()
-    # The mean over problems, estimated from a share of all completions.
+    # The batch is a share of all completions: this factor makes its sum estimate the mean over problems.
     scale = len(texts.encoded) / texts.num_problems / len(rows)
     total = 0.0
     with reproducible(model.device):
@@ -218,7 +220,7 @@ def _held_out_loss(model: Any, texts: _Texts, options: FitOptions) -> float:
 
 
 def _loss(model: Any, texts: _Texts, rows: list[int]) -> Tensor:
-    """Weighted sum over rows."""
+    """Return the weighted loss summed over rows."""
     has_bf16 = model.device.type == "cuda" and torch.cuda.is_bf16_supported()
     with torch.autocast(model.device.type, torch.bfloat16, enabled=has_bf16):
         scores = classifier_logits(model, [texts.encoded[i] for i in rows])[:, 0]

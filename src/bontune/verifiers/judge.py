@@ -1,8 +1,8 @@
-"""A judge: a language model behind an OpenAI-compatible server that grades completions.
+"""The judge: a language model at an OpenAI-compatible server that grades completions.
 
-A judge reads text that another model wrote, and that text may address the judge. It is fenced and named as material,
-the fence cannot be closed from inside, and only the end of the judge's reply is read; a completion can still talk a
-judge into a high score, and training against one will find out how. Compare with right answers where there are some.
+A judge reads text that another model wrote, and that text may address the judge. It is fenced and declared as material,
+the fence cannot be closed from inside, and only the end of the judge's reply is read. A completion can still talk a
+judge into a high score, and training against one will find out how. Compare with right answers where they exist.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
 from bontune.base.thoughts import answer_behind, thoughts_of
 from bontune.grading.answers.notation import plain
-from bontune.grading.verdict import Grade
+from bontune.verifiers.base import Grades, Texts
 
 MODES = ("score", "yes_no")
 CACHE_SIZE = 100_000
@@ -44,7 +44,7 @@ PROMPTS = {
     "Then write, alone on the last line, a number from 0 (certainly wrong) to 10 (certainly right).",
     "yes_no": _FENCED + "Is the proposed answer right? Reply with one word, Yes or No.",
 }
-"""What is asked by default. A prompt of your own holds {problem} and {completion}; {mark} is found in neither."""
+"""Default prompts. The user's own prompt contains {problem} and {completion}; {mark} occurs in neither of them."""
 AGAIN = {
     "score": "Reply with nothing but your score: one number from 0 to 10.",
     "yes_no": "Reply with nothing but one word: Yes or No.",
@@ -53,15 +53,15 @@ _PLACEHOLDER = re.compile(r"\{(problem|completion|mark)\}")
 
 
 class Judge:
-    """Scores completions by asking a model.
+    """A verifier that asks a language model for the score.
 
-    ``score`` reads a number from 0 to 10 off the reply's end. ``yes_no`` gives the probability of Yes against No, from
-    the log-probabilities of the word that says it where the server gives them, else 1 or 0. What the judge writes in
-    ``<think>…</think>`` and its like is not read, and a reply that was cut off holds no score.
+    ``score`` reads a number from 0 to 10 at the end of the reply. ``yes_no`` is the probability of Yes against No, from
+    the log-probabilities of that word if the server returns them, else 1 or 0. Text in ``<think>…</think>`` and similar
+    tags is not read, and a reply that was cut off has no score.
 
-    A reply without a score is asked for once more; then the completion scores −∞, which never wins, and is counted.
-    When more than one completion and more than 5 % of all have come to that, the judge stops the run: a judge that
-    cannot judge is no reason to call answers bad.
+    A reply without a score is requested once more; then the completion scores −∞, which never wins, and is counted.
+    When this happened to more than one completion and more than 5 % of all, the judge stops the run: a judge that
+    cannot judge must not make answers look bad.
     """
 
     def __init__(
@@ -81,20 +81,20 @@ class Judge:
     ) -> None:
         """
         Args:
-            url: the server's address, like ``http://127.0.0.1:8000/v1``; ``#model`` may follow.
-            model: its name at the server; without, the server's only one.
-            prompt: a text with {problem} and {completion}, or a file that holds one; None: :data:`PROMPTS`.
+            url: the server's address, such as ``http://127.0.0.1:8000/v1``; ``#model`` may follow.
+            model: the model's name at the server; None: the server's only one.
+            prompt: a text with {problem} and {completion}, or a file that contains one; None: :data:`PROMPTS`.
             mode: ``score`` or ``yes_no``.
             api_key, concurrency, timeout_s, num_tries: see :class:`bontune.base.client.Endpoint`.
-            max_tokens: longest reply, reasoning included.
+            max_tokens: length of the longest reply in tokens, reasoning included.
             max_unparsable: share of completions without a score at which the run stops.
-            extra: more fields for every request; None leaves a field of ours out.
+            extra: more fields for every request; None omits one of the usual fields.
 
         Raises:
-            BontuneError: an address, mode or prompt that cannot be.
+            BontuneError: an invalid address, mode or prompt.
         """
         if mode not in MODES:
-            raise BontuneError(f"A judge's mode is {' or '.join(MODES)}, got {mode!r}.")
+            raise BontuneError(f"A judge's mode must be {' or '.join(MODES)}, got {mode!r}.")
         self.template = PROMPTS[mode] if prompt is None else _read_prompt(prompt)
         address = Address.parse(url, model)
         self.endpoint = Endpoint(
@@ -110,14 +110,12 @@ class Judge:
         self.num_unparsable = 0
         self._cache: dict[tuple[str, str], float] = {}
 
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]]
-    ) -> list[list[float]]:
-        """Scores of P × M completions, each different one judged once.
+    def score(self, problems: Sequence[Problem], completions: Texts, grades: Grades) -> list[list[float]]:
+        """Score P × M completions; each distinct one is judged once.
 
         Raises:
-            BontuneError: the server refuses a request, or is not there.
-            RunStopped: a request failed too often, or too many replies held no score.
+            BontuneError: the server refuses a request, or does not answer.
+            RunStopped: a request failed too often, or too many replies had no score.
         """
         if self.model is None:
             self.model = self.endpoint.only_model()
@@ -132,14 +130,14 @@ class Judge:
                 judged.cancel()
         scores = [[self._cache[pair] for pair in row] for row in pairs]
         while len(self._cache) > CACHE_SIZE:
-            del self._cache[next(iter(self._cache))]  # the oldest
+            del self._cache[next(iter(self._cache))]  # the oldest entry
         return scores
 
     def question(self, problem: str, completion: str) -> str:
-        """What the judge is asked about a completion."""
+        """Return the prompt that asks the judge about a completion."""
         mark = hashlib.sha256(f"{problem}\0{completion}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
         values = {"problem": problem, "completion": completion, "mark": mark}
-        # In one pass: what a completion writes in braces stays as it is.
+        # One pass, so that placeholders inside a completion are not replaced.
         return _PLACEHOLDER.sub(lambda match: values[match[1]], self.template)
 
     def close(self) -> None:
@@ -170,7 +168,7 @@ class Judge:
             )
 
     async def _ask(self, messages: list[dict[str, str]], what: str) -> tuple[float | None, str]:
-        """The score, None if the reply holds none, and the reply."""
+        """Return the score, None if the reply has none, and the reply."""
         body: dict[str, Any] = {
             "model": self.model,
             "messages": messages,
@@ -193,31 +191,31 @@ class Judge:
         is_cut = choice.get("finish_reason") == "length"
         if self.mode == "score":
             return (read_cut_score(text) if is_cut else read_score(text)), text
-        said = read_yes_no(text, is_cut=is_cut)
-        probability = None if said is None else yes_probability(choice.get("logprobs"), is_cut=is_cut)
-        return (said if probability is None else probability), text
+        verdict = read_yes_no(text, is_cut=is_cut)
+        probability = None if verdict is None else yes_probability(choice.get("logprobs"), is_cut=is_cut)
+        return (verdict if probability is None else probability), text
 
 
 def _problem_text(problem: Problem) -> str:
-    """The question without the examples and marks that a text to continue may hold, if there is a conversation."""
+    """Return the problem's conversation as text if it has one: its prompt may contain few-shot examples and marks."""
     if not problem.messages:
         return problem.prompt
     return "\n\n".join(str(message["content"]) for message in problem.messages)
 
 
 def _read_prompt(prompt: str) -> str:
-    """The template itself, or that in a file."""
+    """Return the template, or read it from a file."""
     if "{completion}" not in prompt:
         path = Path(prompt).expanduser()
         try:
             prompt = path.read_text(encoding="utf-8")
         except (OSError, ValueError):
             raise BontuneError(
-                f"A judge's prompt holds {{problem}} and {{completion}}, or is a file that does; got {prompt[:80]!r}."
+                f"A judge's prompt must contain {{problem}} and {{completion}}, or name such a file: {prompt[:70]!r}."
             ) from None
     missing = [name for name in ("{problem}", "{completion}") if name not in prompt]
     if missing:
-        raise BontuneError(f"The judge's prompt does not say where the {missing[0][1:-1]} goes: write {missing[0]}.")
+        raise BontuneError(f"The judge's prompt has no place for the {missing[0][1:-1]}: write {missing[0]} there.")
     return prompt
 
 
@@ -255,16 +253,16 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _CRITERION = re.compile(r"\s*[A-Za-z]{4,}(?:\s+\w+){0,2}\s*:")
-_NOT_SAID = re.compile(
+_NOT_A_SCORE = re.compile(
     r"\s*(?:is|are|being|means|would|will|if|for|when|=|or|to|and|-\s*[0-9]|±|\+)(?![A-Za-z])", re.IGNORECASE
 )
 
 
 def read_score(reply: str) -> float | None:
-    """The score from 0 to 10 that a reply gives behind its thoughts; None where it gives none, or leaves it open.
+    """Read the score from 0 to 10 behind the thoughts of a reply; None if it gives none or is ambiguous.
 
-    It is looked for in the last line that has a number; where that line is an explanation, in a first line such as
-    "Score: 7", or in the one line with a total.
+    The last line with a number is read; if that line is an explanation, a first line such as
+    "Score: 7", or the only line with a total.
 
     Example:
         >>> read_score("2 + 2 is 4, so it is right.\\n\\n**Score: 9.5/10**"), read_score("3 (0 = wrong, 10 = right)")
@@ -278,19 +276,19 @@ def read_score(reply: str) -> float | None:
     if not numbered:
         return None
     last, before = numbered[-1], numbered[:-1]
-    is_said, value = _said(last)
+    has_score, value = _score_in(last)
     is_one_of_several = _CRITERION.match(last) and any(_SCALED.search(line) or _LABEL.match(line) for line in before)
-    if is_said and (_LABEL.match(last) or not is_one_of_several):
-        is_contradicted = before and _LABEL.match(lines[0]) and _said(lines[0])[1] not in (None, value)
-        return None if is_contradicted else value  # the later number may be what the completion asked for
+    if has_score and (_LABEL.match(last) or not is_one_of_several):
+        is_contradicted = before and _LABEL.match(lines[0]) and _score_in(lines[0])[1] not in (None, value)
+        return None if is_contradicted else value  # the completion may have asked for the later number
     if _LABEL.match(lines[0]) or not re.search(r"[A-Za-z]", lines[0]):
-        return _said(lines[0])[1]
+        return _score_in(lines[0])[1]
     totals = [line for line in numbered if (label := _LABEL.match(line)) and _is_total(label[0])]
-    return _said(totals[0])[1] if len(totals) == 1 else None
+    return _score_in(totals[0])[1] if len(totals) == 1 else None
 
 
 def read_cut_score(reply: str) -> float | None:
-    """The score in a reply that was cut off: one that is labelled, on a line before the last one.
+    """Read the score of a reply that was cut off: it must have a label, on a line before the last one.
 
     Example:
         >>> read_cut_score("Score: 7\\nThe reasoning"), read_cut_score("Score: 1")
@@ -298,35 +296,35 @@ def read_cut_score(reply: str) -> float | None:
     """
     answer = answer_behind(reply)
     lines = [line for line in map(_bare, (answer or "").splitlines()[:-1]) if line.strip()]
-    return _said(lines[0])[1] if lines and _LABEL.match(lines[0]) else None
+    return _score_in(lines[0])[1] if lines and _LABEL.match(lines[0]) else None
 
 
 def read_yes_no(reply: str, *, is_cut: bool = False) -> float | None:
-    """1 or 0 for a reply whose first or last word is yes or no; None for others, and where the two disagree.
+    """Return 1 or 0 for a reply whose first or last word is yes or no; None for others, and if the two disagree.
 
     Args:
-        reply: what the judge wrote; its thoughts do not count.
-        is_cut: whether it was cut off, so that its last word is none.
+        reply: the judge's reply; its thoughts are ignored.
+        is_cut: whether it was cut off, so that its last word does not count.
 
     Example:
         >>> read_yes_no("**Yes**, it is."), read_yes_no("Not sure."), read_yes_no("So the answer is: no.")
         (1.0, None, 0.0)
     """
-    found = _yes_or_no(reply, is_cut)
-    return None if found is None else {"yes": 1.0, "no": 0.0}[reply[slice(*found)].casefold()]
+    span = _yes_or_no(reply, is_cut)
+    return None if span is None else {"yes": 1.0, "no": 0.0}[reply[slice(*span)].casefold()]
 
 
 def yes_probability(logprobs: Any, *, is_cut: bool = False) -> float | None:
-    """P(Yes) / (P(Yes) + P(No)) at the token that says yes or no, as :func:`read_yes_no` finds it; None if untold."""
+    """Return P(Yes) / (P(Yes) + P(No)) at the token that :func:`read_yes_no` reads; None without log-probabilities."""
     tokens = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     if not isinstance(tokens, list):
         return None
     texts = [str(token.get("token", "")) for token in tokens]
-    found = _yes_or_no("".join(texts), is_cut)
-    if found is None:
+    span = _yes_or_no("".join(texts), is_cut)
+    if span is None:
         return None
     ends = itertools.accumulate(map(len, texts))
-    token = next(token for token, end in zip(tokens, ends, strict=True) if end > found[0])
+    token = next(token for token, end in zip(tokens, ends, strict=True) if end > span[0])
     mass = {"yes": 0.0, "no": 0.0}
     for candidate in token.get("top_logprobs") or [token]:
         logprob = candidate.get("logprob")
@@ -337,13 +335,15 @@ def yes_probability(logprobs: Any, *, is_cut: bool = False) -> float | None:
 
 
 def _yes_or_no(reply: str, is_cut: bool) -> tuple[int, int] | None:
-    """Where a reply says yes or no."""
+    """Return the span of the word yes or no in a reply; None if there is none, or if the two disagree."""
     thoughts = thoughts_of("auto")
     assert thoughts is not None
     start = thoughts.start_of_answer(reply)
     words = [] if start is None else list(re.compile(r"[A-Za-z]+").finditer(reply, start))
-    said = [word for word in (words[:1] if is_cut else words[:1] + words[-1:]) if word[0].casefold() in ("yes", "no")]
-    return said[0].span() if len({word[0].casefold() for word in said}) == 1 else None
+    answers = [
+        word for word in (words[:1] if is_cut else words[:1] + words[-1:]) if word[0].casefold() in ("yes", "no")
+    ]
+    return answers[0].span() if len({word[0].casefold() for word in answers}) == 1 else None
 
 
 def _word(token: Mapping[str, Any]) -> str:
@@ -351,7 +351,7 @@ def _word(token: Mapping[str, Any]) -> str:
 
 
 def _bare(line: str) -> str:
-    """A line without markup, quotations, the bounds of the scale and, if there is a number beside them, remarks."""
+    """Strip a line of markup, quotations, the bounds of the scale and, if another number remains, remarks."""
     line = _JSON_KEY.sub(r"\1: ", plain(line))
     for pattern, replacement in _LATEX:
         line = pattern.sub(replacement, line)
@@ -363,16 +363,16 @@ def _bare(line: str) -> str:
     return _SCALE_ALONE.sub(" ", _RANGE.sub(" ", line))
 
 
-def _said(line: str) -> tuple[bool, float | None]:
-    """Whether a line gives a score, and the score; None for one out of ten's range or on another scale."""
+def _score_in(line: str) -> tuple[bool, float | None]:
+    """Return whether a line gives a score, and the score; None for one outside 0 to 10 or on another scale."""
     scaled = list(_SCALED.finditer(line))
     label = _LABEL.match(line)
     rest = line[label.end() :] if label else line
     first = _NUMBER.match(rest.lstrip()) if label else None
-    if first and not _NOT_SAID.match(rest.lstrip()[first.end() :]):
+    if first and not _NOT_A_SCORE.match(rest.lstrip()[first.end() :]):
         whole = _SCALED.match(rest.lstrip())
         return True, _value(whole[1] if whole else first[0], whole[2] if whole else "10")
-    if len(scaled) == 1:  # on another scale it may be one of several criteria
+    if len(scaled) == 1:  # a score on another scale may belong to one of several criteria
         return float(scaled[0][2].replace(",", ".")) == HIGHEST, _value(scaled[0][1], scaled[0][2])
     numbers = _NUMBER.findall(line)
     if scaled or not numbers or _SPREAD.search(line):

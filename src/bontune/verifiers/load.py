@@ -1,4 +1,4 @@
-"""The one table of verifiers: what each is called, which options it takes, and how it is made.
+"""The table of verifiers: their names, their options, and the functions that make them.
 
 Recipes, their checks, the commands and the documentation read this table. To add a verifier, write its module, and one
 row here.
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bontune.base.errors import BontuneError, did_you_mean, nearest
+from bontune.base.problems import Problem
 from bontune.base.user_code import code_digest, load_function
 from bontune.models import weights_digest
 from bontune.verifiers.base import FunctionVerifier, Majority, Oracle, Verifier
@@ -21,7 +23,7 @@ EXAMPLES = {
     "function": "file.py:function",
     "url": "a server's address such as http://localhost:8000/v1",
 }
-"""Example of what to give for an option that is needed."""
+"""Example of a value for each required option."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,15 +31,15 @@ class VerifierRow:
     """One row of the table."""
 
     name: str
-    """The name, as in ``verifier.name`` of a recipe."""
+    """Name, as in ``verifier.name`` of a recipe."""
     summary: str
-    """One sentence that says what the score is."""
+    """Sentence that says what the score is."""
     make: Callable[..., Verifier]
-    """Makes the verifier from its options; a verifier without options is also named by one word on a command line."""
+    """Function that makes the verifier from its options."""
     needs: tuple[str, ...] = ()
-    """Options that must be given."""
+    """Required options."""
     takes: tuple[str, ...] = ()
-    """Options that may be given."""
+    """Further options."""
 
 
 def _reward_model(path: str, end: str | None = None, device: str | None = None) -> Verifier:
@@ -83,48 +85,48 @@ def load_verifier(name: str = "oracle", *, device: str | None = None, **options:
 
     Args:
         name: a name of :data:`TABLE`.
-        device: where a reward model computes; None: the first GPU, or the CPU.
+        device: device of a reward model; None: the first GPU, or the CPU.
         options: ``path`` of a ``reward_model``: a shipped name, a folder, or a hub id, and its ``end``, ``eos`` or
-            ``none``: what stands behind the texts that it was trained on (None: it is found out); ``function`` of
+            ``none``: the end of the texts that it was trained on (None: it is detected); ``function`` of
             ``python``: ``module:function`` or ``file.py:function``; ``url``, ``model`` and ``prompt`` of an
-            ``endpoint``: the server's address up to ``/v1``, the model's name there (None: its only one), and what to
-            ask it (a template or a file with one; None: the judge's own).
+            ``endpoint``: the server's address up to ``/v1``, the model's name there (None: its only one), and the
+            prompt (a template or a file with one; None: the judge's own).
 
     Raises:
-        BontuneError: no such verifier, an option that is missing or belongs to another, or one that cannot be loaded.
+        BontuneError: there is no such verifier, an option is missing or belongs to another, or it cannot be loaded.
 
     Example:
         >>> load_verifier("majority").name
         'majority'
     """
-    check_options(name, options)
-    given = {option: value for option, value in options.items() if value is not None}
-    return TABLE[name].make(**given, **({"device": device} if name == "reward_model" else {}))
+    check_verifier_options(name, options)
+    values = {option: value for option, value in options.items() if value is not None}
+    return TABLE[name].make(**values, **({"device": device} if name == "reward_model" else {}))
 
 
-def check_options(name: str, given: dict[str, str | None]) -> None:
+def check_verifier_options(name: str, options: dict[str, str | None]) -> None:
     """Check that a verifier has the options it needs and no others.
 
     Raises:
-        BontuneError: it does not, or there is no such verifier.
+        BontuneError: an option is missing or belongs to another verifier, or there is no such verifier.
     """
     if name not in TABLE:
         hint = did_you_mean(name, TABLE, 0.5)
-        raise BontuneError(f"No verifier is named {name!r}{hint}; there are {', '.join(TABLE)}.")
+        raise BontuneError(f"No verifier is named {name!r}{hint}; the names are {', '.join(TABLE)}.")
     row = TABLE[name]
     for option in row.needs:
-        if not given.get(option):
+        if not options.get(option):
             raise BontuneError(f"verifier.name is {name!r} but verifier.{option} is missing: give {EXAMPLES[option]}.")
-    for option, value in given.items():
+    for option, value in options.items():
         if value is not None and option not in row.needs + row.takes:
             owners = [other.name for other in ROWS if option in other.needs + other.takes]
             if not owners:
                 raise BontuneError(f"No verifier has an option {option!r}.")
-            raise BontuneError(f"verifier.{option} is for verifier.name={owners[0]}; {name} has no use for it.")
+            raise BontuneError(f"verifier.{option} belongs to verifier.name={owners[0]}; {name} does not take it.")
 
 
-def contents_digest(name: str, **options: str | None) -> str:
-    """Hash of what stands behind a verifier's names: a model's weights, a function's code, a prompt's file.
+def verifier_digest(name: str, **options: str | None) -> str:
+    """Hash the contents that a verifier's options name: a model's weights, a function's code, a prompt's file.
 
     Args:
         name, options: as for :func:`load_verifier`.
@@ -138,10 +140,10 @@ def contents_digest(name: str, **options: str | None) -> str:
 
 
 def options_from_text(spec: str) -> tuple[str, dict[str, str | None]]:
-    """A verifier's name and options from the one word on a command line; see :func:`verifier_from_text`.
+    """Return a verifier's name and options from the one word on a command line; see :func:`verifier_from_text`.
 
     Raises:
-        BontuneError: the word is nearly the name of a verifier.
+        BontuneError: the word is a misspelt name of a verifier.
     """
     plain = [row.name for row in ROWS if not row.needs + row.takes]
     if spec in plain:
@@ -153,7 +155,7 @@ def options_from_text(spec: str) -> tuple[str, dict[str, str | None]]:
         return "python", {"function": spec}
     near = nearest(spec, plain, cutoff=0.7)
     if near and not Path(spec).is_dir():
-        raise BontuneError(f"No verifier {spec!r}, did you mean {near!r}?")
+        raise BontuneError(f"There is no verifier {spec!r}, did you mean {near!r}?")
     path, _, end = spec.rpartition("#")
     if path and end in ENDS and not Path(spec).exists():
         return "reward_model", {"path": path, "end": end}
@@ -161,16 +163,16 @@ def options_from_text(spec: str) -> tuple[str, dict[str, str | None]]:
 
 
 def verifier_from_text(spec: str, *, device: str | None = None) -> Verifier:
-    """Make the verifier that one word on a command line means.
+    """Make the verifier that one word on a command line names.
 
     Args:
         spec: a verifier without options, such as ``oracle`` or ``majority``; ``file.py:function`` or
             ``module:function``; ``http://host:8000/v1`` with or without ``#model``; else a reward model: a shipped
             name, a folder, or a hub id, with or without ``#eos`` or ``#none``, the end of its texts.
-        device: where a reward model computes.
+        device: device of a reward model.
 
     Raises:
-        BontuneError: nothing of the kind can be loaded.
+        BontuneError: the verifier cannot be loaded.
 
     Example:
         >>> verifier_from_text("oracle").name
@@ -178,3 +180,29 @@ def verifier_from_text(spec: str, *, device: str | None = None) -> Verifier:
     """
     name, options = options_from_text(spec)
     return load_verifier(name, device=device, **options)
+
+
+def as_verifier(verifier: Verifier | Callable[[Problem, str], float] | tuple[Any, Any]) -> Verifier:
+    """Return a verifier as it is; wrap a function, or a loaded classifier with its tokenizer.
+
+    Args:
+        verifier: a verifier; a function (problem, completion) -> float; or a pair (model, tokenizer), which is a
+            :class:`bontune.verifiers.RewardModel` with default options.
+
+    Raises:
+        BontuneError: ``verifier`` is none of these.
+    """
+    if isinstance(verifier, Verifier):
+        return verifier
+    if isinstance(verifier, tuple) and len(verifier) == 2 and hasattr(verifier[0], "config"):
+        from bontune.verifiers.reward_model import RewardModel
+
+        return RewardModel(*verifier)
+    if hasattr(verifier, "config") and hasattr(verifier, "state_dict"):
+        raise BontuneError("A reward model needs its tokenizer: give both as verifier=(model, tokenizer).")
+    if not callable(verifier):
+        raise BontuneError(
+            "A verifier has a method score, or is a function (problem, completion), or a pair (model, tokenizer); got "
+            f"{verifier!r}."
+        )
+    return FunctionVerifier(verifier, name=getattr(verifier, "__name__", "python"))

@@ -1,6 +1,6 @@
-"""A trained scorer: any Hugging Face sequence classifier, over prompt and completion.
+"""The reward model: any Hugging Face sequence classifier that scores prompt and completion.
 
-Shapes: ``_B`` texts of a call, no two alike.
+Shapes: ``_B`` distinct texts of a call.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from torch import Tensor
 from bontune.base.errors import BontuneError
 from bontune.base.files import use_umask
 from bontune.base.problems import Problem
-from bontune.grading.verdict import Grade
 from bontune.models import resolve
 from bontune.models.classifiers import load_classifier
+from bontune.verifiers.base import Grades, Texts
 from bontune.verifiers.input_format import ENDS, InputFormat, file_of, is_marked, recorded_end
 
 SIDECAR = "verifier.json"
-"""Beside a model of ``bontune verify fit``: how it reads its input, its calibration, and where it comes from."""
+"""File beside a model of ``bontune verify fit`` with its input format, its calibration and its origin."""
 
 
 class RewardModel:
-    """Scores with a sequence classifier: its one logit, or with two labels the log-odds of label 1.
+    """A verifier that scores with a sequence classifier: its one logit, or with two labels the log-odds of label 1.
 
-    A text is scored once a call, however often it occurs, so equal completions of a prompt tie exactly; their scores
-    are the same whatever the order of the call's completions, and the same up to rounding in other company.
+    A text is scored once in a call, however often it occurs, so that equal completions of a prompt tie exactly. Scores
+    do not depend on the order of the call's completions, and on the other completions only by rounding.
 
     Texts longer than the model's context lose their beginning, never the completion's end; ``num_truncated`` counts
     them.
@@ -54,19 +54,19 @@ class RewardModel:
         Args:
             model: a Hugging Face sequence classifier with 1 or 2 labels.
             tokenizer: its tokenizer.
-            name: for pools and reports.
-            input_format: how problem and completion become one text; None: as usual, with the end by the record in the
-                folder that the model was loaded from, or by the mark that a trainer has put on it.
-            calibration: slope > 0 and intercept that make the sigmoid of a score a probability.
-            token_budget: texts × longest of them that are computed at once; bounds memory. None: 4,096 on a CPU, whose
+            name: name in pools and reports.
+            input_format: format of the texts; None: the default one, with the end that is recorded in the
+                folder of the model, or that follows from a trainer's mark on it.
+            calibration: slope > 0 and intercept with which the sigmoid of a score is a probability.
+            token_budget: texts × longest text computed at once; it bounds memory. None: 4,096 on a CPU, whose
                 caches are small (twice as fast as 32,768 for a tiny model), 32,768 elsewhere.
-            cache_size: scores of the texts used last that are kept from call to call. Off by default: a score kept from
-                another batch may differ in its last bit from the one computed again after a restart, and then a resumed
-                run would not be bitwise the same.
-            device: where to compute; None: the current GPU, or the CPU.
+            cache_size: number of recent texts whose scores are kept from call to call. Off by default: a score kept
+                from another batch may differ in its last bit from the one computed again after a restart, and then a
+                resumed run would not be bitwise the same.
+            device: device of the computation; None: the current GPU, or the CPU.
 
         Raises:
-            BontuneError: another number of labels, a calibration that turns the order round, or texts that are to end
+            BontuneError: another number of labels, a calibration that reverses the order, or texts that shall end
                 with an end token that the tokenizer does not have.
         """
         self.num_labels = int(model.config.num_labels)
@@ -87,30 +87,28 @@ class RewardModel:
         self.cache_size = cache_size
         self.device = device
         self.num_truncated = 0
-        """Texts cut so far to fit the context."""
+        """Number of texts cut so far to fit the context."""
         self._cache: OrderedDict[str, float] = OrderedDict()
 
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[str]], grades: Sequence[Sequence[Grade]] = ()
-    ) -> list[list[float]]:
-        """Scores of P × M completions; the grades are not looked at."""
+    def score(self, problems: Sequence[Problem], completions: Texts, grades: Grades = ()) -> list[list[float]]:
+        """Score P × M completions; the grades are not used."""
         texts_PM = []
         for problem, row in zip(problems, completions, strict=True):
             texts = {text: self.input_format.text(problem, text, self.tokenizer) for text in set(row)}
             texts_PM.append([texts[text] for text in row])
-        known = {text: self._cache[text] for row in texts_PM for text in row if text in self._cache}
-        new = sorted({text for row in texts_PM for text in row} - known.keys())
-        known |= zip(new, self._compute(new), strict=True)
-        for text in known if self.cache_size else ():
-            self._cache[text] = known[text]
+        scores = {text: self._cache[text] for row in texts_PM for text in row if text in self._cache}
+        new = sorted({text for row in texts_PM for text in row} - scores.keys())
+        scores |= zip(new, self._compute(new), strict=True)
+        for text in scores if self.cache_size else ():
+            self._cache[text] = scores[text]
             self._cache.move_to_end(text)
         while len(self._cache) > self.cache_size:
             self._cache.popitem(last=False)
-        return [[known[text] for text in row] for row in texts_PM]
+        return [[scores[text] for text in row] for row in texts_PM]
 
     @torch.inference_mode()
     def _compute(self, texts_B: list[str]) -> list[float]:
-        """One forward pass per batch of similar length."""
+        """Compute the scores of distinct texts, in batches of similar length."""
         if self.device is None:
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model.to(self.device)
@@ -132,11 +130,11 @@ class RewardModel:
 def load_reward_model(
     name_or_path: str, *, device: str | None = None, cache_size: int = 0, end: str | None = None
 ) -> RewardModel:
-    """A reward model by its shipped name, folder or hub id, with what ``verifier.json`` says if it has one.
+    """Load a reward model by its shipped name, folder or hub id, with the settings in its ``verifier.json``.
 
     Args:
-        name_or_path: which; an adapter will do.
-        end: see :class:`InputFormat`; None: as ``verifier.json`` says, else by the trainer's record.
+        name_or_path: a classifier, or an adapter of one.
+        end: see :class:`InputFormat`; None: from ``verifier.json``, else from the trainer's files.
         device, cache_size: see :class:`RewardModel`.
 
     Raises:
@@ -173,7 +171,7 @@ def load_reward_model(
 
 
 def end_of(name_or_path: str, tokenizer: Any) -> str:
-    """What stands behind the texts that a model was trained on, by ``verifier.json`` or its trainer's record."""
+    """Return the end of the texts that a model was trained on, from ``verifier.json`` or its trainer's files."""
     settings = _read_sidecar(resolve(name_or_path))
     if settings:
         return str(settings.get("input", {}).get("end", "none"))
@@ -188,7 +186,7 @@ def _end_of_loaded(model: Any, tokenizer: Any) -> str:
 
 
 def save_reward_model(verifier: RewardModel, folder: Path, facts: dict[str, Any]) -> None:
-    """Write a plain Hugging Face folder with ``verifier.json``; ``facts``: what else to say in it."""
+    """Write a plain Hugging Face folder with ``verifier.json``, in which ``facts`` are written as well."""
     slope, intercept = verifier.calibration
     verifier.model.save_pretrained(folder)
     verifier.tokenizer.save_pretrained(folder)
@@ -210,17 +208,17 @@ def _read_sidecar(where: str) -> dict[str, Any]:
     except ValueError as error:
         raise BontuneError(f"{path} is not JSON: {error}.") from None
     if not isinstance(settings, dict):
-        raise BontuneError(f"{path} must hold an object, got {type(settings).__name__}.")
+        raise BontuneError(f"{path} must contain an object, got {type(settings).__name__}.")
     return settings
 
 
 def encode_texts(model: Any, tokenizer: Any, texts_B: Sequence[str], *, is_chat: bool) -> tuple[list[list[int]], int]:
-    """Token ids of each text, those beyond the model's context cut at the left, and how many were cut.
+    """Return the token ids of each text, cut at the left to the model's context, and the number of texts that were cut.
 
     Args:
-        model, tokenizer: of the classifier.
-        texts_B: what it is to read.
-        is_chat: whether a chat template wrote the texts, which writes the special tokens itself.
+        model, tokenizer: the classifier and its tokenizer.
+        texts_B: texts to score.
+        is_chat: whether a chat template wrote the texts, special tokens included.
 
     Raises:
         BontuneError: a text has no tokens.
@@ -231,7 +229,7 @@ def encode_texts(model: Any, tokenizer: Any, texts_B: Sequence[str], *, is_chat:
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
     context = min(positions, tokenizer.model_max_length)
     too_long = [i for i, ids in enumerate(encoded) if len(ids) > context]
-    tokenizer.truncation_side = "left"  # keeps the special tokens of an encoder where they belong
+    tokenizer.truncation_side = "left"  # the tokenizer cuts, so that an encoder's special tokens stay in place
     for i in too_long:
         encoded[i] = tokenizer(texts_B[i], add_special_tokens=not is_chat, truncation=True, max_length=int(context))[
             "input_ids"
@@ -242,7 +240,7 @@ def encode_texts(model: Any, tokenizer: Any, texts_B: Sequence[str], *, is_chat:
 
 
 def batches_by_length(encoded: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[int]]:
-    """Indices of texts of similar length, longest first, with rows × longest within the budget."""
+    """Yield the indices of texts of similar length, longest first, with rows × longest within the budget."""
     order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
     while order:
         num_rows = max(1, token_budget // len(encoded[order[0]]))
@@ -251,10 +249,10 @@ def batches_by_length(encoded: Sequence[Sequence[int]], token_budget: int) -> It
 
 
 def classifier_logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
-    """Logits (rows, labels) in float32, on the model's device; padding at the right.
+    """Return logits (rows, labels) in float32, on the model's device, with padding at the right.
 
     A decoder pools the last token that is not its padding token. One that names none, or one outside its vocabulary, is
-    padded with a token that the rows do not contain, and so pools the last of each text as it would alone.
+    padded with a token that the rows do not contain, so that it pools the last token of each text.
     """
     config = model.config.get_text_config()
     pad = config.pad_token_id
@@ -262,7 +260,7 @@ def classifier_logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     if not is_usable and len(rows) > 1:
         used = {token for row in rows for token in row}
         free = next((token for token in range(config.vocab_size) if token not in used), None)
-        if free is None:  # all of a small vocabulary occurs: fewer rows at a time, in the end one, which needs none
+        if free is None:  # every token of a small vocabulary occurs: halve the batch; a single row needs no padding
             half = len(rows) // 2
             return torch.cat([classifier_logits(model, rows[:half]), classifier_logits(model, rows[half:])])
         config.pad_token_id = free
@@ -279,9 +277,9 @@ def classifier_logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 PROBLEMS, SAMPLES, FEWEST = 64, 8, 10
-"""Most problems that are looked at, most samples of each, and the problems without which nothing is said."""
+"""Largest number of problems and of samples of each that are scored, and the smallest number of problems."""
 MARGIN = 0.05
-"""By how much more of the pairs must be ranked right before another end is said to be the better one."""
+"""Share of pairs by which another end must rank better before it is suggested."""
 
 
 def doubt_about_end(
@@ -290,12 +288,12 @@ def doubt_about_end(
     completions: Sequence[Sequence[str]],
     rewards: Sequence[Sequence[float | None]],
 ) -> str | None:
-    """A sentence if the verifier ranks clearly better with the other end of its input, else None.
+    """Return a sentence if the verifier ranks clearly better with the other end of its input, else None.
 
     Args:
-        verifier: as it is read now.
-        problems, completions: P problems with M completions each; the first of them are scored both ways.
-        rewards: of the completions; a pair counts where one reward is higher than the other.
+        verifier: the reward model with its present end.
+        problems, completions: P problems with M completions each; the first ones are scored both ways.
+        rewards: rewards of the completions; a pair counts if one reward is higher than the other.
     """
     rows = [
         (problem, texts[:SAMPLES], [-math.inf if r is None or math.isnan(r) else r for r in values[:SAMPLES]])
@@ -304,24 +302,24 @@ def doubt_about_end(
     rows = [row for row in rows if len(set(row[2])) > 1][:PROBLEMS]
     if len(rows) < FEWEST or verifier.tokenizer.eos_token is None:
         return None
-    now = verifier.input_format.end
-    other = next(end for end in ENDS if end != now)
-    here, there = (_shares(verifier, end, rows) for end in (now, other))
-    gains = [there_p - here_p for here_p, there_p in zip(here, there, strict=True)]
+    current = verifier.input_format.end
+    other = next(end for end in ENDS if end != current)
+    shares, others = (_shares(verifier, end, rows) for end in (current, other))
+    gains = [new - old for old, new in zip(shares, others, strict=True)]
     gain = sum(gains) / len(gains)
     error = math.sqrt(sum((g - gain) ** 2 for g in gains) / (len(gains) - 1) / len(gains))
     if gain < max(MARGIN, 2 * error):
         return None
     return (
-        f"With verifier.end={other} (#{other} behind its name) {verifier.name} ranks {sum(there) / len(there):.0%} of "
-        f"pairs right, and as it is read now, with end={now}, {sum(here) / len(here):.0%}: it was probably trained so."
+        f"With verifier.end={other} (#{other} behind its name) {verifier.name} ranks {sum(others) / len(gains):.0%} of "
+        f"pairs right, and with its present end={current} {sum(shares) / len(shares):.0%}: it was probably trained so."
     )
 
 
 def _shares(
     verifier: RewardModel, end: str, rows: Sequence[tuple[Problem, Sequence[str], Sequence[float]]]
 ) -> list[float]:
-    """Each problem's share of pairs of a better and a worse answer that are ranked right; a tie is half right."""
+    """Return each problem's share of pairs (better, worse answer) that are ranked right; a tie is half right."""
     reader = RewardModel(
         verifier.model,
         verifier.tokenizer,
@@ -330,10 +328,10 @@ def _shares(
         token_budget=verifier.token_budget,
         device=verifier.device,
     )
-    found = []
+    shares = []
     scores_PM = reader.score([row[0] for row in rows], [row[1] for row in rows])
     for (_, _, rewards), scores in zip(rows, scores_PM, strict=True):
         pairs = [(i, j) for i in range(len(rewards)) for j in range(len(rewards)) if rewards[i] > rewards[j]]
         right = sum(1.0 if scores[i] > scores[j] else 0.5 if scores[i] == scores[j] else 0.0 for i, j in pairs)
-        found.append(right / len(pairs))
-    return found
+        shares.append(right / len(pairs))
+    return shares

@@ -7,6 +7,7 @@
 4. Outcomes keep the order of the programs; many threads may ask at once; a forked process has checkers of its own.
 5. No process outlives the one that asked, even one that was killed.
 6. Without an isolation that holds nothing runs, unless told so, and then every outcome says so.
+7. All of the folder ``inside`` is sent through the wall, and nothing else.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from typing import Any
 import pytest
 
 import bontune.grading as grading
+import bontune.grading.sandbox.inside as inside
 from bontune.base.errors import BontuneError
 from bontune.grading.sandbox.outside.check import (
     CheckerProcess,
     Checkers,
-    Program,
     check_program,
     check_programs,
     humaneval_program,
-    requirements,
     sandbox_name,
 )
+from bontune.grading.sandbox.outside.checker import Program, requirements
+from bontune.grading.sandbox.outside.interpreter import sources_inside
 from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING
 from bontune.grading.verdict import Verdict
 from grading.sandbox.hostile.processes import pool_or_skip, processes_of, wait_until
@@ -295,7 +297,7 @@ def test_without_isolation_nothing_runs_unless_told(monkeypatch: pytest.MonkeyPa
     assert outcome.passed
     assert outcome.isolation == sandbox_name() == "unsafe"
     monkeypatch.setenv("BONTUNE_SANDBOX", "docker")
-    with pytest.raises(BontuneError, match="no sandbox is called 'docker': choose auto, bubblewrap, landlock, unsafe"):
+    with pytest.raises(BontuneError, match="No sandbox is called 'docker': choose auto, bubblewrap, landlock, unsafe"):
         sandbox_name()
 
 
@@ -314,3 +316,10 @@ def test_humaneval_program_is_prompt_and_completion() -> None:
     program = humaneval_program(ROW, "    return 1\n", timeout_s=3.0, memory_mb=99)
     assert program.source == ROW["prompt"] + "    return 1\n"
     assert (program.timeout_s, program.memory_mb, program.entry_point) == (3.0, 99, "double")
+
+
+def test_all_of_the_folder_inside_is_sent_and_nothing_else() -> None:
+    files = {path.name: path.read_text() for path in Path(inside.__path__[0]).iterdir() if path.is_file()}
+    sent = {name: source for name, source in sources_inside().items() if source}
+    assert {f"{name.removeprefix(inside.__name__).lstrip('.') or '__init__'}.py" for name in sent} == files.keys()
+    assert sorted(sent.values()) == sorted(files.values())

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from bontune.grading.sandbox.outside.check import Program, check_programs, humaneval_program, requirements
+from bontune.grading.sandbox.outside.check import check_programs, humaneval_program
+from bontune.grading.sandbox.outside.checker import Program, requirements
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 MORE = {"timeout_s": 60.0, "memory_mb": 4096, "max_reply_bytes": 16_000_000}

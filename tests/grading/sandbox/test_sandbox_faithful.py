@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bontune.grading.sandbox.outside.check import Checkers, Program
+from bontune.grading.sandbox.outside.check import Checkers
+from bontune.grading.sandbox.outside.checker import Program
 from bontune.grading.sandbox.outside.isolation import ISOLATING
 from grading.sandbox.hostile.processes import pool_or_skip
 

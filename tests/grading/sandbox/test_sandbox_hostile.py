@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import signal
@@ -20,7 +21,8 @@ from pathlib import Path
 import pytest
 
 import bontune
-from bontune.grading.sandbox.outside.check import GRACE_S, Checkers, Outcome, Program
+from bontune.grading.sandbox.outside.check import GRACE_S, Checkers, Outcome
+from bontune.grading.sandbox.outside.checker import Program
 from bontune.grading.sandbox.outside.isolation import ISOLATING
 from bontune.grading.verdict import Verdict
 from grading.sandbox.hostile import escaping, exhausting, judging, lingering
@@ -239,7 +241,8 @@ def test_a_killed_part_is_replaced(pool: Checkers, victim: str, temporary: Path)
     (checker,) = (checker.pid for checker in own._idle)
     isolation = processes_of(checker)
     for pid in {checker} if victim == "checker" else isolation:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # the death of one ends the other
+            os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not any(Path(f"/proc/{pid}/cwd").exists() for pid in isolation))
     assert own.check([program(HONEST, timeout_s=10.0)], num_workers=1)[0].passed
     assert len(list(temporary.iterdir())) == 1  # the dead one's folder went when its successor made its own

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pytest
 
-from bontune.grading.sandbox.outside.check import Program, check_programs
+from bontune.grading.sandbox.outside.check import check_programs
+from bontune.grading.sandbox.outside.checker import Program
 from bontune.grading.verdict import Verdict
 
 LIAR = """

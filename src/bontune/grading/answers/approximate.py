@@ -9,6 +9,7 @@ from __future__ import annotations
 import cmath
 import math
 from fractions import Fraction
+from functools import reduce
 from hashlib import sha256
 from typing import TypeAlias
 
@@ -16,11 +17,15 @@ from bontune.grading.answers.values import Tree
 
 _EPSILON = 1e-15
 _SAFETY = 16.0
+_RECIPROCALS = {"sec": "cos", "csc": "sin", "cot": "tan"}
+_OTHER_NAMES = {"ln": "log", "arcsin": "asin", "arccos": "acos", "arctan": "atan"}
+"""Functions that cmath calls by other names than ``values.Tree`` does."""
 _Number: TypeAlias = tuple[complex, float]
+_ONE: _Number = (1 + 0j, 0.0)
 
 
 class Unknown(ValueError):
-    """No finite value with a finite error bound."""
+    """The expression has no finite value with a finite error bound."""
 
 
 def surely_different(a: Tree, b: Tree) -> bool:
@@ -32,14 +37,14 @@ def surely_different(a: Tree, b: Tree) -> bool:
         other = b if _is_huge(a) else a
         try:
             return abs(_value(other, 0, 1)[0]) < 1e100
-        except (Unknown, ArithmeticError, ValueError):
+        except (ArithmeticError, ValueError):
             return False
     signs = (1, -1) if {"abs", "floor", "ceil"} & (_functions(a) | _functions(b)) else (1,)
     for point in range(2):
         for sign in signs:
             try:
                 (x, error_x), (y, error_y) = _value(a, point, sign), _value(b, point, sign)
-            except (Unknown, ArithmeticError, ValueError):
+            except (ArithmeticError, ValueError):
                 continue
             if abs(x - y) > 2 * (error_x + error_y):
                 return True
@@ -47,7 +52,7 @@ def surely_different(a: Tree, b: Tree) -> bool:
 
 
 def _is_huge(tree: Tree) -> bool:
-    """Whether it is a power that is surely above 1e100: a tower of exponents exceeds floats, and sympy's patience."""
+    """Whether a power is surely above 1e100: a tower of exponents exceeds floats, and sympy's patience."""
     if tree[0] != "pow":
         return False
     try:
@@ -57,17 +62,14 @@ def _is_huge(tree: Tree) -> bool:
         if _is_huge(tree[2]):
             return True
         exponent, error = _value(tree[2], 0, 1)
-    except (Unknown, ArithmeticError, ValueError):
+    except (ArithmeticError, ValueError):
         return False
     return exponent.imag == 0 and exponent.real - error > 1_000
 
 
 def _functions(tree: Tree) -> set[str]:
-    found = {str(tree[1])} if tree[0] == "fn" else set()
-    for part in tree[1:]:
-        if isinstance(part, tuple):
-            found |= _functions(part)
-    return found
+    names = {str(tree[1])} if tree[0] == "fn" else set()
+    return names.union(*(_functions(part) for part in tree[1:] if isinstance(part, tuple)))
 
 
 def _value(tree: Tree, point: int, sign: int) -> _Number:
@@ -79,20 +81,16 @@ def _value(tree: Tree, point: int, sign: int) -> _Number:
         digest = sha256(f"{point}{tree[1]}".encode()).digest()
         return complex(sign * (0.5 + int.from_bytes(digest[:6], "big") / 2**47)), 0.0
     if kind == "const":
-        constants = {"pi": complex(math.pi), "e": complex(math.e), "i": 1j}
-        if tree[1] not in constants:
+        if tree[1] == "inf":
             raise Unknown
-        return constants[tree[1]], _EPSILON * 4
+        return 1j if tree[1] == "i" else complex(getattr(math, tree[1])), _EPSILON * 4
     if kind == "root":
         return _root(_value(tree[1], point, sign), int(tree[2]))
     if kind == "fn":
         return _function(str(tree[1]), _value(tree[2], point, sign))
     parts = [_value(part, point, sign) for part in tree[1:]]
     if kind in ("add", "mul"):
-        total = parts[0]
-        for part in parts[1:]:
-            total = _sum(total, part) if kind == "add" else _product(total, part)
-        return total
+        return reduce(_sum if kind == "add" else _product, parts)
     if kind == "div":
         return _quotient(*parts)
     if kind == "pow":
@@ -129,15 +127,14 @@ def _quotient(a: _Number, b: _Number) -> _Number:
 def _power(a: _Number, b: _Number) -> _Number:
     if b[0].imag == 0 and b[0].real == int(b[0].real) and abs(b[0].real) <= 4096 and b[1] < 1e-11:
         n = int(b[0].real)
-        total: _Number = (1 + 0j, 0.0)
-        square = a
+        total, square = _ONE, a
         for bit in reversed(bin(abs(n))[2:]):
             if bit == "1":
                 total = _product(total, square)
             square = _product(square, square) if abs(square[0]) < 1e100 else square
         if abs(n) > 1 and abs(a[0]) ** abs(n) > 1e100:
             raise Unknown
-        return total if n >= 0 else _quotient((1 + 0j, 0.0), total)
+        return total if n >= 0 else _quotient(_ONE, total)
     if abs(a[0].imag) <= a[1] and a[0].real <= a[1]:
         raise Unknown  # on the cut of the logarithm: conventions differ
     exponent = _product(b, _function("ln", a))
@@ -160,7 +157,7 @@ def _root(a: _Number, k: int) -> _Number:
 
 
 def _function(name: str, a: _Number) -> _Number:
-    """f(a); the bound is the larger of |f(a ± error) − f(a)| and the derivative's, with a safety factor."""
+    """Compute f(a); the bound is the larger of |f(a ± error) − f(a)| and the derivative's, with a safety factor."""
     x, error = a
     if name in ("abs", "floor", "ceil"):
         if name == "abs":
@@ -176,25 +173,9 @@ def _function(name: str, a: _Number) -> _Number:
         and (x.real <= error if name == "ln" else abs(x) >= 1)
     ):
         raise Unknown  # on or near a cut
-    functions = {
-        "sin": cmath.sin,
-        "cos": cmath.cos,
-        "tan": cmath.tan,
-        "ln": cmath.log,
-        "exp": cmath.exp,
-        "sinh": cmath.sinh,
-        "cosh": cmath.cosh,
-        "tanh": cmath.tanh,
-        "arcsin": cmath.asin,
-        "arccos": cmath.acos,
-        "arctan": cmath.atan,
-    }
-    reciprocal = {"sec": "cos", "csc": "sin", "cot": "tan"}
-    if name in reciprocal:
-        return _quotient((1 + 0j, 0.0), _function(reciprocal[name], a))
-    if name not in functions:
-        raise Unknown
-    f = functions[name]
+    if name in _RECIPROCALS:
+        return _quotient(_ONE, _function(_RECIPROCALS[name], a))
+    f = getattr(cmath, _OTHER_NAMES.get(name, name))
     value = f(x)
     step = max(error, 1e-7 * max(1.0, abs(x)))
     slope = max(abs(f(x + step) - value), abs(f(x - step) - value)) / step

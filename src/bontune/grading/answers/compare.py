@@ -21,7 +21,7 @@ from bontune.grading.answers.values import TooLarge, Tree
 Pairs = list[tuple[Tree, Tree]]
 
 
-def compare(gold: Answer, answer: Answer, undecided: Pairs) -> bool:
+def can_be_equal(gold: Answer, answer: Answer, undecided: Pairs) -> bool:
     """Whether the answers can be equal.
 
     Args:
@@ -33,13 +33,13 @@ def compare(gold: Answer, answer: Answer, undecided: Pairs) -> bool:
         False if they are certainly different; True if they are equal provided that the undecided pairs are.
     """
     if isinstance(gold, Named) and isinstance(answer, Named):
-        return gold.name == answer.name and compare(gold.value, answer.value, undecided)
+        return gold.name == answer.name and can_be_equal(gold.value, answer.value, undecided)
     if isinstance(gold, Relation) or isinstance(answer, Relation):
         return _relations(_as_relation(gold), _as_relation(answer))
     if isinstance(gold, Named):
-        return compare(gold.value, answer, undecided)
+        return can_be_equal(gold.value, answer, undecided)
     if isinstance(answer, Named):
-        return compare(gold, answer.value, undecided)
+        return can_be_equal(gold, answer.value, undecided)
     if isinstance(gold, Words) or isinstance(answer, Words):
         return _word(gold) is not None and _word(gold) == _word(answer)
     if isinstance(gold, Scalar) and isinstance(answer, Scalar):
@@ -50,7 +50,8 @@ def compare(gold: Answer, answer: Answer, undecided: Pairs) -> bool:
             return False
         if kinds <= {"list", "union"}:  # x < 1 or x > 2 is a list of two intervals and means their union
             return _any_order(gold.items, answer.items, undecided)
-        return len(kinds) == 1 and all(compare(g, a, undecided) for g, a in zip(gold.items, answer.items, strict=True))
+        pairs = zip(gold.items, answer.items, strict=True)
+        return len(kinds) == 1 and all(can_be_equal(g, a, undecided) for g, a in pairs)
     return False
 
 
@@ -61,7 +62,7 @@ def _word(answer: Answer) -> str | None:
 
 
 def _units_agree(gold: Scalar, answer: Scalar) -> bool:
-    """Equal units, or one of the two has none and the other's is known; the gold's own counts as known."""
+    """Whether the units are equal, or one is missing and the other is known; the gold's own counts as known."""
     if gold.unit == answer.unit or answer.unit is None:
         return True
     return gold.unit is None and answer.is_unit_known
@@ -82,42 +83,38 @@ def _scalars(gold: Scalar, answer: Scalar, undecided: Pairs) -> bool:
 
 
 def _any_order(golds: tuple[Answer, ...], answers: tuple[Answer, ...], undecided: Pairs) -> bool:
-    """Each gold element has its own equal: first by normal form, then the first that is not certainly different."""
-    left = [(answer.key(), answer) for answer in answers]
-    keys = {key for key, _ in left}
+    """Whether each gold element has its own equal: one of the same normal form, else the first that can be equal."""
+    unmatched = [(answer.key(), answer) for answer in answers]
+    keys = {key for key, _ in unmatched}
     for gold_key, gold in sorted(((g.key(), g) for g in golds), key=lambda pair: pair[0] not in keys):
-        pairs: Pairs = []
-        chosen = next((i for i, (key, a) in enumerate(left) if key == gold_key and compare(gold, a, pairs)), None)
-        if chosen is None:
-            if len(golds) > 30:  # the comparison of all with all is quadratic
-                return False
-            for i, (_, candidate) in enumerate(left):
-                pairs = []
-                if compare(gold, candidate, pairs):
-                    chosen = i
-                    break
-        if chosen is None:
+        same = [item for item in unmatched if item[0] == gold_key]
+        # The comparison of all with all is quadratic.
+        for candidate in same if len(golds) > 30 else [*same, *unmatched]:
+            pairs: Pairs = []
+            if can_be_equal(gold, candidate[1], pairs):
+                undecided += pairs
+                unmatched.remove(candidate)
+                break
+        else:
             return False
-        undecided.extend(pairs)
-        del left[chosen]
     return True
 
 
 def _as_relation(answer: Answer) -> Relation | None:
-    """``y = 2x + 3``, read as a name and a value, as the equation that it is too."""
+    """An equation such as ``y = 2x + 3`` was read as a name and a value; this makes it an equation again."""
     if isinstance(answer, Relation):
         return answer
     if not isinstance(answer, Named) or not isinstance(answer.value, Scalar) or len(answer.name) > 1:
         return None
     try:
-        letter = exact.evaluate(("var", answer.name))
+        letter = exact.exact_value(("var", answer.name))
         return Relation(operator="=", difference=exact.difference(letter, answer.value.value))
     except TooLarge:
         return None
 
 
 def _relations(gold: Relation | None, answer: Relation | None) -> bool:
-    """The same up to a constant factor, which must be positive for an inequality."""
+    """Whether the relations are equal up to a constant factor, which must be positive for an inequality."""
     if gold is None or answer is None or gold.operator != answer.operator:
         return False
     try:
@@ -134,17 +131,17 @@ _IGNORED = ("*", r"\cdot", r"\times")
 _RELATIONS = ("=", "<", ">", r"\le", r"\leq", r"\ge", r"\geq", r"\ne", r"\neq")
 
 
-def in_order(cleaned: str) -> str | None:
-    r"""A text that reorderings of one answer share; None if the answer cannot be taken apart.
+def unordered_form(cleaned: str) -> str | None:
+    r"""A form that all orders of an answer's terms and factors share; None if the answer cannot be taken apart.
 
     Args:
-        cleaned: went through ``latex_normal_form.clean``.
+        cleaned: an answer that went through ``notation.clean``.
 
     Example:
-        >>> in_order(r"b a+\sum_{k=0}^{n} y x") == in_order(r"\sum_{k=0}^{n} x y+a b")
+        >>> unordered_form(r"b a+\sum_{k=0}^{n} y x") == unordered_form(r"\sum_{k=0}^{n} x y+a b")
         True
-        >>> in_order("f(x)g(y)") == in_order("f(y)g(x)"), in_order("a-b") == in_order("b-a")
-        (False, False)
+        >>> unordered_form("f(x)g(y)") == unordered_form("f(y)g(x)")
+        False
     """
     try:
         tokens = tokens_of(cleaned)
@@ -175,7 +172,7 @@ def _sides_in_order(tokens: list[Token]) -> str:
 
 
 def _sum(tokens: list[Token]) -> str:
-    """Terms in order, each with its sign. A sum's own terms end where the next sign comes."""
+    """The terms in order, each with its sign. A sum's own terms end where the next sign comes."""
     terms: list[str] = []
     atoms: list[str] = []
     sign = "+"
@@ -198,7 +195,7 @@ def _sum(tokens: list[Token]) -> str:
 
 
 def _product(atoms: list[str]) -> str:
-    """Factors in order up to an operator that takes what follows; what follows a sum's sign is in order, too."""
+    """The factors in order, up to an operator that takes what follows; what follows a sum's sign is in order, too."""
     for i, atom in enumerate(atoms):
         name = atom.split("_")[0].split("^")[0]
         if name in UNEVALUATED:
@@ -209,24 +206,22 @@ def _product(atoms: list[str]) -> str:
 
 
 def _atom(tokens: list[Token], position: int) -> tuple[str, int]:
-    """A factor with what belongs to it: subscript, exponent, arguments; and where the next one begins."""
+    """A factor with its subscript, exponent and arguments, and the position where the next one begins."""
     token = tokens[position]
     text, position = token.text, position + 1
     if text in _CLOSING:
-        inner, position = _group(tokens, position - 1)
-        text = inner
+        text, position = _group(tokens, position - 1)
     is_callable = token.kind in ("letter", "command")
     while position < len(tokens):
         following = tokens[position].text
         if following in ("_", "^"):
             argument, position = _argument(tokens, position + 1)
             text += following + argument
-        elif following == "!" or (is_callable and following == "(") or (token.kind == "command" and following in "{["):
-            if following == "!":
-                text, position = text + "!", position + 1
-            else:
-                inner, position = _group(tokens, position)
-                text += inner
+        elif following == "!":
+            text, position = text + "!", position + 1
+        elif (is_callable and following == "(") or (token.kind == "command" and following in "{["):
+            inner, position = _group(tokens, position)
+            text += inner
         else:
             break
     return text, position
@@ -236,8 +231,7 @@ def _argument(tokens: list[Token], position: int) -> tuple[str, int]:
     if position >= len(tokens):
         raise Unreadable("it ends too early")
     if tokens[position].text == "{":
-        inner, position = _group(tokens, position)
-        return inner, position
+        return _group(tokens, position)
     return "{" + tokens[position].text + "}", position + 1
 
 

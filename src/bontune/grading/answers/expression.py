@@ -22,6 +22,7 @@ MAX_TOKENS = 1_000
 
 _TOKEN = re.compile(
     r"(?P<space> +)"
+    r"|(?P<degree>\^ *(?:\\circ(?![A-Za-z])|\{ *\\circ *\})|\\degree(?![A-Za-z]))"
     r"|(?P<number>[0-9]+\.(?=\\(?:overline|bar))|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
     r"|\\(?:text(?:bf|rm|it|sf|normal|tt|up|md|sl|sc)?|emph|mbox|mathrm|mathnormal|mathbf|mathit|mathsf|operatorname\*?)\s*\{(?P<text>[^{}\\$]*)\}"
     r"|(?P<command>\\[A-Za-z]+)"
@@ -40,6 +41,7 @@ _UNEVALUATED_NAMES = r"\sum \int \iint \oint \prod \lim \limsup \liminf \max \mi
 UNEVALUATED = frozenset(_UNEVALUATED_NAMES.split())
 """Operators whose result was asked for: an answer that holds one restates its problem."""
 DEGREE = r"^\circ"
+"""Text of the one token that ``^\\circ``, ``^{\\circ}`` and ``\\degree`` become."""
 
 
 class Unreadable(ValueError):
@@ -57,7 +59,7 @@ class Token:
     kind: str
     """number, text, command, letter or symbol."""
     text: str
-    """As written; for text the content of ``\\text{…}``; for numbers the digits."""
+    """Text as it is written; for words the content of ``\\text{…}``; for numbers the digits."""
     has_space: bool = False
     """Whether a space came before."""
 
@@ -66,7 +68,7 @@ def tokens_of(text: str) -> list[Token]:
     """Split a cleaned answer.
 
     Raises:
-        Unreadable: a character outside the grammar (digits of other scripts are), or too long.
+        Unreadable: a character is outside the grammar (as digits of other scripts are), or the text is too long.
     """
     if len(text) > MAX_LENGTH:
         raise Unreadable(f"{len(text)} characters, more than {MAX_LENGTH}")
@@ -85,7 +87,7 @@ def tokens_of(text: str) -> list[Token]:
         has_space = False
     if len(tokens) > MAX_TOKENS:
         raise Unreadable(f"more than {MAX_TOKENS} tokens")
-    return _with_degrees(tokens)
+    return tokens
 
 
 def _refined(kind: str, text: str, has_space: bool) -> list[Token]:
@@ -111,28 +113,9 @@ def _refined(kind: str, text: str, has_space: bool) -> list[Token]:
         return [Token("text", inner, True)] if inner else []
     if kind == "escaped":
         return [Token("command", text, has_space)]
+    if kind == "degree":
+        return [Token("symbol", DEGREE)]
     return [Token(kind, text, has_space)]
-
-
-def _with_degrees(tokens: list[Token]) -> list[Token]:
-    r"""``^\circ``, ``^{\circ}`` and ``\degree`` as one token."""
-    out: list[Token] = []
-    i = 0
-    while i < len(tokens):
-        texts = [t.text for t in tokens[i : i + 4]]
-        if texts[:2] == ["^", r"\circ"]:
-            width = 2
-        elif texts == ["^", "{", r"\circ", "}"]:
-            width = 4
-        elif texts[:1] == [r"\degree"]:
-            width = 1
-        else:
-            out.append(tokens[i])
-            i += 1
-            continue
-        out.append(Token("symbol", DEGREE))
-        i += width
-    return out
 
 
 MAX_DEPTH = 50
@@ -143,38 +126,39 @@ _GREEK_NAMES = (
 )
 _GREEK = frozenset(_GREEK_NAMES.split())
 _SYNONYMS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+_NO_FACTOR_NAMES = r"\} \rfloor \rceil \rvert \% \$ \\ \pm \mp \cup \cap"
+_NO_FACTORS = frozenset(_NO_FACTOR_NAMES.split())
+"""Commands that begin no factor of a product."""
 _MINUS_ONE = ("mul", ("num", "-1"), ("num", "1"))
 _CLOSING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 
 
 def read_expression(tokens: list[Token]) -> Tree:
-    """The expression that the tokens are, all of them.
+    """Read all of the tokens as one expression.
 
     Raises:
-        Unreadable: they are none, or are nested too deeply.
+        Unreadable: the tokens are no expression, or are nested too deeply.
     """
-    reader = _Reader(tokens)
-    tree = reader.sum()
-    if reader.position < len(reader.tokens):
-        raise Unreadable(f"{reader.peek()!r} where an operator or the end is expected")
+    parser = _Parser(tokens)
+    tree = parser.sum()
+    if parser.position < len(parser.tokens):
+        raise Unreadable(f"{parser.peek()!r} where an operator or the end is expected")
     return tree
 
 
-class _Reader:
-    """A recursive descent over tokens; the depth counts every level that the tree gains."""
+class _Parser:
+    """A recursive-descent parser; the depth counts every level that the tree gains."""
 
     def __init__(self, tokens: list[Token]) -> None:
         self.tokens = list(tokens)
         self.position = 0
         self.depth = 0
 
-    def peek(self, ahead: int = 0) -> str:
-        index = self.position + ahead
-        return self.tokens[index].text if index < len(self.tokens) and self.tokens[index].kind != "text" else ""
+    def peek(self) -> str:
+        return "" if self.kind() in ("text", "end") else self.tokens[self.position].text
 
-    def kind(self, ahead: int = 0) -> str:
-        index = self.position + ahead
-        return self.tokens[index].kind if index < len(self.tokens) else "end"
+    def kind(self) -> str:
+        return self.tokens[self.position].kind if self.position < len(self.tokens) else "end"
 
     def take(self) -> Token:
         if self.position >= len(self.tokens):
@@ -196,19 +180,18 @@ class _Reader:
         self.deeper()
         terms: list[Tree] = []
         while True:
-            sign = 1
+            is_negative = self.peek() == "-"
             if self.peek() in ("+", "-"):
-                sign = -1 if self.take().text == "-" else 1
+                self.take()
             elif terms:
                 break
             term = self.product()
-            terms.append(("mul", ("num", "-1"), term) if sign < 0 else term)
+            terms.append(("mul", ("num", "-1"), term) if is_negative else term)
         self.depth -= 1
         return terms[0] if len(terms) == 1 else ("add", *terms)
 
     def product(self) -> Tree:
-        total = self.power()
-        factors = [total]
+        factors = [self.power()]
         while True:
             operator = self.peek()
             if operator in ("*", r"\cdot", r"\times", r"\ast"):
@@ -229,28 +212,14 @@ class _Reader:
         if kind == "letter":
             return True
         if kind == "command":
-            return text not in (
-                r"\}",
-                r"\rfloor",
-                r"\rceil",
-                r"\rvert",
-                r"\%",
-                r"\$",
-                r"\\",
-                r"\pm",
-                r"\mp",
-                r"\cup",
-                r"\cap",
-            )
+            return text not in _NO_FACTORS
         return text in ("(", "[") or (text == "{" and kind == "symbol")
 
     def signed_power(self) -> Tree:
-        sign = 1
         if self.peek() == "-":
             self.take()
-            sign = -1
-        factor = self.power()
-        return factor if sign > 0 else ("mul", ("num", "-1"), factor)
+            return ("mul", ("num", "-1"), self.power())
+        return self.power()
 
     def power(self) -> Tree:
         base = self.postfixed(self.primary())
@@ -280,17 +249,17 @@ class _Reader:
     def exponent(self) -> Tree:
         if self.peek() == "-":
             self.take()
-            return ("mul", ("num", "-1"), self.round_or_argument(whole_number=True))
-        return self.round_or_argument(whole_number=True)
+            return ("mul", ("num", "-1"), self.exponent_or_radicand(whole_number=True))
+        return self.exponent_or_radicand(whole_number=True)
 
-    def round_or_argument(self, *, whole_number: bool = False) -> Tree:
-        """An exponent or a radicand, which models also write in round brackets."""
+    def exponent_or_radicand(self, *, whole_number: bool = False) -> Tree:
+        """Read an exponent or a radicand, which models also write in round brackets."""
         if self.peek() == "(" and self.kind() == "symbol":
             return self.group("(")
         return self.argument(whole_number=whole_number)
 
     def argument(self, *, whole_number: bool = False) -> Tree:
-        """What a command takes: a group, one digit (TeX's rule) or one command."""
+        """Read the argument of a command: a group, one digit (TeX's rule) or one command."""
         if self.peek() == "{" and self.kind() == "symbol":
             return self.group("{")
         if self.kind() == "number" and not whole_number:
@@ -352,21 +321,21 @@ class _Reader:
             if mixed is not None:
                 return mixed
         if self.kind() == "number":
-            plain = [self.tokens[i].text for i in range(self.position, min(self.position + 3, len(self.tokens)))]
-            is_mixed = len(plain) == 3 and plain[1] == "/" and self.tokens[self.position].has_space
-            if (
-                is_mixed
-                and all(part.isdigit() for part in (whole, plain[0], plain[2]))
-                and int(plain[0]) < int(plain[2])
-            ):
-                self.position += 3
-                return ("add", ("num", whole), ("div", ("num", plain[0]), ("num", plain[2])))
+            texts = [token.text for token in self.tokens[self.position : self.position + 3]]
+            if len(texts) == 3 and texts[1] == "/" and self.tokens[self.position].has_space:  # 1 2/3
+                top, bottom = texts[0], texts[2]
+                if (whole + top + bottom).isdigit() and int(top) < int(bottom):
+                    self.position += 3
+                    return ("add", ("num", whole), ("div", ("num", top), ("num", bottom)))
             raise Unreadable("two numbers in a row")
         return ("num", whole)
 
     def mixed(self, whole: str) -> Tree | None:
-        """``1\\frac{2}{3}``: a natural number before a proper fraction of natural numbers; else None, a product."""
-        start, kept = self.position, list(self.tokens)
+        """The value of ``1\\frac{2}{3}``: a natural number before a proper fraction of natural numbers.
+
+        None stands for a product; nothing is taken then.
+        """
+        start, tokens = self.position, list(self.tokens)
         self.take()
         try:
             top, bottom = self.argument(), self.argument()
@@ -374,11 +343,11 @@ class _Reader:
             top = bottom = ("none",)
         if top[0] == bottom[0] == "num" and top[1].isdigit() and bottom[1].isdigit() and int(top[1]) < int(bottom[1]):
             return ("add", ("num", whole), ("div", top, bottom))
-        self.position, self.tokens = start, kept
+        self.position, self.tokens = start, tokens
         return None
 
     def repeating(self, whole: str) -> Tree | None:
-        r"""``0.1\overline{6}``."""
+        r"""The value of ``0.1\overline{6}``, whose last digits repeat; None where no bar follows."""
         if self.peek() not in (r"\overline", r"\bar"):
             return None
         if "." not in whole:
@@ -449,7 +418,7 @@ class _Reader:
                 raise Unreadable("a root that is no number from 2 to 1000")
             degree = int(token.text)
             self.expect("]")
-        return ("root", self.round_or_argument(), degree)
+        return ("root", self.exponent_or_radicand(), degree)
 
     def function(self, name: str) -> Tree:
         name = _SYNONYMS.get(name, name)
@@ -475,7 +444,7 @@ class _Reader:
         return ("pow", tree, power) if power is not None else tree
 
     def function_argument(self) -> Tree:
-        """Parentheses, or the factors up to the next function, sign or operator: ``\\sin 2x``."""
+        """Read parentheses, or the factors up to the next function, sign or operator: ``\\sin 2x``."""
         if self.peek() in ("(", "[", "{", "|"):
             return self.power()
         factors = [self.power()]

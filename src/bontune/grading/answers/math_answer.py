@@ -3,9 +3,9 @@ r"""Is a mathematical answer right? For answers as in MATH and GSM8K: short, in 
 An answer is a bare text, one between dollar signs, or a whole completion with a ``\boxed{…}``, of which the last box
 counts and nothing else; without a box, what the last "final answer is" states up to the end of its sentence. What
 stands within ``<think>…</think>`` and its like is no part of it. It is compared in this order: the same text up to
-notation; exact arithmetic (``exact_value``), element by element where there are several; a proof of difference by
+notation; exact arithmetic (``values``), element by element where there are several; a proof of difference by
 numbers with error bounds (``approximate``); and what is left (sines, logarithms, nested roots) by sympy in a worker
-process that is killed after 3 seconds (``symbolic_worker``, ``pool``). No text of a model's is ever evaluated as code.
+process that is killed after 3 seconds (``symbolic_worker``). No text of a model's is ever evaluated as code.
 
 **What is equal to what**
 
@@ -18,7 +18,8 @@ Numbers beyond 10,000 digits are not computed: such an answer is wrong unless it
 Thousands: ``10,000``, ``10{,}000``, ``10\,000`` (groups of three; inside brackets a plain comma always separates).
 ``10 000`` outside brackets, too; ``¾`` is a fraction. In a text without LaTeX commands ``sqrt(3)``, ``2**(1/4)`` and
 ``pi`` are what they are in programs, and ``1e6`` is a number.
-Digits of other scripts are no digits. Letters are what they are called, case included; where a root is taken they
+Digits of other scripts are no digits, but those of full width are. An en dash between two numbers is a range,
+not a minus sign: ``5–7`` is not ``-2``. Letters are what they are called, case included; where a root is taken they
 stand for positive numbers (``\sqrt{x^2}`` is ``x``, ``|x|`` is not).
 
 *Several values.* ``1, 2`` is a list in any order, also ``\{1,2\}``, ``1\text{ and }2``, ``x=1\text{ or }x=2``;
@@ -30,7 +31,7 @@ Matrices (``pmatrix``, ``bmatrix``) are compared cell by cell.
 
 *Names and equations.* ``x=5`` is ``5``; ``x=5`` is not ``y=5``. ``2+3=5`` is ``5``, as all its sides are equal.
 Equations are equal if they differ by a constant factor when all is on one side; an equation is not its solution. A gold
-with a sum or the like left in it is compared up to the order of terms and factors (``reordered``).
+with a sum or the like left in it is compared up to the order of terms and factors (``compare``).
 
 *Units.* A unit of a closed list (``units.py``: measures, currencies, ``%``, degrees, things that are counted) may be
 there or not; two different units are different answers (``5`` cm and ``5`` m). Percent is a unit: ``27\%`` is
@@ -51,59 +52,31 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from bontune.base.thoughts import answer_behind
-from bontune.grading.answers.compare import Pairs, compare, in_order
+from bontune.grading.answers.compare import Pairs, can_be_equal, unordered_form
 from bontune.grading.answers.expression import UNEVALUATED, UnknownNotation, Unreadable
-from bontune.grading.answers.notation import clean, extract_statement, has_box, last_box
+from bontune.grading.answers.notation import RANGE_DASH, clean, extract_statement, has_box, last_box
 from bontune.grading.answers.structure import Answer, read_answer
-from bontune.grading.verdict import Verdict
+from bontune.grading.verdict import Judgement, Verdict
 from bontune.grading.workers import Ending, WorkerPool
-
-__all__ = ["Comparison", "compare_answers", "compare_many", "extract_answer", "last_box", "math_equal", "normal_form"]
 
 MAX_ANSWER_LENGTH = 2_000
 NUM_WORKERS = 2
-TIMEOUT_S = 3.0
-MEMORY_MB = 1024
-JOBS_PER_WORKER = 1000
 CACHE_SIZE = 100_000
 """(gold, prediction) pairs whose verdict is kept; then it starts anew."""
 
 _FOREIGN = re.compile(r"[A-Za-z0-9\\{}()^_+\-*/ ]{1,500}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-POOL = WorkerPool(
-    f"{Path(__file__).with_name('symbolic_worker.py')}:decide",
-    num_workers=NUM_WORKERS,
-    timeout_s=TIMEOUT_S,
-    memory_mb=MEMORY_MB,
-    jobs_per_worker=JOBS_PER_WORKER,
-)
+POOL = WorkerPool(f"{Path(__file__).with_name('symbolic_worker.py')}:decide", num_workers=NUM_WORKERS, timeout_s=3.0)
 """Workers that sympy runs in; no process is started before it is needed."""
 _ENDINGS = {Ending.TIMEOUT: Verdict.TIMEOUT, Ending.CRASHED: Verdict.CRASHED, Ending.ERROR: Verdict.GRADER_ERROR}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """The verdict on one prediction."""
-
-    verdict: Verdict
-    """PASSED: equal; FAILED: different, unreadable, or not shown to be equal; TIMEOUT, CRASHED: the worker was killed
-    after 3 s, or died of the comparison twice (out of memory); GRADER_ERROR: no worker, or sympy failed."""
-    reason: str = ""
-    """One phrase for people: why it did not pass."""
-
-    @property
-    def is_equal(self) -> bool:
-        """Whether it passed."""
-        return self.verdict is Verdict.PASSED
-
-
-_EQUAL = Comparison(verdict=Verdict.PASSED)
-_CACHE: dict[tuple[str, str | None], Comparison] = {}
+_EQUAL = Judgement(verdict=Verdict.PASSED)
+_CACHE: dict[tuple[str, str | None], Judgement] = {}
 
 
 def extract_answer(text: str) -> str | None:
@@ -141,10 +114,10 @@ def math_equal(gold: str, prediction: str) -> bool:
         >>> math_equal(r"\frac{1}{2}", r"so it is $\boxed{0.5}$."), math_equal("42", r"\boxed{42 \text{ or } 17}")
         (True, False)
     """
-    return compare_answers(gold, prediction).is_equal
+    return compare_answers(gold, prediction).passed
 
 
-def compare_answers(gold: str, prediction: str) -> Comparison:
+def compare_answers(gold: str, prediction: str) -> Judgement:
     """Compare a prediction with the right answer. Safe from any thread; from asyncio use ``asyncio.to_thread``.
 
     Args:
@@ -152,66 +125,61 @@ def compare_answers(gold: str, prediction: str) -> Comparison:
         prediction: any string at all.
 
     Returns:
-        Verdict and reason; never raises for what the prediction is.
+        Verdict and reason. PASSED: the two are equal. FAILED: they are different, unreadable, or not shown to be equal.
+        TIMEOUT, CRASHED: the worker was killed after 3 s, or died of the comparison twice (out of memory).
+        GRADER_ERROR: there was no worker, or sympy failed. Nothing is raised for what the prediction is.
     """
-    return compare_many(gold, [prediction])[0]
+    return compare_pairs([(gold, prediction)])[0]
 
 
-def compare_many(gold: str, predictions: Sequence[str]) -> list[Comparison]:
-    r"""Compare many predictions with one right answer; see :func:`compare_pairs`.
-
-    Example:
-        >>> [c.verdict.value for c in compare_many("2", ["2", r"\frac{4}{2}", "3"])]
-        ['passed', 'passed', 'failed']
-    """
-    return compare_pairs([(gold, prediction) for prediction in predictions])
-
-
-def compare_pairs(pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
-    """Compare predictions with right answers; equal pairs are compared once, and workers run at the same time.
+def compare_pairs(pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
+    r"""Compare predictions with right answers; equal pairs are compared once, and workers run at the same time.
 
     Args:
         pairs: (right answer, prediction), any strings.
 
     Returns:
-        One comparison for each pair, in their order.
+        One judgement for each pair, in their order, as of :func:`compare_answers`.
+
+    Example:
+        >>> [j.verdict.value for j in compare_pairs([("2", "2"), ("2", r"\frac{4}{2}"), ("2", "3")])]
+        ['passed', 'passed', 'failed']
     """
-    read = [(_answer_text(gold) or "", _answer_text(prediction)) for gold, prediction in pairs]
-    found: dict[tuple[str, str | None], Comparison] = {}
+    texts = [(_answer_text(gold) or "", _answer_text(prediction)) for gold, prediction in pairs]
+    results: dict[tuple[str, str | None], Judgement] = {}
     jobs: dict[tuple[str, str | None], dict[str, object]] = {}
-    for pair in dict.fromkeys(read):
-        gold, text = pair
-        cached = _CACHE.get(pair) if text is not None else None
-        settled = cached or _settled(gold, text)
-        if not isinstance(settled, Comparison):
-            jobs[pair] = settled
-            continue
-        found[pair] = settled
-        if text is not None and len(text) <= MAX_ANSWER_LENGTH:
-            _remember((gold, text), settled)
-    for (gold, text), comparison in zip(jobs, _decided(list(jobs.values())), strict=True):
-        found[gold, text] = comparison
-        if text is not None and comparison.verdict is not Verdict.GRADER_ERROR:
-            _remember((gold, text), comparison)
-    return [found[pair] for pair in read]
+    for pair in dict.fromkeys(texts):
+        judgement = _CACHE.get(pair) or _judged(*pair)
+        if isinstance(judgement, Judgement):
+            results[pair] = judgement
+        else:
+            jobs[pair] = judgement
+    with ThreadPoolExecutor(NUM_WORKERS) as threads:
+        results |= zip(jobs, threads.map(_judged_by_worker, jobs.values()), strict=True)
+    for pair, judgement in results.items():
+        if judgement.verdict is not Verdict.GRADER_ERROR and len(pair[1] or "") <= MAX_ANSWER_LENGTH:
+            _remember(pair, judgement)
+    return [results[pair] for pair in texts]
 
 
-def normal_form(answer: str) -> str:
-    r"""A text that equal answers share, for counting votes; units and names are left out.
+def normal_answer(answer: str) -> str:
+    r"""The normal form of an answer: a text that equal answers share, for counting votes, without units and names.
 
     Equal answers may still differ in it where only sympy can tell (``\sin 30^\circ``). Empty for an empty answer.
 
     Example:
-        >>> normal_form(r"$\dfrac{2}{4}$") == normal_form("x = 0.5") == "1/2"
+        >>> normal_answer(r"$\dfrac{2}{4}$") == normal_answer("x = 0.5") == "1/2"
         True
-        >>> normal_form(r"\{2, 1\}"), normal_form(r"\text{Evelyn}")
+        >>> normal_answer(r"\{2, 1\}"), normal_answer(r"\text{Evelyn}")
         ('1, 2', 'evelyn')
     """
     text = _answer_text(answer) or ""
     if len(text) > MAX_ANSWER_LENGTH:
         return text[:MAX_ANSWER_LENGTH]
-    read = _read(text)
-    return read.key() if not isinstance(read, Unreadable) else in_order(_cleaned(text)) or _cleaned(text)
+    answer_read = _read(text)
+    if isinstance(answer_read, Unreadable):
+        return unordered_form(_cleaned(text)) or _cleaned(text)
+    return answer_read.key()
 
 
 def _answer_text(text: str) -> str | None:
@@ -220,15 +188,16 @@ def _answer_text(text: str) -> str | None:
     None if the last box or a thought is not closed.
     """
     answer = answer_behind(text)
-    if answer is None or has_box(answer):
-        return None if answer is None else last_box(answer)
-    text = answer
-    stated = extract_statement(text)
-    return text.strip() if stated is None else stated
+    if answer is None:
+        return None
+    if has_box(answer):
+        return last_box(answer)
+    statement = extract_statement(answer)
+    return answer.strip() if statement is None else statement
 
 
-def _settled(gold: str, text: str | None) -> Comparison | dict[str, object]:
-    """The comparison, as far as this process can tell; otherwise the job for a worker."""
+def _judged(gold: str, text: str | None) -> Judgement | dict[str, object]:
+    """The judgement, as far as this process can tell; otherwise the job for a worker."""
     if text is None:
         return _different("the last box, or a thought, is not closed")
     if gold == text:
@@ -238,23 +207,23 @@ def _settled(gold: str, text: str | None) -> Comparison | dict[str, object]:
     clean_gold, clean_text = _cleaned(gold), _cleaned(text)
     if not clean_text:
         return _different("empty")
-    if clean_gold == clean_text:
+    if clean_gold.replace(RANGE_DASH, "-") == clean_text.replace(RANGE_DASH, "-"):
         return _EQUAL
     gold_read, text_read = _read(gold), _read(text)
     if isinstance(gold_read, Unreadable):
-        return _foreign_job(gold_read, clean_gold, clean_text)
+        return _judged_as_latex(gold_read, clean_gold, clean_text)
     if isinstance(text_read, Unreadable):
         return _different(f"not readable: {text_read}")
     pairs: Pairs = []
-    if not compare(gold_read, text_read, pairs):
+    if not can_be_equal(gold_read, text_read, pairs):
         return _different(f"{_shortened(text_read.key())} is not {_shortened(gold_read.key())}")
     return {"pairs": pairs} if pairs else _EQUAL
 
 
-def _foreign_job(why: Unreadable, gold: str, text: str) -> Comparison | dict[str, object]:
-    """A gold with a command that our grammar does not know: math-verify may read it, in a worker."""
-    ordered = in_order(gold)
-    if ordered is not None and ordered == in_order(text):
+def _judged_as_latex(why: Unreadable, gold: str, text: str) -> Judgement | dict[str, object]:
+    """The judgement where our grammar does not read the gold: math-verify may read it, in a worker."""
+    form = unordered_form(gold)
+    if form is not None and form == unordered_form(text):
         return _EQUAL
     is_plain = _FOREIGN.fullmatch(gold) and _FOREIGN.fullmatch(text)
     if isinstance(why, UnknownNotation) and is_plain and not UNEVALUATED & {*_COMMAND.findall(gold + " " + text)}:
@@ -262,26 +231,19 @@ def _foreign_job(why: Unreadable, gold: str, text: str) -> Comparison | dict[str
     return _different("not the gold's text, which is no readable value")
 
 
-def _decided(jobs: list[dict[str, object]]) -> list[Comparison]:
-    if len(jobs) < 2:
-        return [_by_worker(job) for job in jobs]
-    with ThreadPoolExecutor(NUM_WORKERS) as threads:
-        return list(threads.map(_by_worker, jobs))
-
-
-def _by_worker(job: dict[str, object]) -> Comparison:
+def _judged_by_worker(job: dict[str, object]) -> Judgement:
     reply = POOL.run(job)
     if reply.ending is not Ending.DONE:
-        return Comparison(verdict=_ENDINGS[reply.ending], reason=reply.reason)
+        return Judgement(verdict=_ENDINGS[reply.ending], reason=reply.reason)
     return _EQUAL if reply.result is True else _different("not shown to be equal")
 
 
-def _different(reason: str) -> Comparison:
-    return Comparison(verdict=Verdict.FAILED, reason=reason)
+def _different(reason: str) -> Judgement:
+    return Judgement(verdict=Verdict.FAILED, reason=reason)
 
 
-def _shortened(text: str, length: int = 80) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 @lru_cache(maxsize=4096)
@@ -294,12 +256,12 @@ def _read(text: str) -> Answer | Unreadable:
     try:
         return read_answer(_cleaned(text))
     except Unreadable as error:
-        error.__context__ = None  # it is kept, and with it would be the frames
+        error.__context__ = None  # the error is kept in the cache, and would keep the frames of this call alive
         return error.with_traceback(None)
 
 
-def _remember(key: tuple[str, str | None], comparison: Comparison) -> None:
-    """Keep a verdict. Without a lock: dictionaries are safe from threads, and a fork cannot catch one held."""
+def _remember(pair: tuple[str, str | None], judgement: Judgement) -> None:
+    """Keep a judgement, without a lock: dictionaries are safe from threads, and a fork cannot catch a lock held."""
     if len(_CACHE) >= CACHE_SIZE:
         _CACHE.clear()
-    _CACHE[key] = comparison
+    _CACHE[pair] = judgement

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from bontune.grading.answers import values as exact
 from bontune.grading.answers.expression import DEGREE, FUNCTIONS, Token, Unreadable, read_expression, tokens_of
 from bontune.grading.answers.units import canonical_unit
-from bontune.grading.answers.values import Tree, Value, isolate, letters_of
+from bontune.grading.answers.values import Tree, Value, exact_value, letters_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """An answer in words, or ±∞, ∅ and numerals of another base, which are what they are called."""
+    """An answer in words. ±∞, ∅ and numerals of another base are words, too: they are compared by name."""
 
     text: str
 
@@ -54,7 +54,7 @@ class Collection:
     kind: str
     """list (any order; sets too), union (any order), tuple (open intervals too), interval or matrix."""
     items: tuple[Answer, ...]
-    """A matrix's row by row."""
+    """The answers in order; those of a matrix row by row."""
     shape: str = ""
     """Brackets of a tuple or interval, columns of a matrix."""
 
@@ -70,7 +70,7 @@ class Collection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """``x = 5``: a value and what it is called."""
+    """A value and its name, as in ``x = 5``."""
 
     name: str
     value: Answer
@@ -82,7 +82,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
-    """An equation or inequality that is no name for a value: left − right, compared with 0."""
+    """An equation or inequality that does not name a value: left − right, compared with 0."""
 
     operator: str
     """``=``, ``<``, ``<=`` or ``!=``."""
@@ -98,25 +98,17 @@ Answer: TypeAlias = Scalar | Words | Collection | Named | Relation
 
 MAX_ELEMENTS = 100
 
-_RELATIONS = {
+_SPELLINGS = {
     "=": "=",
-    "<": "<",
-    ">": ">",
-    r"\lt": "<",
-    r"\gt": ">",
-    r"\le": "<=",
-    r"\leq": "<=",
-    r"\leqq": "<=",
-    r"\leqslant": "<=",
-    r"\ge": ">=",
-    r"\geq": ">=",
-    r"\geqq": ">=",
-    r"\geqslant": ">=",
-    r"\ne": "!=",
-    r"\neq": "!=",
-    r"\in": "in",
+    "<": r"< \lt",
+    ">": r"> \gt",
+    "<=": r"\le \leq \leqq \leqslant",
+    ">=": r"\ge \geq \geqq \geqslant",
+    "!=": r"\ne \neq",
+    "in": r"\in",
 }
-_FLIPPED = {">": "<", ">=": "<=", "<": "<", "<=": "<=", "!=": "!=", "=": "="}
+_RELATIONS = {spelling: operator for operator, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+_MIRRORED = {">": "<", ">=": "<="}
 _OPENING = frozenset(("(", "[", "{", r"\{", r"\langle", r"\begin", r"\lbrace"))
 _CLOSING = frozenset((")", "]", "}", r"\}", r"\rangle", r"\end", r"\rbrace"))
 _BASED = re.compile(r"(-?)(?:\(|\\text\{)?([0-9A-Z]*[0-9][0-9A-Z]*)[)}]?_\{?([0-9]{1,2})\}?")
@@ -135,10 +127,10 @@ _GROUPED = re.compile(r"(?<![0-9.,])([1-9][0-9]{0,2}(?:,[0-9]{3})+)(?![0-9,])")
 
 
 def read_answer(cleaned: str) -> Answer:
-    """Read an answer that went through ``latex_normal_form.clean``.
+    """Read an answer that went through ``notation.clean``.
 
     Raises:
-        Unreadable: it is no answer of a known kind, has no value or is too large to compute.
+        Unreadable: the text is no answer of a known kind, has no value or is too large to compute.
     """
     try:
         based = _BASED.fullmatch(cleaned)
@@ -195,11 +187,12 @@ def _read(tokens: list[Token]) -> Answer:
 
 
 def _without_joints(elements: list[list[Token]]) -> list[list[Token]]:
-    """Without the empty element of ``a, b, and c``."""
-    kept = [element for i, element in enumerate(elements) if element or i == 0 or i != len(elements) - 2]
-    if any(not element for element in kept):
+    """The elements without the empty one of ``a, b, and c``, which stands before the last."""
+    if len(elements) > 2 and not elements[-2]:
+        elements = [*elements[:-2], elements[-1]]
+    if not all(elements):
         raise Unreadable("an empty element")
-    return kept
+    return elements
 
 
 def _split(tokens: list[Token], is_separator: Callable[[Token], bool]) -> list[list[Token]]:
@@ -225,10 +218,7 @@ def _split(tokens: list[Token], is_separator: Callable[[Token], bool]) -> list[l
 
 def _list_of(elements: list[list[Token]]) -> Answer:
     """A list in any order. One name for all (``x = 1, x = 2`` and ``x = 1, 2``) is a name of the list."""
-    items: list[Answer] = []
-    for element in elements:
-        for variant in _signs_of(element):
-            items.append(_read(variant))
+    items = [_read(variant) for element in elements for variant in _signs_of(element)]
     if len(items) == 1:
         return items[0]
     names = {item.name for item in items if isinstance(item, Named)}
@@ -240,7 +230,7 @@ def _list_of(elements: list[list[Token]]) -> Answer:
 
 
 def _signs_of(tokens: list[Token]) -> list[list[Token]]:
-    """An element with ± as two, with + and with −; ∓ takes the other sign."""
+    """The variants of an element: one with + and one with − in the place of ±; ∓ takes the other sign."""
     num_signs = sum(t.text == r"\pm" for t in tokens)
     if num_signs == 0 and not any(t.text == r"\mp" for t in tokens):
         return [tokens]
@@ -265,16 +255,16 @@ def _relation(tokens: list[Token]) -> Answer:
     name = _name(sides[0])
     if operators == ["in"] and name:
         return Named(name=name, value=_read(sides[1]))
-    if set(operators) == {"="}:
-        last_name = _name(sides[-1])
-        if name and len(sides) == 2 and not (last_name and sides[1][0].text != "e"):
-            return Named(name=name, value=_read(sides[1]))
-        if name and len(sides) > 2:
-            return Named(name=name, value=_one_value(sides[1:]))
-        if last_name and len(sides) == 2 and not name:
-            return _equation_or_name(last_name, sides)
-        return _equation(sides)
-    return _inequality(sides, operators)
+    if set(operators) != {"="}:
+        return _inequality(sides, operators)
+    last_name = _name(sides[-1])
+    if name and len(sides) == 2 and not (last_name and sides[1][0].text != "e"):
+        return Named(name=name, value=_read(sides[1]))
+    if name and len(sides) > 2:
+        return Named(name=name, value=_one_value(sides[1:]))
+    if last_name and len(sides) == 2 and not name:
+        return _equation_or_name(last_name, sides)
+    return _equation(sides)
 
 
 def _equation_or_name(name: str, sides: list[list[Token]]) -> Answer:
@@ -295,7 +285,7 @@ def _name(side: list[Token]) -> str | None:
 
 
 def _one_value(sides: list[list[Token]]) -> Answer:
-    """The value of ``2 + 3 = 5``: all sides must be the same."""
+    """The value of a chain such as ``2 + 3 = 5``, whose sides must all be equal."""
     answers = [_read(side) for side in sides]
     first = answers[-1]
     if not isinstance(first, Scalar):
@@ -323,23 +313,18 @@ def _inequality(sides: list[list[Token]], operators: list[str]) -> Answer:
         raise Unreadable("a chain of different relations")
     answers = [_endpoint(side) for side in sides]
     if all(operator.startswith(">") for operator in operators):
-        answers, operators = answers[::-1], [_FLIPPED[operator] for operator in operators[::-1]]
+        answers, operators = answers[::-1], [_MIRRORED[operator] for operator in operators[::-1]]
     if not all(operator.startswith("<") for operator in operators) and len(operators) > 1:
         raise Unreadable("a chain of different relations")
-    interval = None if operators == ["!="] else _interval_of(answers, operators)
-    if interval is None and len(answers) == 3:
-        interval = _solved(answers, operators)
+    interval = None
+    if operators != ["!="]:
+        interval = _interval_of(answers, operators) or _solved(answers, operators)
     if interval:
         return interval
-    if len(answers) > 2 or any(isinstance(a, Words) for a in answers):
+    scalars = [answer for answer in answers if isinstance(answer, Scalar)]
+    if len(answers) > 2 or len(scalars) < 2:
         raise Unreadable("a chain of inequalities that is no interval")
-    left, right = answers
-    assert isinstance(left, Scalar)
-    assert isinstance(right, Scalar)
-    solved = None if operators == ["!="] else _solved([left, right], operators)
-    if solved:
-        return solved
-    return Relation(operator=operators[0], difference=exact.difference(left.value, right.value))
+    return Relation(operator=operators[0], difference=exact.difference(scalars[0].value, scalars[1].value))
 
 
 def _interval_of(sides: Sequence[Scalar | Words], operators: list[str]) -> Collection | None:
@@ -362,13 +347,13 @@ def _interval_of(sides: Sequence[Scalar | Words], operators: list[str]) -> Colle
 
 
 def _solved(sides: Sequence[Scalar | Words], operators: list[str]) -> Collection | None:
-    """An inequality in one letter, of which a multiple stands somewhere: ``-x > -1``, ``1 < 2x + 3 < 5``."""
+    """The interval of an inequality that is linear in one letter: ``-x > -1``, ``1 < 2x + 3 < 5``."""
     trees = [side.tree for side in sides if isinstance(side, Scalar)]
-    isolated = isolate(trees, operators) if len(trees) == len(sides) else None
-    if isolated is None:
+    sides_alone = exact.isolated(trees, operators) if len(trees) == len(sides) else None
+    if sides_alone is None:
         return None
-    trees, operators = isolated
-    return _interval_of([Scalar(tree=tree, value=exact.evaluate(tree)) for tree in trees], operators)
+    trees, operators = sides_alone
+    return _interval_of([Scalar(tree=tree, value=exact_value(tree)) for tree in trees], operators)
 
 
 def _endpoint(side: list[Token]) -> Scalar | Words:
@@ -438,7 +423,7 @@ def _scaled(cell: list[Token], factor: list[Token]) -> Scalar:
     if not factor:
         return _scalar(cell)
     tree = ("mul", read_expression(factor), read_expression(cell))
-    return Scalar(tree=tree, value=exact.evaluate(tree))
+    return Scalar(tree=tree, value=exact_value(tree))
 
 
 def _scalar(tokens: list[Token]) -> Scalar:
@@ -447,17 +432,18 @@ def _scalar(tokens: list[Token]) -> Scalar:
         raise Unreadable("no value")
     tree = read_expression(body)
     word = "".join(t.text for t in body) if len(body) > 1 and all(t.kind == "letter" for t in body) else None
-    return Scalar(tree=tree, value=exact.evaluate(tree), unit=unit, is_unit_known=is_known, word=word)
+    return Scalar(tree=tree, value=exact_value(tree), unit=unit, is_unit_known=is_known, word=word)
 
 
 def _without_unit(tokens: list[Token]) -> tuple[list[Token], str | None, bool]:
-    """The value's tokens, its unit if one follows (or a dollar sign comes first), and whether it is a known one."""
+    """The value's tokens, its unit if one follows (or a dollar sign comes first), and whether the unit is known."""
     sign = tokens[:1] if tokens and tokens[0].text in ("-", "+") else []
     rest = tokens[len(sign) :]
     if rest and rest[0].text in (r"\$", "$"):
         return _checked_body([*sign, *rest[1:]]), "dollar", True
     if not tokens:
         return tokens, None, True
+    # An exponent belongs to the unit where words stand before it: "5 cm^2", but not "x^2".
     texts = [t.text if t.kind != "text" else "" for t in tokens]
     exponent = ""
     end = len(tokens)
@@ -465,6 +451,7 @@ def _without_unit(tokens: list[Token]) -> tuple[list[Token], str | None, bool]:
         if texts[-len(pattern) :] == pattern and end > len(pattern) and tokens[-len(pattern) - 1].kind == "text":
             exponent, end = "^" + pattern[-1 if len(pattern) == 2 else -2], end - len(pattern)
             break
+    # All words at the end are the unit: "miles per hour".
     last = tokens[end - 1]
     if last.kind == "text":
         start = end - 1
@@ -476,6 +463,7 @@ def _without_unit(tokens: list[Token]) -> tuple[list[Token], str | None, bool]:
         return _checked_body(tokens[:-1]), "percent", True
     if last.text in (r"\$", "$"):
         return _checked_body(tokens[:-1]), "dollar", True
+    # Degrees are a unit, but not in a sine, nor where another degree shows that they are a factor.
     if (
         last.text == DEGREE
         and sum(t.text == DEGREE for t in tokens) == 1
@@ -486,5 +474,5 @@ def _without_unit(tokens: list[Token]) -> tuple[list[Token], str | None, bool]:
 
 
 def _checked_body(tokens: list[Token]) -> list[Token]:
-    """A value that had a unit: without a second one, and without the dot of ``5\\cdot\\text{cm}``."""
+    """The tokens of a value that had a unit, without the dot of ``5\\cdot\\text{cm}``."""
     return tokens[:-1] if tokens and tokens[-1].text in (r"\cdot", r"\times") else tokens

@@ -1,6 +1,6 @@
-"""Decides in a worker process what exact arithmetic leaves open, with sympy; for LaTeX of its own, with math-verify.
+"""Decide in a worker process what exact arithmetic leaves open: with sympy, or with math-verify for LaTeX.
 
-Runs only in the workers of ``bontune.grading.workers``: it may take forever. It imports nothing else of this package.
+It runs only in the workers of ``bontune.grading.workers``: it may take forever. It imports nothing of this package.
 Expressions come as the trees of ``bontune.grading.answers.values``, so no text that a model wrote reaches sympy's
 parser, which is ``eval``. Decimals come as fractions: no floating-point comparison can take 1.414214 for √2.
 """
@@ -9,29 +9,13 @@ from __future__ import annotations
 
 import logging
 from functools import reduce
-from operator import add, mul
+from operator import add, mul, pow, truediv
 from typing import Any
 
 import sympy  # type: ignore[import-untyped]
 
-_FUNCTIONS = {
-    "sin": sympy.sin,
-    "cos": sympy.cos,
-    "tan": sympy.tan,
-    "cot": sympy.cot,
-    "sec": sympy.sec,
-    "csc": sympy.csc,
-    "arcsin": sympy.asin,
-    "arccos": sympy.acos,
-    "arctan": sympy.atan,
-    "sinh": sympy.sinh,
-    "cosh": sympy.cosh,
-    "tanh": sympy.tanh,
-    "ln": sympy.log,
-    "abs": sympy.Abs,
-    "floor": sympy.floor,
-    "ceil": sympy.ceiling,
-}
+_OTHER_NAMES = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "ln": "log", "abs": "Abs", "ceil": "ceiling"}
+"""Functions that sympy calls by other names than ``values.Tree`` does."""
 _CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I}
 _DIGITS = 30
 _SIGN_MATTERS = ("abs", "floor", "ceil")
@@ -64,7 +48,7 @@ def _uses(tree: list[Any], names: tuple[str, ...]) -> bool:
 
 
 def _is_surely_nonzero(difference: sympy.Expr) -> bool:
-    """Evaluate at one rational point, with more digits than the caller's floats had."""
+    """Whether the difference is not 0 at one rational point, with more digits than the caller's floats had."""
     letters = sorted(difference.free_symbols, key=str)
     point = {letter: sympy.Rational(7 + 4 * i, 5 + 3 * i) for i, letter in enumerate(letters)}
     value = difference.subs(point).evalf(_DIGITS)
@@ -80,7 +64,8 @@ def _built(tree: list[Any], is_positive: bool | None) -> Any:
     if kind == "const":
         return _CONSTANTS[parts[0]]
     if kind == "fn":
-        return _FUNCTIONS[parts[0]](_built(parts[1], is_positive))
+        function = getattr(sympy, _OTHER_NAMES.get(parts[0], parts[0]))
+        return function(_built(parts[1], is_positive))
     if kind == "root":
         base, degree = _built(parts[0], is_positive), int(parts[1])
         return sympy.real_root(base, degree) if degree > 2 and base.is_real else sympy.root(base, degree)
@@ -89,26 +74,27 @@ def _built(tree: list[Any], is_positive: bool | None) -> Any:
         return reduce(add if kind == "add" else mul, values)
     if kind == "log":
         return sympy.log(values[1]) / sympy.log(values[0])
-    two: dict[str, Any] = {"div": lambda x, y: x / y, "pow": lambda x, y: x**y, "binom": sympy.binomial}
-    return two[kind](*values) if kind in two else sympy.factorial(values[0])
+    functions: dict[str, Any] = {"div": truediv, "pow": pow, "binom": sympy.binomial, "fact": sympy.factorial}
+    return functions[kind](*values)
 
 
 def _latex_equal(gold: str, answer: str) -> bool:
-    """math-verify on notation that our grammar does not know; both must read as one exact expression each."""
+    """Ask math-verify about notation that our grammar does not know; both must read as one exact expression each."""
     import math_verify  # type: ignore[import-untyped]
 
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     logging.getLogger("latex2sympy2_extended").setLevel(logging.CRITICAL)
-    read = []
+    expressions = []
     for text in (gold, answer):
-        found = math_verify.parse(
+        results = math_verify.parse(
             f"${text}$", [math_verify.LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None
         )
-        if len(found) != 1 or not isinstance(found[0], sympy.Expr) or found[0].atoms(sympy.Float):
+        if len(results) != 1 or not isinstance(results[0], sympy.Expr) or results[0].atoms(sympy.Float):
             return False
-        read.append(found[0])
-    if read[0] == read[1]:
+        expressions.append(results[0])
+    a, b = expressions
+    if a == b:
         return True
-    if _is_surely_nonzero(read[0] - read[1]):
+    if _is_surely_nonzero(a - b):
         return False
-    return bool(math_verify.verify(read[0], read[1], float_rounding=15, timeout_seconds=None))
+    return bool(math_verify.verify(a, b, float_rounding=15, timeout_seconds=None))

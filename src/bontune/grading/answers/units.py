@@ -1,6 +1,6 @@
 """Words that may follow a number without changing it: units of measure, currencies, and what is counted.
 
-A closed list: ``42 or more``, ``3 squared`` and ``1 million`` must not be taken for 42, 3 and 1.
+The list is closed: ``42 or more``, ``3 squared`` and ``1 million`` must not be taken for 42, 3 and 1.
 """
 
 from __future__ import annotations

@@ -71,12 +71,6 @@ class Value:
             return None
         return self.numerator.get((), Fraction(0))
 
-    @property
-    def letters(self) -> frozenset[str]:
-        """Names of the letters it depends on, opaque atoms left aside."""
-        both = (self.numerator, self.denominator)
-        return frozenset(name for s in both for monomial in s for (kind, name), _ in monomial if kind == "var")
-
     def key(self) -> str:
         """A text that equal values mostly share; always so where the denominator has one term."""
         lead = self.denominator[min(self.denominator)]
@@ -85,18 +79,18 @@ class Value:
         return top if bottom == "1" else f"({top})/({bottom})"
 
 
-def evaluate(tree: Tree) -> Value:
-    """The exact value of an expression.
+def exact_value(tree: Tree) -> Value:
+    """Compute the exact value of an expression.
 
     Raises:
         TooLarge: a number, a sum or the work exceeds its limit.
         Undefined: there is no value.
 
     Example:
-        >>> evaluate(("div", ("num", "1"), ("root", ("num", "8"), 2))).key()
+        >>> exact_value(("div", ("num", "1"), ("root", ("num", "8"), 2))).key()
         '1/4*2^(1/2)'
     """
-    value = _Evaluation().value(tree)
+    value = _Arithmetic().value(tree)
     coefficients = (c for s in (value.numerator, value.denominator) for c in s.values())
     if sum(c.numerator.bit_length() + c.denominator.bit_length() for c in coefficients) > 10 * MAX_BITS:
         raise TooLarge(f"coefficients of more than {10 * MAX_DIGITS} digits together")
@@ -105,13 +99,13 @@ def evaluate(tree: Tree) -> Value:
 
 def same(a: Value, b: Value) -> bool:
     """Whether the two forms are one value; exact in both directions if both are canonical."""
-    work = _Evaluation()
+    work = _Arithmetic()
     return work.product(a.numerator, b.denominator) == work.product(b.numerator, a.denominator)
 
 
 def proportional(a: Value, b: Value) -> Fraction | None:
     """The constant k ≠ 0 with a = k·b, None if there is none or both are zero."""
-    work = _Evaluation()
+    work = _Arithmetic()
     left, right = work.product(a.numerator, b.denominator), work.product(b.numerator, a.denominator)
     if not left or left.keys() != right.keys():
         return None
@@ -121,22 +115,25 @@ def proportional(a: Value, b: Value) -> Fraction | None:
 
 def difference(a: Value, b: Value) -> Value:
     """Subtract b from a."""
-    work = _Evaluation()
-    return work.added(a, Value({m: -c for m, c in b.numerator.items()}, b.denominator))
+    return _Arithmetic().added(a, _negated(b))
 
 
-class _Evaluation:
-    """One evaluation and what it has cost so far."""
+def _negated(value: Value) -> Value:
+    return Value({m: -c for m, c in value.numerator.items()}, value.denominator)
+
+
+class _Arithmetic:
+    """Arithmetic of sums and quotients on a budget: what one expression may cost."""
 
     def __init__(self) -> None:
-        self.left = BUDGET
+        self.budget = BUDGET
 
     def spend(self, *numbers: Fraction) -> None:
         bits = max(max(n.numerator.bit_length(), n.denominator.bit_length()) for n in numbers)
         if bits > MAX_BITS:
             raise TooLarge(f"a number of more than {MAX_DIGITS} digits")
-        self.left -= 1 + (bits // 128) ** 2 // 8  # gcd of two long integers is quadratic
-        if self.left < 0:
+        self.budget -= 1 + (bits // 128) ** 2 // 8  # gcd of two long integers is quadratic
+        if self.budget < 0:
             raise TooLarge("too much work")
 
     def value(self, tree: Tree) -> Value:
@@ -144,7 +141,7 @@ class _Evaluation:
         return method(*tree[1:])
 
     def _num(self, text: str) -> Value:
-        return _of(Fraction(text))
+        return _constant(Fraction(text))
 
     def _var(self, name: str) -> Value:
         return Value({((("var", name), Fraction(1)),): Fraction(1)}, ONE)
@@ -164,40 +161,35 @@ class _Evaluation:
         total = self.value(factors[0])
         for factor in factors[1:]:
             other = self.value(factor)
-            total = self.quotient(
-                self.product(total.numerator, other.numerator), self.product(total.denominator, other.denominator)
-            )
+            total = self.multiplied(total, other.numerator, other.denominator)
         return total
 
     def _div(self, a: Tree, b: Tree) -> Value:
         top, bottom = self.value(a), self.value(b)
-        return self.quotient(
-            self.product(top.numerator, bottom.denominator), self.product(top.denominator, bottom.numerator)
-        )
+        return self.multiplied(top, bottom.denominator, bottom.numerator)
 
     def _pow(self, a: Tree, b: Tree) -> Value:
         base, exponent = self.value(a), self.value(b)
         power = exponent.rational
-        if power is None or (base.rational == 0 and power <= 0):
-            if power is not None:
-                raise Undefined("zero to a power that is not positive")
+        if power is None:
             return self._atom("pow", base, exponent)
+        if base.rational == 0 and power <= 0:
+            raise Undefined("zero to a power that is not positive")
         if power.denominator == 1:
             return self._integer_power(base, power.numerator)
-        negative = base.rational is not None and base.rational < 0
-        raised = None if negative else self._rooted(base, power)
+        is_negative = base.rational is not None and base.rational < 0
+        raised = None if is_negative else self._rooted(base, power)
         return raised or self._atom("pow", base, exponent)
 
     def _root(self, a: Tree, k: int) -> Value:
         base = self.value(a)
-        negative = base.rational is not None and base.rational < 0
-        if negative and k > 2 and k % 2 == 0:
-            return self._atom(f"root{k}", base)
-        positive = Value({m: -c for m, c in base.numerator.items()}, base.denominator) if negative else base
-        rooted = self._rooted(positive, Fraction(1, k))
+        is_negative = base.rational is not None and base.rational < 0
+        rooted = None
+        if not (is_negative and k > 2 and k % 2 == 0):
+            rooted = self._rooted(_negated(base) if is_negative else base, Fraction(1, k))
         if rooted is None:
             return self._atom(f"root{k}", base)
-        if not negative:
+        if not is_negative:
             return rooted
         sign: _Sum = {((_I, Fraction(1)),): Fraction(1)} if k == 2 else {(): Fraction(-1)}
         return self.quotient(self.product(rooted.numerator, sign), rooted.denominator)
@@ -207,7 +199,7 @@ class _Evaluation:
         number = inner.rational
         if number is not None and name in ("abs", "floor", "ceil"):
             whole = math.floor(number) if name == "floor" else math.ceil(number)
-            return _of(abs(number) if name == "abs" else Fraction(whole))
+            return _constant(abs(number) if name == "abs" else Fraction(whole))
         return self._atom(name, inner)
 
     def _log(self, base: Tree, a: Tree) -> Value:
@@ -231,13 +223,16 @@ class _Evaluation:
 
     def _checked(self, number: Fraction) -> Value:
         self.spend(number)
-        return _of(number)
+        return _constant(number)
 
     def _atom(self, name: str, *arguments: Value) -> Value:
         text = f"{name}({';'.join(argument.key() for argument in arguments)})"
         if len(text) > MAX_ATOM_LENGTH:  # powers of sums of atoms within atoms would grow without bound
             text = f"{name}({sha256(text.encode()).hexdigest()})"
         return Value({((("atom", text), Fraction(1)),): Fraction(1)}, ONE)
+
+    def multiplied(self, value: Value, top: _Sum, bottom: _Sum) -> Value:
+        return self.quotient(self.product(value.numerator, top), self.product(value.denominator, bottom))
 
     def added(self, a: Value, b: Value) -> Value:
         if a.denominator == b.denominator:
@@ -263,6 +258,7 @@ class _Evaluation:
             return b
         if b == ONE:
             return a
+        # Each pair of monomials is paid for before it is multiplied, so that the budget bounds the time.
         total: _Sum = {}
         for monomial_a, coefficient_a in a.items():
             for monomial_b, coefficient_b in b.items():
@@ -282,7 +278,7 @@ class _Evaluation:
         if not bottom:
             raise Undefined("division by zero")
         if not top:
-            return _of(Fraction(0))
+            return _constant(Fraction(0))
         if bottom == ONE or len(bottom) > 1:
             return Value(top, bottom)
         ((monomial, coefficient),) = bottom.items()  # one term divides into every other: 1/√2 is √2/2
@@ -314,7 +310,7 @@ class _Evaluation:
         return total
 
     def _rooted(self, base: Value, power: Fraction) -> Value | None:
-        """base^power for a base of one term with a positive coefficient, else None."""
+        """Compute base^power for a base of one term with a positive coefficient; None for any other base."""
         if not base.numerator:
             return base
         if len(base.numerator) > 1 or len(base.denominator) > 1 or abs(power) > 10**6:
@@ -333,8 +329,8 @@ class _Evaluation:
         return Value({whole: factor}, ONE)
 
     def _factors(self, number: int) -> list[tuple[_Generator, int]]:
-        """Prime factors below the bound; what is left is one more, called a number unless it is surely prime."""
-        found: list[tuple[_Generator, int]] = []
+        """Prime factors below the bound, and the rest as one more, called a number unless it is surely prime."""
+        factors: list[tuple[_Generator, int]] = []
         if number.bit_length() > 512:
             raise TooLarge("a root of a long number")
         divisor = 2
@@ -344,16 +340,16 @@ class _Evaluation:
                 number //= divisor
                 count += 1
             if count:
-                found.append((("prime", str(divisor)), count))
+                factors.append((("prime", str(divisor)), count))
             divisor += 1 if divisor == 2 else 2
         if number > 1:
             base, power = _as_power(number)
-            found.append((("prime" if base <= PRIME_BOUND**2 else "number", str(base)), power))
-        return found
+            factors.append((("prime" if base <= PRIME_BOUND**2 else "number", str(base)), power))
+        return factors
 
 
 def _as_power(number: int) -> tuple[int, int]:
-    """A number without small factors as a base and the highest exponent up to 8."""
+    """Write a number without small factors as a base and the highest exponent up to 8."""
     for power in range(8, 1, -1):
         low, high = 1, 1 << (number.bit_length() // power + 1)
         while low < high:
@@ -364,7 +360,7 @@ def _as_power(number: int) -> tuple[int, int]:
     return number, 1
 
 
-def _of(number: Fraction) -> Value:
+def _constant(number: Fraction) -> Value:
     return Value({(): number} if number else {}, ONE)
 
 
@@ -406,8 +402,8 @@ def _render_fraction(number: Fraction) -> str:
     return f"{number.numerator:#x}/{number.denominator:#x}"  # Python refuses to write more than 4,300 decimal digits
 
 
-def isolate(trees: Sequence[Tree], operators: Sequence[str]) -> tuple[list[Tree], list[str]] | None:
-    """``-x < 1`` as ``-1 < x``, ``3 < 2x + 1 < 5`` as ``1 < x < 2``.
+def isolated(trees: Sequence[Tree], operators: Sequence[str]) -> tuple[list[Tree], list[str]] | None:
+    """Bring the one letter of an inequality to a side of its own: ``-x < 1`` becomes ``-1 < x``.
 
     Args:
         trees: two or three sides.
@@ -424,16 +420,16 @@ def isolate(trees: Sequence[Tree], operators: Sequence[str]) -> tuple[list[Tree]
     sides = list(trees)
     if len(sides) == 2:
         sides = [("add", sides[0], _times(sides[1], Fraction(-1))), ("num", "0")]
-    holding = [i for i, tree in enumerate(sides) if letters_of(tree)]
-    if len(holding) != 1 or (len(sides) == 3 and holding != [1]):
+    with_letter = [i for i, tree in enumerate(sides) if letters_of(tree)]
+    if len(with_letter) != 1 or (len(sides) == 3 and with_letter != [1]):
         return None
-    middle = sides[holding[0]]
+    middle = sides[with_letter[0]]
     slope = _slope(middle, name)
     if slope is None:
         return None
-    rest = _put(middle, name, "0")
+    rest = _with_number(middle, name, "0")
     sides = [
-        ("var", name) if i == holding[0] else _times(("add", tree, _times(rest, Fraction(-1))), 1 / slope)
+        ("var", name) if i == with_letter[0] else _times(("add", tree, _times(rest, Fraction(-1))), 1 / slope)
         for i, tree in enumerate(sides)
     ]
     return (sides, list(operators)) if slope > 0 else (sides[::-1], list(operators)[::-1])
@@ -452,7 +448,7 @@ def _times(tree: Tree, factor: Fraction) -> Tree:
 
 def _slope(tree: Tree, name: str) -> Fraction | None:
     """The rational factor of a letter in an expression that is linear in it; None if it is not."""
-    value = evaluate(tree)
+    value = exact_value(tree)
     letter = (("var", name), Fraction(1))
     others = [monomial for monomial in value.numerator if monomial != (letter,)]
     is_linear = value.denominator == ONE and all(
@@ -461,8 +457,8 @@ def _slope(tree: Tree, name: str) -> Fraction | None:
     return value.numerator.get((letter,)) if is_linear else None
 
 
-def _put(tree: Tree, name: str, number: str) -> Tree:
+def _with_number(tree: Tree, name: str, number: str) -> Tree:
     """An expression with a number in place of a letter."""
     if tree == ("var", name):
         return ("num", number)
-    return tuple(_put(part, name, number) if isinstance(part, tuple) else part for part in tree)
+    return tuple(_with_number(part, name, number) if isinstance(part, tuple) else part for part in tree)

@@ -1,4 +1,4 @@
-"""Best-of-N training inside TRL: its GRPOTrainer with any objective of ours in place of its advantages.
+"""Best-of-N training inside TRL: its GRPOTrainer with the advantages of any objective of this package.
 
     from bontune.integrations.trl import BoNGRPOConfig, BoNGRPOTrainer
 
@@ -14,7 +14,7 @@ from importlib.metadata import version
 from bontune.base.errors import BontuneError
 
 OLDEST = (1, 12)
-"""Oldest TRL whose trainer has the parts that ours is built on."""
+"""Oldest TRL whose trainer has the methods that ours overrides."""
 
 
 def check_version(installed: str) -> None:

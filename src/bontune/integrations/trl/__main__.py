@@ -1,5 +1,5 @@
-"""``accelerate launch -m bontune.integrations.trl --config bon.yaml``."""
+"""Trains in TRL from a file: ``accelerate launch -m bontune.integrations.trl --config bon.yaml``."""
 
-from bontune.integrations.trl.script import main
+from bontune.integrations.trl.script import run_script
 
-main()
+run_script()

@@ -1,7 +1,7 @@
-"""``accelerate launch -m bontune.integrations.trl --config bon.yaml``: training in TRL from one file.
+"""Training in TRL from one file: ``accelerate launch -m bontune.integrations.trl --config bon.yaml``.
 
-The file holds TRL's own keys (GRPOConfig and ModelConfig), ours (:class:`bontune.integrations.trl.BoNGRPOConfig`), and
-what to train on: ``task`` is one of ours with its grader, else ``dataset_name`` and ``reward_funcs`` are as in TRL.
+The file contains TRL's own keys (GRPOConfig and ModelConfig), ours (:class:`bontune.integrations.trl.BoNGRPOConfig`),
+and the data: a ``task`` of this package with its grader, or ``dataset_name`` and ``reward_funcs`` as in TRL.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bontune.tasks.base import Task
 
 @dataclass
 class BoNScriptArguments(ScriptArguments):
-    """What to train on, and what selects."""
+    """The data, the rewards and the verifier."""
 
     dataset_name: str | None = field(default=None, metadata={"help": "A data set with prompts, without task."})
     task: str | None = field(default=None, metadata={"help": "A task of `bontune tasks`, which rewards by its grader."})
@@ -46,12 +46,12 @@ class BoNScriptArguments(ScriptArguments):
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train; errors that the user can put right are one sentence and exit status 2."""
+def run_script(arguments: Sequence[str] | None = None) -> None:
+    """Train; an error that the user can fix is printed as one sentence, with exit status 2."""
     try:
         parser = TrlParser((BoNScriptArguments, BoNGRPOConfig, ModelConfig))
         script, config, model = parser.parse_args_and_config(arguments, fail_with_unknown_args=True)
-    except (ValueError, OSError, YAMLError) as error:  # TRL's and argparse's own among them
+    except (ValueError, OSError, YAMLError) as error:  # also TRL's and argparse's own
         raise _exit(error) from None
     try:
         trainer = make_trainer(script, config, model)
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise _exit(error) from None
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     trainer.save_model(config.output_dir)
-    trainer.accelerator.print(f"{config.output_dir} holds the model.")
+    trainer.accelerator.print(f"The model is in {config.output_dir}.")
     trainer.accelerator.end_training()
 
 
@@ -69,9 +69,9 @@ def _exit(error: Exception) -> SystemExit:
 
 
 def make_trainer(script: BoNScriptArguments, config: BoNGRPOConfig, model: ModelConfig) -> BoNGRPOTrainer:
-    """The trainer that the three parts of a file ask for."""
+    """Make the trainer that the three parts of a file describe."""
     if model.model_name_or_path is None:
-        raise BontuneError("model_name_or_path is missing: which model is trained?")
+        raise BontuneError("model_name_or_path is missing: name the model to train.")
     config.model_init_kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
@@ -79,8 +79,8 @@ def make_trainer(script: BoNScriptArguments, config: BoNGRPOConfig, model: Model
         **(config.model_init_kwargs or {}),
     }
     if script.task is not None:
-        given = script.task_options or {}
-        task = load_task(script.task, **(json.loads(given) if isinstance(given, str) else given))
+        options = script.task_options or {}
+        task = load_task(script.task, **(json.loads(options) if isinstance(options, str) else options))
         rewards: list[Any] = [task_reward(task, script.task_split)]
         dataset = task_dataset(task, script.task_split)
     elif script.dataset_name is not None and script.reward_funcs:
@@ -101,7 +101,7 @@ def make_trainer(script: BoNScriptArguments, config: BoNGRPOConfig, model: Model
 
 
 def task_dataset(task: Task, split: str = "train") -> Dataset:
-    """A task's problems as TRL takes them: ``prompt``, a conversation where the task has one, and ``problem_id``."""
+    """Return a task's problems as TRL's data set with ``prompt`` (conversations if all have one) and ``problem_id``."""
     problems = task.problems(split)
     asks_chat = all(problem.messages for problem in problems)
 
@@ -112,7 +112,7 @@ def task_dataset(task: Task, split: str = "train") -> Dataset:
 
 
 def task_reward(task: Task, split: str = "train") -> Callable[..., list[float | None]]:
-    """A reward function for TRL that grades as the task does; None for what could not be graded."""
+    """Return a reward function for TRL that grades as the task does; it returns None for an ungraded completion."""
     problems = {problem.id: problem for problem in task.problems(split)}
 
     def reward(completions: Sequence[Any], problem_id: Sequence[str], **_: Any) -> list[float | None]:
@@ -125,12 +125,12 @@ def task_reward(task: Task, split: str = "train") -> Callable[..., list[float | 
 
 
 def _verifier(name: str | None) -> Any:
-    """A function by its dotted name, or what ``--verifier`` takes."""
+    """Return a function by its dotted name, or what ``--verifier`` takes."""
     return name if name is None or {*name} & {*":#"} else _function(name)
 
 
 def _function(name: str) -> Any:
-    """A function by its dotted name; any other name is a model's, for TRL to load."""
+    """Return a function by its dotted name; any other name is a model's, for TRL to load."""
     module, _, function = name.rpartition(".")
     if not module or "/" in name or os.path.exists(name):
         return name

@@ -1,4 +1,4 @@
-"""TRL's settings, and how a group is weighed."""
+"""TRL's settings, and those of the objective."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from bontune.config.sections import between
 from bontune.integrations.groups import GroupObjective
 
 _SUMS = ("dr_grpo", "dapo", "bnpo", "cispo")
-"""Losses of TRL that sum over the tokens of a sample; they differ in what the sum is divided by."""
+"""Losses of TRL that sum over the tokens of a sample; they differ in the divisor of the sum."""
 
 
 @dataclass
 class BoNGRPOConfig(GRPOConfig):
-    """TRL's settings, and how a group is weighed; with defaults that keep a group's weights whole.
+    """TRL's settings with those of the objective, and with defaults that keep the advantages of a group complete.
 
-    Beside the new ones these have other defaults than in TRL: ``scale_rewards="none"`` and ``loss_type="dr_grpo"`` (the
-    loss is the mean over samples of sums over their tokens), ``vllm_importance_sampling_mode="sequence_truncate"``
-    (``sequence_mask`` takes samples out of groups whose weights belong together), ``sync_ref_model=True`` with
+    Beside the new settings, these have other defaults than in TRL: ``scale_rewards="none"`` and ``loss_type="dr_grpo"``
+    (the loss is the mean over samples of sums over their tokens), ``vllm_importance_sampling_mode="sequence_truncate"``
+    (``sequence_mask`` removes samples from groups whose advantages belong together), ``sync_ref_model=True`` with
     ``ref_model_mixup_alpha=0.01`` after every step, as in the paper.
     """
 
@@ -65,7 +65,7 @@ class BoNGRPOConfig(GRPOConfig):
     def __post_init__(self) -> None:
         """
         Raises:
-            BontuneError: an objective, a budget, an option or a schedule that cannot work.
+            BontuneError: an invalid objective, budget, option or schedule.
         """
         super().__post_init__()
         try:
@@ -74,8 +74,7 @@ class BoNGRPOConfig(GRPOConfig):
                 self.n = {int(key): weight for key, weight in self.n.items()}
         except ValueError:
             raise BontuneError(
-                'n must be a whole number, or a weight for each of several as in {"1": 0.5, "16": 0.5}, '
-                f"got {self.n!r}."
+                f'n must be a whole number, or weights of several as in {{"1": 0.5, "16": 0.5}}, got {self.n!r}.'
             ) from None
         if self.beta == 0:
             self.sync_ref_model = False  # there is no reference then
@@ -86,51 +85,53 @@ class BoNGRPOConfig(GRPOConfig):
 
     def _check_beta(self) -> None:
         if self.beta_end is None and (self.beta_delay, self.beta_steps, self.beta_shape) != (0, None, "linear"):
-            raise BontuneError("beta_delay, beta_steps and beta_shape say how beta moves to beta_end: give that, too.")
+            raise BontuneError(
+                "beta_delay, beta_steps and beta_shape describe how beta moves to beta_end: give that, too."
+            )
         if self.beta_end is not None and self.beta <= 0:
             raise BontuneError(
                 "beta_end moves beta, which must be above 0 at the beginning, because the reference is made then."
             )
         if self.beta_end is not None and self.use_liger_kernel:
             raise BontuneError(
-                "beta_end moves beta, which the loss of use_liger_kernel takes once for all: leave one out."
+                "beta_end moves beta, which the loss of use_liger_kernel takes once for all: omit one of the two."
             )
         if self.beta_shape not in ("linear", "cosine", "exponential"):
             raise BontuneError(f"beta_shape must be linear, cosine or exponential, got {self.beta_shape!r}.")
 
     def _refuse_what_changes_nothing(self) -> None:
-        """Refuse settings of the advantages of TRL, in whose place ours are."""
+        """Refuse settings of TRL's advantages, which ours replace."""
         for name, value, usual in (
             ("scale_rewards", self.scale_rewards, "none"),
             ("multi_objective_aggregation", self.multi_objective_aggregation, "sum_then_normalize"),
         ):
             if value != usual:
                 raise BontuneError(
-                    f"{name}={value!r} is a setting of TRL's own advantages, and changes nothing here: the objective "
-                    f"{self.objective} weighs the weighted sum of the rewards; leave it out."
+                    f"{name}={value!r} is a setting of TRL's own advantages and changes nothing here: the objective "
+                    f"{self.objective} takes the weighted sum of the rewards; omit it."
                 )
 
     def _warn_of_bias(self) -> None:
-        """Warn of settings by which the gradient is no longer that of the objective."""
+        """Warn about settings with which the gradient is no longer that of the objective."""
         masks = {
             f"vllm_importance_sampling_mode={self.vllm_importance_sampling_mode!r}": (
                 self.use_vllm and self.vllm_importance_sampling_mode.endswith("_mask"),
-                "takes samples out of groups after their weights were made",
+                "removes samples from groups after their advantages were computed",
                 "sequence_truncate does not",
             ),
             "mask_truncated_completions=True": (
                 self.mask_truncated_completions,
-                "takes samples out of groups after their weights were made",
+                "removes samples from groups after their advantages were computed",
                 "let the reward of a truncated sample be 0 instead",
             ),
             f"off_policy_mask_threshold={self.off_policy_mask_threshold}": (
                 self.off_policy_mask_threshold is not None,
-                "takes samples out of groups after their weights were made",
-                "leave it out",
+                "removes samples from groups after their advantages were computed",
+                "omit it",
             ),
             f"top_entropy_quantile={self.top_entropy_quantile:g}": (
                 self.top_entropy_quantile < 1,
-                "takes tokens out of samples whose weights are for whole ones",
+                "removes tokens from samples whose advantages are for whole samples",
                 "leave it at 1",
             ),
             f"loss_type={self.loss_type!r}": (
@@ -139,18 +140,18 @@ class BoNGRPOConfig(GRPOConfig):
                 "dr_grpo does",
             ),
         }
-        for setting, (is_given, what, instead) in masks.items():
-            if is_given:
-                warnings.warn(f"{setting} {what}, which biases the gradient; {instead}.", stacklevel=4)
+        for setting, (is_set, effect, advice) in masks.items():
+            if is_set:
+                warnings.warn(f"{setting} {effect}, which biases the gradient; {advice}.", stacklevel=4)
 
     def group_objective(self) -> GroupObjective:
-        """The objective as it weighs a group."""
+        """Return the objective that computes a group's advantages."""
         options = self.objective_options
         options = json.loads(options) if isinstance(options, str) else options
         return GroupObjective.of(self.objective, self.n, options, self.seed)
 
     def beta_at(self, step: int, max_steps: int) -> float:
-        """The coefficient of the KL at a step, from 1."""
+        """Return the coefficient of the KL at a step, counted from 1."""
         if self.beta_end is None:
             return float(self.beta)
         length = self.beta_steps or max(max_steps - self.beta_delay, 1)

@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer with any objective of ours in place of its advantages."""
+"""TRL's GRPOTrainer with the advantages of any objective of this package, a verifier, and a moving reference."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bontune.verifiers.load import load_verifier, options_from_text
 
 
 class BoNGRPOTrainer(GRPOTrainer):
-    """TRL's GRPOTrainer, training for Best-of-N (Chow et al., arXiv 2412.15287) or another objective of the table."""
+    """TRL's GRPOTrainer for Best-of-N (Chow et al., arXiv 2412.15287) or another objective of the table."""
 
     _name = "BoN-GRPO"
 
@@ -33,17 +33,17 @@ class BoNGRPOTrainer(GRPOTrainer):
     ) -> None:
         """
         Args:
-            model: as TRL takes it.
-            reward_funcs: one or several, as TRL takes them; what a sample is worth is their weighted sum.
+            model: the model, in any form that TRL takes.
+            reward_funcs: one or several functions of TRL's form; a sample's reward is their weighted sum.
             args: the settings.
             positional: further arguments of TRL's trainer in its order.
-            verifier: what Best-of-N selects by: another reward function, a verifier of ours, a loaded classifier with
-                its tokenizer as a pair, or what ``--verifier`` takes, such as the name of a sequence classification
-                model; None: the reward itself, or ``args.verifier_index``.
+            verifier: scorer by which Best-of-N selects: another reward function, a verifier of this package, a loaded
+                classifier with its tokenizer as a pair, or what ``--verifier`` takes, such as the name of a sequence
+                classification model; None: the reward itself, or ``args.verifier_index``.
             options: further arguments of TRL's trainer by name.
 
         Raises:
-            BontuneError: settings that cannot work together.
+            BontuneError: settings that do not go together.
         """
         functions = list(reward_funcs) if isinstance(reward_funcs, (list, tuple)) else [reward_funcs]
         self.verifier_index = args.verifier_index
@@ -62,14 +62,14 @@ class BoNGRPOTrainer(GRPOTrainer):
             )
         if self.verifier_index is not None and len(functions) == 1:
             raise BontuneError(
-                "verifier_index names the only reward function: leave it out, the reward selects by itself then."
+                "verifier_index names the only reward function: omit it, then the reward itself selects."
             )
         self.objective = args.group_objective()
         self._rewards_by_function: Tensor | None = None
         follows = args.sync_ref_model
         has_adapters = options.get("peft_config") is not None or hasattr(model, "peft_config")
-        args.sync_ref_model = follows and not has_adapters  # TRL refuses adapters; MovingReference has them
-        set_seed(args.seed)  # TRL before 1.16 draws adapters unseeded, other ones in each process and each run
+        args.sync_ref_model = follows and not has_adapters  # TRL refuses adapters; MovingReference handles them
+        set_seed(args.seed)  # TRL before 1.16 draws adapters unseeded, different ones in each process and run
         try:
             super().__init__(model, functions, args, *positional, **options)
         finally:
@@ -78,8 +78,8 @@ class BoNGRPOTrainer(GRPOTrainer):
         if self.verifier_index is not None:
             if verifier is None and args.reward_weights is not None and args.reward_weights[self.verifier_index]:
                 warnings.warn(
-                    f"reward_weights gives the verifier {args.reward_weights[self.verifier_index]:g}, but what selects "
-                    "is no reward: 0 is taken.",
+                    f"reward_weights gives the verifier {args.reward_weights[self.verifier_index]:g}, but it is "
+                    "not a reward: its weight is set to 0.",
                     stacklevel=2,
                 )
             self.reward_weights[self.verifier_index] = 0.0
@@ -89,10 +89,10 @@ class BoNGRPOTrainer(GRPOTrainer):
         self.add_callback(_Schedule(self))
 
     def _check_prompts(self) -> None:
-        """Refuse a data set of which TRL would make no batch and train no step.
+        """Refuse a data set that is too small for a single batch of TRL.
 
         Raises:
-            BontuneError: it is one.
+            BontuneError: the data set has fewer prompts than a batch.
         """
         prompts, needed = self.train_dataset, self.args.generation_batch_size // self.num_generations
         if isinstance(prompts, Sized) and len(prompts) < needed:
@@ -102,25 +102,25 @@ class BoNGRPOTrainer(GRPOTrainer):
                 "or per_device_train_batch_size."
             )
 
-    def _calculate_rewards(self, *given: Any, **options: Any) -> Tensor:
-        """TRL's rewards (all samples, functions), gathered over the processes; they are kept for the weights."""
-        self._rewards_by_function = super()._calculate_rewards(*given, **options)
+    def _calculate_rewards(self, *arguments: Any, **options: Any) -> Tensor:
+        """Return TRL's rewards (all samples, functions) of all processes, and keep them for the advantages."""
+        self._rewards_by_function = super()._calculate_rewards(*arguments, **options)
         return self._rewards_by_function
 
     def _transform_advantages(self, advantages: Tensor) -> Tensor:
-        """Ours in place of TRL's, of the samples of all processes; a later TRL calls it before it logs them."""
+        """Replace TRL's advantages of the samples of all processes; newer TRL calls this before it logs them."""
         rewards_PM, scores_PM = self._grouped()
         num_samples = rewards_PM.shape[-1]
         try:
             self.objective.check(num_samples)
         except BontuneError:
-            return advantages  # an evaluation with fewer samples than N takes
+            return advantages  # an evaluation with fewer samples than N needs
         step, last = self.state.global_step, max(self.state.max_steps - 1, 1)
         ours_PM = self.objective.advantages(rewards_PM, scores_PM, step=step, progress=min(step / last, 1.0))
         return ours_PM.flatten().to(advantages)
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """TRL's batch with our advantages, in what it logs, too."""
+        """Return TRL's batch with our advantages, which replace TRL's in its logs as well."""
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
         if not hasattr(GRPOTrainer, "_transform_advantages"):
@@ -140,7 +140,7 @@ class BoNGRPOTrainer(GRPOTrainer):
         return batch
 
     def _grouped(self) -> tuple[Tensor, Tensor | None]:
-        """Rewards (P, M) and the verifier's scores, of all processes; NaN where every function gave None."""
+        """Return rewards (P, M) and the verifier's scores, of all processes; NaN where every function returned None."""
         matrix = self._rewards_by_function
         assert matrix is not None, "TRL calculates rewards before advantages"
         num_samples = self.num_generations if self.model.training else self.num_generations_eval
@@ -166,7 +166,7 @@ class BoNGRPOTrainer(GRPOTrainer):
 
 
 class _Schedule(TrainerCallback):
-    """Sets the coefficient of the KL before each step."""
+    """A callback that sets the coefficient of the KL before each step."""
 
     def __init__(self, trainer: BoNGRPOTrainer) -> None:
         self.trainer = trainer
@@ -176,41 +176,41 @@ class _Schedule(TrainerCallback):
 
 
 NAME = "ref"
-"""The adapter by which TRL computes the reference, if there is one of this name."""
+"""Name of the adapter with which TRL computes the reference, if it exists."""
 
 
 class MovingReference(TrainerCallback):
     """An exponential moving average of the policy.
 
-    TRL moves a reference of whole weights by itself, but does not save it, and refuses adapters. Here the average is
-    kept beside each checkpoint. With adapters it is that of the adapter's weights, in a second adapter.
+    TRL moves a reference of full weights itself, but does not save it, and refuses adapters. Here the average is
+    saved beside each checkpoint. With adapters it is the average of the adapter's weights, in a second adapter.
     """
 
     def __init__(self, trainer: Any) -> None:
         """
         Args:
-            trainer: a GRPOTrainer that has been set up; of a model with adapters it gets the second one.
+            trainer: an initialised GRPOTrainer; its model gets a second adapter if it has one.
         """
         self.trainer = trainer
         self.has_adapters = trainer.ref_model is None
         model = trainer.model
         if self.has_adapters and NAME not in model.peft_config:
             config = copy(model.peft_config["default"])
-            config.init_lora_weights = True  # PiSSA and OLoRA would take their part out of the base weights once more
+            config.init_lora_weights = True  # PiSSA and OLoRA would subtract their part from the base weights once more
             model.add_adapter(NAME, config)
             for name, tensor in model.named_parameters():
                 if f".{NAME}." in name:
                     tensor.data.copy_(model.get_parameter(name.replace(f".{NAME}.", ".default.")).data)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Move the second adapter; a reference of whole weights is moved by TRL."""
+        """Move the second adapter; TRL moves a reference of full weights."""
         if not self.has_adapters or state.global_step % args.ref_model_sync_steps:
             return
         policy = dict(self._model().named_parameters())
         with torch.no_grad():
             for name, tensor in self._parameters():
-                now = local(policy[name.replace(f".{NAME}.", ".default.")])
-                local(tensor).lerp_(now.to(tensor.dtype), args.ref_model_mixup_alpha)
+                new = local_part(policy[name.replace(f".{NAME}.", ".default.")])
+                local_part(tensor).lerp_(new.to(tensor.dtype), args.ref_model_mixup_alpha)
 
     def save(self, step: int) -> None:
         """Write the reference beside the checkpoint of this step."""
@@ -218,25 +218,26 @@ class MovingReference(TrainerCallback):
         parameters = self._parameters()
         if self.trainer.accelerator.is_main_process or _is_sharded(parameters):
             folder.mkdir(parents=True, exist_ok=True)
-            save_file({name: local(p).contiguous().cpu() for name, p in parameters}, folder / self._file(parameters))
+            state = {name: local_part(p).contiguous().cpu() for name, p in parameters}
+            save_file(state, folder / self._file(parameters))
 
     def load(self, checkpoint: str) -> None:
-        """Take back what :meth:`save` wrote.
+        """Load the reference that :meth:`save` wrote.
 
         Raises:
-            BontuneError: it is not there, or was written by another number of processes that share the weights.
+            BontuneError: the file is missing, or was written by another number of processes with sharded weights.
         """
         parameters = self._parameters()
         path = Path(checkpoint) / self._file(parameters)
         if not path.is_file():
             raise BontuneError(
                 f"{path} is missing: the checkpoint was made without a moving reference, or by another number of "
-                "processes; take sync_ref_model=false, or go on with as many."
+                "processes; take sync_ref_model=false, or resume with as many processes."
             )
         saved = load_file(path)
         with torch.no_grad():
             for name, tensor in parameters:
-                local(tensor).copy_(saved[name])
+                local_part(tensor).copy_(saved[name])
 
     def _file(self, parameters: list[tuple[str, Tensor]]) -> str:
         if not _is_sharded(parameters):
@@ -248,15 +249,15 @@ class MovingReference(TrainerCallback):
         return self.trainer.accelerator.unwrap_model(self.trainer.model)
 
     def _parameters(self) -> list[tuple[str, Tensor]]:
-        """The reference's parameters, each once."""
+        """Return the names and parameters of the reference."""
         if self.has_adapters:
             return [(name, p) for name, p in self._model().named_parameters() if f".{NAME}." in name]
         return list(self.trainer.accelerator.unwrap_model(self.trainer.ref_model).named_parameters())
 
 
-def local(parameter: Tensor) -> Tensor:
-    """This process's part of a parameter that FSDP or DeepSpeed may have split over several."""
-    part = getattr(parameter, "ds_tensor", None)  # of DeepSpeed's third stage
+def local_part(parameter: Tensor) -> Tensor:
+    """Return this process's shard of a parameter that FSDP or DeepSpeed may have sharded."""
+    part = getattr(parameter, "ds_tensor", None)  # DeepSpeed's ZeRO-3
     if part is not None:
         return part
     return parameter.to_local() if hasattr(parameter, "to_local") else parameter.data
@@ -267,12 +268,12 @@ def _is_sharded(parameters: list[tuple[str, Tensor]]) -> bool:
 
 
 def as_reward_function(verifier: Any, device: str) -> Any:
-    """What TRL takes for a verifier, which then scores as it does everywhere else in this package.
+    """Return a verifier as a reward function of TRL, which scores as it does everywhere else in this package.
 
     Args:
-        verifier: a verifier of ours, a pair (model, tokenizer), or what ``--verifier`` takes; a reward function of TRL
-            and a module are given back as they are.
-        device: where a reward model that is loaded here computes.
+        verifier: a verifier of this package, a pair (model, tokenizer), or what ``--verifier`` takes; a reward function
+            of TRL and a module are returned as they are.
+        device: device of a reward model that is loaded here.
 
     Raises:
         BontuneError: a verifier that needs grades or answers, which TRL does not have, or one that cannot be loaded.
@@ -284,7 +285,7 @@ def as_reward_function(verifier: Any, device: str) -> Any:
                 f"The verifier {name} needs what only `bontune train` has; without a verifier the reward selects."
             )
         if name == "reward_model" and is_deepspeed_zero3_enabled():
-            return verifier  # TRL lays it in parts on the processes
+            return verifier  # TRL shards it over the processes
         return _reward_function(load_verifier(name, device=device, **options))
     if isinstance(verifier, nn.Module) or not isinstance(verifier, (Verifier, tuple)):
         return verifier
@@ -301,7 +302,7 @@ def _reward_function(verifier: Verifier) -> Callable[..., list[float]]:
 
 
 def _problem(prompt: Any) -> Problem:
-    """A prompt of TRL, a text or a conversation."""
+    """Convert a prompt of TRL, a text or a conversation, to a problem."""
     if isinstance(prompt, str):
         return Problem(id="", prompt=prompt, reference="")
     return Problem(id="", prompt=prompt[-1]["content"], reference="", messages=tuple(prompt))

@@ -1,4 +1,4 @@
-"""Runs inside the isolation, one process a program: load the source, then answer what the grader asks.
+"""The process of one program, inside the isolation: it loads the source, then answers what the grader asks.
 
 Nothing here is trusted once the program's first line has run: it shares this interpreter and may replace any of it,
 or write to the reply pipe itself. That buys it nothing, since a reply is plain data and the answer is judged elsewhere.
@@ -13,19 +13,18 @@ Both come as a pair with what has changed in the containers that the grader gave
 
 from __future__ import annotations
 
+import io
 import os
-import struct
 import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
 import bontune.grading.sandbox.inside.wire as wire
-from bontune.grading.sandbox.inside.values import Shared, name_of
+from bontune.grading.sandbox.inside.values import Shared, exception_name
 
 MAX_MESSAGE_LENGTH = 300
 RECURSION_LIMIT = 4_000
-_HEADER = struct.Struct("<I")
 
 
 class _Objects:
@@ -50,17 +49,14 @@ class _Objects:
         return self.is_asked or (request[0] != "load" and self.numbers[id(request[1])] >= self.num_loaded)
 
 
-def serve(request_fd: int, reply_fd: int, max_reply_bytes: int) -> None:
+def answer_requests(request_fd: int, reply_fd: int, max_reply_bytes: int) -> None:
     """Answer requests until the grader hangs up."""
     sys.setrecursionlimit(RECURSION_LIMIT)
+    requests, replies = os.fdopen(request_fd, "rb"), os.fdopen(reply_fd, "wb")
     objects, shared = _Objects(), Shared()
-    while True:
-        header = _read_exactly(request_fd, _HEADER.size)
-        if header is None:
-            return
-        body = _read_exactly(request_fd, _HEADER.unpack(header)[0])
-        if body is None:
-            return
+    while header := requests.read(wire.HEADER.size):
+        body = requests.read(wire.HEADER.unpack(header)[0])
+        # First the containers become what the test has made of them since, then the program runs.
         mark = shared.mark()
         changes, request = wire.decode(body, handle=objects.by_number.__getitem__, shared=shared, is_given=True)
         shared.apply(changes)
@@ -75,11 +71,13 @@ def serve(request_fd: int, reply_fd: int, max_reply_bytes: int) -> None:
             reply = wire.encode(((), ("unsendable", str(error))))
         except Exception as error:  # a subclass that fails while its contents are read
             reply = wire.encode(((), ("unsendable", type(error).__name__)))
+        # Both sides forget the containers of this request by the same rule, or their numbers would part.
         if request[0] == "load":
             objects.num_loaded = len(objects.by_number)
         if not objects.may_keep(request):
             shared.forget_from(mark)
-        _write_all(reply_fd, _HEADER.pack(len(reply)) + reply)
+        replies.write(wire.HEADER.pack(len(reply)) + reply)
+        replies.flush()
 
 
 def _answer(request: tuple[Any, ...]) -> tuple[object, ...]:
@@ -136,61 +134,27 @@ _OPERATIONS: dict[str, Callable[..., object]] = {
 
 def _describe(error: Exception) -> tuple[str, str]:
     """The name of the nearest class that the grader knows, and the message."""
-    name = name_of(type(error))
+    name = exception_name(type(error))
     try:
         return name, str(str(error))[:MAX_MESSAGE_LENGTH]
     except Exception:
         return name, ""
 
 
-def _read_exactly(descriptor: int, length: int) -> bytes | None:
-    pieces = bytearray()
-    while len(pieces) < length:
-        piece = os.read(descriptor, min(length - len(pieces), 1 << 20))
-        if not piece:
-            return None
-        pieces += piece
-    return bytes(pieces)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-class _PipeEnd:
+class _PipeEnd(io.FileIO):
     """One end of a pipe with the methods of a socket that an event loop uses on its own pair."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        """The end's descriptor."""
-        return self._descriptor
+    recv = io.FileIO.read
+    send = io.FileIO.write
 
     def setblocking(self, is_blocking: bool) -> None:
-        """Whether reading and writing wait."""
-        os.set_blocking(self._descriptor, is_blocking)
-
-    def recv(self, length: int) -> bytes:
-        """Read at most so many bytes."""
-        return os.read(self._descriptor, length)
-
-    def send(self, data: bytes) -> int:
-        """Write; returns the number of bytes."""
-        return os.write(self._descriptor, data)
-
-    def close(self) -> None:
-        """Close the end; twice is no error."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Set whether reading and writing wait."""
+        os.set_blocking(self.fileno(), is_blocking)
 
 
 def _pair() -> tuple[_PipeEnd, _PipeEnd]:
     reading, writing = os.pipe()
-    return _PipeEnd(reading), _PipeEnd(writing)
+    return _PipeEnd(reading, "r"), _PipeEnd(writing, "w")
 
 
 def _allow_event_loop() -> None:

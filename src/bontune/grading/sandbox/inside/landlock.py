@@ -1,4 +1,4 @@
-"""Landlock, by its three system calls: from now on this process may open the given paths and nothing else.
+"""Landlock by its three system calls: this process may open the paths that it is given, and nothing else.
 
 Landlock says nothing of stat, chmod, chown, chdir, UDP and sockets in the file system: the seccomp filter closes
 what of these can do harm. See https://docs.kernel.org/userspace-api/landlock.html for the rights and their versions.
@@ -20,7 +20,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 _NUM_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
-"""File-system rights that a version knows; they are bits 0 up."""
+"""Number of file-system rights by version; a right is a bit, from 0 up."""
 _MAKE_DEVICES = (1 << 6) | (1 << 9) | (1 << 10) | (1 << 11)  # make_char, make_sock, make_fifo, make_block
 _BIND_TCP, _CONNECT_TCP = 1, 2
 _SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1, 2
@@ -47,7 +47,7 @@ def version() -> int:
 
 def restrict(
     *, readable: Sequence[str], listable: Sequence[str], writable: Sequence[str], devices: Sequence[str]
-) -> int:
+) -> None:
     """Confine this process and its children, for good.
 
     Args:
@@ -56,20 +56,17 @@ def restrict(
         writable: folders in which files and folders may be made, read, written, renamed and removed.
         devices: files that may be read and written, such as /dev/null.
 
-    Returns:
-        The Landlock version used.
-
     Raises:
         OSError: the kernel has no Landlock, or refused.
     """
-    used = version()
-    if used < 1:
+    kernel_version = version()
+    if kernel_version < 1:
         raise OSError("this kernel offers no Landlock")
-    rights = (1 << _NUM_RIGHTS.get(used, 16)) - 1
+    rights = (1 << _NUM_RIGHTS.get(kernel_version, 16)) - 1
     attributes = struct.pack("<Q", rights)
-    if used >= 4:
+    if kernel_version >= 4:
         attributes += struct.pack("<Q", _BIND_TCP | _CONNECT_TCP)
-    if used >= 6:
+    if kernel_version >= 6:
         attributes += struct.pack("<Q", _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL)
     ruleset = _syscall(
         _CREATE_RULESET,
@@ -90,7 +87,6 @@ def restrict(
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
     _syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))
     os.close(ruleset)
-    return used
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:

@@ -1,4 +1,4 @@
-"""A candidate's scratch folder: look whether it stays small, and empty it whatever was left in it.
+"""A candidate's scratch folder: see that it stays small, and empty it whatever the candidate left in it.
 
 ``shutil.rmtree`` recurses and so stops at about a thousand nested folders. Here one descriptor walks down by name and
 up by "..", so that no path grows and nothing recurses. Links are removed, never followed.
@@ -16,19 +16,19 @@ MAX_DEPTH = 64
 MAX_PATH_BYTES = 3_800
 """The kernel's bound is 4,096 bytes, with a name of 255 at the end: what lies deeper cannot be counted by its path."""
 CLEANING_S = 1.0
-"""Longer than this, and throwing the sandbox away is the quicker way."""
+"""Seconds of cleaning, after which it is quicker to throw the sandbox away."""
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def is_too_large(folder: str) -> bool:
     """Whether the folder exceeds MAX_ENTRIES, MAX_DEPTH, or MAX_BYTES on disk, or hides what it holds.
 
-    Counts names: a file that was unlinked while it is open or mapped is missed.
+    It counts names: a file that was unlinked while it is open or mapped is missed.
     """
     num_entries = num_bytes = 0
-    waiting = [(folder, 0)]
-    while waiting:
-        path, depth = waiting.pop()
+    folders = [(folder, 0)]
+    while folders:
+        path, depth = folders.pop()
         if depth > MAX_DEPTH or len(os.fsencode(path)) > MAX_PATH_BYTES:
             return True
         try:
@@ -45,7 +45,7 @@ def is_too_large(folder: str) -> bool:
                     if stat.S_ISDIR(about.st_mode):
                         if about.st_mode & 0o700 == 0o300:  # can be filled, and not looked into
                             return True
-                        waiting.append((entry.path, depth + 1))
+                        folders.append((entry.path, depth + 1))
         except OSError:  # gone meanwhile, or of a mode that lets nobody put anything there
             continue
     return num_bytes > MAX_BYTES

@@ -50,14 +50,14 @@ _ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*", re.ASCII)
 _FACTORIES: tuple[type, ...] = (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)
 
 
-class Kind(NamedTuple):
-    """A type whose values cross as parts."""
+class LibraryType(NamedTuple):
+    """A type of the standard library whose values cross as their parts."""
 
     type: type
     parts: Callable[[Any], tuple[Any, ...]]
     build: Callable[..., Any]
     is_mutable: bool = False
-    """Whether a value is an object that both sides share (see ``shared``)."""
+    """Whether a value is an object that both sides share (see :class:`Shared`)."""
 
 
 def is_named_tuple(kind: type) -> bool:
@@ -81,7 +81,7 @@ def _build_named_tuple(name: str, fields: tuple[str, ...], values: tuple[Any, ..
 
 
 def _default_of(factory: Any) -> tuple[bool, Any]:
-    """A factory as (True, a builtin type or None) or as (False, a value that it has made)."""
+    """Write a factory as (True, a builtin type or None) or as (False, a value that it has made)."""
     if factory is None or any(factory is kind for kind in _FACTORIES):
         return True, factory
     made = factory() if isinstance(factory, (type, FunctionType)) else None
@@ -122,7 +122,7 @@ def _counter(items: tuple[tuple[Any, Any], ...]) -> Any:
     return counter
 
 
-def items_of(mapping: Any) -> tuple[tuple[Any, Any], ...]:
+def _items_of(mapping: Any) -> tuple[tuple[Any, Any], ...]:
     """A mapping's items in its own order, whatever methods a subclass has."""
     kind = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
     return tuple(kind.items(mapping))
@@ -139,53 +139,55 @@ def _clock(value: Any) -> tuple[int, int, int, int]:
     return value.hour, value.minute, value.second, value.microsecond
 
 
-KINDS: dict[str, Kind] = {
-    "F": Kind(Fraction, lambda v: (v.numerator, v.denominator), lambda n, d: Fraction(int(n), int(d))),
-    "D": Kind(Decimal, lambda v: (Decimal.__str__(v),), lambda text: Decimal(str(text))),
-    "t": Kind(
+LIBRARY_TYPES: dict[str, LibraryType] = {
+    "F": LibraryType(Fraction, lambda v: (v.numerator, v.denominator), lambda n, d: Fraction(int(n), int(d))),
+    "D": LibraryType(Decimal, lambda v: (Decimal.__str__(v),), lambda text: Decimal(str(text))),
+    "t": LibraryType(
         datetime,
         lambda v: (v.year, v.month, v.day, *_clock(v), *_zoned(v)),
         lambda *parts: datetime(*parts[:-1], fold=parts[-1]),
     ),
-    "d": Kind(date, lambda v: (v.year, v.month, v.day), date),
-    "c": Kind(time, lambda v: (*_clock(v), *_zoned(v)), lambda *parts: time(*parts[:-1], fold=parts[-1])),
-    "e": Kind(timedelta, lambda v: (v.days, v.seconds, v.microseconds), timedelta),
-    "o": Kind(timezone, lambda v: v.__getinitargs__(), timezone),
-    "z": Kind(zoneinfo.ZoneInfo, lambda v: (v.key,), _build_zone),
-    "u": Kind(uuid.UUID, lambda v: (v.int,), lambda number: uuid.UUID(int=number)),
-    "4": Kind(ipaddress.IPv4Address, lambda v: (int(v),), ipaddress.IPv4Address),
-    "6": Kind(ipaddress.IPv6Address, lambda v: (int(v),), ipaddress.IPv6Address),
-    "p": Kind(pathlib.PurePosixPath, lambda v: (str(v),), lambda text: pathlib.PurePosixPath(text)),
-    "k": Kind(type({}.keys()), lambda v: (tuple(v),), lambda keys: dict.fromkeys(keys).keys()),
-    "i": Kind(type({}.items()), lambda v: (tuple(v),), lambda items: dict(items).items()),
-    "v": Kind(type({}.values()), lambda v: (tuple(v),), lambda items: dict(enumerate(items)).values()),
-    "q": Kind(collections.deque, lambda v: (tuple(v), v.maxlen), collections.deque, is_mutable=True),
-    "a": Kind(array.array, lambda v: (v.typecode, tuple(v)), array.array, is_mutable=True),
-    "O": Kind(collections.OrderedDict, lambda v: (items_of(v),), collections.OrderedDict, is_mutable=True),
-    "C": Kind(collections.Counter, lambda v: (items_of(v),), _counter, is_mutable=True),
-    "f": Kind(
+    "d": LibraryType(date, lambda v: (v.year, v.month, v.day), date),
+    "c": LibraryType(time, lambda v: (*_clock(v), *_zoned(v)), lambda *parts: time(*parts[:-1], fold=parts[-1])),
+    "e": LibraryType(timedelta, lambda v: (v.days, v.seconds, v.microseconds), timedelta),
+    "o": LibraryType(timezone, lambda v: v.__getinitargs__(), timezone),
+    "z": LibraryType(zoneinfo.ZoneInfo, lambda v: (v.key,), _build_zone),
+    "u": LibraryType(uuid.UUID, lambda v: (v.int,), lambda number: uuid.UUID(int=number)),
+    "4": LibraryType(ipaddress.IPv4Address, lambda v: (int(v),), ipaddress.IPv4Address),
+    "6": LibraryType(ipaddress.IPv6Address, lambda v: (int(v),), ipaddress.IPv6Address),
+    "p": LibraryType(pathlib.PurePosixPath, lambda v: (str(v),), lambda text: pathlib.PurePosixPath(text)),
+    "k": LibraryType(type({}.keys()), lambda v: (tuple(v),), lambda keys: dict.fromkeys(keys).keys()),
+    "i": LibraryType(type({}.items()), lambda v: (tuple(v),), lambda items: dict(items).items()),
+    "v": LibraryType(type({}.values()), lambda v: (tuple(v),), lambda items: dict(enumerate(items)).values()),
+    "q": LibraryType(collections.deque, lambda v: (tuple(v), v.maxlen), collections.deque, is_mutable=True),
+    "a": LibraryType(array.array, lambda v: (v.typecode, tuple(v)), array.array, is_mutable=True),
+    "O": LibraryType(collections.OrderedDict, lambda v: (_items_of(v),), collections.OrderedDict, is_mutable=True),
+    "C": LibraryType(collections.Counter, lambda v: (_items_of(v),), _counter, is_mutable=True),
+    "f": LibraryType(
         collections.defaultdict,
-        lambda v: (*_default_of(v.default_factory), items_of(v)),
+        lambda v: (*_default_of(v.default_factory), _items_of(v)),
         _build_default_dict,
         is_mutable=True,
     ),
-    "n": Kind(tuple, lambda v: (type(v).__name__, type(v)._fields, tuple(tuple.__iter__(v))), _build_named_tuple),
+    "n": LibraryType(
+        tuple, lambda v: (type(v).__name__, type(v)._fields, tuple(tuple.__iter__(v))), _build_named_tuple
+    ),
 }
-"""By the letter on the wire. Of two types that extend one another the more special one comes first."""
+"""Types by their letter on the wire. Of two types that extend one another the more special one comes first."""
 
-CODES: dict[type, str] = {kind.type: code for code, kind in KINDS.items() if code != "n"}
+CODES: dict[type, str] = {kind.type: code for code, kind in LIBRARY_TYPES.items() if code != "n"}
 
 
-Contents = tuple[Any, ...]
+_Contents = tuple[Any, ...]
 
 
 class Shared:
-    """Containers by number, with what they held at the last message. Each side keeps its own alive while they count."""
+    """Containers by number, with their contents at the last message. Each side keeps its own containers alive."""
 
     def __init__(self) -> None:
         self._containers: dict[int, Any] = {}
         self._numbers: dict[int, int] = {}
-        self._seen: dict[int, Contents] = {}
+        self._seen: dict[int, _Contents] = {}
         self._next = 0
 
     def number_of(self, container: object) -> int | None:
@@ -215,7 +217,7 @@ class Shared:
         self.bind(self.reserve(), container)
 
     def mark(self) -> int:
-        """A place to go back to with :meth:`forget_from`."""
+        """The next number, to go back to with :meth:`forget_from`."""
         return self._next
 
     def forget_from(self, mark: int) -> None:
@@ -226,24 +228,24 @@ class Shared:
             self._seen.pop(number, None)
 
     def remember(self) -> None:
-        """Take what all containers hold now as what the other side knows."""
-        self._seen = {number: contents_of(container) for number, container in self._containers.items()}
+        """Remember the contents of all containers: the other side knows them."""
+        self._seen = {number: _contents_of(container) for number, container in self._containers.items()}
 
-    def changes(self) -> tuple[tuple[int, Contents], ...]:
+    def changes(self) -> tuple[tuple[int, _Contents], ...]:
         """The number and the contents of each container that is no longer as it was remembered."""
-        found = []
+        changes = []
         for number, container in self._containers.items():
-            now, before = contents_of(container), self._seen.get(number)
+            now, before = _contents_of(container), self._seen.get(number)
             if before is not None and not _is_same(before, now):
-                found.append((number, now))
-        return tuple(found)
+                changes.append((number, now))
+        return tuple(changes)
 
-    def apply(self, changes: Iterable[tuple[int, Contents]]) -> None:
-        """Fill the containers with what they hold on the other side.
+    def apply(self, changes: Iterable[tuple[int, _Contents]]) -> None:
+        """Fill the containers with their contents on the other side.
 
         Raises:
             KeyError: there is no container of a number.
-            TypeError, ValueError: contents that the container cannot hold.
+            TypeError, ValueError: the container cannot hold the contents.
         """
         for number, contents in changes:
             if type(number) is not int or type(contents) is not tuple:
@@ -251,30 +253,30 @@ class Shared:
             _refill(self._containers[number], contents)
 
 
-def contents_of(container: Any) -> Contents:
-    """What a container holds, in order: a mapping's keys and values in turn, and bytes as one object."""
+def _contents_of(container: Any) -> _Contents:
+    """The contents of a container, in order: a mapping's keys and values in turn, and bytes as one object."""
     if isinstance(container, dict):
-        return tuple(part for item in items_of(container) for part in item)
+        return tuple(part for item in _items_of(container) for part in item)
     if isinstance(container, (bytearray, array.array)):
         return (bytes(container),)
     kind = next(kind for kind in (list, set, deque) if isinstance(container, kind))
     return tuple(kind.__iter__(container))
 
 
-def _refill(container: Any, contents: Contents) -> None:
+def _refill(container: Any, contents: _Contents) -> None:
     if isinstance(container, dict):
         items = dict(zip(contents[::2], contents[1::2], strict=True))
         container.clear()
         for key, item in items.items():
             container[key] = item
     elif isinstance(container, (bytearray, array.array)):
-        (held,) = contents
-        if type(held) is not bytes:
+        (data,) = contents
+        if type(data) is not bytes:
             raise TypeError("bytes that are none")
         if isinstance(container, bytearray):
-            container[:] = held
+            container[:] = data
         else:
-            container[:] = array.array(container.typecode, held)
+            container[:] = array.array(container.typecode, data)
     elif isinstance(container, list):
         list.__setitem__(container, slice(None), contents)
     elif isinstance(container, set):
@@ -286,7 +288,7 @@ def _refill(container: Any, contents: Contents) -> None:
         deque.extend(container, contents)
 
 
-def _is_same(before: Contents, now: Contents) -> bool:
+def _is_same(before: _Contents, now: _Contents) -> bool:
     """Whether these are the same objects in the same order; bytes are compared by value."""
     if len(before) != len(now):
         return False
@@ -313,12 +315,12 @@ _NAMES = {kind: name for name, kind in (*_NAMED.items(), *_STANDARD.items())}
 _GROUP: type = getattr(builtins, "BaseExceptionGroup", StopIteration)
 
 
-def name_of(kind: type[BaseException]) -> str:
+def exception_name(kind: type[BaseException]) -> str:
     """The name of the nearest class that has one here."""
     return next(_NAMES[base] for base in kind.__mro__ if base in _NAMES)
 
 
-def from_name(name: str, message: str) -> Exception:
+def exception_of(name: str, message: str) -> Exception:
     """The exception that a name and a message from the model's side stand for."""
     kind = _STANDARD.get(name) or _NAMED.get(name, RuntimeError)
     if issubclass(kind, json.JSONDecodeError):

@@ -1,4 +1,4 @@
-"""Runs inside the isolation, one process a sandbox: an interpreter, started once, that forks a child for every program.
+"""The first process inside the isolation: an interpreter, started once, that forks a child for every program.
 
 A fork takes a millisecond where a fresh isolated interpreter takes fifty. The child can neither see nor reach this
 process (seccomp refuses signals, tracing and foreign memory; there is no /proc), its pipes are its own, and what it
@@ -11,7 +11,6 @@ lives, answered {"ok": "ended", "status": …, "note": …}. End of file: the gr
 
 from __future__ import annotations
 
-import array
 import ctypes
 import fcntl
 import gc
@@ -48,41 +47,38 @@ class _BpfProgram(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def main(control: socket.socket, setup: dict[str, Any]) -> None:
-    """Confine this process as ``setup`` says, report, and serve until the grader hangs up."""
+def fork_programs(control: socket.socket, setup: dict[str, Any]) -> None:
+    """Confine this process as ``setup`` says, and fork programs until the grader hangs up."""
     try:
-        notes = _prepare(setup)
+        _prepare(setup)
     except Exception as error:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         return
-    report = {"prefix": sys.base_prefix, "library": os.path.dirname(os.__file__), "uid": os.getuid(), "notes": notes}
-    control.send(json.dumps({"ok": "ready", **report}).encode())
+    control.send(b'{"ok": "ready"}')
     seccomp = bytes.fromhex(setup["seccomp"])
     while True:
         message, descriptors = _receive(control)
         if message is None or message["op"] != "run":
             os._exit(0)
-        sys.stdout.flush()
+        sys.stdout.flush()  # or the child would write what is in the buffer, too
         pid = os.fork()
         if pid == 0:
             try:
                 _become_candidate(control, descriptors, seccomp, message, setup["scratch"])
-                candidate.serve(_REQUEST_FD, _REPLY_FD, message["max_reply_bytes"])
+                candidate.answer_requests(_REQUEST_FD, _REPLY_FD, message["max_reply_bytes"])
                 os._exit(0)
             finally:
                 os._exit(1)
         for descriptor in descriptors:
             os.close(descriptor)
         child = os.pidfd_open(pid)
-        rights = array.array("i", [child]).tobytes()
-        control.sendmsg([b'{"ok": "running"}'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        socket.send_fds(control, [b'{"ok": "running"}'], [child])
         status, note = _watch(control, pid, child, setup["scratch"])
         control.send(json.dumps({"ok": "ended", "status": status, "note": note}).encode())
 
 
-def _prepare(setup: dict[str, Any]) -> list[str]:
+def _prepare(setup: dict[str, Any]) -> None:
     """Import what programs use, then give up every right that is not needed. The order matters."""
-    notes = []
     for name in setup["warm"]:
         importlib.import_module(name)
     warnings.simplefilter("ignore")
@@ -93,11 +89,10 @@ def _prepare(setup: dict[str, Any]) -> list[str]:
     library = os.path.dirname(os.__file__)
     if setup["landlock"] is not None:
         if os.getuid() == 0:
-            notes.append(_drop_root(library, setup["scratch"]))
-        used = landlock.restrict(**setup["landlock"])
-        notes.append(f"Landlock version {used}")
+            _drop_root(library, setup["scratch"])
+        landlock.restrict(**setup["landlock"])
     if setup["die_with_parent"]:
-        # After the uid changed, which clears it; the parent may have died before, so look.
+        # A change of the uid clears this setting, so it comes after. The parent may have died before: look.
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != setup["parent"]:
             os._exit(0)
@@ -106,14 +101,13 @@ def _prepare(setup: dict[str, Any]) -> list[str]:
         try:
             os.listdir(library)
         except OSError as error:
-            raise RuntimeError(f"the interpreter's own library {library} cannot be read in there") from error
+            raise RuntimeError(f"the interpreter's own library {library} cannot be read inside") from error
     os.chdir(setup["scratch"])
     gc.collect()
     gc.freeze()
-    return notes
 
 
-def _drop_root(library: str, scratch_folder: str) -> str:
+def _drop_root(library: str, scratch_folder: str) -> None:
     """Become nobody, if nobody can still read the standard library; else stay root without any capability.
 
     An interpreter under a home of mode 0700 could import nothing more as nobody. Root without capabilities is an
@@ -125,9 +119,7 @@ def _drop_root(library: str, scratch_folder: str) -> str:
             break
     if is_readable:
         os.chown(scratch_folder, _NOBODY, _NOBODY)
-        os.setgroups([])
-        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        _become_nobody()
     else:
         os.setgroups([])
         _libc.prctl(_PR_SET_SECUREBITS, _SECUREBITS_LOCKED_NOROOT, 0, 0, 0)
@@ -135,7 +127,12 @@ def _drop_root(library: str, scratch_folder: str) -> str:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     if _libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
         raise OSError(ctypes.get_errno(), "capset")
-    return "uid nobody" if is_readable else "root without capabilities (the interpreter is in a folder of root's own)"
+
+
+def _become_nobody() -> None:
+    os.setgroups([])
+    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
 
 
 def _can_nobody_read(library: str) -> bool:
@@ -143,9 +140,7 @@ def _can_nobody_read(library: str) -> bool:
     pid = os.fork()
     if pid == 0:
         try:
-            os.setgroups([])
-            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+            _become_nobody()
             os.listdir(library)
             with open(os.path.join(library, "os.py"), "rb"):
                 pass
@@ -156,12 +151,9 @@ def _can_nobody_read(library: str) -> bool:
 
 
 def _receive(control: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    descriptors = array.array("i")
-    data, extra, _, _ = control.recvmsg(1 << 16, socket.CMSG_SPACE(2 * descriptors.itemsize))
-    for level, kind, content in extra:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
-    return (json.loads(data) if data else None), list(descriptors)
+    """The next message, None at the end of file, and the descriptors attached to it."""
+    data, descriptors, _, _ = socket.recv_fds(control, 1 << 16, 2)
+    return (json.loads(data) if data else None), descriptors
 
 
 def _become_candidate(
@@ -172,11 +164,13 @@ def _become_candidate(
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != zygote:
         os._exit(0)
+    # The pipes go to their places by way of high numbers: they may have each other's.
     control.detach()
     high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64) for descriptor in descriptors]
     os.dup2(high[0], _REQUEST_FD, inheritable=False)
     os.dup2(high[1], _REPLY_FD, inheritable=False)
     os.closerange(_REPLY_FD + 1, 4096)
+    # What the program finds: an empty folder, four variables, and bounds on what it may take.
     os.chdir(scratch_folder)
     os.environ.clear()
     os.environ.update(HOME=scratch_folder, TMPDIR=scratch_folder, LANG="C.UTF-8", PYTHONHASHSEED="0")

@@ -7,15 +7,17 @@
     'crashed'
 
 The program runs in an isolated process; the test runs outside it and sees plain data only (``isolation``). Which
-isolation holds on this machine is found out by trying real attacks, once; without one nothing is run, unless
+isolation holds on this machine is found out by trying real attacks, once. Without one nothing is run, unless
 ``BONTUNE_SANDBOX=unsafe`` says so, and then every outcome says so too.
 
 A program has the standard library, a scratch folder of 64 MB, about a hundred threads, and the time and memory it was
 given. It has no other process, no network, no file of the user's and no package installed beside the interpreter.
-Linux only.
+Programs are checked on Linux only.
 
 A list, dictionary, set, queue or byte array that the test passes is shared: sorted in place by the program, it is
 sorted for the test, too. So a test computes what it expects before it calls the program, as any Python test has to.
+
+Checkers, the trusted processes that judge programs, stay alive between jobs; one that hangs is killed and replaced.
 """
 
 from __future__ import annotations
@@ -37,28 +39,42 @@ from typing import Any
 
 from bontune.base.errors import BontuneError
 from bontune.base.signals import num_cores
-from bontune.grading.sandbox.outside.checker import Program, requirements
+from bontune.grading.sandbox.outside.checker import Program
 from bontune.grading.sandbox.outside.isolation import BACKENDS, ISOLATING
 from bontune.grading.sandbox.outside.probe import Attack
 from bontune.grading.verdict import Verdict
 from bontune.grading.workers import FramedProcess, Gone, Late
 
-__all__ = [
-    "Checkers",
-    "Outcome",
-    "Program",
-    "check_program",
-    "check_programs",
-    "humaneval_program",
-    "requirements",
-    "sandbox_name",
-]
-
 PROGRAMS_AT_A_TIME = 256
 """Programs that are checked between two looks at whether to stop."""
+START_S = 120.0
+"""Seconds for a checker to come up or to start a job, on a busy machine."""
+GRACE_S = 2.0
+"""Seconds that a checker may take beyond a program's time before it is taken for hung."""
+MAX_EVENT_BYTES = 1 << 30
+"""Longest event that is read: an answer that a check returned is part of one."""
+_COMMAND = (
+    "import sys, json; from bontune.grading.sandbox.outside.checker import judge_jobs; "
+    "judge_jobs(*json.loads(sys.argv[1]))"
+)
 
-_pools: dict[str, Checkers] = {}
-_pools_lock = threading.Lock()
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How one program did."""
+
+    passed: bool
+    """Whether the program passed."""
+    reason: str
+    """One phrase for people; empty if it passed."""
+    seconds: float
+    """Wall time, tests included."""
+    verdict: Verdict
+    """How the program ended; a grader error says nothing of the program."""
+    isolation: str
+    """Isolation that the program ran in: bubblewrap, landlock or unsafe."""
+    answer: str = ""
+    """Text that a check in the form of a function returned, if the program passed."""
 
 
 def check_program(problem: Mapping[str, Any], completion: str, timeout: float = 5.0, memory_mb: int = 1024) -> Outcome:
@@ -89,7 +105,7 @@ def humaneval_program(
     """
     missing = [key for key in ("prompt", "entry_point", "test") if not isinstance(problem.get(key), str)]
     if missing:
-        raise BontuneError(f"a problem needs the texts prompt, entry_point and test; this one lacks {missing[0]}")
+        raise BontuneError(f"A problem needs the texts prompt, entry_point and test; this one lacks {missing[0]}.")
     return Program(
         source=problem["prompt"] + completion,
         entry_point=problem["entry_point"],
@@ -113,11 +129,11 @@ def check_programs(
     Raises:
         BontuneError: no isolation holds on this machine, or a check is a function that cannot be pickled.
     """
-    left, outcomes = list(programs), []
-    while left:
+    all_programs, outcomes = list(programs), []
+    for start in range(0, len(all_programs), PROGRAMS_AT_A_TIME):
         if poll is not None:
             poll()
-        batch, left = left[:PROGRAMS_AT_A_TIME], left[PROGRAMS_AT_A_TIME:]
+        batch = all_programs[start : start + PROGRAMS_AT_A_TIME]
         outcomes += _default_pool().check(batch, num_workers=num_workers or num_cores())
     return outcomes
 
@@ -131,12 +147,16 @@ def sandbox_name() -> str:
     return _default_pool().name
 
 
+_pools: dict[str, Checkers] = {}
+_pools_lock = threading.Lock()
+
+
 def _default_pool() -> Checkers:
-    wanted = os.environ.get("BONTUNE_SANDBOX", "auto")
+    choice = os.environ.get("BONTUNE_SANDBOX", "auto")
     with _pools_lock:
-        if wanted not in _pools:
-            _pools[wanted] = Checkers(wanted)
-        return _pools[wanted]
+        if choice not in _pools:
+            _pools[choice] = Checkers(choice)
+        return _pools[choice]
 
 
 @atexit.register
@@ -153,35 +173,196 @@ def _forget_pools() -> None:
     _pools_lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pools)
+os.register_at_fork(after_in_child=_forget_pools)
 
 
-START_S = 120.0
-"""Seconds for a checker to come up or to start a job, on a busy machine."""
-GRACE_S = 2.0
-"""Seconds that a checker may take beyond a program's time before it is taken for hung."""
-MAX_EVENT_BYTES = 1 << 30
-"""Longest event that is read: an answer that a check returned is part of one."""
-_COMMAND = "import sys, json; from bontune.grading.sandbox.outside.checker import main; main(*json.loads(sys.argv[1]))"
+class Checkers:
+    """Checkers of one isolation, the first that holds. Safe to use from several threads.
+
+    Args:
+        choice: an isolation's name, or "auto" for the first that holds.
+
+    Raises:
+        BontuneError: none holds, or the chosen one does not, or there is none of that name.
+    """
+
+    def __init__(self, choice: str = "auto") -> None:
+        self._idle: list[CheckerProcess] = []
+        self._lock = threading.Lock()
+        self.name = self._chosen(choice)
+
+    def _chosen(self, choice: str) -> str:
+        if choice != "auto" and choice not in BACKENDS:
+            raise BontuneError(f"No sandbox is called {choice!r}: choose auto, {', '.join(BACKENDS)}.")
+        problems = []
+        for name in ISOLATING if choice == "auto" else (choice,):
+            examined = examine(name)
+            if isinstance(examined, str):
+                problems.append(f"{name}: {examined}")
+                continue
+            checker, attacks = examined
+            broken = [attack.name for attack in attacks if not attack.is_stopped]
+            if broken and name != "unsafe":
+                checker.kill()
+                problems.append(f"{name}: does not stop {', '.join(broken)}")
+                continue
+            self._idle.append(checker)
+            return name
+        raise BontuneError(
+            f"No isolation for model-written programs holds here ({'; '.join(problems)}). "
+            f"See `bontune doctor` ({BACKENDS['bubblewrap'].how_to_get}), "
+            "or set BONTUNE_SANDBOX=unsafe to run them without isolation."
+        )
+
+    def check(self, programs: Sequence[Program], *, num_workers: int) -> list[Outcome]:
+        """Check programs, ``num_workers`` at a time; the outcomes in the same order."""
+        jobs = [_pickled(program) for program in programs]
+        if len(jobs) <= 1 or num_workers <= 1:
+            return [self._check(program, job) for program, job in zip(programs, jobs, strict=True)]
+        executor = ThreadPoolExecutor(min(num_workers, len(jobs)), thread_name_prefix="grading")
+        try:
+            return list(executor.map(self._check, programs, jobs))
+        finally:  # an interrupt leaves after the programs that are running, not after all of them
+            executor.shutdown(cancel_futures=True)
+
+    def _check(self, program: Program, job: bytes) -> Outcome:
+        reason = ""
+        for _ in range(2):
+            with self._lock:
+                checker = self._idle.pop() if self._idle else None
+            checker = checker or CheckerProcess(self.name)
+            try:
+                outcome = self._run(checker, program, job)
+            except (Gone, Late) as error:
+                reason = str(error)
+                checker.kill()
+            except BaseException:  # an interrupt: the checker is in the middle of something
+                checker.kill()
+                raise
+            else:
+                if outcome is None:
+                    checker.kill()
+                    return self._outcome(Verdict.TIMEOUT, "the test ran out of time", program.timeout_s + GRACE_S)
+                with self._lock:
+                    self._idle.append(checker)
+                return outcome
+        return self._outcome(Verdict.GRADER_ERROR, f"the checker failed twice: {reason}", 0.0)
+
+    def _run(self, checker: CheckerProcess, program: Program, job: bytes) -> Outcome | None:
+        """The outcome; None if the checker hangs in the test."""
+        checker.give(job)
+        event = checker.event(START_S)
+        while event["event"] in ("started", "stopped"):
+            is_running = event["event"] == "started"
+            try:
+                event = checker.event(program.timeout_s + GRACE_S if is_running else START_S)
+            except Late:
+                if is_running:
+                    return None
+                raise
+        return self._outcome(Verdict(event["verdict"]), event["reason"], event["seconds"], event["answer"])
+
+    def _outcome(self, verdict: Verdict, reason: str, seconds: float, answer: str = "") -> Outcome:
+        return Outcome(
+            passed=verdict is Verdict.PASSED,
+            reason=reason,
+            seconds=seconds,
+            verdict=verdict,
+            isolation=self.name,
+            answer=answer,
+        )
+
+    def close(self) -> None:
+        """End the checkers that are idle."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for checker in idle:
+            checker.close()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """How one program did."""
+def examine(name: str) -> tuple[CheckerProcess, list[Attack]] | str:
+    """Start a backend and attack it. Returns the living checker and what the attacks did, or why there is none."""
+    reason = BACKENDS[name].unavailable()
+    if reason is not None:
+        return reason
+    try:
+        checker = CheckerProcess(name)
+    except BontuneError as error:
+        return str(error).rstrip(".")
+    if name == "unsafe":
+        return checker, []
+    try:
+        checker.give(pickle.dumps("probe"))
+        event = checker.event(START_S)
+    except (Gone, Late) as error:
+        checker.kill()
+        return f"the probe failed: {error}"
+    return checker, [Attack(**attack) for attack in event["attacks"]]
 
-    passed: bool
-    """Whether the program passed."""
-    reason: str
-    """One phrase for people; empty if it passed."""
-    seconds: float
-    """Wall time, tests included."""
-    verdict: Verdict
-    """How the program ended; a grader error says nothing of the program."""
-    isolation: str
-    """Isolation that it ran in: bubblewrap, landlock or unsafe."""
-    answer: str = ""
-    """Text that a check in the form of a function returned, if the program passed."""
+
+class CheckerProcess(FramedProcess):
+    """A checker, seen from the process that gives it work.
+
+    Args:
+        backend_name: the isolation that its programs run in.
+
+    Raises:
+        BontuneError: this machine refuses the backend.
+    """
+
+    def __init__(self, backend_name: str) -> None:
+        arguments = json.dumps([backend_name, os.getpid(), [entry for entry in sys.path if entry]])
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        with tempfile.TemporaryFile() as errors:
+            super().__init__(
+                _spawner.call(
+                    lambda: subprocess.Popen(
+                        [sys.executable, "-B", "-c", _COMMAND, arguments],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=errors,
+                        env=environment,
+                        start_new_session=True,
+                    )
+                )
+            )
+            try:
+                event = self.event(START_S)
+            except (Gone, Late) as error:
+                self.kill()
+                errors.seek(0)
+                detail = errors.read().decode("utf-8", "replace").strip().splitlines()[-1:] or [str(error)]
+                raise BontuneError(f"Sandbox {backend_name} cannot be started: {detail[0]}.") from error
+        if event["event"] != "ready":
+            self.kill()
+            raise BontuneError(event["reason"])
+
+    def give(self, job: bytes) -> None:
+        """Give the checker a pickled job.
+
+        Raises:
+            Gone: the checker has ended.
+            Late: it did not take the job.
+        """
+        self.send(job, time.monotonic() + START_S)
+
+    def event(self, timeout_s: float) -> dict[str, Any]:
+        """The checker's next event.
+
+        Raises:
+            Gone: the checker has ended.
+            Late: it said nothing in time.
+        """
+        event: dict[str, Any] = json.loads(self.receive(time.monotonic() + timeout_s, MAX_EVENT_BYTES))
+        return event
+
+    def close(self) -> None:
+        """Let the checker end by itself, which also removes its scratch folder; kill it if it does not."""
+        self.close_pipes()
+        try:
+            self.process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
 
 
 class _Spawner:
@@ -224,209 +405,8 @@ class _Spawner:
 _spawner = _Spawner()
 
 
-class CheckerProcess(FramedProcess):
-    """A checker, seen from the process that gives it work.
-
-    Args:
-        backend_name: the isolation that its programs run in.
-
-    Raises:
-        BontuneError: this machine refuses the backend.
-    """
-
-    def __init__(self, backend_name: str) -> None:
-        arguments = json.dumps([backend_name, os.getpid(), [entry for entry in sys.path if entry]])
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        with tempfile.TemporaryFile() as said:
-            super().__init__(
-                _spawner.call(
-                    lambda: subprocess.Popen(
-                        [sys.executable, "-B", "-c", _COMMAND, arguments],
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        stderr=said,
-                        env=environment,
-                        start_new_session=True,
-                    )
-                )
-            )
-            try:
-                event = self.event(START_S)
-            except (Gone, Late) as error:
-                self.kill()
-                said.seek(0)
-                detail = said.read().decode("utf-8", "replace").strip().splitlines()[-1:] or [str(error)]
-                raise BontuneError(f"sandbox {backend_name} cannot be started: {detail[0]}") from error
-        if event["event"] != "ready":
-            self.kill()
-            raise BontuneError(event["reason"])
-
-    @property
-    def pid(self) -> int:
-        """Id of the checker's process."""
-        return self.process.pid
-
-    def give(self, job: bytes) -> None:
-        """Give it a pickled job.
-
-        Raises:
-            Gone: it has ended.
-            Late: it did not take the job.
-        """
-        self.send(job, time.monotonic() + START_S)
-
-    def event(self, timeout_s: float) -> dict[str, Any]:
-        """Its next event.
-
-        Raises:
-            Gone: it has ended.
-            Late: it said nothing in time.
-        """
-        event: dict[str, Any] = json.loads(self.receive(time.monotonic() + timeout_s, MAX_EVENT_BYTES))
-        return event
-
-    def close(self) -> None:
-        """Let it end by itself, which also removes its scratch folder; kill it if it does not."""
-        self.close_pipes()
-        try:
-            self.process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-
-class Checkers:
-    """Checkers of one isolation, the first that holds. Safe to use from several threads.
-
-    Args:
-        wanted: an isolation's name, or "auto" for the first that holds.
-
-    Raises:
-        BontuneError: none holds, or the wanted one does not, or there is none of that name.
-    """
-
-    def __init__(self, wanted: str = "auto") -> None:
-        self._idle: list[CheckerProcess] = []
-        self._lock = threading.Lock()
-        self.name = ""
-        self.name = self._choose(wanted)
-
-    def _choose(self, wanted: str) -> str:
-        if wanted != "auto" and wanted not in BACKENDS:
-            raise BontuneError(f"no sandbox is called {wanted!r}: choose auto, {', '.join(BACKENDS)}")
-        problems = []
-        for name in ISOLATING if wanted == "auto" else (wanted,):
-            found = examine(name)
-            if isinstance(found, str):
-                problems.append(f"{name}: {found}")
-                continue
-            checker, attacks = found
-            broken = [attack.name for attack in attacks if not attack.is_stopped]
-            if broken and name != "unsafe":
-                checker.kill()
-                problems.append(f"{name}: does not stop {', '.join(broken)}")
-                continue
-            self._idle.append(checker)
-            return name
-        raise BontuneError(
-            f"no isolation for model-written programs holds here ({'; '.join(problems)}); "
-            f"see `bontune doctor` ({BACKENDS['bubblewrap'].how_to_get}), "
-            "or set BONTUNE_SANDBOX=unsafe to run them without"
-        )
-
-    def check(self, programs: Sequence[Program], *, num_workers: int) -> list[Outcome]:
-        """Check them, ``num_workers`` at a time; the outcomes in the same order."""
-        jobs = [_pickle(program) for program in programs]
-        if len(jobs) <= 1 or num_workers <= 1:
-            return [self._check(program, job) for program, job in zip(programs, jobs, strict=True)]
-        executor = ThreadPoolExecutor(min(num_workers, len(jobs)), thread_name_prefix="grading")
-        try:
-            return list(executor.map(self._check, programs, jobs))
-        finally:  # an interrupt leaves after the programs that are running, not after all of them
-            executor.shutdown(cancel_futures=True)
-
-    def _check(self, program: Program, job: bytes) -> Outcome:
-        reason = ""
-        for _ in range(2):
-            checker = self._take()
-            try:
-                outcome = self._run(checker, program, job)
-            except (Gone, Late) as error:
-                reason = str(error)
-                checker.kill()
-            except BaseException:  # an interrupt: the checker is in the middle of something
-                checker.kill()
-                raise
-            else:
-                if outcome is None:
-                    checker.kill()
-                    return self._outcome(Verdict.TIMEOUT, "the test ran out of time", program.timeout_s + GRACE_S)
-                with self._lock:
-                    self._idle.append(checker)
-                return outcome
-        return self._outcome(Verdict.GRADER_ERROR, f"the checker failed twice: {reason}", 0.0)
-
-    def _run(self, checker: CheckerProcess, program: Program, job: bytes) -> Outcome | None:
-        """The outcome; None if the checker hangs in the test."""
-        checker.give(job)
-        event = checker.event(START_S)
-        while event["event"] in ("started", "stopped"):
-            is_running = event["event"] == "started"
-            try:
-                event = checker.event(program.timeout_s + GRACE_S if is_running else START_S)
-            except Late:
-                if is_running:
-                    return None
-                raise
-        if event["event"] == "unusable":
-            return self._outcome(Verdict.GRADER_ERROR, event["reason"], 0.0)
-        return self._outcome(Verdict(event["verdict"]), event["reason"], event["seconds"], event["answer"])
-
-    def _outcome(self, verdict: Verdict, reason: str, seconds: float, answer: str = "") -> Outcome:
-        return Outcome(
-            passed=verdict is Verdict.PASSED,
-            reason=reason,
-            seconds=seconds,
-            verdict=verdict,
-            isolation=self.name,
-            answer=answer,
-        )
-
-    def _take(self) -> CheckerProcess:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return CheckerProcess(self.name)
-
-    def close(self) -> None:
-        """End the checkers that are idle."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for checker in idle:
-            checker.close()
-
-
-def examine(name: str) -> tuple[CheckerProcess, list[Attack]] | str:
-    """Start a backend and attack it. Returns the living checker and what the attacks did, or why there is none."""
-    reason = BACKENDS[name].unavailable()
-    if reason is not None:
-        return reason
-    try:
-        checker = CheckerProcess(name)
-    except BontuneError as error:
-        return str(error)
-    if name == "unsafe":
-        return checker, []
-    try:
-        checker.give(pickle.dumps("probe"))
-        event = checker.event(START_S)
-    except (Gone, Late) as error:
-        checker.kill()
-        return f"the probe failed: {error}"
-    return checker, [Attack(**attack) for attack in event["attacks"]]
-
-
-def _pickle(program: Program) -> bytes:
+def _pickled(program: Program) -> bytes:
     try:
         return pickle.dumps(program)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise BontuneError(f"the check of a program must be source or a module-level function: {error}") from error
+        raise BontuneError(f"The check of a program must be source or a module-level function: {error}.") from error

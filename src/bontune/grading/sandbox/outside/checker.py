@@ -18,7 +18,6 @@ as JSON, because they are made of what a model wrote.
 from __future__ import annotations
 
 import ast
-import contextlib
 import ctypes
 import dataclasses
 import json
@@ -41,8 +40,8 @@ from bontune.base.errors import BontuneError
 from bontune.grading.sandbox.outside.interpreter import Sandbox, SandboxFailure
 from bontune.grading.sandbox.outside.isolation import BACKENDS
 from bontune.grading.sandbox.outside.probe import probe
-from bontune.grading.sandbox.outside.session import Faults, Remote, Session
-from bontune.grading.verdict import Verdict
+from bontune.grading.sandbox.outside.session import Remote, Session
+from bontune.grading.verdict import Judgement, Verdict
 from bontune.grading.workers import FRAME
 
 Check = Callable[[Callable[..., Any]], object]
@@ -50,7 +49,7 @@ Check = Callable[[Callable[..., Any]], object]
 _TEST_FILE = "<test>"
 _HELPERS_FILE = "<helpers>"
 _MEMORY_BYTES = 4 << 30
-"""Soft limit of the checker's own address space: what a test makes of an answer must not take the machine."""
+"""Soft limit of the checker's own address space: what a test makes of an answer must not fill the machine."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -67,8 +66,8 @@ class Program:
     function of a module that can be imported (or a ``functools.partial`` of one). It fails by ``AssertionError``; text
     that a function returns becomes the outcome's ``answer``."""
     other_names: tuple[str, ...] = ()
-    """More that the program must define, because a test in source form uses it, such as a class ``Node``. Only then may
-    its values be objects of its own; else a test can call them or go through them once, and no more."""
+    """More names that the program must define, because a test in source form uses them, such as a class ``Node``. Only
+    then may its values be objects of its own; else a test can call them or go through them once, and no more."""
     helpers: str = ""
     """Trusted source that is executed before a test in source form: the row's prompt, imports."""
     timeout_s: float = 5.0
@@ -80,7 +79,7 @@ class Program:
 
 
 def requirements(tests: str, reference: str) -> tuple[tuple[str, ...], str]:
-    """What tests written against a reference need of a program, and what they need besides.
+    """Find out what tests that were written against a reference need: of a program, and besides.
 
     A test that asserts by name, like MBPP's, may use a class that the reference defines, or a module that it imports.
     The names are the program's to define; the modules are imported on the trusted side, or a program could bring a
@@ -95,7 +94,7 @@ def requirements(tests: str, reference: str) -> tuple[tuple[str, ...], str]:
         statements of the reference that the tests rely on: ``other_names``, ``entry_point`` and ``helpers`` of Program.
 
     Raises:
-        SyntaxError: either is no Python.
+        SyntaxError: the tests or the reference are no Python.
 
     Example:
         >>> requirements("assert isclose(area(Box(2)), 4)", "from math import *\\nclass Box: ...\\ndef area(box): ...")
@@ -120,20 +119,8 @@ def _parse(source: str) -> ast.Module:
         return ast.parse(source)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Judgement:
-    """How it ended."""
-
-    verdict: Verdict
-    """Verdict on the program, or a grader error."""
-    reason: str
-    """One phrase for people; empty if it passed."""
-    answer: str = ""
-    """Text that a check in the form of a function returned, if the program passed."""
-
-
-def prepare(program: Program) -> Judgement | Callable[[dict[str, Any]], object]:
-    """Compile the test. Returns what runs it, given the stand-ins by name; or the grader error."""
+def compile_test(program: Program) -> Judgement | Callable[[dict[str, Any]], object]:
+    """Compile the test. Returns a function that runs it on the stand-ins by name; or the grader error."""
     if callable(program.check):
         function = program.check
         return lambda stand_ins: function(stand_ins[program.entry_point])
@@ -179,22 +166,20 @@ def _defines_check(source: str) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in ast.parse(source).body)
 
 
-def judge(session: Session, program: Program, run: Callable[[dict[str, Any]], object]) -> Judgement:
+def run_test(session: Session, program: Program, run: Callable[[dict[str, Any]], object]) -> Judgement:
     """Load the program and run the test against it."""
     session.allows_objects = bool(program.other_names)
     try:
-        stand_ins = _load(session, program)
-        answer = run(stand_ins)
-    except Faults as fault:
-        return Judgement(verdict=fault.verdict, reason=fault.reason)
+        answer = run(_load(session, program))
     except BaseException as error:
-        return _judge_error(session, error)
-    if session.fault is not None:  # a bare ``except:`` of the test's may have swallowed it
-        return Judgement(verdict=session.fault.verdict, reason=session.fault.reason)
+        if session.fault is None:
+            return _judge_error(session, error)
+    if session.fault is not None:  # even if a bare ``except:`` of the test's has swallowed it
+        return session.fault.judgement
     if time.monotonic() > session.deadline:
         return Judgement(verdict=Verdict.TIMEOUT, reason="the test ran out of time")
     is_answer = callable(program.check) and type(answer) is str  # of a test in source form it may be the program's text
-    return Judgement(verdict=Verdict.PASSED, reason="", answer=str(answer) if is_answer else "")
+    return Judgement(verdict=Verdict.PASSED, answer=str(answer) if is_answer else "")
 
 
 def _load(session: Session, program: Program) -> dict[str, Any]:
@@ -209,23 +194,21 @@ def _load(session: Session, program: Program) -> dict[str, Any]:
 
 
 def _judge_error(session: Session, error: BaseException) -> Judgement:
-    if session.fault is not None:
-        return Judgement(verdict=session.fault.verdict, reason=session.fault.reason)
     where = _where(error)
     if error is session.last_raised:
-        return Judgement(verdict=Verdict.FAILED, reason=f"the program raised {phrase(error)}{where}")
+        return Judgement(verdict=Verdict.FAILED, reason=f"the program raised {_phrase(error)}{where}")
     note = "; the program returned an object that is no plain data" if session.has_given_object else ""
     if isinstance(error, AssertionError):
-        said = phrase(error).removeprefix("AssertionError").removeprefix(": ")
-        reason = f"an assertion failed{where}: {said}".removesuffix(": ") + note
+        message = _phrase(error).removeprefix("AssertionError").removeprefix(": ")
+        reason = f"an assertion failed{where}: {message}".removesuffix(": ") + note
         return Judgement(verdict=Verdict.FAILED, reason=reason)
     has_given = session.num_values > 0 or session.last_raised is not None
     if isinstance(error, wire.WireError) and not (isinstance(error, wire.TooDeep) and has_given):
-        return Judgement(verdict=Verdict.GRADER_ERROR, reason=f"the test cannot ask this{where}: {phrase(error)}")
+        return Judgement(verdict=Verdict.GRADER_ERROR, reason=f"the test cannot ask this{where}: {_phrase(error)}")
     is_lacking = isinstance(error, (NameError, ImportError)) and not isinstance(error, UnboundLocalError)
     if not has_given or is_lacking or not isinstance(error, Exception):
-        return Judgement(verdict=Verdict.GRADER_ERROR, reason=f"the test raised {phrase(error)}{where}")
-    reason = f"the test raised {phrase(error)}{where} on the program's values{note}"
+        return Judgement(verdict=Verdict.GRADER_ERROR, reason=f"the test raised {_phrase(error)}{where}")
+    reason = f"the test raised {_phrase(error)}{where} on the program's values{note}"
     return Judgement(verdict=Verdict.FAILED, reason=reason)
 
 
@@ -236,7 +219,7 @@ def _where(error: BaseException) -> str:
     return f" at line {lines[-1]} of the test" if lines else ""
 
 
-def phrase(error: BaseException) -> str:
+def _phrase(error: BaseException) -> str:
     """Type and message of what a test or a candidate raised.
 
     The message is made of plain data and stand-ins, neither of which runs code of the model's.
@@ -248,18 +231,20 @@ def phrase(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}".removesuffix(": ")
 
 
-def check(sandbox: Sandbox, program: Program, tell: Callable[[str], None] = lambda _: None) -> tuple[Judgement, float]:
-    """The judgement, and the seconds it took; one more try if the isolation breaks down.
+def judge_program(
+    sandbox: Sandbox, program: Program, tell: Callable[[str], None] = lambda _: None
+) -> tuple[Judgement, float]:
+    """Judge a program, with one more try if the isolation breaks down. Returns the judgement and the seconds it took.
 
     Args:
         sandbox: where the program runs; it is replaced if it breaks down.
         program: what is judged.
         tell: called with "started" when its clock starts, and "stopped" when it stops: then comes the cleaning.
     """
-    run = prepare(program)
+    test = compile_test(program)
     started = time.monotonic()
-    if isinstance(run, Judgement):
-        return run, 0.0
+    if isinstance(test, Judgement):
+        return test, 0.0
     reason = ""
     for _ in range(2):
         started = time.monotonic()
@@ -272,7 +257,8 @@ def check(sandbox: Sandbox, program: Program, tell: Callable[[str], None] = lamb
             reason = str(error)
             sandbox.discard()
             continue
-        judgement = judge(session, program, run)
+        # The clock stops before the cleaning, which is not the program's.
+        judgement = run_test(session, program, test)
         elapsed = time.monotonic() - started
         tell("stopped")
         session.close()
@@ -289,28 +275,26 @@ def check(sandbox: Sandbox, program: Program, tell: Callable[[str], None] = lamb
 
 
 def _with_cause(judgement: Judgement, status: int, note: str) -> Judgement:
-    """Say what ended the process, where it ended by itself."""
+    """The judgement with what ended the process, where it ended by itself."""
     if judgement.verdict is not Verdict.CRASHED:
         return judgement
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if note:
-        cause = note
-    elif os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        with contextlib.suppress(ValueError):
-            return dataclasses.replace(judgement, reason=f"{judgement.reason} by {signal.Signals(number).name}")
-        cause = f"signal {number}"
+        cause = f": {note}"
+    elif number in set(signal.Signals):
+        cause = f" by {signal.Signals(number).name}"
     else:
-        cause = f"exit status {os.WEXITSTATUS(status)}"
-    return dataclasses.replace(judgement, reason=f"{judgement.reason}: {cause}")
+        cause = f": signal {number}" if number else f": exit status {os.WEXITSTATUS(status)}"
+    return dataclasses.replace(judgement, reason=judgement.reason + cause)
 
 
-def main(backend_name: str, parent: int, path: list[str]) -> None:
-    """Serve until the pool hangs up or its process ends.
+def judge_jobs(backend_name: str, parent: int, path: list[str]) -> None:
+    """Judge programs until the pool hangs up or its process ends.
 
     Args:
-        backend_name: which isolation.
+        backend_name: the isolation.
         parent: the process that started this one.
-        path: its ``sys.path``, so that functions it names can be imported here.
+        path: its ``sys.path``, so that functions that it names can be imported here.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -331,32 +315,23 @@ def main(backend_name: str, parent: int, path: list[str]) -> None:
     _tell(results, {"event": "ready"})
     try:
         while header := jobs.read(FRAME.size):
-            _serve(sandbox, jobs.read(FRAME.unpack(header)[0]), results)
+            _do(sandbox, jobs.read(FRAME.unpack(header)[0]), results)
     finally:
         sandbox.discard()
 
 
-def _serve(sandbox: Sandbox, message: bytes, results: BinaryIO) -> None:
+def _do(sandbox: Sandbox, message: bytes, results: BinaryIO) -> None:
     try:
         job = pickle.loads(message)
     except Exception as error:  # unpickling imports the module of a check: it may fail in any way
         reason = f"the check cannot be imported by another process: {type(error).__name__}: {error}"
-        _tell(results, {"event": "unusable", "reason": reason})
-        return
-    if job == "probe":
-        _tell(results, {"event": "probed", "attacks": [dataclasses.asdict(attack) for attack in probe(sandbox)]})
-        return
-    judgement, seconds = check(sandbox, job, lambda event: _tell(results, {"event": event}))
-    _tell(
-        results,
-        {
-            "event": "judged",
-            "verdict": judgement.verdict.value,
-            "reason": judgement.reason,
-            "answer": judgement.answer,
-            "seconds": seconds,
-        },
-    )
+        judgement, seconds = Judgement(verdict=Verdict.GRADER_ERROR, reason=reason), 0.0
+    else:
+        if job == "probe":
+            _tell(results, {"event": "probed", "attacks": [dataclasses.asdict(attack) for attack in probe(sandbox)]})
+            return
+        judgement, seconds = judge_program(sandbox, job, lambda event: _tell(results, {"event": event}))
+    _tell(results, {"event": "judged", "seconds": seconds, **dataclasses.asdict(judgement)})
 
 
 def _tell(results: BinaryIO, event: dict[str, Any]) -> None:

@@ -1,11 +1,10 @@
-"""The trusted end: start an isolated interpreter, have it fork a candidate, and talk to that one in plain data.
+"""The trusted end of the isolation: start an interpreter inside, have it fork candidates, and clean up after them.
 
 Every wait has a deadline on this side's clock, every reply a bound on its size, and the end is always SIGKILL.
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
 import fcntl
 import json
@@ -24,62 +23,22 @@ from typing import Any
 import bontune.grading.sandbox.inside as inside
 import bontune.grading.sandbox.inside.scratch as scratch
 from bontune.base.errors import BontuneError
-from bontune.grading.sandbox.outside.isolation import Backend, environment, parent_id, seccomp_program
-from bontune.grading.sandbox.outside.session import PipeSession, Session, is_ready
+from bontune.grading.sandbox.outside.isolation import ENVIRONMENT, Backend
+from bontune.grading.sandbox.outside.session import Session, is_ready
 
 START_S = 30.0
 """Seconds for the isolated interpreter to come up, on a busy machine."""
 ANSWER_S = 10.0
 """Seconds for the zygote to fork or to kill: no program runs in it, so nothing of a program's can take this long."""
 FILE_MB = 16
-WARM_MODULES = (
-    "abc",
-    "argparse",
-    "array",
-    "ast",
-    "base64",
-    "bisect",
-    "calendar",
-    "collections.abc",
-    "contextlib",
-    "copy",
-    "csv",
-    "dataclasses",
-    "datetime",
-    "decimal",
-    "enum",
-    "fractions",
-    "functools",
-    "hashlib",
-    "heapq",
-    "io",
-    "itertools",
-    "keyword",
-    "math",
-    "numbers",
-    "operator",
-    "os.path",
-    "pathlib",
-    "pprint",
-    "queue",
-    "random",
-    "re",
-    "secrets",
-    "statistics",
-    "string",
-    "struct",
-    "sys",
-    "tempfile",
-    "textwrap",
-    "threading",
-    "time",
-    "traceback",
-    "types",
-    "typing",
-    "unicodedata",
-    "uuid",
-    "weakref",
+_WARM_NAMES = (
+    "abc argparse array ast base64 bisect calendar collections.abc contextlib copy csv dataclasses datetime "
+    "decimal enum fractions functools hashlib heapq io itertools keyword math numbers operator os.path pathlib "
+    "pprint queue random re secrets statistics string struct sys tempfile textwrap threading time traceback "
+    "types typing unicodedata uuid weakref"
 )
+WARM_MODULES = tuple(_WARM_NAMES.split())
+"""Modules that programs import often: imported once, before the forks."""
 _SCRATCH_ROOT = "bontune-scratch"
 
 
@@ -91,53 +50,48 @@ class Zygote:
     """An isolated interpreter that forks a fresh process for every program. One program at a time."""
 
     def __init__(self, backend: Backend, *, warm: Sequence[str] = WARM_MODULES) -> None:
-        """Start it.
+        """Start the interpreter.
 
         Args:
             backend: the isolation.
             warm: modules to import once for all programs.
 
         Raises:
-            BontuneError: this machine refuses the backend; the message has what it said.
+            BontuneError: this machine refuses the backend; the message says why.
         """
         self.backend = backend
-        self.report: dict[str, Any] = {}
         self._received: list[int] = []
         self._folder, self._lock = _make_scratch_folder()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, tempfile.TemporaryFile() as said:
+        with theirs, tempfile.TemporaryFile() as errors:
+            # A group of its own keeps a Ctrl-C in the terminal away, and lets all of it be killed at once.
             try:
                 self._process = subprocess.Popen(
-                    backend.command(self._folder),
+                    backend.command(),
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
-                    stderr=said,
-                    env=environment(),
+                    stderr=errors,
+                    env=ENVIRONMENT,
                     cwd="/",
                     start_new_session=True,
                 )
             except OSError as error:
                 self._control.close()
                 self._remove_scratch_folder()
-                raise BontuneError(f"sandbox {backend.name} cannot be started: {error}") from error
+                raise BontuneError(f"Sandbox {backend.name} cannot be started: {error}.") from error
             theirs.close()  # or the end of the process would not be seen as the end of the conversation
             try:
                 self._control.sendall(json.dumps(self._setup(warm)).encode())
-                self.report = self._answer(START_S, "ready")
+                self._answer(START_S, "ready")
             except (SandboxFailure, OSError) as failure:
                 self.kill()
-                said.seek(0)
-                detail = said.read(1000).decode("utf-8", "replace").strip() or str(failure)
-                raise BontuneError(f"sandbox {backend.name} cannot be started: {detail}") from failure
+                errors.seek(0)
+                detail = errors.read(1000).decode("utf-8", "replace").strip() or str(failure)
+                raise BontuneError(f"Sandbox {backend.name} cannot be started: {detail}.") from failure
 
     def _setup(self, warm: Sequence[str]) -> dict[str, Any]:
-        own = {"sources": _sources_inside(), "warm": list(warm), "seccomp": seccomp_program(self.backend).hex()}
-        return {**own, "parent": parent_id(), **self.backend.setup(self._folder)}
-
-    @property
-    def pid(self) -> int:
-        """Id of the process that was started here (bubblewrap's, or the interpreter's)."""
-        return self._process.pid
+        own = {"sources": sources_inside(), "warm": list(warm), "parent": os.getpid()}
+        return own | self.backend.setup(self._folder)
 
     def open(self, *, timeout_s: float, memory_mb: int, max_reply_bytes: int) -> Session:
         """Fork a candidate; its clock starts now.
@@ -150,12 +104,8 @@ class Zygote:
         deadline = time.monotonic() + timeout_s
         try:
             limits = {"memory_mb": memory_mb, "cpu_s": int(timeout_s) + 2, "file_mb": FILE_MB}
-            limits["max_reply_bytes"] = max_reply_bytes
-            rights = array.array("i", [their_requests, their_replies])
-            self._control.sendmsg(
-                [json.dumps({"op": "run", **limits}).encode()],
-                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights.tobytes())],
-            )
+            message = {"op": "run", "max_reply_bytes": max_reply_bytes, **limits}
+            socket.send_fds(self._control, [json.dumps(message).encode()], [their_requests, their_replies])
             self._answer(ANSWER_S, "running")
             process = self._received.pop()
         except (OSError, SandboxFailure, IndexError) as error:
@@ -165,7 +115,7 @@ class Zygote:
         finally:
             os.close(their_requests)
             os.close(their_replies)
-        return PipeSession(requests, replies, process, deadline, max_reply_bytes)
+        return Session(requests, replies, process, deadline, max_reply_bytes)
 
     def end(self) -> tuple[int, str]:
         """Kill the candidate and remove what it left.
@@ -197,7 +147,7 @@ class Zygote:
         return answer
 
     def kill(self) -> None:
-        """End it and everything in it, whatever state it is in."""
+        """End the interpreter and everything in it, whatever state it is in."""
         self._control.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -232,7 +182,7 @@ class Sandbox:
             zygote.kill()
 
 
-def _sources_inside() -> dict[str, str]:
+def sources_inside() -> dict[str, str]:
     """The modules that go through the wall, by name: the folder ``inside``, and empty packages above it."""
     sources = dict.fromkeys(accumulate(inside.__name__.split("."), "{}.{}".format), "")
     for path in sorted(Path(inside.__path__[0]).glob("*.py")):
@@ -241,7 +191,7 @@ def _sources_inside() -> dict[str, str]:
 
 
 def _make_scratch_folder() -> tuple[str, int]:
-    """A folder of our own, within one that is locked as long as this process lives; those nobody holds go."""
+    """Make a folder within one that is locked as long as this process lives; folders without a lock are removed."""
     prefix = f"{_SCRATCH_ROOT}-{os.getuid()}-"
     for stale in Path(tempfile.gettempdir()).glob(prefix + "*"):
         with contextlib.suppress(OSError):

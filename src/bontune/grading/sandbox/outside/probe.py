@@ -30,7 +30,7 @@ from bontune.grading.sandbox.outside.session import Faults
 _SECRET = "the answer is 42"
 _TIMEOUT_S = 10.0
 _IMPORTS = "import ctypes, fcntl, os, resource, signal, socket\n\n\n"
-"""What an attack's source needs before it."""
+"""Imports that stand before an attack's source."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +67,7 @@ class _Bait:
             bait.close()
 
     def touched(self) -> str:
-        """What of it was touched since the last look; "" if nothing."""
+        """The signs that a bait was touched since the last look; "" if none was."""
         signs = []
         for bait, sign in ((self.stream, "TCP"), (self.datagrams, "UDP"), (self.local, "a local socket")):
             if select.select([bait], [], [], 0)[0]:
@@ -129,7 +129,7 @@ def _try(
                 session.load(_IMPORTS + inspect.getsource(attack), (attack.__name__,))[attack.__name__](argument)
             )
         except Faults as fault:
-            detail = f"unclear: {fault.reason}"
+            detail = f"unclear: {fault.judgement.reason}"
         except Exception as error:  # what stopped it
             is_stopped, detail = True, f"stopped: {type(error).__name__} {error}"
         finally:
@@ -145,52 +145,52 @@ def _try(
 
 
 def _reads(path: str) -> str:
-    """Any way to a file's content."""
+    """Read a file."""
     with open(path, "rb") as file:
         return "read " + file.read(64).decode("utf-8", "replace")
 
 
 def _reads_processes(_: str) -> str:
-    """What the kernel tells of the parent."""
+    """Read what the kernel tells of the parent."""
     with open(f"/proc/{os.getppid()}/environ", "rb") as file:
         return f"read {len(file.read())} bytes of the parent's environment"
 
 
 def _writes(folder: str) -> str:
-    """A file that is still there afterwards."""
+    """Write a file that is still there afterwards."""
     with open(os.path.join(folder, "written"), "w") as file:
         file.write("x")
     return "wrote a file"
 
 
 def _changes_mode(path: str) -> str:
-    """The mode of someone's file."""
+    """Change the mode of someone's file."""
     os.chmod(path, 0o600)
     return "changed a mode"
 
 
 def _connects(port: str) -> str:
-    """A TCP connection."""
+    """Connect by TCP."""
     with socket.create_connection(("127.0.0.1", int(port)), timeout=1):
         return "connected by TCP"
 
 
 def _sends(port: str) -> str:
-    """A UDP datagram."""
+    """Send a UDP datagram."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         datagrams.sendto(b"x", ("127.0.0.1", int(port)))
     return "sent by UDP"
 
 
 def _connects_locally(path: str) -> str:
-    """A socket in the file system, such as a container engine's."""
+    """Connect to a socket in the file system, such as a container engine's."""
     with socket.socket(socket.AF_UNIX) as stream:
         stream.connect(path)
     return "connected to a socket in the file system"
 
 
 def _forks(_: str) -> str:
-    """Another process."""
+    """Start another process."""
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -199,19 +199,19 @@ def _forks(_: str) -> str:
 
 
 def _executes(interpreter: str) -> str:
-    """Another program."""
+    """Execute another program."""
     os.posix_spawn(interpreter, [interpreter, "-c", ""], {})
     return "executed a program"
 
 
 def _kills(_: str) -> str:
-    """The process that started this one."""
+    """Kill the process that started this one."""
     os.kill(os.getppid(), signal.SIGKILL)
     return "sent a signal to the parent"
 
 
 def _kills_by_descriptor(_: str) -> str:
-    """The same by way of a pipe's owner: F_SETSIG chooses the signal, F_SETOWN the process."""
+    """Kill the parent by way of a pipe's owner: F_SETSIG chooses the signal, F_SETOWN the process."""
     reader, writer = os.pipe()
     fcntl.fcntl(reader, 10, signal.SIGKILL)
     fcntl.fcntl(reader, fcntl.F_SETOWN, os.getppid())
@@ -221,7 +221,7 @@ def _kills_by_descriptor(_: str) -> str:
 
 
 def _traces(_: str) -> str:
-    """The parent's memory."""
+    """Trace the parent, and with that read its memory."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.ptrace(0x4206, os.getppid(), 0, 0) != 0:  # PTRACE_SEIZE
         raise OSError(ctypes.get_errno(), "ptrace")
@@ -229,12 +229,12 @@ def _traces(_: str) -> str:
 
 
 def _raises_limits(_: str) -> str:
-    """More memory than was given."""
+    """Take more memory than the limit allows."""
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return "raised its limits"
 
 
 def _limits_parent(_: str) -> str:
-    """No memory for the one that starts programs."""
+    """Take the memory of the process that starts programs."""
     resource.prlimit(os.getppid(), resource.RLIMIT_AS, (1, 1))
     return "lowered the parent's limits"

@@ -94,7 +94,7 @@ def compile_filter() -> bytes:
     """
     reason = unavailable()
     if reason is not None:
-        raise BontuneError(f"no seccomp filter: {reason}")
+        raise BontuneError(f"The seccomp filter cannot be made: {reason}.")
     pyseccomp = _pyseccomp()
     rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     refuse = pyseccomp.ERRNO(errno.EPERM)

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from bontune.grading.answers.notation import last_number, numbers_in, tidy
+from bontune.grading.answers.numbers import last_number, numbers_in, tidy
 
 
 @pytest.mark.parametrize("dash", "-\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d")

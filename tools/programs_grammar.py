@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeAlias
 
+from embedded_problems import below
+
 Value: TypeAlias = "int | list[int]"
 Behaviour: TypeAlias = "tuple[int | tuple[int, ...], ...]"
 """The outputs on ``INPUTS``, hashable."""
@@ -169,7 +171,7 @@ CHANGES = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Program:
+class Function:
     """A drawn program."""
 
     text: str
@@ -181,7 +183,7 @@ class Program:
     """−log₂ of the probability of the choices that led to it: how surprising it is."""
 
 
-class _Draw:
+class _Growth:
     """One draw: makes choices and adds up their bits. Its methods return text."""
 
     def __init__(self, rng: Random, weights: Weights) -> None:
@@ -295,16 +297,16 @@ class _Draw:
         return template.replace("C", str(self.choose_number(low, high))) if "C" in template else template
 
 
-def draw_program(rng: Random, weights: Weights) -> Program:
+def draw_program(rng: Random, weights: Weights) -> Function:
     """Draw a program.
 
     Example:
         >>> draw_program(Random("c"), TASK).text
         'sorted([v%4 for v in x])'
     """
-    draw = _Draw(rng, weights)
+    draw = _Growth(rng, weights)
     text = draw.program()
-    return Program(text=text, hint=" ".join(draw.hints), bits=draw.bits)
+    return Function(text=text, hint=" ".join(draw.hints), bits=draw.bits)
 
 
 def compile_own(text: str) -> Callable[[list[int]], Value]:
@@ -329,12 +331,7 @@ def behaviour_of(text: str) -> Behaviour | None:
 
 def draw_input(rng: Random) -> list[int]:
     """A list of five digits."""
-    return [draw_index(rng, MAX_DIGIT + 1) for _ in range(NUM_DIGITS)]
-
-
-def draw_index(rng: Random, bound: int) -> int:
-    """Uniform in 0..bound-1 from ``random()``, the one method whose sequence Python promises to keep."""
-    return int(rng.random() * bound)
+    return [below(rng, MAX_DIGIT + 1) for _ in range(NUM_DIGITS)]
 
 
 def _draw_inputs() -> tuple[tuple[int, ...], ...]:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bontune.grading.answers import values as exact_value
+from bontune.grading.answers import values as exact
 from bontune.grading.answers.approximate import surely_different
-from bontune.grading.answers.values import TooLarge, Tree, Undefined, evaluate
+from bontune.grading.answers.values import TooLarge, Tree, Undefined, exact_value
 
 NUMBERS = st.integers(-12, 12).map(lambda n: ("num", str(n)))
 ROOTS = st.builds(lambda n, k: ("root", ("num", str(n)), k), st.integers(1, 60), st.sampled_from([2, 2, 3]))
@@ -47,16 +47,16 @@ def numeric(tree: Tree) -> mpmath.mpc:
 def test_sameness_is_decided_as_sixty_digits_do(a: Tree, b: Tree) -> None:
     with mpmath.workdps(60):
         try:
-            values = evaluate(a), evaluate(b)
+            values = exact_value(a), exact_value(b)
         except Undefined:
             return
         except TooLarge:
             assume(False)
         difference = abs(numeric(a) - numeric(b))
         scale = 1 + abs(numeric(a))
-        assert exact_value.same(*values) == (difference / scale < mpmath.mpf(10) ** -35)
+        assert exact.same(*values) == (difference / scale < mpmath.mpf(10) ** -35)
         assert values[0].is_canonical
-        if exact_value.same(*values):
+        if exact.same(*values):
             assert not surely_different(a, b)
 
 
@@ -71,17 +71,17 @@ def test_rewritten_expressions_are_the_same_and_never_surely_different(a: Tree, 
     ]
     for left, right in pairs:
         try:
-            values = evaluate(left), evaluate(right)
+            values = exact_value(left), exact_value(right)
         except (Undefined, TooLarge):
             continue
-        assert exact_value.same(*values)
+        assert exact.same(*values)
         assert not surely_different(left, right)
 
 
 @settings(deadline=None)
 @given(st.fractions(min_value=0, max_denominator=10**4, max_value=10**4), st.integers(2, 4))
 def test_roots_of_powers_of_fractions_are_the_fractions(value: Fraction, k: int) -> None:
-    rooted = evaluate(("root", ("num", str(value**k)), k))
+    rooted = exact_value(("root", ("num", str(value**k)), k))
     assert rooted.rational == value
 
 
@@ -97,19 +97,19 @@ def test_roots_of_powers_of_fractions_are_the_fractions(value: Fraction, k: int)
 )
 def test_what_is_too_large_is_not_computed(tree: Tree) -> None:
     with pytest.raises(TooLarge):
-        evaluate(tree)
+        exact_value(tree)
 
 
 def test_no_value() -> None:
     zero: Tree = ("add", ("root", ("num", "8"), 2), ("mul", ("num", "-2"), ("root", ("num", "2"), 2)))
     for tree in [("div", ("num", "1"), zero), ("pow", zero, ("num", "-1")), ("pow", zero, zero), ("const", "inf")]:
         with pytest.raises(Undefined):
-            evaluate(tree)
-    assert evaluate(zero).rational == 0
+            exact_value(tree)
+    assert exact_value(zero).rational == 0
 
 
 def test_large_primes_under_a_root_are_left_to_others() -> None:
     composite = (10**9 + 7) * (10**9 + 9)
-    assert not evaluate(("root", ("num", str(composite)), 2)).is_canonical
-    assert evaluate(("root", ("num", str((10**5 + 3) ** 2)), 2)).rational == 10**5 + 3
+    assert not exact_value(("root", ("num", str(composite)), 2)).is_canonical
+    assert exact_value(("root", ("num", str((10**5 + 3) ** 2)), 2)).rational == 10**5 + 3
     assert math.isqrt(composite) ** 2 != composite
