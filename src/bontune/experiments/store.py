@@ -401,7 +401,7 @@ class Pieces:
                 lines.append({"piece": name, "trial": self.trial(name)})
             elif (piece := self.measurement(name)) is not None:
                 pieces[name] = piece
-                parts = {"settings": {k: v for k, v in piece.settings.items() if k != "training"}}
+                parts: dict[str, Any] = {"settings": {k: v for k, v in piece.settings.items() if k != "training"}}
                 parts |= {"training": piece.settings["training"]} if "training" in piece.settings else {}
                 parts |= {"origin": piece.origin, "metrics": list(piece.evaluation.values)}
                 lines.append({"piece": name} | {part: _place(value, shared[part]) for part, value in parts.items()})
