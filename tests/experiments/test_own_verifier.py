@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from bontune.experiments.figures_curves import refit_figure
 from bontune.experiments.results import Results
 from bontune.experiments.store import Store
-from bontune.experiments.suite import Suite
+from bontune.experiments.suite import Suite, load_suite
 from experiments.whole import run_whole
 
 SUITE: dict[str, Any] = {
@@ -99,15 +99,15 @@ def rows(out: Path, name: str) -> list[dict[str, str]]:
 
 
 def test_own_metrics_are_those_of_the_same_verifier(out: Path) -> None:
-    found = {
-        (r["arm"], r["seed"], r["metric"]): float(r["mean"]) for r in rows(out, "measured.csv") if r["data"] == "test"
-    }
-    for seed in "01":
+    suite = load_suite(str(out.parent / "suite.yaml"))
+    results = Results(suite, Store(out, suite))
+    own = {arm: results.by_seed(arm, "test", 1.0) for arm in ("along", "base")}
+    for seed in (0, 1):
+        found, base = (own[arm][place].means() for arm, place in (("along", seed), ("base", 0)))
         for k in (1, 8):
-            own, base = (found["along", seed, f"own:{whose}best@{k}"] for whose in ("", "base:"))
-            assert own == pytest.approx(found["along", seed, f"best@{k}"])
-            assert base == pytest.approx(found["base", "0", f"best@{k}"])
-    assert found["along", "1", "best@8"] != found["base", "0", "best@8"], "it is another model"
+            assert found[f"own:best@{k}"] == pytest.approx(found[f"best@{k}"])
+            assert found[f"own:base:best@{k}"] == pytest.approx(base[f"best@{k}"])
+    assert own["along"][1].means()["best@8"] != own["base"][0].means()["best@8"], "it is another model"
 
 
 def test_a_claim_against_another_metric_of_the_run(out: Path) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.experiments.results import OWN, Results
-from bontune.experiments.statement import arm_rows, choice_rows, difference_rows, measured_rows
+from bontune.experiments.results import OWN, Results, arm_rows, choice_rows, provenance_rows
 from bontune.experiments.store import Measurement, Run
 from bontune.experiments.suite import BASE
 from experiments.synthetic import NUM_PROBLEMS, SMALL, fill, measurement_path, put, put_trial, small
@@ -148,24 +147,34 @@ def test_what_is_missing_is_missing(tmp_path: Path) -> None:
     assert left.problems("harder") == []
     told = {(row["arm"], row["metric"], row["temperature"]): row["seeds"] for row in arm_rows(left)}
     assert told["ours", "pass@8", 1.0] == 2
-    assert not any(row["arm"] == "half" for row in difference_rows(left))
+    assert not any(row["arm"] == "half" for row in arm_rows(left))
 
 
 def test_tables(tmp_path: Path) -> None:
     results, made = complete(tmp_path)
-    rows = measured_rows(results)
-    tests = {
-        (row["arm"], row["seed"], row["temperature"]): row["mean"]
-        for row in rows
-        if row["data"] == "test" and row["metric"] == "pass@1" and row["arm"] != "kept"
-    }
-    assert tests == {key: pytest.approx(values.mean(), abs=2e-6) for key, values in made.items()}
-    differences = {(row["arm"], row["metric"], row["each_at"]): row["value"] for row in difference_rows(results)}
-    base = np.mean(made[BASE, 0, 1.0])
-    wanted = 100 * (np.mean([made["half", seed, 1.0] for seed in (0, 1)]) - base)
-    assert differences["half", "pass@1", "T = 1"] == pytest.approx(wanted)
-    assert ("half", "pass@8", "own best T") in differences
-    assert ("half", "pass@1", "own best T") not in differences, "other seeds are not measured there"
+    rows = arm_rows(results)
+    values = {(row["arm"], row["metric"]): row["value"] for row in rows if not row["is_own_best"]}
+    for arm, num_seeds in {BASE: 1, **SEEDS}.items():
+        wanted = 100 * np.mean([made[arm, seed, 1.0] for seed in range(num_seeds)])
+        assert values[arm, "pass@1"] == pytest.approx(wanted, abs=1e-4)
+    own = {(row["arm"], row["metric"]) for row in rows if row["is_own_best"]}
+    assert ("half", "pass@8") in own
+    assert ("half", "pass@1") not in own, "other seeds are not measured there"
+
+
+def test_every_row_says_what_made_it(tmp_path: Path) -> None:
+    results, _ = complete(tmp_path)
+    results.store.origin["command"] = "bontune reproduce small"
+    for seed in range(3):
+        put_trial(results.store, Run(arm="ours", lr=1e-3, seed=seed), pass_8=1.0)
+    rows = {(row["arm"], row["seed"]): row for row in provenance_rows(Results(results.suite, results.store))}
+    assert {("base", 0), ("ours", 0), ("ours", 2), ("rl", 0)} <= rows.keys()
+    recipes = {rows["ours", seed]["recipe"] for seed in range(3)}
+    assert len(recipes) == 3, "the seed is part of a recipe"
+    assert {len(recipe) for recipe in recipes} == {16}
+    for row in rows.values():
+        assert len(row["commit"].removesuffix("-dirty")) == 40 or row["commit"].startswith("bontune ")
+    assert rows["ours", 1]["command"] == "bontune reproduce small"
 
 
 def test_a_base_model_that_is_not_measured(tmp_path: Path) -> None:
@@ -174,7 +183,8 @@ def test_a_base_model_that_is_not_measured(tmp_path: Path) -> None:
     assert results.arms == []
     assert results.problems("test") == []
     assert results.difference("ours", BASE, "pass@1") is None
-    assert measured_rows(results) == arm_rows(results) == choice_rows(results) == []
+    assert arm_rows(results) == choice_rows(results) == []
+    assert [(row["arm"], row["commit"]) for row in provenance_rows(results)] == [(BASE, "")]
     assert SMALL["seeds"] == 3
 
 

@@ -72,11 +72,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_votes_are_those_of_the_pool(folder: Path, arm: str) -> None:
     of_base = folder / "work" / "base" / "pools" / "model" / "test-T1.parquet"
     pool = read_pool(next((folder / "work").glob(f"{arm}*/pools/*/test-T1.parquet"), of_base))  # of step 0 where kept
-    measured = {
-        row["metric"]: float(row["mean"])
-        for row in rows(folder / "out" / "measured.csv")
-        if (row["arm"], row["data"]) == (arm, "test")
-    }
+    suite = load_suite(str(folder / "suite.yaml"))
+    measured = Results(suite, Store(folder / "out", suite)).by_seed(arm, "test", 1.0)[0].means()
     for k in (1, 8):
         votes = metrics.majority_at_k(pool.columns["answer"], np.asarray(pool.rewards()), k)
         assert measured[f"majority@{k}"] == pytest.approx(votes.mean(), abs=1e-4)

@@ -50,7 +50,8 @@ def run_reproduce(
     if workers is not None and workers < 1:
         raise BontuneError(f"--workers takes a number from 1 up, got {workers}.")
     chosen = None if arms is None else [arm.strip() for arm in arms.split(",") if arm.strip()]
-    runner = Runner(suite, out, work, chosen, workers or num_cores())
+    command = shlex.join(["bontune", "reproduce", source, *overrides])
+    runner = Runner(suite, out, work, chosen, workers or num_cores(), command)
     failure: RunStopped | None = None
     if not is_report_only:
         with StopSignals() as signals:
@@ -58,7 +59,6 @@ def run_reproduce(
                 runner.run(signals.poll)
             except RunStopped as stopped:
                 failure = stopped
-    command = shlex.join(["bontune", "reproduce", source, *overrides])
     verdicts, summary = write_results(suite, runner.store, out, work, command)
     print_statement(verdicts, summary, out)
     if failure is not None:

@@ -175,11 +175,16 @@ class Results:
 
 
 def _of(evaluation: Evaluation, metric: str) -> FloatArray:
-    """A metric by problem.
+    """Return a metric by problem.
 
     Raises:
-        BontuneError: rewards are graded, so that there is no pass@k.
+        BontuneError: rewards are graded, so that there is no pass@k; or the results were thinned without the metric.
     """
+    if metric not in evaluation.values and "pass@1" in evaluation.values and not metric.startswith("max@"):
+        raise BontuneError(
+            f"The results have no {metric} where the suite needs it, only {', '.join(evaluation.values)}: they were "
+            "thinned for other claims. Give another --out to have it measured."
+        )
     if metric not in evaluation.values:
         raise BontuneError(
             f"The task's rewards are graded: it has {', '.join(evaluation.values)}, not the {metric} that the suite "
@@ -187,3 +192,98 @@ def _of(evaluation: Evaluation, metric: str) -> FloatArray:
             "recipe.eval.solved_at."
         )
     return evaluation.values[metric]
+
+
+def arm_rows(results: Results) -> list[dict[str, Any]]:
+    """Compute every arm's metrics on all kinds of problems at T = 1, and at its own best T where that is measured."""
+    rows = []
+    for arm in results.arms:
+        for data in ("test", *(["harder"] if results.suite.measuring.harder is not None else [])):
+            for metric in metrics_of(results, arm, data):
+                for choice in choices_of(results, metric):
+                    level = results.level(arm, metric, data, choice)
+                    if level is not None:
+                        rows.append(
+                            {
+                                "arm": arm,
+                                "label": results.suite.arms[arm].label,
+                                "data": data,
+                                "metric": metric,
+                                "temperature": level.temperature,
+                                "is_own_best": choice == OWN,
+                                "seeds": level.num_seeds,
+                                **_points(level.interval),
+                            }
+                        )
+    return rows
+
+
+def choice_rows(results: Results) -> list[dict[str, Any]]:
+    """What was tried on validation: learning rates (with checkpoints) and temperatures."""
+    rows: list[dict[str, Any]] = []
+    for arm, settings in results.suite.arms.items():
+        name = results.suite.runs_of(arm)
+        for lr in results.suite.rates(name) if arm != BASE else []:
+            trial = results.trial(Run(arm=name, lr=lr))
+            if trial is not None:
+                kept = trial["kept"][settings.select]
+                rows.append(
+                    {
+                        "arm": arm,
+                        "choice": "lr",
+                        "value": lr,
+                        "by": settings.select,
+                        "validation": 100 * kept["value"],
+                        "step": kept["step"],
+                        "is_chosen": lr == results.chosen_rate(arm),
+                    }
+                )
+        for metric in results.suite.own_metrics():
+            for t in results.suite.measuring.temperatures:
+                chooser = results.by_seed(arm, "validation", t).get(0)
+                if chooser is not None:
+                    rows.append(
+                        {
+                            "arm": arm,
+                            "choice": "temperature",
+                            "value": t,
+                            "by": metric,
+                            "validation": 100 * float(chooser.values[metric].mean()),
+                            "step": "",
+                            "is_chosen": t == results.own_temperature(arm, metric),
+                        }
+                    )
+    return rows
+
+
+def provenance_rows(results: Results) -> list[dict[str, Any]]:
+    """The base model and every training run: the commit and command that made it, and the digest of its recipe."""
+    what, rows = Measurement(data="test", temperature=1.0), []
+    for run in dict.fromkeys(run for arm in results.suite.arms for run in results.runs(arm)):
+        trial = {} if run.arm == BASE else results.trial(run)
+        if trial is None:
+            continue
+        origin = results.store.origin_of(run, what) if run.arm == BASE else trial.get("origin")
+        origin = origin or {"commit": "", "command": ""}
+        digest = trial.get("settings", {}).get("recipe", "")[:16]
+        rows.append({"arm": run.arm, "lr": run.lr, "seed": run.seed, "recipe": digest, **origin})
+    return rows
+
+
+def metrics_of(results: Results, arm: str, data: str = "test") -> list[str]:
+    """The metrics of an arm that have a value for every problem; none where it is not measured on the problems."""
+    found = results.evaluations(arm, data, 1.0)
+    if not found:
+        return []
+    return [name for name in found[0].values if name not in ("level", "auc") and not name.endswith(":auc")]
+
+
+def choices_of(results: Results, metric: str) -> list[Temperature]:
+    """T = 1, and each arm's own best one for the metrics that it is measured at with all seeds."""
+    return [1.0, OWN] if metric in results.suite.own_metrics() else [1.0]
+
+
+def _points(interval: Interval) -> dict[str, float | None]:
+    """The columns of an interval, in points; an end that there is not is None."""
+    ends = {"low": 100 * interval.low, "high": 100 * interval.high}
+    return {"value": 100 * interval.value} | {name: None if np.isnan(end) else end for name, end in ends.items()}

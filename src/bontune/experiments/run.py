@@ -30,7 +30,13 @@ class Runner:
     """Runs what is missing of a suite."""
 
     def __init__(
-        self, suite: Suite, out: Path, work: Path, arms: Sequence[str] | None = None, workers: int = 1
+        self,
+        suite: Suite,
+        out: Path,
+        work: Path,
+        arms: Sequence[str] | None = None,
+        workers: int = 1,
+        command: str = "",
     ) -> None:
         """
         Args:
@@ -39,6 +45,7 @@ class Runner:
             work: folder of the training runs and pools; large, and not needed once the results are there.
             arms: only these (with the base model); None: all.
             workers: processes at a time.
+            command: the command that runs the suite; what is made records it.
 
         Raises:
             BontuneError: an arm that the suite does not have.
@@ -47,7 +54,7 @@ class Runner:
             if arm not in suite.arms:
                 raise BontuneError(f"The suite has no arm {arm!r}; there are {', '.join(suite.arms)}.")
         self.suite, self.out, self.work, self.workers = suite, out, work, workers
-        self.store = Store(out, suite)
+        self.store = Store(out, suite, command)
         self.arms = [arm for arm in suite.arms if arm == BASE or arms is None or arm in arms]
         self.started = time.monotonic()
 
@@ -154,6 +161,7 @@ class Runner:
             "out": str(self.out),
             "work": str(self.work),
             "run": asdict(run),
+            "command": self.store.origin["command"],
         }
         if kind != "train":
             arguments |= {"select": select, "whats": [asdict(what) for what in whats]}

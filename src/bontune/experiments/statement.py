@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -21,12 +20,11 @@ from bontune.base.text import as_csv
 from bontune.experiments.claims import Judged, judge
 from bontune.experiments.figure_parts import Figure, arm_looks, over
 from bontune.experiments.figures_training import write_figures, write_learned
-from bontune.experiments.results import OWN, Level, Results, Temperature
+from bontune.experiments.results import OWN, Level, Results, arm_rows, choice_rows, provenance_rows
 from bontune.experiments.store import Run, Store
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.experiments.work import run_folder
 from bontune.metrics import Interval
-from bontune.metrics.evaluation import Evaluation
 from bontune.pools.compare import FEWEST_PROBLEMS, Difference, Outcome, outcome_of
 from bontune.report.numbers import points
 from bontune.report.page import picture
@@ -271,17 +269,11 @@ def summarise(results: Results, verdicts: Sequence[Judged]) -> Summary:
         if claim.kind == "difference" and not claim.against and {claim.a, claim.b} <= set(shown):
             difference = results.difference(claim.a, claim.b, claim.metric)
             if difference is not None:
-                told = results.told(difference)
-                low, high = (None if math.isnan(end) else end for end in (told.low, told.high))
+                claimed = results.told(difference)
+                low, high = (None if math.isnan(end) else end for end in (claimed.low, claimed.high))
+                a, b = name[claim.a], name[claim.b]
                 differences.append(
-                    Difference(
-                        a=name[claim.a],
-                        b=name[claim.b],
-                        metric=claim.metric,
-                        value=difference.value,
-                        low=low,
-                        high=high,
-                    )
+                    Difference(a=a, b=b, metric=claim.metric, value=difference.value, low=low, high=high)
                 )
     first = next((arm for arm in shown if arm != BASE), BASE)
     trained = suite.tree("bon_rl" if "bon_rl" in shown else first)
@@ -348,9 +340,8 @@ def write_results(suite: Suite, store: Store, out: Path, work: Path, command: st
         "claims",
     )
     write_csv(out / "arms.csv", arm_rows(results))
-    write_csv(out / "differences.csv", difference_rows(results))
     write_csv(out / "choices.csv", choice_rows(results))
-    write_csv(out / "measured.csv", measured_rows(results))
+    write_csv(out / "provenance.csv", provenance_rows(results))
     figures = write_figures(results, out / "figures")
     if (picture := write_learned(results, out / "figures", work)) is not None:
         figures.append(picture)
@@ -361,130 +352,6 @@ def write_results(suite: Suite, store: Store, out: Path, work: Path, command: st
     write_page(results, summary, figures, out / "report.html", work)
     write_whole(out / "README.md", statement(results, verdicts, figures, out, command), "statement")
     return verdicts, summary
-
-
-def arm_rows(results: Results) -> list[dict[str, Any]]:
-    """Every arm: its metrics on every kind of problems at T = 1, and at its own best T where that is measured."""
-    rows = []
-    for arm in results.arms:
-        for data in ("test", *(["harder"] if results.suite.measuring.harder is not None else [])):
-            for metric in metrics_of(results, arm, data):
-                for choice in choices_of(results, metric):
-                    level = results.level(arm, metric, data, choice)
-                    if level is not None:
-                        rows.append(
-                            {
-                                "arm": arm,
-                                "label": results.suite.arms[arm].label,
-                                "data": data,
-                                "metric": metric,
-                                "temperature": level.temperature,
-                                "is_own_best": choice == OWN,
-                                "seeds": level.num_seeds,
-                                **_points(level.interval),
-                            }
-                        )
-    return rows
-
-
-def difference_rows(results: Results) -> list[dict[str, Any]]:
-    """Every arm minus the base model, paired by problem."""
-    rows = []
-    for arm in results.arms:
-        if arm == BASE:
-            continue
-        for data in ("test", *(["harder"] if results.suite.measuring.harder is not None else [])):
-            for metric in metrics_of(results, arm):
-                if "@" not in metric or metric not in metrics_of(results, BASE):
-                    continue
-                for choice in choices_of(results, metric):
-                    found = results.difference(arm, BASE, metric, data, choice)
-                    if found is not None:
-                        rows.append(
-                            {
-                                "arm": arm,
-                                "minus": BASE,
-                                "data": data,
-                                "metric": metric,
-                                "each_at": "own best T" if choice == OWN else "T = 1",
-                                **_points(results.told(found, data)),
-                            }
-                        )
-    return rows
-
-
-def choice_rows(results: Results) -> list[dict[str, Any]]:
-    """What was tried on validation: learning rates (with checkpoints) and temperatures."""
-    rows: list[dict[str, Any]] = []
-    for arm, settings in results.suite.arms.items():
-        name = results.suite.runs_of(arm)
-        for lr in results.suite.rates(name) if arm != BASE else []:
-            trial = results.trial(Run(arm=name, lr=lr))
-            if trial is not None:
-                kept = trial["kept"][settings.select]
-                rows.append(
-                    {
-                        "arm": arm,
-                        "choice": "lr",
-                        "value": lr,
-                        "by": settings.select,
-                        "validation": 100 * kept["value"],
-                        "step": kept["step"],
-                        "is_chosen": lr == results.chosen_rate(arm),
-                    }
-                )
-        for metric in results.suite.own_metrics():
-            for t in results.suite.measuring.temperatures:
-                chooser = results.by_seed(arm, "validation", t).get(0)
-                if chooser is not None:
-                    rows.append(
-                        {
-                            "arm": arm,
-                            "choice": "temperature",
-                            "value": t,
-                            "by": metric,
-                            "validation": 100 * float(chooser.values[metric].mean()),
-                            "step": "",
-                            "is_chosen": t == results.own_temperature(arm, metric),
-                        }
-                    )
-    return rows
-
-
-def measured_rows(results: Results) -> list[dict[str, Any]]:
-    """Everything measured, one row per arm, seed, problems, temperature and metric (means over the problems)."""
-    rows = []
-    for arm in results.arms:
-        for data in ("validation", "test", "harder"):
-            for t in results.suite.measuring.temperatures:
-                for seed, evaluation in results.by_seed(arm, data, t).items():
-                    shown = {name: v for name, v in evaluation.values.items() if not np.isnan(v).all()}
-                    for metric, mean in Evaluation(problem_ids=evaluation.problem_ids, values=shown).means().items():
-                        if metric != "level":
-                            rows.append(
-                                {
-                                    "arm": arm,
-                                    "seed": seed,
-                                    "data": data,
-                                    "temperature": t,
-                                    "metric": metric,
-                                    "mean": round(mean, 6),
-                                }
-                            )
-    return rows
-
-
-def metrics_of(results: Results, arm: str, data: str = "test") -> list[str]:
-    """The metrics of an arm that have a value for every problem; none where it is not measured on the problems."""
-    found = results.evaluations(arm, data, 1.0)
-    if not found:
-        return []
-    return [name for name in found[0].values if name not in ("level", "auc") and not name.endswith(":auc")]
-
-
-def choices_of(results: Results, metric: str) -> list[Temperature]:
-    """T = 1, and each arm's own best one for the metrics that it is measured at with all seeds."""
-    return [1.0, OWN] if metric in results.suite.own_metrics() else [1.0]
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -516,8 +383,3 @@ def print_statement(verdicts: Iterable[Judged], summary: Summary, out: Path) -> 
         table.add_row(Text(verdict.claim.claim), *said, state[verdict.holds])
     console.print(table)
     print(f"{out}/report.html and {out}/README.md have all of it, with pictures; the numbers are beside them as CSV.")
-
-
-def _points(interval: Interval) -> dict[str, float | None]:
-    ends = {"low": 100 * interval.low, "high": 100 * interval.high}
-    return {"value": 100 * interval.value} | {name: None if np.isnan(end) else end for name, end in ends.items()}

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +26,12 @@ import pyarrow.parquet as pq
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.experiments.suite import BASE, Suite
+from bontune.metrics import pass_at_k
 from bontune.metrics.evaluation import Evaluation
 from bontune.models import weights_digest
 from bontune.training.read_log import read_json
+from bontune.objectives.inputs import FloatArray
+from bontune.report.read import read_json
 
 BASE_SELECT = "model"
 """Instead of the metric that chose the checkpoint, for the model that was not trained."""
@@ -63,15 +69,28 @@ class Measurement:
         return f"{self.data}-T{self.temperature:g}.parquet"
 
 
+class Piece(NamedTuple):
+    """A measurement as it is kept."""
+
+    evaluation: Evaluation
+    """Every metric by problem."""
+    settings: Any
+    """Settings that decide what it says."""
+    origin: Mapping[str, str] | None = None
+    """Commit or version of the package that measured, and the command; None: not recorded."""
+
+
 class Store:
     """The pieces of a suite, each with the settings that the suite has now.
 
     Args:
         out: the folder of the suite's results.
         suite: the suite.
+        command: the command that runs the suite; new pieces record it with the commit.
     """
 
-    def __init__(self, out: Path, suite: Suite) -> None:
+    def __init__(self, out: Path, suite: Suite, command: str = "") -> None:
+        self.origin = {"commit": code_version(), "command": command}
         self.pieces = Pieces(out)
         self.suite = suite
         self._weights = {name: weights_digest(name) for name in self._models()}
@@ -109,9 +128,13 @@ class Store:
         found = self.pieces.measurement(name)
         if found is None:
             return None
-        evaluation, settings = found
-        self._check(name, settings, self.measuring_settings(run, what))
-        return evaluation
+        self._check(name, found.settings, self.measuring_settings(run, what))
+        return found.evaluation
+
+    def origin_of(self, run: Run, what: Measurement) -> Mapping[str, str] | None:
+        """Return the commit and command that measured the base model; None: it is not measured, or not recorded."""
+        piece = self.pieces.measurement(self.measurement_name(run, BASE_SELECT, what))
+        return piece and piece.origin
 
     def has(self, run: Run, select: str, what: Measurement) -> bool:
         """Whether a measurement is there."""
@@ -119,13 +142,13 @@ class Store:
 
     def write_trial(self, run: Run, account: Mapping[str, Any]) -> None:
         """Keep the account of a run."""
-        account = {**account, "settings": self.training_settings(run)}
+        account = {**account, "settings": self.training_settings(run), "origin": self.origin}
         self.pieces.write_trial(self.trial_name(run), account)
 
     def write_measurement(self, run: Run, select: str, what: Measurement, found: Evaluation) -> None:
         """Keep a measurement."""
         name = self.measurement_name(run, select, what)
-        self.pieces.write_measurement(name, found, self.measuring_settings(run, what))
+        self.pieces.write_measurement(name, Piece(found, self.measuring_settings(run, what), self.origin))
 
     def check_all(self) -> None:
         """Read every piece of the suite that is there.
@@ -202,6 +225,23 @@ def different(found: Any, wanted: Mapping[str, Any]) -> str:
     return f"not the same: {', '.join(name for name in names if found.get(name) != wanted.get(name))}"
 
 
+@cache
+def code_version() -> str:
+    """Return the commit of the checkout that this package is run from, else the package's version."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
+        found = subprocess.run(
+            [*git, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return f"bontune {version('bontune')}"
+    return found.stdout.strip()
+
+
 def verifiers(suite: Suite) -> dict[str, str]:
     """All verifiers that a measurement scores with, by name; the one that best@k goes by is first and has no name."""
     return {"": suite.measuring.verifier, **suite.measuring.other_verifiers}
@@ -231,7 +271,7 @@ TRIAL = "trial.json"
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """The two files as they were read."""
+    """The two files of packed pieces as they were read."""
 
     lines: Mapping[str, dict[str, Any]]
     """Each piece's line, by its name."""
@@ -239,10 +279,23 @@ class Packed:
     """The rows of all measurements."""
     rows: Mapping[str, tuple[int, int]]
     """First row and number of rows of each measurement."""
+    shared: Mapping[str, list[Any]]
+    """Settings, trainings, origins and lists of metrics that lines refer to by their place."""
 
 
 class Pieces:
-    """Reads and writes the pieces of a suite.
+    """The pieces of a suite on disk: single files while the suite runs, two files when it has ended.
+
+    A piece is what one job made, under the name that its single file has below ``pieces/``::
+
+        base/model/test-T1.parquet                        a measurement: one row per problem, one column per metric
+        bon_rl-lr0.0006-seed0/trial.json                  the account of a training run
+        bon_rl-lr0.0006-seed0/pass@16/test-T1.parquet     a measurement of the checkpoint that was best by pass@16
+
+    :meth:`pack` moves all of them into ``pieces.parquet``, every measurement's rows with the piece's name in the column
+    ``piece``, and ``pieces.jsonl``, a line for each piece with its account, or with the places of its settings in the
+    Parquet file's metadata. A column that follows from pass@1 is not stored. The lines are the index: a piece whose
+    line is deleted is not there. A single file wins over a packed piece of its name.
 
     Args:
         out: the folder of the suite's results.
@@ -254,33 +307,30 @@ class Pieces:
         self.table_path = out / "pieces.parquet"
 
     def path(self, name: str) -> Path:
-        """The single file of a piece."""
+        """Return the path of a piece's single file."""
         return self.folder / name
 
     def where(self, name: str) -> str:
         """Say where a piece lies, and what to delete to have it made again."""
         path = self.path(name)
-        if path.exists():
-            return f"{path.parent}"
-        return f"the lines of {name.partition('/')[0]} in {self.lines_path}"
+        return f"{path.parent}" if path.exists() else f"the lines of {name.partition('/')[0]} in {self.lines_path}"
 
     def names(self) -> set[str]:
-        """The names of all pieces."""
+        """Return the names of all pieces."""
         files = (path for path in self.folder.glob("*/**/*.*") if path.is_file() and not path.name.startswith("."))
-        loose = {str(path.relative_to(self.folder)) for path in files}
-        return loose | set(self.packed.lines)
+        return {str(path.relative_to(self.folder)) for path in files} | set(self.packed.lines)
 
     def has(self, name: str) -> bool:
-        """Whether there is a piece of that name."""
+        """Return whether there is a piece of that name."""
         return self.path(name).is_file() or name in self.packed.lines
 
     def trial(self, name: str) -> dict[str, Any] | None:
         """Read the account of a run; None if there is none, or a torn one."""
-        found = read_json(self.path(name))
-        return found if found is not None else self.packed.lines.get(name, {}).get("trial")
+        account = read_json(self.path(name))
+        return account if account is not None else self.packed.lines.get(name, {}).get("trial")
 
-    def measurement(self, name: str) -> tuple[Evaluation, Any] | None:
-        """Read a measurement and the settings that it was made with; None if it is not there.
+    def measurement(self, name: str) -> Piece | None:
+        """Read a measurement; None if it is not there.
 
         Raises:
             BontuneError: it is damaged.
@@ -289,9 +339,10 @@ class Pieces:
         if path.is_file():
             try:
                 table = pq.read_table(path)
-                settings = json.loads(table.schema.metadata[b"settings"])
-                return _evaluation(table), settings
-            except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:  # or it is none of ours
+                about = {key.decode(): json.loads(value) for key, value in table.schema.metadata.items()}
+                values = {metric: _numbers(table[metric]) for metric in table.column_names if metric != "problem"}
+                return Piece(_evaluation(table, values), about["settings"], about.get("origin"))
+            except (pa.ArrowException, OSError, KeyError, AttributeError, ValueError) as error:  # or it is none of ours
                 raise BontuneError(f"{path} is damaged ({error}): delete it to have it measured again.") from None
         line = self.packed.lines.get(name)
         if line is None:
@@ -301,18 +352,38 @@ class Pieces:
                 f"{self.table_path} has no rows of {name}: delete its line in {self.lines_path} to have it measured "
                 "again."
             )
-        return _evaluation(self.packed.table.slice(*self.packed.rows[name]).drop_columns("piece")), line["settings"]
+        try:
+            return self._unpacked(line, self.packed.table.slice(*self.packed.rows[name]))
+        except (KeyError, IndexError, TypeError) as error:
+            raise BontuneError(f"{self.table_path} is damaged ({error}): restore it, or give another --out.") from None
+
+    def _unpacked(self, line: Mapping[str, Any], table: pa.Table) -> Piece:
+        if isinstance(line["settings"], dict):  # as packed until December 2026, with every column
+            columns = {metric: table[metric] for metric in table.column_names if metric not in ("piece", "problem")}
+            values = {m: _numbers(column) for m, column in columns.items() if column.null_count < len(column)}
+            return Piece(_evaluation(table, values), line["settings"], line.get("origin"))
+        shared = self.packed.shared
+        settings = dict(shared["settings"][line["settings"]])
+        if "training" in line:
+            settings["training"] = shared["training"][line["training"]]
+        values = {
+            metric: _numbers(table[metric])
+            if metric in table.column_names
+            else _derived(metric, _numbers(table["pass@1"]), settings["samples"])
+            for metric in shared["metrics"][line["metrics"]]
+        }
+        return Piece(_evaluation(table, values), settings, shared["origin"][line["origin"]])
 
     def write_trial(self, name: str, account: Mapping[str, Any]) -> None:
         """Write the account of a run as a single file."""
         write_whole(self.path(name), json.dumps(account, indent=1), "account of a run")
 
-    def write_measurement(self, name: str, evaluation: Evaluation, settings: Mapping[str, Any]) -> None:
+    def write_measurement(self, name: str, piece: Piece) -> None:
         """Write a measurement as a single file: one float32 value per problem and metric."""
-        columns: dict[str, Any] = {"problem": pa.array(evaluation.problem_ids, pa.string())}
-        columns |= {metric: pa.array(values.astype(np.float32)) for metric, values in evaluation.values.items()}
-        table = pa.table(columns).replace_schema_metadata({"settings": json.dumps(settings)})
-        write_whole(self.path(name), _as_parquet(table), "measurement")
+        columns: dict[str, Any] = {"problem": pa.array(piece.evaluation.problem_ids, pa.string())}
+        columns |= {metric: pa.array(v.astype(np.float32)) for metric, v in piece.evaluation.values.items()}
+        about = {"settings": json.dumps(piece.settings), "origin": json.dumps(piece.origin)}
+        write_whole(self.path(name), _as_parquet(pa.table(columns).replace_schema_metadata(about)), "measurement")
 
     def pack(self) -> None:
         """Move every piece into the two files; a kill at any moment loses nothing.
@@ -323,19 +394,20 @@ class Pieces:
         names = sorted(self.names())
         if not any(self.path(name).is_file() for name in names):
             return
-        lines, tables = [], []
+        lines: list[dict[str, Any]] = []
+        pieces: dict[str, Piece] = {}
+        shared: dict[str, list[Any]] = {"settings": [], "training": [], "origin": [], "metrics": []}
         for name in names:
             if name.endswith(TRIAL):
                 lines.append({"piece": name, "trial": self.trial(name)})
-            elif (found := self.measurement(name)) is not None:
-                evaluation, settings = found
-                lines.append({"piece": name, "settings": settings})
-                columns: dict[str, Any] = {"piece": [name] * len(evaluation.problem_ids)}
-                columns |= {"problem": evaluation.problem_ids}
-                columns |= {metric: v.astype(np.float32) for metric, v in evaluation.values.items()}
-                tables.append(pa.table(columns))
-        if tables:
-            table = pa.concat_tables(tables, promote_options="default")
+            elif (piece := self.measurement(name)) is not None:
+                pieces[name] = piece
+                parts: dict[str, Any] = {"settings": {k: v for k, v in piece.settings.items() if k != "training"}}
+                parts |= {"training": piece.settings["training"]} if "training" in piece.settings else {}
+                parts |= {"origin": piece.origin, "metrics": list(piece.evaluation.values)}
+                lines.append({"piece": name} | {part: _place(value, shared[part]) for part, value in parts.items()})
+        if pieces:
+            table = _packed_table(pieces).replace_schema_metadata({"shared": json.dumps(shared)})
             write_whole(self.table_path, _as_parquet(table), "measurements")
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_whole(self.lines_path, text, "pieces")  # after the rows that the lines speak of
@@ -359,31 +431,98 @@ class Pieces:
         except (ValueError, KeyError, TypeError) as error:
             raise BontuneError(f"{self.lines_path} is damaged ({error}): restore it, or give another --out.") from None
         if not self.table_path.is_file():
-            return Packed(lines, None, {})
+            return Packed(lines, None, {}, {})
         try:
             table = pq.read_table(self.table_path)
+            order = np.argsort(_codes(table["piece"]), kind="stable")  # the rows of a piece one after the other
+            table = table.take(pa.array(order))
             counts = pc.value_counts(table["piece"]).to_pylist()  # in order of appearance
-        except (pa.ArrowException, OSError, KeyError) as error:
+            shared = json.loads((table.schema.metadata or {}).get(b"shared", b"{}"))
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise BontuneError(f"{self.table_path} is damaged ({error}): restore it, or give another --out.") from None
         rows, start = {}, 0
         for count in counts:
             rows[count["values"]] = (start, count["counts"])
             start += count["counts"]
-        return Packed(lines, table, rows)
+        return Packed(lines, table, rows, shared)
 
 
-def _evaluation(table: pa.Table) -> Evaluation:
-    """Take a measurement out of its table; a metric that it does not have is null in all rows of a packed one."""
-    metrics = {name: table[name] for name in table.column_names if name != "problem"}
-    values = {
-        name: column.to_numpy().astype(np.float64)
-        for name, column in metrics.items()
-        if column.null_count < len(column) or not len(column)
-    }
+def _place(value: Any, values: list[Any]) -> int:
+    """Return the place of a value in a list, which it is appended to if it is new."""
+    if value not in values:
+        values.append(value)
+    return values.index(value)
+
+
+def _packed_table(pieces: Mapping[str, Piece]) -> pa.Table:
+    """Put measurements one below the other, without the metrics that follow from pass@1 in every one of them."""
+    metrics = dict.fromkeys(metric for piece in pieces.values() for metric in piece.evaluation.values)
+    stored = [metric for metric in metrics if not all(_is_derived(metric, piece) for piece in pieces.values())]
+    tables = []
+    for name, piece in pieces.items():
+        columns: dict[str, Any] = {"piece": [name] * len(piece.evaluation.problem_ids)}
+        columns |= {"problem": piece.evaluation.problem_ids}
+        columns |= {m: v.astype(np.float32) for m, v in piece.evaluation.values.items() if m in stored}
+        tables.append(pa.table(columns))
+    table = pa.concat_tables(tables, promote_options="default")
+    order = np.argsort(_codes(table["problem"]), kind="stable")  # a problem's numbers are alike: this is much smaller
+    return table.take(pa.array(order))
+
+
+def _codes(column: pa.ChunkedArray) -> np.ndarray:
+    """Number the different values of a column in the order in which they first appear."""
+    return np.asarray(column.combine_chunks().dictionary_encode().indices)
+
+
+def _is_derived(metric: str, piece: Piece) -> bool:
+    """Return whether a metric of a measurement is, bit by bit, what follows from its pass@1, or is not measured."""
+    values = piece.evaluation.values
+    if metric not in values:
+        return True
+    if metric == "pass@1" or "pass@1" not in values or not re.fullmatch(r"pass@\d+|.*@1", metric):
+        return False
+    samples, solved = piece.settings["samples"], values["pass@1"].astype(np.float32).astype(np.float64)
+    if not metric.endswith("@1") and not (
+        np.isin(solved * samples, np.arange(samples + 1)).all() and int(metric.removeprefix("pass@")) <= samples
+    ):
+        return False
+    return np.array_equal(_derived(metric, solved, samples), values[metric].astype(np.float32), equal_nan=True)
+
+
+def _derived(metric: str, solved_P: FloatArray, samples: int) -> FloatArray:
+    """Compute a metric from pass@1, the share of the samples that solve each problem; as exact as float32."""
+    if metric.endswith("@1"):
+        return solved_P
+    num_solved = np.arange(samples + 1)
+    rewards = (np.arange(samples) < num_solved[:, None]).astype(np.float64)  # row c: c of the samples are right
+    by_count = pass_at_k(rewards, int(metric.removeprefix("pass@"))).astype(np.float32)
+    return by_count[np.rint(solved_P * samples).astype(np.int64)].astype(np.float64)
+
+
+def _numbers(column: pa.ChunkedArray) -> FloatArray:
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _evaluation(table: pa.Table, values: dict[str, FloatArray]) -> Evaluation:
     return Evaluation(problem_ids=table["problem"].to_pylist(), values=values)
 
 
 def _as_parquet(table: pa.Table) -> bytes:
+    """Write a table as small as it gets: columns of few different values by a dictionary, others byte by byte."""
     file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd")
+    few = [
+        name
+        for name, column in zip(table.column_names, table.columns, strict=True)
+        if 2 * pc.count_distinct(column).as_py() <= len(column) - column.null_count
+    ]
+    many = [field.name for field in table.schema if pa.types.is_floating(field.type) and field.name not in few]
+    pq.write_table(
+        table,
+        file,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=few,
+        use_byte_stream_split=many,
+        write_statistics=False,
+    )
     return file.getvalue()

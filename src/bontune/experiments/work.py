@@ -52,10 +52,10 @@ def pool_path(work: Path, run: Run, select: str, what: Measurement) -> Path:
     return run_folder(work, run) / "pools" / (BASE_SELECT if run.arm == BASE else select) / what.file
 
 
-def train(suite: dict[str, Any], out: str, work: str, run: dict[str, Any]) -> None:
-    """Train a run, or go on with it, and note how it went. Arguments are plain data, for another process."""
+def train(suite: dict[str, Any], out: str, work: str, run: dict[str, Any], command: str = "") -> None:
+    """Train a run, or resume it, and record how it went. Arguments are plain data, for another process."""
     settings, this = Suite.model_validate(suite), Run(**run)
-    store = Store(Path(out), settings)
+    store = Store(Path(out), settings, command)
     if store.trial(this) is not None:
         return
     quiet_libraries()
@@ -81,11 +81,17 @@ def train(suite: dict[str, Any], out: str, work: str, run: dict[str, Any]) -> No
 
 
 def measure(
-    suite: dict[str, Any], out: str, work: str, run: dict[str, Any], select: str, whats: Sequence[dict[str, Any]]
+    suite: dict[str, Any],
+    out: str,
+    work: str,
+    run: dict[str, Any],
+    select: str,
+    whats: Sequence[dict[str, Any]],
+    command: str = "",
 ) -> None:
     """Measure the model of a run that ``select`` kept, or the base model; what is there already is left as it is."""
     settings, this = Suite.model_validate(suite), Run(**run)
-    store = Store(Path(out), settings)
+    store = Store(Path(out), settings, command)
     quiet_libraries()
     trial = None if this.arm == BASE else store.trial(this)
     for what in (Measurement(**fields) for fields in whats):
@@ -110,11 +116,17 @@ def _same_model(store: Store, run: Run, trial: dict[str, Any], select: str, what
 
 
 def train_and_measure(
-    suite: dict[str, Any], out: str, work: str, run: dict[str, Any], select: str, whats: Sequence[dict[str, Any]]
+    suite: dict[str, Any],
+    out: str,
+    work: str,
+    run: dict[str, Any],
+    select: str,
+    whats: Sequence[dict[str, Any]],
+    command: str = "",
 ) -> None:
     """Train one run, then measure the pools that the suite asks for."""
-    train(suite, out, work, run)
-    measure(suite, out, work, run, select, whats)
+    train(suite, out, work, run, command)
+    measure(suite, out, work, run, select, whats, command)
 
 
 def _measure_one(store: Store, work: Path, run: Run, select: str, what: Measurement) -> Evaluation:
@@ -166,12 +178,12 @@ def _drawn(request: PoolRequest, path: Path, settings: dict[str, Any]) -> Pool:
 
 
 def _under(verifier: Path | str, suite: Suite, pool: Pool, path: Path) -> dict[str, np.ndarray]:
-    """best@k and AUC of a pool under another verifier."""
+    """Compute best@k of a pool under another verifier."""
     spec = str(verifier)
     scores = score_all(verifier_from_text(spec), problems_of(pool, path), pool.columns["completion"], grades_of(pool))
     rewards, ks = pool.columns["reward"], suite.measuring.ks
     scored = evaluate_pool(pool.problem_ids, rewards, ks, scores_PM=scores, scale=_scale(suite, pool))
-    return {metric: v for metric, v in scored.values.items() if metric.startswith(("best@", "auc"))}
+    return {metric: v for metric, v in scored.values.items() if metric.startswith("best@")}
 
 
 def _scale(suite: Suite, pool: Pool) -> RewardScale:
@@ -206,8 +218,8 @@ def _forget(pool: Path) -> None:
 
 
 def evaluate(suite: Suite, pool: Pool, path: Path) -> Evaluation:
-    """Every metric that suites use: pass@k, best@k under each verifier (``name:best@k`` for other ones), AUC, level,
-    distinct answers, entropy, and majority@k where the suite asks for votes."""
+    """Every metric that suites use: pass@k, best@k under each verifier (``name:best@k`` for other ones), distinct
+    answers, entropy, and majority@k where the suite asks for votes."""
     ks = suite.measuring.ks
     has_votes = suite.measuring.votes
     evaluation = evaluate_pool(
@@ -219,22 +231,12 @@ def evaluate(suite: Suite, pool: Pool, path: Path) -> Evaluation:
         is_full=has_votes,
         scale=_scale(suite, pool),
     )
-    wanted = ("pass@", "max@", "best@", "auc", "distinct", "entropy", *(["majority@"] if has_votes else []))
+    wanted = ("pass@", "max@", "best@", "distinct", "entropy", *(["majority@"] if has_votes else []))
     values = {name: v for name, v in evaluation.values.items() if name.startswith(wanted)}
-    levels = [row[0] for row in pool.columns.get("level", [])]
-    values["level"] = np.asarray([_number(level) for level in levels] or [np.nan] * len(pool.problem_ids))
     for name, spec in verifiers(suite).items():
         if name:
             values |= {f"{name}:{metric}": v for metric, v in _under(spec, suite, pool, path).items()}
     return Evaluation(problem_ids=pool.problem_ids, values=values)
-
-
-def _number(level: object) -> float:
-    """A difficulty as a number, NaN if it is none."""
-    try:
-        return float(str(level))
-    except ValueError:
-        return float("nan")
 
 
 def progress_of(folder: Path) -> tuple[int, float | None]:
