@@ -17,7 +17,6 @@ from rich.table import Table
 from rich.text import Text
 
 from bontune.base.files import write_whole
-from bontune.base.text import as_csv
 from bontune.experiments.claims import Judged, judge
 from bontune.experiments.figure_parts import Figure, arm_looks, over
 from bontune.experiments.figures_training import write_figures, write_learned
@@ -34,6 +33,7 @@ from bontune.report.run_page import largest_n
 from bontune.report.sentences import Summary, ranges
 from bontune.report.style import has_label
 from bontune.report.suite_page import score_table, write_suite_page
+from bontune.report.tables import as_csv
 from bontune.training import shown_samples
 
 

@@ -83,7 +83,7 @@ def pack(details: Sequence[dict[str, Any]], max_bytes: int) -> tuple[list[str], 
 
 
 def problem_index(pool: Pool, scale: metrics.RewardScale | None = None) -> dict[str, Any]:
-    """What can be sorted and filtered by, a column each.
+    """List what problems can be sorted and filtered by, a column each.
 
     ``right``: mean reward; ``most``: highest; ``pick``: what the verifier's choice among all samples earns, the mean
     over ties (null without a verifier that errs); ``vote``: the same of the most frequent answer; ``errors``:
@@ -111,7 +111,7 @@ def problem_index(pool: Pool, scale: metrics.RewardScale | None = None) -> dict[
 
 
 def problem_details(pool: Pool) -> list[dict[str, Any]]:
-    """Of each problem: prompt, reference, and its samples, those that are alike as one with their number.
+    """List prompt, reference and samples of each problem; samples that are alike are one, with their number.
 
     A sample is [completion, number, reward, verdict, answer, highest score, lowest score, reason, stop reason, tokens].
     The ones that the verifier likes best come first; without a verifier, the most frequent.
@@ -277,7 +277,7 @@ class EvaluatedPool:
         return {k: self.intervals[f"{family}@{k}"] for k in self.ks if f"{family}@{k}" in self.intervals}
 
     def is_share(self, family: str) -> bool:
-        """Whether a family of metrics is a share of problems, which is written in percent."""
+        """Check whether a family of metrics is a share of problems, which is written in percent."""
         return family in share_families(self.intervals)
 
     def cell(self, family: str, interval: Interval) -> Cell:
@@ -385,13 +385,13 @@ def shown_families(measured: Sequence[EvaluatedPool]) -> list[str]:
 
 
 def main_family(measured: Sequence[EvaluatedPool]) -> str:
-    """What pools are compared in first: best@k if all have a verifier and one of them errs, else pass@k or max@k."""
+    """Choose the family to compare first: best@k if all have a verifier and one of them errs, else pass@k or max@k."""
     has_best = "best" in shown_families(measured) and all(one.points("best") for one in measured)
     return "best" if has_best else measured[0].base
 
 
 def are_of_same_problems(pools: Sequence[EvaluatedPool]) -> bool:
-    """Whether paired differences exist."""
+    """Check whether the pools hold the same problems, so that paired differences exist."""
     return all(set(other.evaluation.problem_ids) == set(pools[0].evaluation.problem_ids) for other in pools[1:])
 
 
@@ -441,7 +441,7 @@ def pool_difference_rows(found: Sequence[Difference]) -> list[Row]:
     ]
 
 
-def problem_rows(pools: Sequence[EvaluatedPool]) -> Iterator[Row]:
+def problem_sheet(pools: Sequence[EvaluatedPool]) -> Iterator[Row]:
     """A row for each problem of each pool, for CSV: every metric, empty where a pool does not have it."""
     names = list(dict.fromkeys(metric for measured in pools for metric in measured.evaluation.values))
     for measured in pools:

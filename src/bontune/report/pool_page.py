@@ -56,7 +56,7 @@ from bontune.report.pool_data import (
     pool_difference_rows,
     pool_differences,
     pool_evaluation,
-    problem_rows,
+    problem_sheet,
     shown_differences,
     shown_families,
 )
@@ -129,7 +129,7 @@ def write_pool_report(
 
 
 def headline(measured: Sequence[EvaluatedPool]) -> str:
-    """What was measured and what came out, in one sentence with intervals."""
+    """Say what was measured and what came out, in one sentence with intervals."""
     first = measured[0]
     if len(measured) == 1:
         return f"{_size(first)}: {_outcome(first)}."
@@ -165,7 +165,7 @@ def _outcome(one: EvaluatedPool) -> str:
 
 
 def _choices(one: EvaluatedPool) -> str:
-    """What picking one of all samples yields, as a sentence; empty if nothing picks."""
+    """Say what picking one of all samples yields; empty if nothing picks."""
     last = one.ks[-1]
     who = {"best": "the verifier's choice", "majority": "the most frequent answer"}
     parts = [
@@ -330,7 +330,7 @@ def _write_sheets(
     sheets: dict[str, list[dict[str, Any]]] = {
         "curves": curve_rows(measured),
         "differences": pool_difference_rows(found),
-        "problems": list(problem_rows(measured)),
+        "problems": list(problem_sheet(measured)),
         "levels": [row for one in measured for row in level_rows(one)],
     }
     sheets |= sweep.sheets if sweep is not None else {}
@@ -351,7 +351,7 @@ def setting_differences(one: Pool, other: Pool) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepPart:
-    """What the page shows of a sweep."""
+    """The part of a page that shows a sweep."""
 
     advice: list[str]
     """Sentences that say which temperature to use."""

@@ -179,7 +179,7 @@ def _panel_title(panel: Panel, runs: Runs) -> str:
 
 
 def _are_graded(runs: Runs) -> bool:
-    """Whether rewards are not all 0 or 1; rows of earlier versions do not say."""
+    """Check whether some rewards are neither 0 nor 1; rows of earlier versions do not say."""
     return any(row.get("is_binary") is False for rows in runs.values() for row in rows)
 
 
