@@ -27,7 +27,7 @@ from bontune.experiments.work import run_folder
 from bontune.metrics import Interval
 from bontune.metrics.evaluation import Evaluation
 from bontune.pools.compare import FEWEST_PROBLEMS, Difference, Outcome, outcome_of
-from bontune.report.numbers import points
+from bontune.report.numbers import NOT_MEASURED, interval_text, percent, points
 from bontune.report.page import picture
 from bontune.report.run_page import largest_n
 from bontune.report.sentences import Summary, ranges
@@ -180,10 +180,7 @@ def _arms(results: Results) -> list[str]:
 
 
 def _cell(level: Level | None) -> str:
-    if level is None:
-        return "–"
-    interval = level.interval
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return NOT_MEASURED if level is None else interval_text(level.interval, percent)
 
 
 def _unfinished(results: Results) -> str:

@@ -26,7 +26,7 @@ from bontune.pools.compare import Difference
 from bontune.pools.pool import Pool
 from bontune.report.numbers import decimals, interval_text, metric_writer, split_metric, unit_of
 from bontune.report.sentences import TABLE_KS
-from bontune.report.tables import Cell, Table, measured_cell
+from bontune.report.tables import Cell, Table, interval_columns, measured_cell
 
 MAX_PACKED_BYTES = 11_000_000
 """Most bytes that all pools of a page may take together; longer texts are cut until they fit."""
@@ -355,9 +355,7 @@ def level_rows(measured: EvaluatedPool) -> list[Row]:
                     "level": level,
                     "problems": int(members.sum()),
                     "metric": metric,
-                    "value": interval.value,
-                    "low": interval.low,
-                    "high": interval.high,
+                    **interval_columns(interval),
                 }
             )
     return rows
@@ -413,16 +411,7 @@ def curve_rows(pools: Sequence[EvaluatedPool]) -> list[Row]:
     for measured in pools:
         for metric, interval in measured.intervals.items():
             family, k = split_metric(metric)
-            rows.append(
-                {
-                    "pool": measured.name,
-                    "metric": family,
-                    "k": k,
-                    "value": interval.value,
-                    "low": interval.low,
-                    "high": interval.high,
-                }
-            )
+            rows.append({"pool": measured.name, "metric": family, "k": k, **interval_columns(interval)})
     return rows
 
 

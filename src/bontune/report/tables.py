@@ -14,6 +14,7 @@ from rich import box
 from rich.console import Group
 from rich.text import Text
 
+from bontune.metrics import Interval
 from bontune.report.numbers import Measured, Writer, ends_text
 
 _LONGEST_WORD = 24
@@ -79,6 +80,16 @@ def measured_cell(measured: Measured | None, write: Writer, between: str = ", ",
         return Cell(text=missing)
     ends = ends_text(measured, write, between)
     return Cell(text=write(measured.value), ends=f"[{ends}]" if ends else "")
+
+
+def interval_columns(interval: Interval, name: str = "") -> dict[str, float]:
+    """The columns of a CSV of a number with its interval: ``value``, ``low``, ``high``, or those of a name.
+
+    >>> interval_columns(Interval(value=0.6, low=0.5, high=0.7), "gain")
+    {'gain': 0.6, 'gain_low': 0.5, 'gain_high': 0.7}
+    """
+    value, start = (name, f"{name}_") if name else ("value", "")
+    return {value: interval.value, f"{start}low": interval.low, f"{start}high": interval.high}
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
