@@ -338,15 +338,15 @@ def number_table(measured: EvaluatedPool) -> Table:
 
 def level_rows(measured: EvaluatedPool) -> list[Row]:
     """The metrics of selection by the task's level; empty without levels."""
-    known = measured.pool.levels()
-    distinct = {level for level in known if level is not None}
+    levels = measured.pool.levels()
+    distinct = {level for level in levels if level is not None}
     if len(distinct) < 2:
         return []
     first, last = measured.ks[0], measured.ks[-1]
     chosen = [f"{measured.base}@{first}", *(f"{family}@{last}" for family in measured.families if last > first)]
     rows = []
     for level in sorted(distinct, key=lambda level: (isinstance(level, str), level)):
-        members = np.array([value == level for value in known])
+        members = np.array([value == level for value in levels])
         for metric in chosen:
             interval = metrics.bootstrap_interval(measured.evaluation.values[metric][members])
             rows.append(
@@ -399,10 +399,10 @@ def pool_differences(pools: Sequence[EvaluatedPool]) -> list[Difference]:
     return compare.differences({pool.name: pool.evaluation for pool in pools}, metrics)
 
 
-def shown_differences(found: Sequence[Difference]) -> list[Difference]:
+def shown_differences(differences: Sequence[Difference]) -> list[Difference]:
     """Choose the differences that are worth a row: at the budgets of tables, and at the largest."""
-    largest = max((split_metric(d.metric)[1] or 0 for d in found), default=0)
-    return [d for d in found if split_metric(d.metric)[1] in {*TABLE_KS, largest}]
+    largest = max((split_metric(d.metric)[1] or 0 for d in differences), default=0)
+    return [d for d in differences if split_metric(d.metric)[1] in {*TABLE_KS, largest}]
 
 
 def curve_rows(pools: Sequence[EvaluatedPool]) -> list[Row]:
@@ -415,7 +415,7 @@ def curve_rows(pools: Sequence[EvaluatedPool]) -> list[Row]:
     return rows
 
 
-def pool_difference_rows(found: Sequence[Difference]) -> list[Row]:
+def pool_difference_rows(differences: Sequence[Difference]) -> list[Row]:
     """List differences as rows of a CSV file."""
     return [
         {
@@ -426,7 +426,7 @@ def pool_difference_rows(found: Sequence[Difference]) -> list[Row]:
             "low": math.nan if entry.low is None else entry.low,
             "high": math.nan if entry.high is None else entry.high,
         }
-        for entry in found
+        for entry in differences
     ]
 
 
