@@ -1,4 +1,4 @@
-"""Commands of the package, one after the other in one process: the imports take longer than all that is tested."""
+"""Commands of the package, one after the other."""
 
 import json
 import os
@@ -7,7 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import processes
+
 Done = subprocess.CompletedProcess[str]
+
 
 MANY = """
 import contextlib, io, json, sys, traceback
@@ -33,24 +36,31 @@ json.dump(results, sys.stdout)
 
 
 def run_many(folder: Path, commands: Sequence[list[str] | str], columns: int = 80) -> list[Done]:
-    """Run commands one after the other, on a terminal of that width, in a process that starts in ``folder``.
+    """Run commands one after the other, on a terminal of that width, each in a process that starts in ``folder``.
 
     A command is the list of arguments to ``bontune``, or a text of Python.
 
     Returns:
         The status and the output of each command.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": str(columns)}
-    done = subprocess.run(
-        [sys.executable, "-c", MANY],
-        cwd=folder,
-        env=environment,
-        input=json.dumps(commands),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=True,
-    )
+    environment = os.environ | processes.SETTINGS | {"COLUMNS": str(columns)}
+    return [processes.run(command, cwd=folder, env=environment) for command in commands]
+
+
+def run_in_one(
+    folder: Path, commands: Sequence[list[str] | str], columns: int = 80, *, is_fresh: bool = False
+) -> list[Done]:
+    """Run commands as :func:`run_many` does, but in one process: what one leaves behind is there for the next.
+
+    ``is_fresh``: in an interpreter that has imported nothing before.
+    """
+    environment, given = os.environ | processes.SETTINGS | {"COLUMNS": str(columns)}, json.dumps(commands)
+    if is_fresh:
+        command = [sys.executable, "-c", MANY]
+        done = subprocess.run(command, cwd=folder, env=environment, input=given, capture_output=True, text=True)
+    else:
+        done = processes.run(MANY, cwd=folder, env=environment, text=given)
+    assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert len(results) == len(commands)
     return [subprocess.CompletedProcess(c, *result) for c, result in zip(commands, results, strict=True)]

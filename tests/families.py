@@ -103,7 +103,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mamba": {"state_size": 4},
     "mamba2": {"state_size": 4, "num_heads": 8, "head_dim": 8, "n_groups": 2, "chunk_size": 8},
     "minimax": {},
-    "nemotron_h": {},
+    "nemotron_h": {
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 8,
+        "ssm_state_size": 4,
+        "n_groups": 2,
+        "chunk_size": 8,
+        "moe_intermediate_size": 16,
+        "moe_shared_expert_intermediate_size": 16,
+    },
     "qwen3_5": {
         "text_config": SHAPE | _DELTA,
         "vision_config": _EYE | {"depth": 1, "num_heads": 2, "out_hidden_size": 32},

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from commands import Done, run_many
+from commands import Done, run_in_one
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -77,6 +77,8 @@ def _command(line: str) -> list[str] | str:
     name, *arguments = shlex.split(line)
     if name == "bontune":
         return arguments
+    if arguments[:2] == ["-m", "pytest"]:
+        return f"import pytest; raise SystemExit(pytest.main({arguments[2:]!r}))"
     assert name in ("ls", "python"), f"{line}: an example runs bontune, ls or python"
     line = re.sub(r"^python", shlex.quote(sys.executable), line)
     return f"import subprocess; print(subprocess.check_output({line!r}, shell=True, text=True))"
@@ -90,4 +92,4 @@ def joined_lines(text: str) -> list[str]:
 def run_page(page: str, folder: Path) -> list[tuple[Example, Done]]:
     """Run everything on a page, in order, in one folder."""
     found = examples(page)
-    return list(zip(found, run_many(folder, [example.command for example in found], columns=120), strict=True))
+    return list(zip(found, run_in_one(folder, [example.command for example in found], columns=120), strict=True))

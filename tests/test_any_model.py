@@ -5,9 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +13,14 @@ import pytest
 import tiny
 from bontune.models import load_model
 from bontune.pools.read import read_pool
+from commands import run_many
 
 GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k_train.jsonl.gz"
 NUM_ROWS = 40
 
 
 def bontune(folder: Path, *arguments: str) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "bontune", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+    (done,) = run_many(folder, [[*arguments]])
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +23,12 @@ from bontune.cli import app
 from bontune.config import Recipe, load_recipe
 from bontune.objectives.table import TABLE
 from bontune.pools.read import read_pool
-from commands import Done, run_many
+from commands import Done, run_in_one, run_many
 
 
 def run(folder: Path, *arguments: str) -> Done:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
-    command = [sys.executable, "-m", "bontune", *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    (done,) = run_many(folder, [[*arguments]], columns=120)
+    return done
 
 
 def assert_all_refused(folder: Path, command: list[str], cases: list[tuple[list[str], list[str]]]) -> None:
@@ -122,7 +116,7 @@ def test_names_are_looked_up_before_anything_slow_is_loaded(tmp_path: Path) -> N
     """One process for all of them: a library that any of them loads is there at the end."""
     commands: list[list[str] | str] = [line.split() for line, _ in AT_ONCE]
     code = f"import sys; print(sorted({SLOW!r} & set(sys.modules)))"
-    *results, loaded = run_many(tmp_path, [*commands, code])
+    *results, loaded = run_in_one(tmp_path, [*commands, code], is_fresh=True)
     for (line, phrases), done in zip(AT_ONCE, results, strict=True):
         said = done.stdout + done.stderr
         assert "Traceback" not in said, said
@@ -285,7 +279,7 @@ def test_eval_refuses_in_one_sentence(tmp_path: Path) -> None:
         ([good, "--k", "one"], ["--k takes numbers like 1,4,16, got 'one'"]),
         ([good, "--k", "0"], ["--k takes numbers from 1 up"]),
         ([good, "--out", "numbers.txt"], [".json or .csv", "numbers.txt"]),
-        ([good, "--out", "file/numbers.json"], ["cannot write", "file/numbers.json"]),
+        ([good, "--out", "file/numbers.json"], ["Cannot write", "file/numbers.json"]),
         ([good, other], ["different problems"]),
         ([lists], ["lists.jsonl cannot be evaluated"]),
     ]

@@ -15,8 +15,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import processes
 from commands import Done, run_many
 
 NUM_PROBLEMS, NUM_SAMPLES = 24, 8
@@ -196,14 +195,7 @@ def test_own_temperatures_come_from_the_validation_pools(compared: tuple[Path, l
 def test_pools_are_kept_and_a_killed_comparison_goes_on(compared: tuple[Path, list[Done]], tmp_path: Path) -> None:
     shutil.copytree(compared[0] / "runs", tmp_path / "runs")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *COMPARE],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    killed = processes.run(KILLED, *COMPARE, cwd=tmp_path, env=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     left = sorted(path.name for path in (tmp_path / "out" / "pools").iterdir() if not path.name.endswith(".lock"))
     assert [name.partition("T1.0")[2] for name in left] == [".parquet", ".parquet.partial.jsonl"]

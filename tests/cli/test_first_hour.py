@@ -16,6 +16,7 @@ import torch
 import typer.main
 import yaml
 
+import processes
 import tiny
 from bontune.base.errors import BontuneError
 from bontune.base.progress import Bar
@@ -28,13 +29,12 @@ from bontune.engines.contract import SamplingOptions
 from bontune.models.saving import save_model
 from bontune.pools.draw import PoolRequest, draw_pool
 from bontune.tasks import load_task
-from commands import run_many
+from commands import Done, run_many
 
 
-def bontune(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    given = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "80"} | environment
-    command = [sys.executable, "-m", "bontune", *arguments]
-    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=200, check=False)
+def bontune(folder: Path, *arguments: str) -> Done:
+    (done,) = run_many(folder, [[*arguments]])
+    return done
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,10 @@ def bontune(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
 )
 def test_a_stream_without_unicode_gets_escapes_and_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "rows.jsonl").write_text('{"prompt": "\\ud83d caf\\u00e9 \\u2026", "answer": "\\ud83d"}\n')
-    done = bontune(tmp_path, *arguments, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    environment = os.environ | processes.SETTINGS | {"COLUMNS": "80"}
+    environment |= {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}  # read at the start
+    command = [sys.executable, "-m", "bontune", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.isascii()

@@ -12,13 +12,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+import processes
 from bontune.base.errors import BontuneError
 from bontune.cli.sweep import parse_temperatures
 from bontune.metrics import pass_at_k
@@ -116,14 +116,7 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(
     swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(VERIFIER)
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *SWEEP],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    killed = processes.run(KILLED, *SWEEP, cwd=tmp_path, env=environment())
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     out = tmp_path / "out"
     assert (out / "T0.5.parquet").is_file()

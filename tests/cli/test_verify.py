@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import bontune.cli
+import processes
 import tiny
 from bontune.base.problems import Problem
 from bontune.metrics import within_prompt_auc
@@ -165,9 +165,9 @@ def test_scoring_goes_on_where_it_was_stopped(number: signal.Signals, monkeypatc
     Path("v.py").write_text(STOPPED_ONCE)
     command = ("verify", "score", "a.jsonl", "--verifier", "v.py:score", "-o", "new/s.jsonl")
     Path("stop.txt").write_text(str(int(number)))
-    stopped = subprocess.run([sys.executable, "-m", "bontune", *command], env=ENVIRONMENT, capture_output=True)
+    stopped = processes.run(command, env=ENVIRONMENT)
     assert stopped.returncode == (-9 if number == signal.SIGKILL else 143), stopped.stderr
-    assert b"Traceback" not in stopped.stderr
+    assert "Traceback" not in stopped.stderr
     assert os.listdir("new") == ["s.jsonl.partial.jsonl"] or number == signal.SIGKILL
     asked = Path("asked.txt").read_text().splitlines()
     # A problem at a time: that in hand is finished when a signal comes, and lost when the process is killed.

@@ -16,7 +16,7 @@ from bontune.config import load_recipe
 from bontune.experiments.suite import load_suite
 from bontune.objectives.table import TABLE
 from bontune.tasks import names, options
-from commands import Done, run_many
+from commands import Done, run_in_one
 from pages import PAGES, Example, blocks, examples, joined_lines
 
 RUN = [page for page in PAGES if examples(page) and not page.startswith("docs/extend/")]
@@ -40,7 +40,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[Examp
         own = folder / page.replace("/", "_")
         own.mkdir()
         commands += [f"import os; os.chdir({str(own)!r})", *(example.command for example in shown)]
-    results = iter(run_many(folder, commands, columns=120))
+    results = iter(run_in_one(folder, commands, columns=120))
     by_page = {}
     for page, shown in found.items():
         next(results)

@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import families
+import processes
 import tiny
 from bontune.engines.contract import DrawingCount, Progress, SamplingOptions
 from bontune.engines.transformers import TransformersEngine
@@ -65,9 +64,7 @@ def test_the_bar_moves_with_the_completions_within_80_columns(tmp_path: Path) ->
     command = ("sample", "countdown-tiny", "countdown", "--limit", "4", "-n", "512", "-o", str(tmp_path / "p.parquet"))
     main, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
-    run = subprocess.Popen(
-        [sys.executable, "-m", "bontune", *command], stderr=terminal, stdout=subprocess.DEVNULL, env=environment
-    )
+    run = processes.start(command, stderr=terminal, env=environment)
     os.close(terminal)
     said = b""
     while True:
@@ -79,7 +76,7 @@ def test_the_bar_moves_with_the_completions_within_80_columns(tmp_path: Path) ->
             break
         said += piece
     os.close(main)
-    assert run.wait() == 0
+    assert run.wait() == 0, said.decode()
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode())
     lines = [line for line in re.split(r"[\r\n]+", plain) if line.startswith("sampling")]
     assert max(map(len, lines)) <= 80

@@ -15,7 +15,7 @@ import tiny
 from bontune.engines.contract import SamplingOptions, StopReason
 from bontune.engines.texts import Decoder, encode_prompts
 from bontune.engines.transformers import TransformersEngine
-from bontune.training.demonstrations import encode_demonstrations
+from bontune.training.rollouts import encode_demonstrations
 
 
 def llama_tokenizer() -> PreTrainedTokenizerFast:

@@ -272,7 +272,15 @@ trainer(Path({folder!r}), "vllm", "training.steps=2").train()
 @needs_vllm
 def test_every_process_of_a_training_has_an_engine_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "two.py").write_text(TWO.format(folder=str(tmp_path / "run")))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(tmp_path / "two.py")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(tmp_path / "two.py"),
+    ]
     tests = str(Path(__file__).parents[1])
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": tests})
     assert done.returncode == 0, done.stderr

@@ -17,12 +17,12 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import processes
 from bontune.base.errors import Interrupted, RunStopped
 from bontune.experiments import jobs as parallel
 from bontune.experiments.jobs import Job, run_jobs
@@ -32,28 +32,20 @@ from training.run_driver import ENVIRONMENT, metrics, steps, wait_for
 
 
 class Quickstart:
-    """`bontune quickstart` in a process group of its own, with a mark by which all its descendants are known."""
+    """`bontune quickstart` in a session of its own, by which all its descendants are known."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.mark = f"BONTUNE_TEST={uuid.uuid4()}"
-        key, _, value = self.mark.partition("=")
+        command = ["quickstart", "--out", str(out)]
         with open(out / "parent.txt", "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "bontune", "quickstart", "--out", str(out)],
-                env=ENVIRONMENT | {key: value},
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            self.process = processes.start(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)
 
     def alive(self) -> list[int]:
         """All processes of this quickstart."""
         found = []
         for folder in Path("/proc").iterdir():
             try:
-                is_ours = folder.name.isdigit() and self.mark.encode() in (folder / "environ").read_bytes()
+                is_ours = folder.name.isdigit() and os.getsid(int(folder.name)) == self.process.pid
                 state = (folder / "stat").read_text().rpartition(")")[2].split()[0] if is_ours else "Z"
             except OSError:
                 continue

@@ -14,8 +14,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import processes
 from bontune.engines.seeds import stream
 from bontune.pools.read import read_pool
 from bontune.tasks import load_task
@@ -276,16 +275,16 @@ def test_mistakes_end_in_one_sentence_and_leave_nothing(driver: Driver, served: 
 def test_the_key_is_sent_and_written_nowhere(served: Server, tmp_path: Path) -> None:
     key = "sk-0123456789"
     served.behave(fault="400", body={"error": f"Incorrect API key provided: {key}"}, times=1)
-    command = [sys.executable, "-m", "bontune", "sample", served.url, *SMALL, "-o", "pool.parquet"]
+    command = ["sample", served.url, *SMALL, "-o", "pool.parquet"]
     environment = run_driver.ENVIRONMENT | {"OPENAI_API_KEY": key}
     written = b""
     for number in range(2):
         if number == 1:
             served.behave()
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=120, check=False)
+        done = processes.run(command, cwd=tmp_path, env=environment)
         assert done.returncode == (2 if number == 0 else 0), done.stderr
         assert served.told()["keys"] == [f"Bearer {key}"]
-        written += done.stdout + done.stderr + b"".join(path.read_bytes() for path in tmp_path.iterdir())
+        written += (done.stdout + done.stderr).encode() + b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert key.encode() not in written
     assert b"Incorrect API key provided: ***" in written
     pool = read_pool(tmp_path / "pool.parquet")

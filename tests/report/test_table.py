@@ -12,10 +12,10 @@ from bontune.base.errors import BontuneError
 from bontune.metrics import Interval
 from bontune.pools.compare import Difference, Outcome
 from bontune.report.numbers import duration, interval_text, percent, points, sorted_metrics
-from bontune.report.read import bounds, finite, read_json, read_metrics, rows_of_kind, series
 from bontune.report.sentences import Summary, difference_ends
 from bontune.report.suite_page import score_table
 from bontune.report.tables import Cell, Table, as_csv, measured_cell
+from bontune.training.read_log import bounds, finite, read_json, read_metrics, rows_of_kind, series
 
 NAN = float("nan")
 

@@ -24,7 +24,7 @@ from bontune.cli.report import report_on
 from bontune.report.numbers import points
 from bontune.report.run_page import samples_over_training
 from bontune.report.runs_page import page_of, runs_in
-from bontune.training.shown_samples import read
+from bontune.training.read_log import read_samples
 
 
 def make_run(folder: Path, objective: str, steps: int = 4, n: Any = None) -> None:
@@ -51,7 +51,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_same_problems_are_shown_at_each_evaluation(runs: Path) -> None:
-    rows = read(runs / "best <of> n")
+    rows = read_samples(runs / "best <of> n")
     assert {row["step"] for row in rows} == {0, 1, 2, 3, 4}
     problems = [[row["problem"] for row in rows if row["step"] == step] for step in range(5)]
     assert problems == [problems[0]] * 5
@@ -69,11 +69,11 @@ def test_the_same_problems_are_shown_at_each_evaluation(runs: Path) -> None:
 def test_a_resumed_run_writes_no_sample_twice(runs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(runs / "plain", run)
-    whole = read(run)
+    whole = read_samples(run)
     shutil.rmtree(run / "checkpoints" / "step_000002")
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     Trainer(Recipe.from_dict(recipe | {"run": str(run)}), is_quiet=True).train()
-    assert read(run) == whole
+    assert read_samples(run) == whole
 
 
 def test_the_index_has_a_row_for_each_run_with_its_numbers(runs: Path) -> None:

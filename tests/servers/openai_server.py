@@ -18,7 +18,6 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -29,8 +28,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).resolve().parents[1]))
+import processes
 from training.run_driver import DEADLINE_S, wait_for
 
 
@@ -314,14 +312,12 @@ class Server:
     """A server process that can be killed, and started again at the same port in an instant."""
 
     def __init__(self) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-        self.parent = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
+        their_in, ours_out = os.pipe()
+        ours_in, their_out = os.pipe()
+        self.parent = processes.start(serve, stdin=their_in, stdout=their_out, stderr=2, start_new_session=True)
+        os.close(their_in)
+        os.close(their_out)
+        self._orders, self._answers = os.fdopen(ours_out, "w"), os.fdopen(ours_in)
         self.port = 0
         self.restart()
 
@@ -332,11 +328,9 @@ class Server:
 
     def restart(self) -> None:
         """Start it, at the port it had."""
-        assert self.parent.stdin is not None
-        assert self.parent.stdout is not None
-        self.parent.stdin.write(f"{self.port}\n")
-        self.parent.stdin.flush()
-        self.pid, self.port = map(int, self.parent.stdout.readline().split())
+        self._orders.write(f"{self.port}\n")
+        self._orders.flush()
+        self.pid, self.port = map(int, self._answers.readline().split())
 
     def behave(self, **changes: Any) -> None:
         """Set how it behaves from now on, forgetting all before; nothing given: well."""
@@ -354,8 +348,7 @@ class Server:
 
     def close(self) -> None:
         """Let it and its parent go."""
-        assert self.parent.stdin is not None
-        self.parent.stdin.close()
+        self._orders.close()
         self.parent.wait(DEADLINE_S)
 
     def _admin(self, data: bytes | None) -> dict[str, Any]:
@@ -370,7 +363,3 @@ def server() -> Server:
     started = Server()
     atexit.register(started.close)
     return started
-
-
-if __name__ == "__main__":
-    serve()

@@ -1,7 +1,7 @@
 """`bontune` in processes of its own, for tests that kill, signal and starve it.
 
-1. A server imports everything once and forks a fresh process for each command, so that start-up is paid once. The
-   command runs through the real entry point, with its own output file and its own exit status.
+1. Commands are forked from a process that has imported everything (see :mod:`processes`), so that start-up is paid
+   once. They run through the real entry point, each with its own output file and its own exit status.
 2. A command can be set to die or be signalled at an exact place, which no test outside could hit: before the n-th
    fsync, rename or removal, at the n-th poll of the stop flag. The signals are real, and nothing is replaced.
 3. `RLIMIT_FSIZE` stands in for a full disk.
@@ -15,22 +15,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import processes
+
 DEADLINE_S = 120.0
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "CUDA_VISIBLE_DEVICES": "",
-    "HF_HUB_OFFLINE": "1",
-    "COLUMNS": "200",
-}
+ENVIRONMENT = processes.ENVIRONMENT | {"COLUMNS": "200"}
 SMALL = (
     "training.device=cpu",
     "training.prompts_per_step=4",
@@ -75,18 +69,22 @@ class Result:
 class Child:
     """A command that was started."""
 
-    pid: int
+    process: processes.Process
     log: Path
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self.process.pid
 
     def wait(self) -> Result:
         """Wait for its end."""
-        ended = self.log.with_suffix(".exit")
         try:
-            wait_for(ended.exists, f"the end of {self.log}")
-        except AssertionError:
-            os.kill(self.pid, signal.SIGKILL)
+            code = self.process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
             raise
-        return Result(int(ended.read_text()), self.log.read_text(errors="replace"))
+        return Result(code, self.log.read_text(errors="replace"))
 
     def signal(self, number: int) -> None:
         """Send a signal."""
@@ -94,24 +92,20 @@ class Child:
 
 
 class Driver:
-    """The server, seen from a test."""
+    """Starts commands, and ends with them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.children: list[Child] = []
-        self.server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
-        )
 
     def start(self, *command: str, **sabotage: Any) -> Child:
         """Start `bontune` with these arguments; see :func:`sabotaged` for what can be done to it."""
         log = self.folder / f"{len(self.children):03d}.log"
-        assert self.server.stdin is not None
-        self.server.stdin.write(json.dumps({"command": command, "log": str(log), **sabotage}) + "\n")
-        self.server.stdin.flush()
-        started = log.with_suffix(".pid")
-        wait_for(started.exists, "the server to fork")
-        self.children.append(Child(int(started.read_text()), log))
+        with open(log, "ab") as output:
+            process = processes.start(
+                command, env=ENVIRONMENT, stdout=output, stderr=output, prepare=sabotaged, prepare_with=sabotage
+            )
+        self.children.append(Child(process, log))
         return self.children[-1]
 
     def run(self, *command: str, **sabotage: Any) -> Result:
@@ -123,19 +117,14 @@ class Driver:
         return self.run("train", "countdown", f"run={run}", *SMALL, *overrides, **sabotage)
 
     def close(self) -> None:
-        """Let the server go; what a failed test left running or stopped goes with it."""
+        """End what a failed test left running or stopped."""
         for child in self.children:
-            if not child.log.with_suffix(".exit").exists():
-                with contextlib.suppress(ProcessLookupError):
-                    child.signal(signal.SIGKILL)
-        assert self.server.stdin is not None
-        self.server.stdin.close()
-        self.server.wait(DEADLINE_S)
+            child.process.kill()
 
 
 @contextlib.contextmanager
 def driver(folder: Path) -> Iterator[Driver]:
-    """A server for a test module."""
+    """A driver for a test module."""
     started = Driver(folder)
     try:
         yield started
@@ -170,11 +159,11 @@ def steps(run: Path) -> list[int]:
     return sorted(int(path.name[5:]) for path in (run / "checkpoints").glob("step_*"))
 
 
-# ---- the server ----
+# ---- in the new process ----
 
 
 def sabotaged(order: dict[str, Any]) -> None:
-    """In the new process, before the command runs.
+    """Prepare the new process before the command runs.
 
     ``kill_at``: SIGKILL before the n-th call of ``kill_in`` (default: fsync and rename). ``signals``: [n, names]:
     these signals at the n-th poll of the stop flag. ``polls``: write the number of polls into this file.
@@ -214,70 +203,3 @@ def _count_calls(owner: Any, names: list[str], n: int, signals: list[str], file:
 
     for name in names:
         setattr(owner, name, counted(getattr(owner, name)))
-
-
-def serve() -> None:
-    """Fork for every line of stdin; between server and command stands one process that waits for the exit status."""
-    import matplotlib.backends.backend_agg  # noqa: F401
-    import peft  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
-
-    import bontune.cli
-    import bontune.report.run_page
-    import bontune.training.trainer  # noqa: F401
-    from bontune.models import load_model, quiet_libraries
-    from bontune.tasks import load_task
-
-    quiet_libraries()
-    load_model("countdown-tiny")
-    load_task("countdown").problems("train")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for line in sys.stdin:
-        if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _wait_for(json.loads(line))
-            os._exit(0)
-
-
-def _wait_for(order: dict[str, Any]) -> None:
-    log = Path(order["log"])
-    pid = os.fork()
-    if pid == 0:
-        _run(order, log)
-    _write_whole(log.with_suffix(".pid"), str(pid))
-    _, status = os.waitpid(pid, 0)
-    _write_whole(log.with_suffix(".exit"), str(os.waitstatus_to_exitcode(status)))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.with_suffix(".new").write_text(text)
-    os.replace(path.with_suffix(".new"), path)
-
-
-def _run(order: dict[str, Any], log: Path) -> None:
-    import bontune.cli
-
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    code = 1
-    try:
-        sabotaged(order)
-        sys.argv = ["bontune", *order["command"]]
-        bontune.cli.main()
-        code = 0
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-if __name__ == "__main__":
-    serve()

@@ -12,8 +12,7 @@ import yaml
 
 from bontune import Trainer
 from bontune.base.errors import BontuneError
-from bontune.config import load_recipe
-from bontune.config.run_files import STARTED_IN
+from bontune.config import STARTED_IN, load_recipe
 
 GRADER = "def grade(row, completion):\n    return row['answer'] in completion\n"
 

@@ -15,7 +15,7 @@ import torch
 
 from bontune import Trainer, load_recipe
 from bontune.base.errors import RunStopped
-from bontune.training.runlog import Stages
+from bontune.training.log import Stages
 
 SMALL = ["training.prompts_per_step=4", "training.steps=2", "eval.every=0", "training.device=cpu"]
 

@@ -13,7 +13,7 @@ from bontune import Recipe, Trainer, task_from_rows
 from bontune.integrations.verl_reward import compute_score
 from bontune.metrics.evaluation import Evaluation
 from bontune.report.run_page import run_page
-from bontune.training.first_evaluation import gains_since_first
+from bontune.training.evaluation import gains_since_first
 from training.run_driver import metrics
 
 SECTIONS: dict[str, Any] = {

@@ -27,8 +27,8 @@ from bontune.config import load_recipe
 from bontune.engines.transformers import TransformersEngine
 from bontune.models import load_model
 from bontune.objectives import bon_rl
+from bontune.training.batches import prompts_of_updates, ratio_options
 from bontune.training.importance import RatioOptions, RatioSums, weigh_by_ratio
-from bontune.training.reuse import prompts_of_updates, ratio_options
 from training.test_update import M, advantages, assert_same_gradient, perturb, set_up
 
 LENGTHS = torch.tensor([3, 1, 4])

@@ -22,7 +22,7 @@ import tiny
 from bontune import Recipe, Trainer, task_from_rows
 from bontune.base.errors import BontuneError
 from bontune.base.settings import apply_overrides
-from bontune.training.best import BestSteps
+from bontune.training.evaluation import BestSteps
 from training import run_driver
 from training.run_driver import metrics
 

@@ -14,7 +14,7 @@ from bontune import Recipe, Trainer, task_from_rows
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.grading.verdict import Grade, Verdict
 from bontune.objectives import majority_vote
-from bontune.training.runlog import Stages
+from bontune.training.log import Stages
 
 
 def recipe(run: Path, **sections: Any) -> Recipe:

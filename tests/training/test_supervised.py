@@ -32,10 +32,10 @@ from bontune.tasks import load_task
 from bontune.tasks.base import HasDemonstrations
 from bontune.tasks.gsm8k import Gsm8k
 from bontune.tasks.rows import RowsTask
-from bontune.training.demonstrations import encode_demonstrations
-from bontune.training.likelihood import sequence_logprobs
+from bontune.training.advantages import sequence_logprobs
+from bontune.training.log import batch_numbers
+from bontune.training.rollouts import encode_demonstrations
 from bontune.training.setup import check_objective
-from bontune.training.step_row import batch_numbers
 from bontune.verifiers import FunctionVerifier
 from training import run_driver, test_two_processes
 from training.test_trainer import NUMBERS, recipe, rows_of, share_of_capitals, trainer

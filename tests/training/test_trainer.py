@@ -30,10 +30,10 @@ from bontune.models import load_model
 from bontune.objectives import WINNER_OBJECTIVES
 from bontune.objectives.table import ROWS
 from bontune.tasks.rows import RowsTask
-from bontune.training.best import BestSteps
+from bontune.training.evaluation import BestSteps
 from bontune.training.failure_rate import rate_that_learns
+from bontune.training.read_log import read_samples
 from bontune.training.schedules import kl_coefficient, learning_rate
-from bontune.training.shown_samples import read as read_samples
 from bontune.verifiers import FunctionVerifier
 
 STAGES = {"sample", "grade", "score", "weigh", "update"}

@@ -314,7 +314,7 @@ def test_the_end_can_be_said_and_what_cannot_be_found_out_is_warned_of(tmp_path:
         told = verifier_from_text(f"{folder}#none", device="cpu")
         assert told.score(PROBLEMS[:1], [["3"]], [])[0][0] == guessed
     assert verifier_digest("reward_model", path=folder) != verifier_digest("reward_model", path=folder, end="eos")
-    with pytest.raises(BontuneError, match="is eos or none, got 'bos'"):
+    with pytest.raises(BontuneError, match=r"must be eos or none, got 'bos'\.$"):
         load_verifier("reward_model", path=folder, end="bos")
     with pytest.raises(BontuneError, match=r"verifier\.end belongs to verifier\.name=reward_model"):
         load_verifier("oracle", end="eos")

@@ -80,16 +80,12 @@ def study_early_stopping(
         console().print(line, style="dim")
     console().print(_conclusion(study, is_share=is_share))
     write_whole(out / "adaptive.csv", as_csv([_row(point) for point in study.points]), "numbers")
-    plot = draw_curves(
-        {
-            "stopped early": {point.draws.value: point.reward for point in study.points},
-            "as many draws each": {point.draws.value: point.fixed for point in study.points} | {study.n: study.full},
-        },
-        title="Best-of-N by draws per problem",
-        is_share=is_share,
-        name="Stopping early against a fixed number of draws",
-    )
-    plot.save(out / "adaptive.png")
+    curves = {
+        "stopped early": {point.draws.value: point.reward for point in study.points},
+        "as many draws each": {point.draws.value: point.fixed for point in study.points} | {study.n: study.full},
+    }
+    title, name = "Best-of-N by draws per problem", "Stopping early against a fixed number of draws"
+    draw_curves(curves, title=title, is_share=is_share, name=name).save(out / "adaptive.png")
     print(f"{out}: adaptive.csv and adaptive.png")
 
 

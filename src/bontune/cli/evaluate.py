@@ -136,7 +136,7 @@ def _show_runs(runs: Sequence[Path], paths: Sequence[Path], out: Path | None) ->
         BontuneError: runs are mixed with pools, or are to be written into a file.
     """
     from bontune.metrics.evaluation import share_families, under_shared_names
-    from bontune.report.read import finite, read_metrics, rows_of_kind
+    from bontune.training.read_log import finite, read_metrics, rows_of_kind
 
     if len(runs) < len(paths) or out is not None:
         raise BontuneError(

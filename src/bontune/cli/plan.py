@@ -19,8 +19,7 @@ from bontune.models import load_model, quiet_libraries, resolve, shipped
 from bontune.models.adapters import outer_base
 from bontune.models.chat import has_chat_template
 from bontune.training import setup
-from bontune.training.cost import Plan, Shape, estimate, least_memory
-from bontune.training.preflight import count_of, device_of, preflight, trained_share
+from bontune.training.plan import Plan, Shape, count_of, device_of, estimate, least_memory, preflight, trained_share
 
 KNOWN_SHAPES = {
     "google/gemma-2-2b-it": (26, 2304, 9216, 8, 4, 256, 256_000),

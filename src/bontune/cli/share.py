@@ -20,9 +20,9 @@ def push_run(
 
     Example: bontune push runs/a me/my-model
     """
-    from bontune.training import model_card
+    from bontune.report import card
 
-    print(model_card.push(run, repository, is_private=private, what=what))
+    print(card.push(run, repository, is_private=private, what=what))
 
 
 def write_for_trainer(

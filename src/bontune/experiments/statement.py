@@ -34,7 +34,7 @@ from bontune.report.sentences import Summary, ranges
 from bontune.report.style import has_label
 from bontune.report.suite_page import score_table, write_suite_page
 from bontune.report.tables import as_csv
-from bontune.training import shown_samples
+from bontune.training.read_log import read_samples
 
 
 def statement(results: Results, verdicts: Sequence[Judged], figures: Sequence[Figure], out: Path, command: str) -> str:
@@ -218,7 +218,7 @@ def example(results: Results, work: Path) -> dict[str, Any] | None:
     found: dict[str, list[dict[str, Any]]] = {}
     for arm in main_arms(results.suite):
         runs = results.runs(arm)
-        rows = shown_samples.read(run_folder(work, runs[0])) if arm != BASE and runs else []
+        rows = read_samples(run_folder(work, runs[0])) if arm != BASE and runs else []
         if rows:
             found.setdefault(BASE, [row for row in rows if row["step"] == 0])
             found[arm] = [row for row in rows if row["step"] == rows[-1]["step"]]

@@ -33,8 +33,8 @@ from bontune.pools.collect import score_all
 from bontune.pools.draw import PoolRequest, draw_pool
 from bontune.pools.pool import Pool, grades_of, problems_of
 from bontune.pools.read import read_pool
-from bontune.report.read import read_json, read_metrics, rows_of_kind
 from bontune.training.checkpoint import versions
+from bontune.training.read_log import read_json, read_metrics, rows_of_kind
 from bontune.training.trainer import Trainer
 from bontune.verifiers import verifier_from_text
 

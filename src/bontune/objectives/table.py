@@ -171,7 +171,7 @@ ROWS = (
         summary="Trains for pass@N, without bias, from all samples.",
         source="Walder and Karkhanis, arXiv 2505.15201",
         options=PkpoOptions,
-        weigher="weigh.weigh_pkpo",
+        weigher="batch.weigh_pkpo",
         takes_budgets=True,
     ),
     Objective(
@@ -179,7 +179,7 @@ ROWS = (
         summary="Trains for pass@N, normalised within the groups of N.",
         source="Chen et al., arXiv 2508.10751",
         takes_any_reward=False,
-        weigher="weigh.weigh_passk_training",
+        weigher="batch.weigh_passk_training",
         takes_budgets=True,
     ),
     Objective(
@@ -187,7 +187,7 @@ ROWS = (
         summary="Trains for Best-of-N under any verifier and any reward, exactly, from all samples.",
         source="docs/estimators.md",
         options=BonRlOptions,
-        weigher="weigh.weigh_bon_rl",
+        weigher="batch.weigh_bon_rl",
         takes_budgets=True,
     ),
     Objective(
@@ -195,14 +195,14 @@ ROWS = (
         summary="Trains for any use of N samples that pays by rank: the mean of the best m, the tail, own weights.",
         source="docs/estimators.md",
         options=RankOptions,
-        weigher="weigh.weigh_rank",
+        weigher="batch.weigh_rank",
         takes_budgets=True,
     ),
     Objective(
         path="votes.majority_vote",
         summary="Trains for a majority vote among N samples (self-consistency).",
         source="docs/estimators.md",
-        weigher="weigh.weigh_majority_vote",
+        weigher="batch.weigh_majority_vote",
         needs_answers=True,
         takes_budgets=True,
     ),
@@ -211,7 +211,7 @@ ROWS = (
         summary="Trains for Best-of-N with rewards of 0 and 1 by the paper's closed form.",
         source=f"{CHOW}, Lemma 3",
         options=BonRlbOptions,
-        weigher="weigh.weigh_bon_rlb",
+        weigher="batch.weigh_bon_rlb",
         takes_budgets=True,
         takes_any_reward=False,
     ),
@@ -220,7 +220,7 @@ ROWS = (
         summary="Trains for Best-of-N by the closed form's part on correct samples.",
         source=f"{CHOW}, Corollary 4",
         options=BonRlbpOptions,
-        weigher="weigh.weigh_bon_rlbp",
+        weigher="batch.weigh_bon_rlbp",
         takes_budgets=True,
         takes_any_reward=False,
     ),
@@ -229,7 +229,7 @@ ROWS = (
         summary="Trains for Best-of-N by the paper's variational form.",
         source=f"{CHOW}, eq. 5–6",
         options=BonRlOptions,
-        weigher="weigh.weigh_bon_rl_variational",
+        weigher="batch.weigh_bon_rl_variational",
         takes_budgets=True,
     ),
     Objective(
@@ -238,7 +238,7 @@ ROWS = (
         source="maximum likelihood",
         sources=("demonstrated",),
         is_policy_gradient=False,
-        weigher="weigh.weigh_sft",
+        weigher="batch.weigh_sft",
     ),
     Objective(
         path="imitation.dco",
@@ -247,7 +247,7 @@ ROWS = (
         sources=("demonstrated",),
         logprobs="policy",
         is_policy_gradient=False,
-        weigher="weigh.weigh_dco",
+        weigher="batch.weigh_dco",
     ),
     Objective(
         path="imitation.star",
@@ -261,7 +261,7 @@ ROWS = (
         source="Yuan et al., arXiv 2308.01825",
         options=RftOptions,
         is_policy_gradient=False,
-        weigher="weigh.weigh_rft",
+        weigher="batch.weigh_rft",
     ),
     Objective(
         path="imitation.bon_distillation",
@@ -269,7 +269,7 @@ ROWS = (
         source="docs/estimators.md",
         options=BonDistillationOptions,
         is_policy_gradient=False,
-        weigher="weigh.weigh_bon_distillation",
+        weigher="batch.weigh_bon_distillation",
     ),
     Objective(
         path="likelihood.bon_sft",
@@ -278,7 +278,7 @@ ROWS = (
         options=BonSftOptions,
         sources=("own", "demonstrated"),
         is_policy_gradient=False,
-        weigher="weigh.weigh_bon_sft",
+        weigher="batch.weigh_bon_sft",
     ),
     Objective(
         path="distillation.bonbon",
@@ -288,7 +288,7 @@ ROWS = (
         sources=("reference",),
         logprobs="ratio",
         is_policy_gradient=False,
-        weigher="weigh.weigh_bonbon",
+        weigher="batch.weigh_bonbon",
     ),
     Objective(
         path="distillation.vbon",
@@ -298,7 +298,7 @@ ROWS = (
         sources=("own", "reference"),
         logprobs="ratio",
         is_policy_gradient=False,
-        weigher="weigh.weigh_vbon",
+        weigher="batch.weigh_vbon",
     ),
     Objective(
         path="distillation.bond",
@@ -308,7 +308,7 @@ ROWS = (
         sources=("own", "reference"),
         logprobs="ratio",
         is_policy_gradient=False,
-        weigher="weigh.weigh_bond",
+        weigher="batch.weigh_bond",
     ),
 )
 TABLE = {row.name: row for row in ROWS}

@@ -20,7 +20,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
 from bontune.report.figure import Plot
 from bontune.report.numbers import NOT_MEASURED, number, unbroken
-from bontune.report.read import finite
+from bontune.training.read_log import finite
 
 _CSS_DPI = 96
 

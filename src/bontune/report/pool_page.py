@@ -60,11 +60,11 @@ from bontune.report.pool_data import (
     shown_differences,
     shown_families,
 )
-from bontune.report.read import finite
 from bontune.report.result_tables import Row, grid_rows, optimum_rows
 from bontune.report.sentences import MARKS, READINGS, difference_ends, ranges, scale_note
 from bontune.report.sweep_figures import draw_bests, draw_grid, draw_optimum
 from bontune.report.tables import Cell, Table, as_csv, measured_cell
+from bontune.training.read_log import finite
 
 _ASSETS = Path(__file__).parent
 _BANDS = "Bands: 95 % intervals over problems."

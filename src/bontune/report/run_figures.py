@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from bontune.report.figure import Plot, margins, new, percent_axis, styled, title, zero_line
 from bontune.report.numbers import change, number, percent, points, sorted_metrics, split_metric
-from bontune.report.read import Floats, mapping, series
 from bontune.report.style import QUIET, Family, Look, heading, label, looks, shortened
+from bontune.training.read_log import Floats, mapping, series
 
 _FEWEST_TO_SMOOTH = 8
 _SMOOTHED_SHARE = 0.2
@@ -59,7 +59,7 @@ def draw_training(runs: Runs, families: Mapping[str, Family | None] | None = Non
     Each panel shows the raw values as a thin light line and a smoothed one over it. A panel without values says so.
 
     Args:
-        runs: name → rows of a run, as :func:`bontune.report.read.read_metrics` returns them.
+        runs: name → rows of a run, as :func:`bontune.training.read_log.read_metrics` returns them.
         families: what each was trained by, as far as it is known.
     """
     look = looks({name: (families or {}).get(name) for name in runs})

@@ -33,12 +33,21 @@ from bontune.report.numbers import (
     with_unit,
 )
 from bontune.report.page import Picture, drawing, facts, picture, render, write_page
-from bontune.report.read import bounds, evaluations_of, finite, mapping, read_json, read_metrics, rows_of_kind, series
 from bontune.report.run_figures import draw_improvement, draw_training
 from bontune.report.style import Family, family_of
 from bontune.report.tables import Cell, Table, measured_cell
-from bontune.training.runlog import METRICS
-from bontune.training.shown_samples import read as read_samples
+from bontune.training.read_log import (
+    METRICS,
+    bounds,
+    evaluations_of,
+    finite,
+    mapping,
+    read_json,
+    read_metrics,
+    read_samples,
+    rows_of_kind,
+    series,
+)
 
 Rows = Sequence[Mapping[str, Any]]
 

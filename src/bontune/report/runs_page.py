@@ -29,11 +29,10 @@ from bontune.report.numbers import (
     with_unit,
 )
 from bontune.report.page import facts, render, write_page
-from bontune.report.read import mapping
 from bontune.report.run_page import RunRecord, metric_cells, read_run, run_page, training_picture, write_run_report
 from bontune.report.style import looks
 from bontune.report.tables import Cell, Table
-from bontune.training.runlog import LOCK, METRICS
+from bontune.training.read_log import LOCK, METRICS, mapping
 
 REFRESH_S = 10
 

@@ -13,11 +13,11 @@ import os
 import platform
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -26,8 +26,13 @@ from torch import Tensor
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.files import replace_file, sync, use_umask
-from bontune.training.identity import STEPS, Identity, differences, grown_from
+from bontune.base.problems import Problem, contents_digest
+from bontune.base.settings import differing
+from bontune.config import Recipe
+from bontune.models import weights_digest
+from bontune.tasks.base import Task
 from bontune.training.sharding import like, whole
+from bontune.verifiers import load as verifiers
 
 MANIFEST = "MANIFEST.json"
 
@@ -45,7 +50,7 @@ class Checkpoint:
     state: dict[str, Any]
     """Plain values, such as the step, the running P_fail and the best evaluations."""
     identity: Identity
-    """What decides the run; see :mod:`bontune.training.identity`."""
+    """What decides the run; see :mod:`bontune.training.checkpoint`."""
 
 
 def save(folder: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -213,3 +218,44 @@ def _sha256(path: Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+Identity: TypeAlias = dict[str, Any]
+"""Settings by their dotted names, and hashes of contents by what people call them."""
+STEPS = "training.steps"
+
+
+def identity_of(recipe: Recipe, tasks: Sequence[Task], problems: Mapping[str, Sequence[Problem]]) -> Identity:
+    """Everything that decides a run.
+
+    Args:
+        recipe: its settings.
+        tasks: the tasks that grade.
+        problems: by what they are for, such as training and evaluation.
+    """
+    contents = {f"the problems for {what}": contents_digest(part) for what, part in problems.items()}
+    contents["the weights of the model"] = weights_digest(recipe.model)
+    contents["what the verifier names"] = verifiers.verifier_digest(recipe.verifier.name, **recipe.verifier.options())
+    contents["the grader's code"] = "-".join(getattr(task, "code", "") for task in tasks)
+    return recipe.deciding() | contents
+
+
+def digest(identity: Identity) -> str:
+    """Hash of an identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def differences(saved: Identity, now: Identity) -> list[str]:
+    """Say in a few words each what is not as it was; a file under another name is, if it holds the same."""
+    return [
+        f"{name} changed"
+        if name.startswith(("the ", "what "))
+        else f"{name} {now.get(name)!r}, was {saved.get(name)!r}"
+        for name in differing(saved, now)
+    ]
+
+
+def grown_from(saved: Identity, now: Identity, step: int) -> int | None:
+    """The number of steps that a finished run had, if it now has more and nothing else changed; else None."""
+    old, new = saved.get(STEPS, 0), now.get(STEPS, 0)
+    return old if step == old < new and not differing(saved | {STEPS: new}, now) else None

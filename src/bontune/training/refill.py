@@ -13,7 +13,7 @@ from torch import Tensor
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe
 from bontune.pools.collect import Graded
-from bontune.training.sequences import append
+from bontune.training.rollouts import append
 
 
 class Refill:

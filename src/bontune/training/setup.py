@@ -22,8 +22,7 @@ import bontune.verifiers as verifiers
 from bontune.base.errors import BontuneError
 from bontune.base.files import hold, replace_file
 from bontune.base.problems import Problem
-from bontune.config import Recipe, TaskSection
-from bontune.config.run_files import note_start
+from bontune.config import Recipe, TaskSection, note_start
 from bontune.engines.contract import Engine, SamplingOptions, check_vllm_sampling
 from bontune.engines.prompts import asks_chat, prompts_of, stop_of
 from bontune.engines.transformers import TransformersEngine, pad_id
@@ -31,7 +30,7 @@ from bontune.models import load_model
 from bontune.models.adapters import add_lora, copy_with, linear_only
 from bontune.tasks.base import Task
 from bontune.training.forward import CausalLM, disable_dropout
-from bontune.training.runlog import LOCK
+from bontune.training.read_log import LOCK
 
 LARGE = 1_000_000_000
 """Number of parameters from which ``gradient_checkpointing: auto`` trades time for memory on a GPU."""

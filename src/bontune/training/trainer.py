@@ -34,25 +34,22 @@ from bontune.models.saving import lasting_base, save_model, write_base
 from bontune.objectives.budgets import largest_budget
 from bontune.pools.collect import Graded, grade_all, score_all
 from bontune.tasks.base import Task
-from bontune.training import checkpoint, setup, shown_samples, tracked
-from bontune.training.demonstrations import encode_demonstrations
-from bontune.training.evaluator import Evaluator
+from bontune.training import checkpoint, setup
+from bontune.training.advantages import Weighing
+from bontune.training.batches import prompts_of_updates
+from bontune.training.checkpoint import STEPS, identity_of
+from bontune.training.evaluation import Evaluator, append_samples, gains_since_first
 from bontune.training.failure_rate import what_running_amounts_to
-from bontune.training.first_evaluation import gains_since_first
 from bontune.training.first_step import FirstStep
-from bontune.training.identity import STEPS, identity_of
-from bontune.training.preflight import start_line
+from bontune.training.log import RunLog, Stages, batch_numbers, log_report, log_samples
+from bontune.training.plan import start_line
 from bontune.training.processes import JointSignals, one_of_several
 from bontune.training.refit import Refit
-from bontune.training.reuse import prompts_of_updates
-from bontune.training.run_state import RunState, how_it_goes_on
-from bontune.training.runlog import RunLog, Stages
+from bontune.training.rollouts import Sequences, encode_demonstrations
+from bontune.training.run import RunState, how_it_goes_on
 from bontune.training.schedules import kl_coefficient, learning_rate
-from bontune.training.sequences import Sequences
 from bontune.training.sharding import Sharding
-from bontune.training.step_row import batch_numbers
 from bontune.training.update import Updater, UpdateResult
-from bontune.training.weighing import Weighing
 from bontune.verifiers import Verifier
 
 
@@ -339,9 +336,9 @@ class Trainer:
                 intervals = {name: (i.low, i.high) for name, i in evaluation.intervals().items()}
                 gains = gains_since_first(self.folder, self.step, evaluation)
                 self.log.evaluation(self.step, measured, intervals, gains, len(evaluation.problem_ids))
-                shown_samples.append(self.folder, self.step, self.evaluator.shown)
+                append_samples(self.folder, self.step, self.evaluator.shown)
                 if self.log.trackers is not None:
-                    tracked.log_samples(self.log.trackers, self.step, self.evaluator.shown)
+                    log_samples(self.log.trackers, self.step, self.evaluator.shown)
         for name in self.state.best.note(self.step, measured):
             folder = self.folder / "best" / name
             self.write_model(folder, adapter=folder / "adapter")
@@ -418,6 +415,6 @@ class Trainer:
             replace_file(self.folder / "summary.json", json.dumps(summary, indent=1), is_synced=True)
             page = None if self.write_report is None else self.write_report(self.folder)
             if page is not None and self.log.trackers is not None:
-                tracked.log_report(self.log.trackers, page, self.step)
+                log_report(self.log.trackers, page, self.step)
         self.accelerator.wait_for_everyone()
         return summary

@@ -17,12 +17,12 @@ from bontune.config import Recipe
 from bontune.engines.contract import Engine, Samples
 from bontune.objectives.batch import Columns
 from bontune.training.anchor import Anchor
+from bontune.training.batches import ratio_options
 from bontune.training.forward import CausalLM, Prefix, Rows
 from bontune.training.importance import RatioOptions, RatioSums, weigh_by_ratio
 from bontune.training.losses import LossSums, Reference, backward_through_head, drawn_logprobs
 from bontune.training.processes import sum_gradients, sum_over_processes
-from bontune.training.reuse import ratio_options
-from bontune.training.run_state import RunState
+from bontune.training.run import RunState
 from bontune.training.sharding import Sharding, whole
 
 PADDING = 2048

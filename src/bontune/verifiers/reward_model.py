@@ -156,9 +156,8 @@ def load_reward_model(
         calibration = settings.get("calibration", {"slope": 1.0, "intercept": 0.0})
         line = (float(calibration["slope"]), float(calibration["intercept"]))
     except (TypeError, KeyError, ValueError) as error:
-        raise BontuneError(
-            f"The {SIDECAR} of {name_or_path} cannot be used: {type(error).__name__}: {error}."
-        ) from None
+        reason = str(error).rstrip(".") if isinstance(error, BontuneError) else f"{type(error).__name__}: {error}"
+        raise BontuneError(f"The {SIDECAR} of {name_or_path} cannot be used: {reason}.") from None
     return RewardModel(
         model,
         tokenizer,

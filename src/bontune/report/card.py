@@ -12,8 +12,8 @@ import yaml
 from bontune.base.errors import BontuneError
 from bontune.config import Recipe, read_recipe
 from bontune.objectives.budgets import Budgets, in_words
-from bontune.training.best import BestSteps
-from bontune.training.runlog import METRICS
+from bontune.training.evaluation import BestSteps
+from bontune.training.read_log import METRICS
 
 
 def model_card(recipe: Recipe, evaluations: Sequence[Mapping[str, Any]], *, kept: str | None = None) -> str:

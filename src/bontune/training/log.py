@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,22 +12,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from bontune.base.files import replace_file
 from bontune.base.progress import Bar
-from bontune.engines.contract import DrawingCount, Engine, Samples
-from bontune.grading.verdict import Grade
+from bontune.engines.contract import DrawingCount, Engine, Samples, StopReason
+from bontune.grading.verdict import Grade, Verdict
+from bontune.metrics import reward_scale
+from bontune.objectives.subsets import best_of_n_value
+from bontune.pools.collect import Graded
+from bontune.training.processes import sum_over_processes
+from bontune.training.read_log import METRICS
 
-METRICS = "metrics.jsonl"
 NOTHING_LEARNED = (
     "step {step}: no sample carries weight, because the samples of each prompt are worth the same (mean reward "
     "{reward:.3g}): nothing can be learned from them; if that stays so, look at the grader, or take problems that are "
     "neither too easy nor too hard"
 )
 """What is said once of a step without a gradient from rewards; ``weighted`` in the metrics tells of the others."""
-LOCK = ".lock"
-"""File that a training holds locked in its folder; the system lets go of it when the process ends, however."""
 LONG_S = 4.0
 """Seconds after which a stage of a step is shown."""
 WIDE = 110
@@ -211,3 +216,114 @@ class Stages:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def batch_numbers(graded: Graded, num_samples: int, n: int, accelerator: Any) -> dict[str, float]:
+    """Numbers that describe a step's samples.
+
+    Args:
+        graded: this process's sequences.
+        num_samples: the sequences of each prompt that count, the first ones.
+        n: the Best-of-N budget.
+        accelerator: sums over the processes; all must call.
+
+    Returns:
+        Means over all prompts or samples; ``timeouts``, ``crashes`` and ``grader_errors`` are counts of samples. A
+        sample that could not be graded counts as the lowest reward of the step. Where rewards are not all 0 or 1,
+        ``is_binary`` is False and ``pass_at_n`` is max@N.
+    """
+    samples, num_prompts, first = graded.samples, len(graded.problems), slice(num_samples)
+    rows = [row[first] for row in graded.graded_PM]
+    seen = gather_object([sorted({reward for row in rows for reward in row if not math.isnan(reward)})])
+    scale = reward_scale([seen])  # of all processes
+    rewards_PM = torch.tensor(scale.filled(rows), dtype=torch.float64)
+    scores_PM = graded.scores_PM[:, first].contiguous()
+    n = min(n, num_samples)
+    verdicts = [grade.verdict for row in graded.grades for grade in row[first]]
+    stops = [stop for b, stop in enumerate(samples.stops) if b % samples.num_samples < num_samples]
+    means = {
+        "reward": rewards_PM.mean(-1).sum().item(),
+        "pass_at_n": best_of_n_value(rewards_PM, rewards_PM, n).sum().item(),
+        "best_of_n": best_of_n_value(rewards_PM, scores_PM, n).sum().item(),
+        "length": samples.lengths_B.view(num_prompts, -1)[:, first].sum().item() / num_samples,
+        "cut_off": stops.count(StopReason.LENGTH) / num_samples,
+        "canaries": sum(mentions_canary(text) for row in samples.texts for text in row[first]) / num_samples,
+    }
+    counts = {
+        "timeouts": verdicts.count(Verdict.TIMEOUT),
+        "crashes": verdicts.count(Verdict.CRASHED),
+        "grader_errors": verdicts.count(Verdict.GRADER_ERROR),
+        "samples": num_prompts * num_samples,
+    }
+    local = [num_prompts, *means.values(), *counts.values()]
+    prompts, *total = sum_over_processes(accelerator, [float(x) for x in local])
+    numbers = dict(zip([*means, *counts], total, strict=True))
+    kind: dict[str, float] = {} if scale.is_binary else {"is_binary": False}
+    found = {name: x / prompts if name in means else int(x) for name, x in numbers.items()}
+    return {"n": n, **kind, **found}
+
+
+COLUMNS = ("step", "problem", "prompt", "completion", "verdict")
+
+
+def log_samples(accelerator: Any, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Log the samples of an evaluation as a table.
+
+    Args:
+        accelerator: holds the trackers.
+        step: of the evaluation.
+        rows: see :func:`bontune.training.evaluation.rows_of`.
+    """
+    table = [
+        [step, row["problem"], row["prompt"], completion["text"], completion["verdict"]]
+        for row in rows
+        for completion in row["completions"]
+    ]
+    for tracker in accelerator.trackers:
+        if tracker.name == "wandb":
+            tracker.log_table("samples", columns=list(COLUMNS), data=table, step=step)
+        elif tracker.name == "trackio":
+            import trackio  # type: ignore[import-not-found, unused-ignore]
+
+            tracker.log({"samples": trackio.Markdown(_as_markdown(table))}, step=step)
+        elif tracker.name == "tensorboard":
+            tracker.tracker.add_text("samples", _as_markdown(table), step)
+
+
+def log_report(accelerator: Any, page: Path, step: int) -> None:
+    """Log the page of a run where a tracker shows pages; TensorBoard gets the place of the file."""
+    html = page.read_text(encoding="utf-8")
+    for tracker in accelerator.trackers:
+        if tracker.name == "wandb":
+            import wandb  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+            tracker.log({"report": wandb.Html(html, inject=False)}, step=step)
+        elif tracker.name == "trackio":
+            import trackio
+
+            tracker.log({"report": trackio.Html(html)}, step=step)
+        elif tracker.name == "tensorboard":
+            tracker.tracker.add_text("report", f"The report is in {page}.", step)
+
+
+def _as_markdown(table: Sequence[Sequence[Any]]) -> str:
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    for row in table:
+        cells = (str(cell).replace("|", "\\|").replace("\n", "<br>") for cell in row)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+_CANARIES = re.compile(r"\b(?:_exit|__eq__|__reduce__|settrace|_getframe|ctypes|gc)\b")
+
+
+def mentions_canary(text: str) -> bool:
+    """Whether a program names a tool for tampering with its grader.
+
+    No verdict: training logs the rate, and a rate that climbs says that the policy has found something to exploit.
+
+    Example:
+        >>> mentions_canary("import os; os._exit(0)"), mentions_canary("return sorted(egc)")
+        (True, False)
+    """
+    return _CANARIES.search(text) is not None

@@ -18,7 +18,7 @@ from bontune.base.settings import apply_overrides
 from bontune.cli.plan import run_plan, shape_of
 from bontune.config import Recipe, load_recipe, read_recipe, shipped_recipes
 from bontune.models import load_model
-from bontune.training.cost import estimate
+from bontune.training.plan import estimate
 from bontune.training.trainer import Trainer
 
 

@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 from bontune.base.errors import BontuneError
 from bontune.metrics.evaluation import under_shared_names
 
+METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
+LOCK = ".lock"
+"""File that a training holds locked in its folder; the system lets go of it when the process ends, however."""
+
 Row = dict[str, Any]
 Floats = NDArray[np.float64]
 
@@ -102,6 +107,14 @@ def bounds(value: object) -> tuple[float, float] | None:
         return None
     low, high = finite(value[0]), finite(value[1])
     return None if low is None or high is None else (min(low, high), max(low, high))
+
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    """Read the samples that a run has shown at its evaluations, in order; none if it has no such file."""
+    path = folder / SAMPLES
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _parse(line: bytes) -> Row | None:

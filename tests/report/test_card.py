@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 
 from bontune import Recipe, Trainer
 from bontune.base.errors import BontuneError
-from bontune.training.model_card import model_card, push
+from bontune.report.card import model_card, push
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,10 @@ from torch import Tensor
 from bontune.config import Recipe, TrainingSection
 from bontune.training import setup
 from bontune.training.anchor import Anchor
-from bontune.training.best import BestSteps
-from bontune.training.checkpoint import Checkpoint, load_optimizer, optimizer_tensors
+from bontune.training.checkpoint import Checkpoint, Identity, load_optimizer, optimizer_tensors
+from bontune.training.evaluation import BestSteps
 from bontune.training.failure_rate import FailureRates
 from bontune.training.forward import CausalLM
-from bontune.training.identity import Identity
 from bontune.training.refill import Refill
 from bontune.training.refit import Refit
 from bontune.training.schedules import learning_rate
