@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import csv
 import inspect
 import io
 import json
 import re
 import sys
 import textwrap
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import pairwise
@@ -192,20 +191,6 @@ def field_docstrings(cls: type) -> dict[str, str]:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
     }
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write rows as CSV, the first row's keys as the header.
-
-    Example:
-        >>> as_csv([{"k": 1, "value": 0.5}])
-        'k,value\\n1,0.5\\n'
-    """
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
 
 
 def temperature_text(temperature: float) -> str:

@@ -10,11 +10,10 @@ import typer
 
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.base.text import as_csv
 from bontune.cli import options as shared
 from bontune.cli.terminal import console, warn
 from bontune.report.numbers import change_writer, interval_text, metric_writer, points_unit, unit_of
-from bontune.report.tables import Table, measured_cell
+from bontune.report.tables import Table, as_csv, measured_cell
 
 if TYPE_CHECKING:
     from bontune.metrics import Interval, RewardScale

@@ -12,7 +12,6 @@ import typer
 
 from bontune.base.errors import BontuneError
 from bontune.base.files import write_whole
-from bontune.base.text import as_csv
 from bontune.cli import options as shared
 from bontune.cli.terminal import console, warn
 from bontune.report.numbers import (
@@ -27,7 +26,7 @@ from bontune.report.numbers import (
     unit_of,
     with_unit,
 )
-from bontune.report.tables import Table, measured_cell
+from bontune.report.tables import Table, as_csv, measured_cell
 
 if TYPE_CHECKING:
     from bontune.metrics import RewardScale

@@ -219,7 +219,8 @@ def _usable(line: tuple[float, float]) -> tuple[float, float]:
 
 def _print_report(title: str, evaluation: Evaluation, reliability: Calibration) -> None:
     """Print best-of-k against pass@k for every k, and probabilities against shares of right samples."""
-    from bontune.metrics.evaluation import MEANINGS, as_points
+    from bontune.metrics.evaluation import MEANINGS
+    from bontune.report.numbers import interval_text, percent
 
     intervals = evaluation.intervals()
     families = [f for f in ("pass", "max", "best", "gap", "drop") if any(n.startswith(f"{f}@") for n in intervals)]
@@ -228,7 +229,7 @@ def _print_report(title: str, evaluation: Evaluation, reliability: Calibration) 
     for family in families:
         table.add_column(f"{family}@k, %", justify="right")
     for k in dict.fromkeys(name.partition("@")[2] for name in intervals if "@" in name):
-        table.add_row(k, *(as_points(intervals[f"{family}@{k}"]) for family in families))
+        table.add_row(k, *(interval_text(intervals[f"{family}@{k}"], percent, "–") for family in families))
     auc = intervals.get("auc")
     caption = "" if auc is None else f"within-prompt AUC {auc.value:.3f} [{auc.low:.3f}–{auc.high:.3f}]   "
     table.caption = f"{caption}calibration error {reliability.ece:.3f}   Brier {reliability.brier:.3f}"

@@ -155,7 +155,7 @@ def points_columns(interval: Interval) -> dict[str, float]:
 
 
 def over(results: Results) -> str:
-    """What the intervals of a suite are over: with one seed, they leave out what differs between trainings."""
+    """Say what the intervals of a suite are over: with one seed, they leave out what differs between trainings."""
     return "over problems and training runs" if results.suite.seeds > 1 else "over problems"
 
 

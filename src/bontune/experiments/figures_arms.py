@@ -85,7 +85,7 @@ def _family_legend(figure: mpl.Figure, suite: Suite, arms: Sequence[str] | Mappi
 
 
 def gains_figure(results: Results) -> SuitePlot | None:
-    """The difference of every arm to the base model."""
+    """Draw the difference of every arm to the base model."""
     suite, metric = results.suite, results.suite.metric
     gains: dict[str, dict[str, Interval]] = {}
     for arm in results.arms:
@@ -192,7 +192,7 @@ def _num_seeds(results: Results, arm: str, name: str) -> int:
 
 
 def frontier_figure(results: Results) -> SuitePlot | None:
-    """Success with one sample against success with N, for every arm, all at T = 1."""
+    """Draw success with one sample against success with N, for every arm, all at T = 1."""
     suite, metric = results.suite, results.suite.metric
     family, k = split_metric(metric)
     one = f"{family}@1"
@@ -268,7 +268,7 @@ def _shade_better(axes: Axes, base: tuple[Level, Level]) -> None:
 
 
 def temperature_figure(results: Results) -> SuitePlot | None:
-    """The suite's metric, and the verifier's pick of as many, against T."""
+    """Draw the suite's metric, and the verifier's pick of as many, against T."""
     suite = results.suite
     picked = f"best@{split_metric(suite.metric)[1]}"
     metrics = [suite.metric]
@@ -331,7 +331,7 @@ def _over_t(results: Results, arm: str, metric: str) -> list[tuple[float, Interv
 
 
 def verifiers_figure(results: Results) -> SuitePlot | None:
-    """What every main arm is worth under every verifier."""
+    """Draw the gain of every main arm under every verifier."""
     suite, k = results.suite, split_metric(results.suite.metric)[1]
     columns = _selectors(suite)
     gains = {
@@ -368,7 +368,7 @@ def verifiers_figure(results: Results) -> SuitePlot | None:
 
 
 def _selectors(suite: Suite) -> dict[str, str]:
-    """What can pick one of k samples, and the metric that tells how good it does; k is that of the suite's metric."""
+    """List what can pick one of k samples, each with its metric; k is that of the suite's metric."""
     k = split_metric(suite.metric)[1]
     columns = {"oracle": f"pass@{k}"}
     if suite.measuring.verifier != "oracle":

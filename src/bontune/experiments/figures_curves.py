@@ -43,7 +43,7 @@ _NOTES = {
 
 
 def success_figure(results: Results) -> SuitePlot | None:
-    """pass@N, Best-of-N under the verifier, and the vote of N, as far as they are measured, against N."""
+    """Draw pass@N, Best-of-N under the verifier, and the vote of N, as far as they are measured, against N."""
     arms, measuring = main_arms(results.suite), results.suite.measuring
     has_verifier = measuring.verifier != "oracle"
     families = ["pass", *(["best"] if has_verifier else []), *(["majority"] if measuring.votes else [])]
@@ -77,7 +77,7 @@ def success_figure(results: Results) -> SuitePlot | None:
 
 
 def harder_figure(results: Results) -> SuitePlot | None:
-    """pass@N on the harder problems, and its difference to the base model."""
+    """Draw pass@N on the harder problems, and its difference to the base model."""
     if results.suite.measuring.harder is None:
         return None
     arms = main_arms(results.suite)
@@ -112,7 +112,7 @@ def harder_figure(results: Results) -> SuitePlot | None:
 
 
 def n_prime_figure(results: Results) -> SuitePlot | None:
-    """What the N trained for does to pass@k of every k, or to the vote where that is what the suite leads with."""
+    """Draw what the N trained for does to pass@k of every k, or to the vote where that is what the suite leads with."""
     arms = arms_by_n(results)
     family = "majority" if split_metric(results.suite.metric)[0] == "majority" else "pass"
     gains = {n: points for n, arm in arms.items() if (points := gains_by_k(results, arm, family))}
@@ -173,7 +173,7 @@ def arms_by_n(results: Results) -> dict[int, str]:
 
 
 def _all_but_n(tree: dict[str, Any]) -> dict[str, Any]:
-    """What arms agree in that differ in N alone.
+    """List the settings in which arms agree that differ in N alone.
 
     These are task, verifier and steps; how the samples of a step are drawn, and how many in all; and which samples
     carry credit and how. An objective without such an option has its usual value.
@@ -204,7 +204,7 @@ def _shapes(results: Results, arms: dict[int, str]) -> str:
 
 
 def refit_figure(results: Results) -> SuitePlot | None:
-    """Gains in Best-of-N of the arms whose verifier learned along, under that verifier and under the shipped one."""
+    """Draw gains in Best-of-N of arms whose verifier learned along, under that verifier and under the shipped one."""
     suite, ks = results.suite, results.suite.measuring.ks
     first = _own(ks[0])
     learning = [arm for arm in results.arms if all(first in e.values for e in results.evaluations(arm, "test", 1.0))]

@@ -69,7 +69,7 @@ def write_figures(results: Results, out: Path) -> list[Figure]:
 
 
 def generations_figure(results: Results) -> SuitePlot | None:
-    """How far arms with few generations come, and where they pass what the rival ends with."""
+    """Draw how far arms with few generations come, and where they pass the rival's end."""
     if not any(claim.kind == "generations" for claim in results.suite.claims):
         return None
     verdicts = [v for v in judge(results) if v.claim.kind == "generations" and v.own is not None][:_MOST_PANELS]
@@ -190,7 +190,7 @@ def _ladder_rows(results: Results, verdict: Judged, levels: dict[str, tuple[floa
 
 
 def validation_figure(results: Results) -> SuitePlot | None:
-    """The suite's metric on validation while training."""
+    """Draw the suite's metric on validation while training."""
     suite, metric, look = results.suite, results.suite.metric, arm_looks(results.suite)
     level = results.level(BASE, metric, "validation", 1.0)
     start = {} if level is None else {0.0: level.interval.value}
@@ -262,7 +262,7 @@ def _mean(seeds: list[dict[float, float]], start: dict[float, float]) -> list[tu
 
 
 def write_learned(results: Results, out: Path, work: Path) -> Figure | None:
-    """Picture and numbers of ``suite.learned``: entropy, coverage, mass on the best answer, easy and hard problems.
+    """Write picture and numbers of ``suite.learned``: mass, entropy and coverage of answers, on easy and hard problems.
 
     Where the pools are gone but the picture is there, it is kept.
 

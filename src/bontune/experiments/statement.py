@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from bontune.base.files import write_whole
-from bontune.base.text import as_csv
 from bontune.experiments.claims import Judged, judge
 from bontune.experiments.figure_parts import Figure, arm_looks, over
 from bontune.experiments.figures_training import write_figures, write_learned
@@ -26,12 +25,13 @@ from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.experiments.work import run_folder
 from bontune.metrics import Interval
 from bontune.pools.compare import FEWEST_PROBLEMS, Difference, Outcome, outcome_of
-from bontune.report.numbers import points
+from bontune.report.numbers import NOT_MEASURED, interval_text, percent, points
 from bontune.report.page import picture
 from bontune.report.run_page import largest_n
 from bontune.report.sentences import Summary, ranges
 from bontune.report.style import has_label
 from bontune.report.suite_page import score_table, write_suite_page
+from bontune.report.tables import as_csv
 from bontune.training.read_log import read_samples
 
 
@@ -178,10 +178,7 @@ def _arms(results: Results) -> list[str]:
 
 
 def _cell(level: Level | None) -> str:
-    if level is None:
-        return "–"
-    interval = level.interval
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return NOT_MEASURED if level is None else interval_text(level.interval, percent)
 
 
 def _unfinished(results: Results) -> str:

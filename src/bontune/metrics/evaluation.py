@@ -222,11 +222,6 @@ def share_families(names: Iterable[str]) -> set[str]:
     return families & {"pass", "all"} if "max" in families else families
 
 
-def as_points(interval: Interval) -> str:
-    """Write a share as percent with its interval: ``61.6 [58.1–65.0]``."""
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}–{100 * interval.high:.1f}]"
-
-
 def as_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
     """Return intervals as plain data."""
     return {name: {"value": i.value, "low": i.low, "high": i.high} for name, i in intervals.items()}

@@ -123,16 +123,16 @@ def _measure(pool: Pool, places: Sequence[int], num_samples: int, num_drawn: int
     rewards = np.array(pool.rewards())[places, 1:num_samples:2]
     scores = np.array(pool.scores())[places, 1:num_samples:2] if has_scores else None
     num_drawn = min(num_drawn, rewards.shape[-1])
-    found = answer_distribution(answers, rewards, scores, num_drawn=num_drawn, num_ranks=NUM_RANKS)
-    return AnswerMetrics(columns=_columns(found), num_drawn=num_drawn, num_samples=found.num_samples)
+    distribution = answer_distribution(answers, rewards, scores, num_drawn=num_drawn, num_ranks=NUM_RANKS)
+    return AnswerMetrics(columns=_columns(distribution), num_drawn=num_drawn, num_samples=distribution.num_samples)
 
 
-def _columns(found: AnswerDistribution) -> dict[str, FloatArray]:
-    values = {name: getattr(found, f"{name}_P") for name in METRICS}
+def _columns(distribution: AnswerDistribution) -> dict[str, FloatArray]:
+    values = {name: getattr(distribution, f"{name}_P") for name in METRICS}
     columns = {name: value for name, value in values.items() if value is not None}
     for place, rank in enumerate(rank_names()):
-        columns[f"rank_{rank}"] = found.ranked_PR[:, place]
-        columns[f"rank_{rank}_correct"] = found.ranked_correct_PR[:, place]
+        columns[f"rank_{rank}"] = distribution.ranked_PR[:, place]
+        columns[f"rank_{rank}_correct"] = distribution.ranked_correct_PR[:, place]
     return columns
 
 

@@ -53,15 +53,15 @@ def draw_learned(rows: Sequence[Mapping[str, Any]], families: Mapping[str, Famil
     models = list(dict.fromkeys(row["model"] for row in rows))
     look = looks({model: (families or {}).get(model) for model in models})
     groups = [group for group in _GROUPS if (models[0], group, "top") in values]
-    left = [group for group in ("easy", "hard") if group in groups] or groups
+    bars_for = [group for group in ("easy", "hard") if group in groups] or groups
     figure = new(12.4, 6.4)
     top = 0.845 - 0.035 * (-(-(len(models) + 2) // _legend_columns(models)) - 1)
     outer = figure.add_gridspec(1, 2, width_ratios=[1.12, 1], left=0.05, right=0.985, top=top, bottom=0.09, wspace=0.2)
-    bars = outer[0].subgridspec(len(left), 1, hspace=0.5)
-    for place, group in enumerate(left):
+    bars = outer[0].subgridspec(len(bars_for), 1, hspace=0.5)
+    for place, group in enumerate(bars_for):
         axes = figure.add_subplot(bars[place])
         _draw_ranks(axes, values, look, group)
-        if place == len(left) - 1:
+        if place == len(bars_for) - 1:
             axes.set_xlabel("rank of the answer among a problem's answers, by frequency")
     dots = outer[1].subgridspec(2, 2, hspace=0.5, wspace=0.16)
     for place, (metric, (heading_of, note)) in enumerate(_DOTS.items()):
@@ -70,7 +70,7 @@ def draw_learned(rows: Sequence[Mapping[str, Any]], families: Mapping[str, Famil
         axes.tick_params(axis="y", labelleft=place % 2 == 0)
         title(axes, heading_of, note.format(num_drawn=rows[0]["num_drawn"]))
     _legend(figure, look)
-    return Plot(figure=figure, title="What the models learned", description=_description(values, models, left))
+    return Plot(figure=figure, title="What the models learned", description=_description(values, models, bars_for))
 
 
 def _draw_ranks(axes: Axes, values: Values, look: Mapping[str, Look], group: str) -> None:

@@ -55,7 +55,7 @@ def draw_curves(
     is_narrow = size[0] < _NARROW_IN
     ticks = k_ticks(every_k)[:: -2 if is_narrow else -1][::-1]
     usual = looks(dict.fromkeys(kept))
-    drawn = [
+    lines = [
         Curve(
             label=_end_label(name, points, is_share, 17 if is_narrow else 99),
             look=Look(colour=(colours or {}).get(name, usual[name].colour), marker=usual[name].marker),
@@ -67,15 +67,15 @@ def draw_curves(
     ]
     figure = new(*size)
     axes = figure.add_subplot()
-    for curve in drawn:
+    for curve in lines:
         draw_curve(axes, curve, band=0.15)
     k_axis(axes, every_k, "k, samples per problem", ticks)
-    _scale_values(axes, [y for curve in drawn for y in curve.y], is_share)
-    label_ends(figure, (axes, drawn))
+    _scale_values(axes, [y for curve in lines for y in curve.y], is_share)
+    label_ends(figure, (axes, lines))
     marked = [n for n in trained_for if every_k[0] <= n <= every_k[-1]]
     for n in marked:
         _mark_trained_n(axes, every_k, n, "N =" if is_narrow else "trained for N =")
-    has_bands = any(math.isfinite(y.low) for curve in drawn for y in curve.y)
+    has_bands = any(math.isfinite(y.low) for curve in lines for y in curve.y)
     write_title(axes, title, "bands: 95 % intervals" if has_bands else "")
     return Plot(figure=figure, title=name, description=_description(kept, marked, title, is_share))
 
@@ -96,9 +96,9 @@ def _with_unit(value: float, is_share: bool) -> str:
     return f"{percent(value)} %" if is_share else f"{value:.3g}"
 
 
-def _scale_values(axes: Axes, drawn: Sequence[Interval], is_share: bool) -> None:
+def _scale_values(axes: Axes, values: Sequence[Interval], is_share: bool) -> None:
     """Begin the vertical axis at 0 where that is near, and end it at 100 % at most."""
-    numbers = [x for y in drawn for x in (y.value, y.low, y.high) if math.isfinite(x)]
+    numbers = [x for y in values for x in (y.value, y.low, y.high) if math.isfinite(x)]
     low, high = min(numbers), max(numbers)
     room = max(0.06 * (high - low), 0.01)
     axes.set_ylim(

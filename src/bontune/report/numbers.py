@@ -143,8 +143,8 @@ def budget_for(ks: Iterable[int], n: int | None) -> int:
     >>> budget_for([1, 4, 16, 32], 16), budget_for([4, 32], 16), budget_for([4, 32], 2), budget_for([1, 32], None)
     (16, 4, 4, 32)
     """
-    known = list(ks)
-    return max((k for k in known if n is None or k <= n), default=min(known))
+    budgets = list(ks)
+    return max((k for k in budgets if n is None or k <= n), default=min(budgets))
 
 
 # ---- words around numbers ----

@@ -26,7 +26,7 @@ from bontune.pools.compare import Difference
 from bontune.pools.pool import Pool
 from bontune.report.numbers import decimals, interval_text, metric_writer, split_metric, unit_of
 from bontune.report.sentences import TABLE_KS
-from bontune.report.tables import Cell, Table, measured_cell
+from bontune.report.tables import Cell, Table, interval_columns, measured_cell
 
 MAX_PACKED_BYTES = 11_000_000
 """Most bytes that all pools of a page may take together; longer texts are cut until they fit."""
@@ -83,7 +83,7 @@ def pack(details: Sequence[dict[str, Any]], max_bytes: int) -> tuple[list[str], 
 
 
 def problem_index(pool: Pool, scale: metrics.RewardScale | None = None) -> dict[str, Any]:
-    """What can be sorted and filtered by, a column each.
+    """List what problems can be sorted and filtered by, a column each.
 
     ``right``: mean reward; ``most``: highest; ``pick``: what the verifier's choice among all samples earns, the mean
     over ties (null without a verifier that errs); ``vote``: the same of the most frequent answer; ``errors``:
@@ -111,7 +111,7 @@ def problem_index(pool: Pool, scale: metrics.RewardScale | None = None) -> dict[
 
 
 def problem_details(pool: Pool) -> list[dict[str, Any]]:
-    """Of each problem: prompt, reference, and its samples, those that are alike as one with their number.
+    """List prompt, reference and samples of each problem; samples that are alike are one, with their number.
 
     A sample is [completion, number, reward, verdict, answer, highest score, lowest score, reason, stop reason, tokens].
     The ones that the verifier likes best come first; without a verifier, the most frequent.
@@ -277,7 +277,7 @@ class EvaluatedPool:
         return {k: self.intervals[f"{family}@{k}"] for k in self.ks if f"{family}@{k}" in self.intervals}
 
     def is_share(self, family: str) -> bool:
-        """Whether a family of metrics is a share of problems, which is written in percent."""
+        """Check whether a family of metrics is a share of problems, which is written in percent."""
         return family in share_families(self.intervals)
 
     def cell(self, family: str, interval: Interval) -> Cell:
@@ -338,15 +338,15 @@ def number_table(measured: EvaluatedPool) -> Table:
 
 def level_rows(measured: EvaluatedPool) -> list[Row]:
     """The metrics of selection by the task's level; empty without levels."""
-    known = measured.pool.levels()
-    distinct = {level for level in known if level is not None}
+    levels = measured.pool.levels()
+    distinct = {level for level in levels if level is not None}
     if len(distinct) < 2:
         return []
     first, last = measured.ks[0], measured.ks[-1]
     chosen = [f"{measured.base}@{first}", *(f"{family}@{last}" for family in measured.families if last > first)]
     rows = []
     for level in sorted(distinct, key=lambda level: (isinstance(level, str), level)):
-        members = np.array([value == level for value in known])
+        members = np.array([value == level for value in levels])
         for metric in chosen:
             interval = metrics.bootstrap_interval(measured.evaluation.values[metric][members])
             rows.append(
@@ -355,9 +355,7 @@ def level_rows(measured: EvaluatedPool) -> list[Row]:
                     "level": level,
                     "problems": int(members.sum()),
                     "metric": metric,
-                    "value": interval.value,
-                    "low": interval.low,
-                    "high": interval.high,
+                    **interval_columns(interval),
                 }
             )
     return rows
@@ -385,13 +383,13 @@ def shown_families(measured: Sequence[EvaluatedPool]) -> list[str]:
 
 
 def main_family(measured: Sequence[EvaluatedPool]) -> str:
-    """What pools are compared in first: best@k if all have a verifier and one of them errs, else pass@k or max@k."""
+    """Choose the family to compare first: best@k if all have a verifier and one of them errs, else pass@k or max@k."""
     has_best = "best" in shown_families(measured) and all(one.points("best") for one in measured)
     return "best" if has_best else measured[0].base
 
 
 def are_of_same_problems(pools: Sequence[EvaluatedPool]) -> bool:
-    """Whether paired differences exist."""
+    """Check whether the pools hold the same problems, so that paired differences exist."""
     return all(set(other.evaluation.problem_ids) == set(pools[0].evaluation.problem_ids) for other in pools[1:])
 
 
@@ -401,10 +399,10 @@ def pool_differences(pools: Sequence[EvaluatedPool]) -> list[Difference]:
     return compare.differences({pool.name: pool.evaluation for pool in pools}, metrics)
 
 
-def shown_differences(found: Sequence[Difference]) -> list[Difference]:
+def shown_differences(differences: Sequence[Difference]) -> list[Difference]:
     """Choose the differences that are worth a row: at the budgets of tables, and at the largest."""
-    largest = max((split_metric(d.metric)[1] or 0 for d in found), default=0)
-    return [d for d in found if split_metric(d.metric)[1] in {*TABLE_KS, largest}]
+    largest = max((split_metric(d.metric)[1] or 0 for d in differences), default=0)
+    return [d for d in differences if split_metric(d.metric)[1] in {*TABLE_KS, largest}]
 
 
 def curve_rows(pools: Sequence[EvaluatedPool]) -> list[Row]:
@@ -413,20 +411,11 @@ def curve_rows(pools: Sequence[EvaluatedPool]) -> list[Row]:
     for measured in pools:
         for metric, interval in measured.intervals.items():
             family, k = split_metric(metric)
-            rows.append(
-                {
-                    "pool": measured.name,
-                    "metric": family,
-                    "k": k,
-                    "value": interval.value,
-                    "low": interval.low,
-                    "high": interval.high,
-                }
-            )
+            rows.append({"pool": measured.name, "metric": family, "k": k, **interval_columns(interval)})
     return rows
 
 
-def pool_difference_rows(found: Sequence[Difference]) -> list[Row]:
+def pool_difference_rows(differences: Sequence[Difference]) -> list[Row]:
     """List differences as rows of a CSV file."""
     return [
         {
@@ -437,11 +426,11 @@ def pool_difference_rows(found: Sequence[Difference]) -> list[Row]:
             "low": math.nan if entry.low is None else entry.low,
             "high": math.nan if entry.high is None else entry.high,
         }
-        for entry in found
+        for entry in differences
     ]
 
 
-def problem_rows(pools: Sequence[EvaluatedPool]) -> Iterator[Row]:
+def problem_sheet(pools: Sequence[EvaluatedPool]) -> Iterator[Row]:
     """A row for each problem of each pool, for CSV: every metric, empty where a pool does not have it."""
     names = list(dict.fromkeys(metric for measured in pools for metric in measured.evaluation.values))
     for measured in pools:

@@ -56,7 +56,7 @@ from bontune.report.pool_data import (
     pool_difference_rows,
     pool_differences,
     pool_evaluation,
-    problem_rows,
+    problem_sheet,
     shown_differences,
     shown_families,
 )
@@ -99,9 +99,9 @@ def write_pool_report(
     """
     scale = reward_scale((pool.columns["reward"] for pool in pools.values()), solved_at)
     measured = [pool_evaluation(name, pool, ks, scale) for name, pool in pools.items()]
-    found = pool_differences(measured) if are_of_same_problems(measured) else []
+    differences = pool_differences(measured) if are_of_same_problems(measured) else []
     sweep = sweep_part(measured, scale)
-    _write_sheets(measured, found, sweep, Path(csv_folder))
+    _write_sheets(measured, differences, sweep, Path(csv_folder))
     budget = MAX_PACKED_BYTES // len(measured)
     browse = [browsable(one.name, one.pool, budget, scale) for one in measured]
     script = (_ASSETS / "pool_report.js").read_text(encoding="utf-8")
@@ -110,12 +110,12 @@ def write_pool_report(
         "heading": f"{'Pool' if len(pools) == 1 else 'Pools'} {', '.join(pools)}",
         "headline": headline(measured),
         "choices": _choices(measured[0]) if len(measured) == 1 else "",
-        "findings": _findings(measured, found),
+        "findings": _findings(measured, differences),
         "notes": [*_notes(measured), *([note] if (note := scale_note(scale)) else [])],
         "sweep": sweep,
         "charts": _charts(measured),
         "numbers": [number_table(one) for one in measured],
-        "differences": _difference_table(shown_differences(found)) if found else None,
+        "differences": _difference_table(shown_differences(differences)) if differences else None,
         "levels": [grid for one in measured if (grid := level_table(one)) is not None],
         "settings": [(one.name, facts(one.pool.settings)) for one in measured if one.pool.settings],
         "reading": _reading(measured),
@@ -129,7 +129,7 @@ def write_pool_report(
 
 
 def headline(measured: Sequence[EvaluatedPool]) -> str:
-    """What was measured and what came out, in one sentence with intervals."""
+    """Say what was measured and what came out, in one sentence with intervals."""
     first = measured[0]
     if len(measured) == 1:
         return f"{_size(first)}: {_outcome(first)}."
@@ -165,7 +165,7 @@ def _outcome(one: EvaluatedPool) -> str:
 
 
 def _choices(one: EvaluatedPool) -> str:
-    """What picking one of all samples yields, as a sentence; empty if nothing picks."""
+    """Say what picking one of all samples yields; empty if nothing picks."""
     last = one.ks[-1]
     who = {"best": "the verifier's choice", "majority": "the most frequent answer"}
     parts = [
@@ -191,13 +191,13 @@ def _extremes(measured: Sequence[EvaluatedPool], family: str, k: int) -> str:
     return f"{_value(low, family, k)} for {low.name} to {_value(high, family, k)} for {high.name}"
 
 
-def _findings(measured: Sequence[EvaluatedPool], found: Sequence[Difference]) -> list[dict[str, str]]:
+def _findings(measured: Sequence[EvaluatedPool], differences: Sequence[Difference]) -> list[dict[str, str]]:
     """The differences at the largest budget, of the metric of the headline."""
     family = main_family(measured)
-    of_family = [entry for entry in found if split_metric(entry.metric)[0] == family]
+    of_family = [entry for entry in differences if split_metric(entry.metric)[0] == family]
     largest = max((split_metric(entry.metric)[1] or 0 for entry in of_family), default=0)
     chosen = [entry for entry in of_family if split_metric(entry.metric)[1] == largest]
-    over_all = _over_all(measured, family) if found else {}
+    over_all = _over_all(measured, family) if differences else {}
     return [
         {"text": f"{_sentence(entry)}{over_all.get(entry.a, '')}", "mark": MARKS[entry.outcome]} for entry in chosen
     ]
@@ -285,12 +285,12 @@ def _chart(curves: Mapping[str, Mapping[int, Interval]], heading: str, caption: 
     return drawing(plot, heading=heading, caption=caption)
 
 
-def _difference_table(found: Sequence[Difference]) -> Table:
+def _difference_table(differences: Sequence[Difference]) -> Table:
     caption = (
         "Paired by problem; shares in percentage points, graded rewards as numbers. A difference counts as better or "
         "worse only if its 95 % interval excludes 0."
     )
-    unknown = next((entry for entry in found if entry.outcome is Outcome.UNKNOWN), None)
+    unknown = next((entry for entry in differences if entry.outcome is Outcome.UNKNOWN), None)
     caption += f" No interval: {unknown.why_unknown}." if unknown is not None else ""
     return Table(
         caption=caption,
@@ -303,7 +303,7 @@ def _difference_table(found: Sequence[Difference]) -> Table:
                 difference_ends(entry) or NOT_MEASURED,
                 READINGS[entry.outcome],
             ]
-            for entry in found
+            for entry in differences
         ],
     )
 
@@ -325,12 +325,12 @@ def _reading(measured: Sequence[EvaluatedPool]) -> list[str]:
 
 
 def _write_sheets(
-    measured: Sequence[EvaluatedPool], found: Sequence[Difference], sweep: SweepPart | None, folder: Path
+    measured: Sequence[EvaluatedPool], differences: Sequence[Difference], sweep: SweepPart | None, folder: Path
 ) -> None:
     sheets: dict[str, list[dict[str, Any]]] = {
         "curves": curve_rows(measured),
-        "differences": pool_difference_rows(found),
-        "problems": list(problem_rows(measured)),
+        "differences": pool_difference_rows(differences),
+        "problems": list(problem_sheet(measured)),
         "levels": [row for one in measured for row in level_rows(one)],
     }
     sheets |= sweep.sheets if sweep is not None else {}
@@ -351,7 +351,7 @@ def setting_differences(one: Pool, other: Pool) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepPart:
-    """What the page shows of a sweep."""
+    """The part of a page that shows a sweep."""
 
     advice: list[str]
     """Sentences that say which temperature to use."""

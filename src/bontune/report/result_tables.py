@@ -26,7 +26,7 @@ from bontune.report.numbers import (
     unit_of,
 )
 from bontune.report.sentences import setting_text
-from bontune.report.tables import Cell, Table, measured_cell
+from bontune.report.tables import Cell, Table, interval_columns, measured_cell
 from bontune.scaling import Choice, Grid, Law, LawVerdict, Study, advise, advise_all, metric_name
 
 Row: TypeAlias = dict[str, Any]
@@ -60,8 +60,8 @@ def fit_rows(study: Study) -> list[Row]:
     return [
         {
             "temperature": t,
-            **_columns("a", law.a),
-            **_columns("b", law.b),
+            **interval_columns(law.a, "a"),
+            **interval_columns(law.b, "b"),
             "r_squared": law.r_squared,
             "deviation": law.deviation,
             "deviation_at_n": law.deviation_at,
@@ -81,7 +81,7 @@ def optimum_rows(study: Study) -> list[Row]:
     nothing = Interval(value=math.nan, low=math.nan, high=math.nan)
     for row in rows:
         is_of_law = row["group"] == "all" and row["metric"] == "pass"
-        row.update(_columns("law_temperature", smoothed.get(row["n"], nothing) if is_of_law else nothing))
+        row.update(interval_columns(smoothed.get(row["n"], nothing) if is_of_law else nothing, "law_temperature"))
     return rows
 
 
@@ -94,9 +94,9 @@ def best_n_rows(study: Study) -> list[Row]:
             "temperature": t,
             "n": study.ns[choice.best],
             "may_be_best": choice.possible(study.ns),
-            **_columns("value", choice.value),
+            **interval_columns(choice.value, "value"),
             "largest_n": study.ns[-1],
-            **_columns("loss_at_largest", choice.gain if choice.best < len(study.ns) - 1 else _zero()),
+            **interval_columns(choice.gain if choice.best < len(study.ns) - 1 else _zero(), "loss_at_largest"),
         }
         for t, choice in zip(study.temperatures, study.bests.over_n_T, strict=True)
     ]
@@ -115,10 +115,10 @@ def budget_rows(study: Study) -> list[Row]:
                 "temperature": best[0],
                 "n": best[1],
                 "may_be_best": [list(pair) for pair, ok in zip(pairs, budget.choice.is_possible_C, strict=True) if ok],
-                **_columns("value", budget.choice.value),
+                **interval_columns(budget.choice.value, "value"),
                 "reference_temperature": reference[0],
                 "reference_n": reference[1],
-                **_columns("gain", budget.choice.gain),
+                **interval_columns(budget.choice.gain, "gain"),
             }
         )
     return rows
@@ -176,18 +176,14 @@ def _optima(study: Study, grid: Grid, group: str, num_problems: int, ns: Sequenc
             "num_problems": num_problems,
             "metric": grid.metric,
             "n": n,
-            **_columns("temperature", choice.label_interval(study.temperatures)),
+            **interval_columns(choice.label_interval(study.temperatures), "temperature"),
             "may_be_best": choice.possible(study.temperatures),
-            **_columns("value", choice.value),
+            **interval_columns(choice.value, "value"),
             "reference_temperature": study.temperatures[choice.reference],
-            **_columns("gain", choice.gain),
+            **interval_columns(choice.gain, "gain"),
         }
         for n, choice in zip(ns, grid.over_t_N, strict=True)
     ]
-
-
-def _columns(name: str, interval: Interval) -> Row:
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _zero() -> Interval:

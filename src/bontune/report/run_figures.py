@@ -87,8 +87,8 @@ def draw_training(runs: Runs, families: Mapping[str, Family | None] | None = Non
 def draw_panel(axes: Axes, panel: Panel, runs: Runs, look: Mapping[str, Look]) -> None:
     """Draw one quantity of all runs: raw values thin and light, smoothed ones over them."""
     axes.set_title(_panel_title(panel, runs))
-    drawn = {name: xy for name, rows in runs.items() if (xy := series(rows, panel.field))[0].size}
-    for name, (steps, values) in drawn.items():
+    lines = {name: xy for name, rows in runs.items() if (xy := series(rows, panel.field))[0].size}
+    for name, (steps, values) in lines.items():
         is_smoothed, colour = values.size >= _FEWEST_TO_SMOOTH, look[name].colour
         marker = "o" if values.size == 1 else None
         alpha, width = (0.3, 0.8) if is_smoothed else (1.0, 1.6)
@@ -97,12 +97,12 @@ def draw_panel(axes: Axes, panel: Panel, runs: Runs, look: Mapping[str, Look]) -
             axes.plot(steps, smoothed(values), color=colour, linewidth=1.8, zorder=3)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    if not drawn:
+    if not lines:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=QUIET)
     elif _in_percent(panel, runs):
         percent_axis(axes.yaxis)
-        values = np.concatenate([values for _, values in drawn.values()])
+        values = np.concatenate([values for _, values in lines.values()])
         room = max(0.08 * float(np.ptp(values)), 0.02)
         axes.set_ylim(max(values.min() - room, -0.01), min(values.max() + room, 1.01))
 
@@ -157,9 +157,9 @@ def describe_runs(runs: Runs) -> str:
     """Say where each quantity started and ended (smoothed)."""
     parts = []
     for panel in PANELS:
-        drawn = {name: xy for name, rows in runs.items() if (xy := series(rows, panel.field))[0].size}
+        lines = {name: xy for name, rows in runs.items() if (xy := series(rows, panel.field))[0].size}
         in_percent = _in_percent(panel, runs)
-        changes = [f"{label(name)} {_course(steps, values, in_percent)}" for name, (steps, values) in drawn.items()]
+        changes = [f"{label(name)} {_course(steps, values, in_percent)}" for name, (steps, values) in lines.items()]
         parts.append(f"{_panel_title(panel, runs)}: {', '.join(changes) if changes else 'not recorded'}.")
     return f"Line charts over the training steps, smoothed values. {' '.join(parts)}"
 
@@ -179,7 +179,7 @@ def _panel_title(panel: Panel, runs: Runs) -> str:
 
 
 def _are_graded(runs: Runs) -> bool:
-    """Whether rewards are not all 0 or 1; rows of earlier versions do not say."""
+    """Check whether some rewards are neither 0 nor 1; rows of earlier versions do not say."""
     return any(row.get("is_binary") is False for rows in runs.values() for row in rows)
 
 

@@ -54,7 +54,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """What a run has written so far."""
+    """A run, as far as it has written itself down."""
 
     folder: Path
     """Folder of the run."""
@@ -216,7 +216,7 @@ def _run_context(folder: Path) -> dict[str, Any]:
 
 
 def samples_over_training(rows: Rows) -> list[dict[str, Any]]:
-    """The same problems at the first evaluation, the last, and the ones at a quarter and a half between."""
+    """Follow each problem from the first evaluation to the last, by way of those at a quarter and a half between."""
     steps = sorted({row["step"] for row in rows})
     if not steps:
         return []
@@ -278,7 +278,7 @@ def _progress(run: RunRecord) -> str:
 
 
 def _verdict(gain: Sequence[Any], num_problems: int, is_share: bool) -> str:
-    """Whether a change that is paired by problem is more than chance, and where it lies."""
+    """Say whether a change that is paired by problem is more than chance, and where it lies."""
     span = bounds(gain[1:])
     if span is None:
         return "without an interval, this may be chance"
@@ -320,7 +320,7 @@ def _trained_for(run: RunRecord) -> list[str]:
 
 
 def _engine_notes(run: RunRecord) -> list[str]:
-    """What the engine does not promise, and how far the trained policy was from the behaviour policy."""
+    """Say what the engine does not promise, and how far the trained policy was from the behaviour policy."""
     notes = [WITHOUT_SEEDS] if mapping(run.recipe.get("engine")).get("name") == "vllm" else []
     values = {key: series(run.steps, key)[1] for key in ("ratio", "effective_samples", "truncated", "engine_kl")}
     if all(value.size for value in values.values()):

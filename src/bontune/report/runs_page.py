@@ -214,7 +214,7 @@ def _index_cells(run: RunRecord, names: Sequence[str]) -> list[tuple[Any, ...]]:
 
 
 def state_of(run: RunRecord) -> str:
-    """What a run is doing, with the time of its last step.
+    """Say what a run is doing, with the time of its last step.
 
     Returns:
         Such as ``running, last step at 2026-11-30 14:05:12``; of one that was killed ``stopped, last step at …``.
@@ -228,7 +228,7 @@ def state_of(run: RunRecord) -> str:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a process holds the lock; it is let go of at once if none does."""
+    """Check whether a process holds the lock; it is released at once if none does."""
     if not path.exists():
         return False
     lock = FileLock(path)

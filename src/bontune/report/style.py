@@ -25,7 +25,7 @@ _LONGEST_NAME = 28
 
 
 class Family(Enum):
-    """What a method trains for, and by whose estimator; the value is its name for people."""
+    """Purpose that a method trains for, and by whose estimator; the value is its name for people."""
 
     SEVERAL = "several N at once (ours)"
     BEST_OF_N = "one N, exact (ours)"
@@ -85,7 +85,7 @@ _SUBJECTS = _LABELS | {"base": "the base model", "bon_rl": "Best-of-N-aware trai
 
 
 def has_label(name: str) -> bool:
-    """Whether a model has a label of its own, other than its name."""
+    """Check whether a model has a label of its own, other than its name."""
     return name in _LABELS
 
 

@@ -140,8 +140,8 @@ def _curve_table(summary: Summary) -> Table:
 def _reading_notes(summary: Summary) -> list[str]:
     pool = ""
     if summary.problems is not None and summary.samples is not None:
-        drawn, asked = counted(summary.samples, "sample"), counted(summary.problems, "problem")
-        pool = f" It is estimated without bias from {drawn} of each of {asked}."
+        samples, problems = counted(summary.samples, "sample"), counted(summary.problems, "problem")
+        pool = f" It is estimated without bias from {samples} of each of {problems}."
     notes = [
         "pass@k is the share of problems that at least one of k samples solves: what Best-of-k reaches when the "
         f"verifier that picks among the k samples is never wrong.{pool}"

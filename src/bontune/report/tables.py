@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from rich import box
 from rich.console import Group
 from rich.text import Text
 
-import bontune.base.text
+from bontune.metrics import Interval
 from bontune.report.numbers import Measured, Writer, ends_text
 
 _LONGEST_WORD = 24
@@ -80,9 +82,29 @@ def measured_cell(measured: Measured | None, write: Writer, between: str = ", ",
     return Cell(text=write(measured.value), ends=f"[{ends}]" if ends else "")
 
 
+def interval_columns(interval: Interval, name: str = "") -> dict[str, float]:
+    """The columns of a CSV of a number with its interval: ``value``, ``low``, ``high``, or those of a name.
+
+    >>> interval_columns(Interval(value=0.6, low=0.5, high=0.7), "gain")
+    {'gain': 0.6, 'gain_low': 0.5, 'gain_high': 0.7}
+    """
+    value, start = (name, f"{name}_") if name else ("value", "")
+    return {value: interval.value, f"{start}low": interval.low, f"{start}high": interval.high}
+
+
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; lists joined by spaces, pairs in them by colons, nothing for what has no value."""
-    return bontune.base.text.as_csv([{name: _csv_value(value) for name, value in row.items()} for row in rows])
+    """Write rows as CSV, the first row's keys as the header.
+
+    Lists are joined by spaces, pairs in them by colons; what has no value (NaN, None) is empty.
+
+    >>> as_csv([{"k": 1, "value": 0.5, "low": math.nan, "possible": [0.8, 1.0]}])
+    'k,value,low,possible\\n1,0.5,,0.8 1\\n'
+    """
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _csv_value(value) for name, value in row.items()} for row in rows)
+    return file.getvalue()
 
 
 def _terminal_text(cell: Cell) -> Text:
