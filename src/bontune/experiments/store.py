@@ -29,9 +29,8 @@ from bontune.experiments.suite import BASE, Suite
 from bontune.metrics import pass_at_k
 from bontune.metrics.evaluation import Evaluation
 from bontune.models import weights_digest
-from bontune.training.read_log import read_json
 from bontune.objectives.inputs import FloatArray
-from bontune.report.read import read_json
+from bontune.training.read_log import read_json
 
 BASE_SELECT = "model"
 """Instead of the metric that chose the checkpoint, for the model that was not trained."""
