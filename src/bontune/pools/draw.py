@@ -31,6 +31,7 @@ from bontune.pools.collect import collect, collect_streamed
 from bontune.pools.pool import PoolWriter, Rows, problem_rows, rows_of
 from bontune.pools.read import read_pool
 from bontune.tasks import Task, check_options, load_task
+from bontune.tasks.base import grader_code_of, isolation_of
 from bontune.verifiers import Verifier, verifier_from_text
 from bontune.verifiers.load import options_from_text
 from bontune.verifiers.load import verifier_digest as verifier_contents
@@ -215,7 +216,8 @@ def _settings(
     if rendered is not None:
         settings["contents"] |= {RENDERED: rendered}
     # A task that runs programs: what they ran in belongs to the result.
-    notes = {"isolation": task.isolation} if hasattr(task, "isolation") else {}
+    isolation = isolation_of(task)
+    notes = {} if isolation is None else {"isolation": isolation}
     return settings, notes | (engine.notes() if isinstance(engine, StreamingEngine) else {})
 
 
@@ -223,7 +225,7 @@ def _contents(request: PoolRequest, task: Task, problems: Sequence[Problem]) -> 
     """Hashes of what the names in a request stand for: a file or a folder may change and keep its name."""
     found = {
         "the problems": contents_digest(problems),
-        "the grader's code": getattr(task, "code", ""),
+        "the grader's code": grader_code_of(task),
         "the model's weights": "" if is_address(request.model) else weights_digest(request.model),
     }
     name, options = options_from_text(request.verifier)

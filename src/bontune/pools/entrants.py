@@ -255,7 +255,7 @@ def _is_same(one: TaskSection, other: TaskSection) -> bool:
 def _with_contents(task: TaskSection) -> dict[str, Any]:
     loaded = tasks.load_task(task.name, **task.options())
     problems = [problem for split in loaded.splits for problem in loaded.problems(split)]
-    contents = {"the problems": contents_digest(problems), "the grader's code": getattr(loaded, "code", "")}
+    contents = {"the problems": contents_digest(problems), "the grader's code": grader_code_of(loaded)}
     return {"task_options": task.options(), "contents": contents}
 
 

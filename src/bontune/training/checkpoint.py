@@ -30,7 +30,7 @@ from bontune.base.problems import Problem, contents_digest
 from bontune.base.settings import differing
 from bontune.config import Recipe
 from bontune.models import weights_digest
-from bontune.tasks.base import Task
+from bontune.tasks.base import Task, grader_code_of
 from bontune.verifiers import load as verifiers
 
 MANIFEST = "MANIFEST.json"
@@ -235,7 +235,7 @@ def identity_of(recipe: Recipe, tasks: Sequence[Task], problems: Mapping[str, Se
     contents = {f"the problems for {what}": contents_digest(part) for what, part in problems.items()}
     contents["the weights of the model"] = weights_digest(recipe.model)
     contents["what the verifier names"] = verifiers.verifier_digest(recipe.verifier.name, **recipe.verifier.options())
-    contents["the grader's code"] = "-".join(getattr(task, "code", "") for task in tasks)
+    contents["the grader's code"] = "-".join(grader_code_of(task) for task in tasks)
     return recipe.deciding() | contents
 
 

@@ -25,7 +25,7 @@ from bontune.engines.contract import WITHOUT_SEEDS, Engine, EngineFailed, Sample
 from bontune.grading.verdict import Grade
 from bontune.models.precision import reproducible, saved_dtype
 from bontune.models.saving import lasting_base, save_model, write_base
-from bontune.tasks.base import Task
+from bontune.tasks.base import Task, isolation_of
 from bontune.training import checkpoint, setup
 from bontune.training.anchor import Anchor
 from bontune.training.checkpoint import STEPS, Checkpoint, Identity, identity_of, load_optimizer, optimizer_tensors
@@ -218,7 +218,7 @@ class Run:
         self.task = setup.load_task(recipe.task) if task is None else task
         self.verifier = setup.load_verifier(recipe) if verifier is None else verifiers.as_verifier(verifier)
         # A task that runs programs refuses here if no isolation is available; its name becomes part of the summary.
-        self.isolation: str | None = getattr(self.task, "isolation", None)
+        self.isolation = isolation_of(self.task)
         self.problems = setup.problems_of(self.task, recipe.task.split)
         self.accelerator = setup.make_accelerator(recipe)
         self.is_main = bool(self.accelerator.is_main_process)
