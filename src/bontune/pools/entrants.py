@@ -26,6 +26,7 @@ from bontune.pools.compare import check_ks
 from bontune.pools.draw import PoolRequest
 from bontune.pools.pool import Pool
 from bontune.pools.read import is_pool_file, read_pool
+from bontune.tasks.base import grader_code_of
 
 _ALIKE = ("temperature", "split", "verifier", "max_new_tokens", "top_p")
 """Settings of pools that make a difference which is not the models'."""
