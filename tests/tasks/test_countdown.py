@@ -122,6 +122,10 @@ def test_problems_of_another_seed_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "torn.jsonl.gz").write_bytes((FOLDER / "countdown.jsonl.gz").read_bytes()[:1000])
     with pytest.raises(BontuneError, match="is no file of problems"):
         Countdown(data=tmp_path / "torn.jsonl.gz").problems("test")
+    with pytest.raises(BontuneError, match="is no file of problems"):
+        Countdown(data=FOLDER / "programs.jsonl.gz").problems("test")
+    with pytest.raises(BontuneError, match="leave out seed and hard"):
+        Countdown(data=FOLDER / "countdown.jsonl.gz", hard=True)
     other = drawn(tmp_path, 1).problems("test")
     assert len(other) == 500
     assert [key_of(p) for p in other] != [key_of(p) for p in Countdown().problems("test")]

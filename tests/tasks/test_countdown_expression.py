@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bontune.tasks.countdown import Evaluation, ExpressionError, Limits, evaluate
+from bontune.tasks.countdown import Evaluation, ExpressionError, ExpressionLimits, evaluate
 
 ALPHABET = "0123456789+-*()"
 
@@ -176,14 +176,14 @@ def test_hostile_lengths_are_refused_at_once(text: str) -> None:
 
 def test_wide_limits_need_no_recursion() -> None:
     depth = 20_000
-    wide = Limits(max_length=10**6, max_depth=depth, max_digits=10)
+    wide = ExpressionLimits(max_length=10**6, max_depth=depth, max_digits=10)
     assert evaluate("(" * depth + "7" + ")" * depth, wide).value == 7
     with pytest.raises(ExpressionError, match="nested"):
         evaluate("(" * (depth + 1) + "7" + ")" * (depth + 1), wide)
 
 
 def test_limits_are_inclusive() -> None:
-    limits = Limits(max_length=5, max_depth=1, max_digits=3)
+    limits = ExpressionLimits(max_length=5, max_depth=1, max_digits=3)
     assert evaluate("(123)", limits) == Evaluation(value=123, numbers=(123,), normal_form="123")
     for text in ("(123)+", "((1))", "1234"):
         with pytest.raises(ExpressionError):

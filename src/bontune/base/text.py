@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Hashable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -85,8 +86,8 @@ def cell_text(value: Any) -> str | None:
     date, because some readers of JSON turn every date into one.
 
     Example:
-        >>> [cell_text(value) for value in (2.0, 0.5, Decimal("1.50"), datetime(2024, 5, 1), True, [1])]
-        ['2', '0.5', '1.5', '2024-05-01', 'True', None]
+        >>> [cell_text(value) for value in (2.0, Fraction(1, 2), Decimal("1.50"), datetime(2024, 5, 1), True, [1])]
+        ['2', '1/2', '1.5', '2024-05-01', 'True', None]
     """
     value = python_value(value)
     if is_missing(value):
@@ -101,7 +102,7 @@ def cell_text(value: Any) -> str | None:
         return value.date().isoformat() if is_date else value.isoformat()
     if isinstance(value, (date, time)):
         return value.isoformat()
-    return str(value) if isinstance(value, (str, int, float, Decimal)) else None
+    return str(value) if isinstance(value, (str, int, float, Decimal, Fraction)) else None
 
 
 def is_inexact(value: Any) -> bool:

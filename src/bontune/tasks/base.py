@@ -106,12 +106,14 @@ def isolation_of(task: Task) -> str | None:
     Raises:
         BontuneError: no isolation is available on this machine.
     """
-    return task.isolation if isinstance(task, RunsPrograms) else None
+    isolation: str | None = getattr(task, "isolation", None)  # isinstance looks no further than the class from 3.12 on
+    return isolation
 
 
 def grader_code_of(task: Task) -> str:
     """Hash of the file of the task's grader; empty for graders that are part of the package."""
-    return task.code if isinstance(task, HasGraderCode) else ""
+    code: str = getattr(task, "code", "")
+    return code
 
 
 def grade_answers(

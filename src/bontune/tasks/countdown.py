@@ -28,7 +28,7 @@ from bontune.base.signals import Poll
 from bontune.base.thoughts import thoughts_of
 from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import grade_answers, grade_each
-from bontune.tasks.embedded import embedded_file, read_embedded
+from bontune.tasks.embedded import embedded_file, read_embedded, readable_problems
 from bontune.tasks.options import Seed, ThoughtTags, checked
 from bontune.tasks.reading import FilePath
 
@@ -96,17 +96,18 @@ def format_prompt(numbers: Sequence[int], target: int) -> str:
 
 @lru_cache(maxsize=4)
 def _problems_of(file: Path) -> dict[str, tuple[Problem, ...]]:
-    splits: dict[str, list[Problem]] = {}
-    for row in read_embedded(file):
-        numbers, target = row["numbers"], row["target"]
-        problem = Problem(
-            id=f"{'-'.join(map(str, sorted(numbers)))}={target}",
-            prompt=format_prompt(numbers, target),
-            reference=row["solution"],
-            level=row["level"],
-            row={"numbers": numbers, "target": target},
-        )
-        splits.setdefault(row["split"], []).append(problem)
+    with readable_problems(file):
+        splits: dict[str, list[Problem]] = {}
+        for row in read_embedded(file):
+            numbers, target = row["numbers"], row["target"]
+            problem = Problem(
+                id=f"{'-'.join(map(str, sorted(numbers)))}={target}",
+                prompt=format_prompt(numbers, target),
+                reference=row["solution"],
+                level=row["level"],
+                row={"numbers": numbers, "target": target},
+            )
+            splits.setdefault(row["split"], []).append(problem)
     return {split: tuple(problems) for split, problems in splits.items()}
 
 
@@ -142,7 +143,7 @@ class ExpressionError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class ExpressionLimits:
     """What a text may cost. A value has at most ``max_length`` digits, as products add their factors' lengths."""
 
     max_length: int = 100
@@ -179,10 +180,10 @@ class _Part:
     factors: tuple[str, ...]
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = ExpressionLimits()
 
 
-def evaluate(text: str, limits: Limits = DEFAULT_LIMITS) -> Evaluation:
+def evaluate(text: str, limits: ExpressionLimits = DEFAULT_LIMITS) -> Evaluation:
     """Evaluate ``text`` exactly.
 
     Args:
@@ -241,7 +242,7 @@ def evaluate(text: str, limits: Limits = DEFAULT_LIMITS) -> Evaluation:
     return Evaluation(value=whole.value, numbers=tuple(numbers), normal_form=_render_sum(whole.plus, whole.minus))
 
 
-def _tokens(text: str, limits: Limits) -> Iterator[tuple[int, str]]:
+def _tokens(text: str, limits: ExpressionLimits) -> Iterator[tuple[int, str]]:
     """Yield numbers, operators and parentheses with the position (from 1) of their first character."""
     if len(text) > limits.max_length:
         raise ExpressionError(f"{len(text)} characters, more than {limits.max_length}")

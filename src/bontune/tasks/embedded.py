@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ def embedded_file(task: str, seed: int, is_hard: bool, data: FilePath | None) ->
     """The file that an embedded task reads its problems from.
 
     Raises:
-        BontuneError: problems of another seed are asked for, or ``data`` is no file.
+        BontuneError: problems of another seed are asked for, ``data`` is no file, or is given beside another option.
     """
     if data is not None:
+        if seed or is_hard:
+            raise BontuneError(f"Task {task}: data holds problems that are drawn already: leave out seed and hard.")
         if not Path(data).is_file():
             raise BontuneError(f"Task {task}: there is no file {str(data)!r}; tools/{task}_problems.py writes one.")
         return Path(data)
@@ -38,8 +42,14 @@ def read_embedded(path: Path) -> list[dict[str, Any]]:
     Raises:
         BontuneError: the file is damaged.
     """
+    with readable_problems(path), gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+@contextmanager
+def readable_problems(path: Path) -> Iterator[None]:
+    """Turn what a damaged file of problems, or a file of other rows, raises into one sentence."""
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
-    except (OSError, EOFError, ValueError) as error:
-        raise BontuneError(f"{path} is no file of problems ({error}): draw it anew.") from None
+        yield
+    except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
+        raise BontuneError(f"{path} is no file of problems ({type(error).__name__}: {error}): draw it anew.") from None

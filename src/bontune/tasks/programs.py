@@ -32,7 +32,7 @@ from bontune.grading.sandbox.outside.check import Outcome, check_programs, sandb
 from bontune.grading.sandbox.outside.checker import Program
 from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import grade_answers
-from bontune.tasks.embedded import embedded_file, read_embedded
+from bontune.tasks.embedded import embedded_file, read_embedded, readable_problems
 from bontune.tasks.options import Seed, ThoughtTags, checked
 from bontune.tasks.reading import FilePath
 
@@ -164,19 +164,20 @@ def written(value: int | Sequence[int]) -> str:
 
 @lru_cache(maxsize=4)
 def _problems_of(file: Path) -> dict[str, tuple[Problem, ...]]:
-    first, *rows = read_embedded(file)
-    inputs = tuple(map(tuple, first["inputs"]))
-    splits: dict[str, list[Problem]] = {}
-    for row in rows:
-        outputs, shown = row["outputs"], row["shown"]
-        problem = Problem(
-            id=sha256(";".join(map(written, outputs)).encode()).hexdigest()[:12],
-            prompt=format_prompt(row["hint"], [(inputs[i], outputs[i]) for i in shown]),
-            reference=row["solution"],
-            level=row["level"],
-            row={"inputs": inputs, "outputs": outputs, "shown": shown},
-        )
-        splits.setdefault(row["split"], []).append(problem)
+    with readable_problems(file):
+        first, *rows = read_embedded(file)
+        inputs = tuple(map(tuple, first["inputs"]))
+        splits: dict[str, list[Problem]] = {}
+        for row in rows:
+            outputs, shown = row["outputs"], row["shown"]
+            problem = Problem(
+                id=sha256(";".join(map(written, outputs)).encode()).hexdigest()[:12],
+                prompt=format_prompt(row["hint"], [(inputs[i], outputs[i]) for i in shown]),
+                reference=row["solution"],
+                level=row["level"],
+                row={"inputs": inputs, "outputs": outputs, "shown": shown},
+            )
+            splits.setdefault(row["split"], []).append(problem)
     return {split: tuple(problems) for split, problems in splits.items()}
 
 
