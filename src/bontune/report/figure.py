@@ -24,6 +24,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from bontune.base.files import write_whole
 from bontune.metrics import Interval
@@ -86,11 +88,17 @@ class Plot:
     """What the figure shows, in words and numbers: the alternative text of a page."""
 
     def png(self) -> bytes:
-        """The figure as a PNG with its title and description inside."""
-        png = io.BytesIO()
+        """The figure as a PNG with its title and description inside, in 128 colours: a third of the bytes."""
+        drawn, small = io.BytesIO(), io.BytesIO()
         with styled():
-            self.figure.savefig(png, format="png", metadata={"Title": self.title, "Description": self.description})
-        return png.getvalue()
+            self.figure.savefig(drawn, format="png", metadata={"Title": self.title, "Description": self.description})
+        with Image.open(drawn, formats=("PNG",)) as image:
+            texts = PngInfo()
+            for name in ("Title", "Description"):
+                texts.add_itxt(name, image.info[name])
+            palette = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+            palette.save(small, format="png", optimize=True, dpi=image.info["dpi"], pnginfo=texts)
+        return small.getvalue()
 
     def svg(self) -> bytes:
         """The figure as SVG, the same bytes each time; its letters are paths, so that it looks the same anywhere."""
