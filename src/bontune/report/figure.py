@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib import rc_context, rc_params_from_file
@@ -96,8 +96,12 @@ class Plot:
             texts = PngInfo()
             for name in ("Title", "Description"):
                 texts.add_itxt(name, image.info[name])
-            palette = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
-            palette.save(small, format="png", optimize=True, dpi=image.info["dpi"], pnginfo=texts)
+            colours, palette = image.convert("RGB"), Image.new("P", (1, 1))
+            # The most frequent colours stay what they are; the others, of edges, become the nearest of them.
+            counts = sorted(colours.getcolors(colours.width * colours.height) or [], key=lambda c: (-c[0], c[1]))
+            palette.putpalette([part for _, colour in counts[:128] for part in cast("tuple[int, int, int]", colour)])
+            quantized = colours.quantize(palette=palette, dither=Image.Dither.NONE)
+            quantized.save(small, format="png", optimize=True, dpi=image.info["dpi"], pnginfo=texts)
         return small.getvalue()
 
     def svg(self) -> bytes:
