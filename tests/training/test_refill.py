@@ -86,7 +86,8 @@ def filled(stream: tuple[float, ...], num_prompts: int) -> tuple[list[float], Re
     """What is trained on where the prompts of a step, drawn one after the other, have these weights."""
     up_to = len(stream) / num_prompts
     recipe = settings(Path("run"), training={"prompts_per_step": num_prompts, "refill": {"up_to": up_to}})
-    refill, asked = Refill(recipe, 1, 0), []
+    assert recipe.training.refill is not None
+    refill, asked = Refill(recipe.training.refill, num_prompts, recipe.objective.row(), 1, 0), []
 
     def draw(numbers: list[int]) -> tuple[Graded, torch.Tensor]:
         asked.extend(numbers)

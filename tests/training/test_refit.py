@@ -73,7 +73,8 @@ def batch(*rewards: list[float]) -> Any:
 def refit_of(run: Path, **keys: Any) -> Refit:
     recipe = settings(run, verifier=REWARD_MODEL | {"refit": {"every": 100} | keys})
     verifier = load_verifier("reward_model", path="countdown-verifier-rough")
-    return Refit(recipe, verifier, PROBLEMS, ONE_PROCESS)
+    assert recipe.verifier.refit is not None
+    return Refit(recipe.verifier.refit, recipe.seed, verifier, PROBLEMS, ONE_PROCESS)
 
 
 def test_prompts_that_teach_a_difference_are_kept(tmp_path: Path) -> None:
@@ -151,9 +152,11 @@ def test_rewards_that_a_verifier_cannot_learn_stop_the_run(tmp_path: Path, rewar
 
 
 def test_too_few_problems_are_refused(tmp_path: Path) -> None:
-    recipe = settings(tmp_path / "run")
+    section = settings(tmp_path / "run").verifier.refit
+    assert section is not None
+    verifier = load_verifier("reward_model", path="countdown-verifier-rough")
     with pytest.raises(BontuneError, match="learns from 100 problems or more, and the task has 99"):
-        Refit(recipe, load_verifier("reward_model", path="countdown-verifier-rough"), PROBLEMS[:99], ONE_PROCESS)
+        Refit(section, 0, verifier, PROBLEMS[:99], ONE_PROCESS)
 
 
 @pytest.mark.parametrize("verifier", [{"name": "oracle"}, {"name": "majority"}])

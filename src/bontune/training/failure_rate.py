@@ -24,17 +24,16 @@ REACH, WITHIN = 5.0, 0.1
 
 
 class FailureRates:
-    """Estimates P_fail of a prompt in one of three ways.
+    """Estimates P_fail of a prompt without looking at the batch that it weighs, and so unbiased up to staleness.
 
-    ``plugin`` takes the share in the batch itself (biased, of little variance), ``running`` an average over earlier
-    visits of the prompt, ``value_head`` a model that reads the prompt. The last two do not look at the batch that they
-    weigh, so they are unbiased up to staleness.
+    ``running`` is an average over earlier visits of the prompt, ``value_head`` a model that reads the prompt. The third
+    way, ``plugin``, is the share in the batch itself, biased and of little variance: the objective takes it alone.
     """
 
     def __init__(self, kind: str, lm: CausalLM, *, value_lr: float | Literal["auto"], steps: int) -> None:
         """
         Args:
-            kind: ``plugin``, ``running`` or ``value_head``.
+            kind: ``running`` or ``value_head``.
             lm: the policy, whose hidden state at the prompt's end the value head reads (without gradient into it),
                 shifted and scaled to mean 0 and variance 1.
             value_lr: learning rate of the value head; ``auto``: see :func:`rate_that_learns`.
@@ -43,7 +42,7 @@ class FailureRates:
         self.kind = kind
         self.lm = lm
         self.numbers: dict[str, float] = {}
-        """How the estimates of the last batch compare with what it showed; empty for ``plugin``."""
+        """How the estimates of the last batch compare with what it showed."""
         self._estimates: list[Tensor] = []
         self.running: dict[str, float] = {}
         self.overall = 0.5
@@ -75,15 +74,15 @@ class FailureRates:
             self.head.load_state_dict(tensors["value_head"])
             checkpoint.load_optimizer(self.optimizer, self.head, tensors["value_optimizer"])
 
-    def estimate(self, graded: Graded) -> Tensor | None:
-        """P_fail (P,) as it was estimated before this batch; None: the objective uses the share in the batch."""
+    def estimate(self, graded: Graded) -> Tensor:
+        """P_fail (P,) as it was estimated before this batch."""
         if self.kind == "running":
             rates = [self.running.get(problem.id, self.overall) for problem in graded.problems]
             self._estimates.append(torch.tensor(rates, dtype=torch.float64))
         elif self.head is not None:
             with torch.no_grad():
                 self._estimates.append(torch.sigmoid(self._logits(graded)).double().cpu())
-        return self._estimates[-1] if self._estimates else None
+        return self._estimates[-1]
 
     def learn(self, graded: Graded, accelerator: Any) -> None:
         """Learn from a batch that was weighed, in one or several parts; prompts not graded in full teach nothing."""

@@ -11,7 +11,8 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from bontune.base.errors import BontuneError
-from bontune.config import Recipe
+from bontune.config.sections import RefillSection
+from bontune.objectives.table import Objective
 from bontune.pools.collect import Graded
 from bontune.training.rollouts import append
 
@@ -28,24 +29,27 @@ class Refill:
     saved but the count, and does not depend on the number of processes.
     """
 
-    def __init__(self, recipe: Recipe, num_processes: int, process: int) -> None:
+    def __init__(
+        self, section: RefillSection, num_prompts: int, objective: Objective, num_processes: int, process: int
+    ) -> None:
         """
         Args:
-            recipe: ``training.refill`` and ``training.prompts_per_step``.
+            section: ``training.refill``.
+            num_prompts: prompts of a step, over all processes.
+            objective: the row of the objective.
             num_processes: that share the prompts.
             process: the number of this one.
 
         Raises:
             BontuneError: the objective weighs every prompt.
         """
-        section = recipe.training.refill
-        if section is not None and not recipe.objective.row().is_policy_gradient:
+        if not objective.is_policy_gradient:
             raise BontuneError(
-                f"training.refill replaces prompts whose samples carry no weight, and {recipe.objective.name} imitates "
+                f"training.refill replaces prompts whose samples carry no weight, and {objective.name} imitates "
                 "given answers, which all do: leave it out."
             )
-        self.num_prompts = recipe.training.prompts_per_step
-        self.most = 0 if section is None else math.floor((section.up_to - 1) * self.num_prompts)
+        self.num_prompts = num_prompts
+        self.most = math.floor((section.up_to - 1) * self.num_prompts)
         self.num_processes, self.process = num_processes, process
         self.num_drawn = 0
         """Further prompts that the run has drawn, over all processes."""
@@ -71,8 +75,6 @@ class Refill:
         Returns:
             All prompts of this process, the ordinary ones first, and their advantages.
         """
-        if not self.most:
-            return graded, advantages_PM
         first = (step - 1) * self.num_prompts
         order, parts, num = [i - first for i in draws], [(graded, advantages_PM)], 0
         while True:

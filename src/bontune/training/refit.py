@@ -15,7 +15,6 @@ from torch import Tensor
 
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.base.problems import Problem
-from bontune.config import Recipe
 from bontune.config.sections import RefitSection
 from bontune.pools.collect import Graded
 from bontune.verifiers.base import Verifier
@@ -42,10 +41,13 @@ class Refit:
     among them, and depends on the run's seed, the step and the kept samples alone.
     """
 
-    def __init__(self, recipe: Recipe, verifier: Verifier, problems: Sequence[Problem], accelerator: Any) -> None:
+    def __init__(
+        self, section: RefitSection, seed: int, verifier: Verifier, problems: Sequence[Problem], accelerator: Any
+    ) -> None:
         """
         Args:
-            recipe: ``verifier.refit``, and the run's seed.
+            section: ``verifier.refit``.
+            seed: the run's.
             verifier: the run's; its weights are changed in place.
             problems: that the run trains on.
             accelerator: the processes, whose samples are put together.
@@ -53,14 +55,12 @@ class Refit:
         Raises:
             BontuneError: the verifier is none that can be fitted, or there are too few problems to fit it on.
         """
-        self.section: RefitSection | None = recipe.verifier.refit
-        self.seed = recipe.seed
+        self.section = section
+        self.seed = seed
         self.accelerator = accelerator
         self.num_fits = 0
         self.numbers: dict[str, float] = {}
         """Of the last step: losses on held-out problems before and after a fit; empty in steps without one."""
-        if self.section is None:
-            return
         if not isinstance(verifier, RewardModel) or verifier.num_labels != 1:
             raise BontuneError(
                 "verifier.refit continues the fit of a reward model with one label (verifier.name=reward_model, "
@@ -90,8 +90,6 @@ class Refit:
             RunStopped: a reward outside 0 to 1, or a loss that is not finite.
         """
         self.numbers = {}
-        if self.section is None:
-            return
         most = self.section.samples
         own = [
             (problem.id, row[:most], [_known(grade.reward) for grade in grades[:most]])
@@ -107,7 +105,6 @@ class Refit:
             self._fit(step)
 
     def _fit(self, step: int) -> None:
-        assert self.section is not None
         ids, texts, rewards = zip(*self.first, *self.newest, strict=True)
         examples = make_examples(
             [self.problems[name] for name in ids], texts, rewards, held_out=HELD_OUT, seed=self.seed
@@ -133,15 +130,11 @@ class Refit:
 
     def state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """Groups of tensors and plain values that a checkpoint has to keep."""
-        if self.section is None:
-            return {}, {}
         values = {"first": self.first, "newest": list(self.newest), "num_fits": self.num_fits}
         return {"verifier": self.verifier.model.state_dict()}, {"refit": values}
 
     def restore(self, tensors: Mapping[str, dict[str, Tensor]], values: Mapping[str, Any]) -> None:
         """Take back what :meth:`state` gave."""
-        if self.section is None:
-            return
         saved = values["refit"]
         self.first = [(name, texts, rewards) for name, texts, rewards in saved["first"]]
         self.newest.extend((name, texts, rewards) for name, texts, rewards in saved["newest"])
@@ -150,8 +143,6 @@ class Refit:
 
     def write(self, folder: Path) -> None:
         """Write the verifier as it is now, in place of what is there: a folder that ``verifier.path`` reads."""
-        if self.section is None:
-            return
         temporary = folder.parent / f".tmp-{folder.name}-{os.getpid()}"
         save_reward_model(self.verifier, temporary, {"base": self.verifier.name, "refits": self.num_fits})
         if folder.exists():

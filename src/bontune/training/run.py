@@ -53,11 +53,11 @@ class RunState:
     """The policy's optimizer."""
     anchor: Anchor
     """The KL reference."""
-    failure_rates: FailureRates
-    """What is known of P_fail."""
-    refill: Refill
-    """How many further prompts were drawn."""
-    refit: Refit
+    failure_rates: FailureRates | None
+    """Estimates of P_fail from earlier batches; None: the objective needs none, or takes the share in the batch."""
+    refill: Refill | None
+    """Draws further prompts, and knows how many they were; None: ``training.refill`` is off."""
+    refit: Refit | None
     """The verifier, and the samples that it learns from."""
     best: BestSteps
     """The best evaluations so far."""
@@ -66,25 +66,49 @@ class RunState:
 
     @classmethod
     def at_start(
-        cls, recipe: Recipe, model: torch.nn.Module, lm: CausalLM, identity: Identity, refit: Refit, accelerator: Any
+        cls,
+        recipe: Recipe,
+        model: torch.nn.Module,
+        lm: CausalLM,
+        identity: Identity,
+        refit: Refit | None,
+        accelerator: Any,
     ) -> RunState:
         """The state before the first step, for a model and its parts as they are now."""
-        p_fail = recipe.objective.row().p_fail_source(recipe.objective.options())
+        training, row = recipe.training, recipe.objective.row()
+        source = row.p_fail_source(recipe.objective.options())
+        rates, refill = None, None
+        if source != "plugin":
+            rates = FailureRates(source, lm, value_lr=training.value_lr, steps=training.steps)
+        if training.refill is not None:
+            processes = accelerator.num_processes, accelerator.process_index
+            refill = Refill(training.refill, training.prompts_per_step, row, *processes)
         return cls(
             model=model,
             optimizer=setup.make_optimizer(recipe, model),
             anchor=Anchor(model, recipe.kl.anchor_ema),
-            failure_rates=FailureRates(p_fail, lm, value_lr=recipe.training.value_lr, steps=recipe.training.steps),
-            refill=Refill(recipe, accelerator.num_processes, accelerator.process_index),
+            failure_rates=rates,
+            refill=refill,
             refit=refit,
             best=BestSteps(recipe),
             identity=identity,
         )
 
+    @property
+    def num_refilled(self) -> int:
+        """Further prompts that the run has drawn, over all processes."""
+        return 0 if self.refill is None else self.refill.num_drawn
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What the parts that are on measured in the last step."""
+        parts = (self.failure_rates, self.refill, self.refit)
+        return {name: value for part in parts if part is not None for name, value in part.numbers.items()}
+
     def checkpoint(self, step: int) -> Checkpoint:
         """Return the state after a step, with its tensors on the CPU."""
-        value_tensors, value_state = self.failure_rates.state()
-        verifier_tensors, verifier_state = self.refit.state()
+        value_tensors, value_state = ({}, {}) if self.failure_rates is None else self.failure_rates.state()
+        verifier_tensors, verifier_state = ({}, {}) if self.refit is None else self.refit.state()
         tensors = {
             "policy": _on_cpu(self.anchor.policy_weights()),
             "anchor": _on_cpu(self.anchor.weights()),
@@ -92,7 +116,7 @@ class RunState:
             **value_tensors,
             **verifier_tensors,
         }
-        state = {"step": step, "refilled": self.refill.num_drawn} | value_state | verifier_state | self.best.state()
+        state = {"step": step, "refilled": self.num_refilled} | value_state | verifier_state | self.best.state()
         return Checkpoint(tensors=tensors, state=state, identity=self.identity)
 
     def summary(self, recipe: Recipe, step: int, drawn: int) -> dict[str, Any]:
@@ -102,7 +126,7 @@ class RunState:
             "n": recipe.objective.n,
             "steps": step,
             "best": self.best.own,
-            "generations": (step * recipe.training.prompts_per_step + self.refill.num_drawn) * drawn,
+            "generations": (step * recipe.training.prompts_per_step + self.num_refilled) * drawn,
         }
         return found | ({"kept": self.best.kept} if self.best.kept else {})
 
@@ -110,9 +134,12 @@ class RunState:
         """Restore the state from a checkpoint; return its step."""
         self.anchor.restore(saved.tensors["policy"], saved.tensors["anchor"])
         load_optimizer(self.optimizer, self.model, saved.tensors["optimizer"])
-        self.failure_rates.restore(saved.tensors, saved.state)
-        self.refill.num_drawn = int(saved.state.get("refilled", 0))
-        self.refit.restore(saved.tensors, saved.state)
+        if self.failure_rates is not None:
+            self.failure_rates.restore(saved.tensors, saved.state)
+        if self.refill is not None:
+            self.refill.num_drawn = int(saved.state["refilled"])
+        if self.refit is not None:
+            self.refit.restore(saved.tensors, saved.state)
         self.best.restore(saved.state)
         return int(saved.state["step"])
 
@@ -234,7 +261,9 @@ class Run:
         options = setup.sampling_options(recipe, self.task, self.problems, self.engine)
         setup.check_engine(self.engine, [*self.problems, *self.evaluator.problems], options.max_new_tokens)
         problems = {"training": self.problems, "evaluation": self.evaluator.problems}
-        refit = Refit(recipe, self.verifier, self.problems, self.accelerator)
+        refit = None
+        if recipe.verifier.refit is not None:
+            refit = Refit(recipe.verifier.refit, recipe.seed, self.verifier, self.problems, self.accelerator)
         identity = identity_of(recipe, [self.task, self.evaluator.task], problems)
         self.state = RunState.at_start(recipe, self.model, self.lm, identity, refit, self.accelerator)
         self.anchor, self.optimizer = self.state.anchor, self.state.optimizer
@@ -333,7 +362,8 @@ class Run:
             summary["isolation"] = self.isolation
         self.write_model(self.folder / "model", adapter=self.folder / "adapter")
         if self.is_main:
-            self.state.refit.write(self.folder / "verifier")
+            if self.state.refit is not None:
+                self.state.refit.write(self.folder / "verifier")
             replace_file(self.folder / "summary.json", json.dumps(summary, indent=1), is_synced=True)
             page = None if self.write_report is None else self.write_report(self.folder)
             if page is not None and self.log.trackers is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,12 +116,14 @@ class Trainer(Run):
                 step, stages = self.step + 1, Stages(self.log.stage)
                 draw = partial(self.draw, step, stages=stages, signals=signals)
                 graded, advantages_PM = draw(self.draws(step))
-                graded, advantages_PM = self.state.refill.fill(step, graded, advantages_PM, self.draws(step), draw)
+                if self.state.refill is not None:
+                    graded, advantages_PM = self.state.refill.fill(step, graded, advantages_PM, self.draws(step), draw)
                 with stages("update"):
                     result = self.update(step, graded, advantages_PM, signals)
                 self.step = step
-                with stages("refit") if self.recipe.verifier.refit else nullcontext():
-                    self.state.refit.learn(step, graded)
+                if self.state.refit is not None:
+                    with stages("refit"):
+                        self.state.refit.learn(step, graded)
                 self.record(graded, result, stages)
                 if self.evaluator.is_due(step):
                     self.evaluate(signals)
@@ -190,7 +191,7 @@ class Trainer(Run):
             reason = next(g.reason for row in graded.grades for g in row if math.isnan(g.reward))
             what = f"{share:.0%} of the completions could not be graded ({reason})"
             self.stop(step, what, graded.samples, None, graded.grades)
-        p_fail = self.state.failure_rates.estimate(graded)
+        p_fail = None if self.state.failure_rates is None else self.state.failure_rates.estimate(graded)
         try:
             advantages_PM = self.weighing.advantages(
                 graded.samples,
@@ -230,7 +231,8 @@ class Trainer(Run):
         except RunStopped as error:
             self.stop(step, str(error), graded.samples, advantages_PM, graded.grades)
         self.engine.load(self.anchor.policy_weights())
-        self.state.failure_rates.learn(graded, self.accelerator)
+        if self.state.failure_rates is not None:
+            self.state.failure_rates.learn(graded, self.accelerator)
         return UpdateResult.mean(results)
 
     def _check_first(self, step: int, graded: Graded) -> None:
@@ -249,9 +251,7 @@ class Trainer(Run):
             {
                 "step": self.step,
                 **numbers,
-                **self.state.failure_rates.numbers,
-                **self.state.refill.numbers,
-                **self.state.refit.numbers,
+                **self.state.numbers,
                 **self.first_step.numbers(self.step),
                 **{name: value for name, value in dataclasses.asdict(result).items() if value is not None},
                 "lr": learning_rate(self.step, self.recipe.training),
