@@ -161,7 +161,7 @@ def test_refused_without_a_model(tmp_path: Path, rows: Path) -> None:
         (["tasks", "show", "jsonl", "hold_out=0.2"], ["needs the option 'data'"]),
         (["tasks", "show", "jsonl", "data=absent.jsonl"], ["no file 'absent.jsonl'"]),
         (["tasks", "show", "jsonl", "data=5"], ["data must be text, or must be a section of keys and values, not 5"]),
-        (["tasks", "show", "jsonl", "data=rows.jsonl", "template=5"], ["the template '5' names no column"]),
+        (["tasks", "show", "jsonl", "data=rows.jsonl", "template=5"], ["The template '5' names no column"]),
         (["tasks", "show", "jsonl", "data=rows.jsonl", "hold_out=few"], ["hold_out must be a number", "few"]),
         (["tasks", "show", "jsonl", "data=rows.jsonl", "grader=exat"], ["'exat'", "'exact'"]),
     ]

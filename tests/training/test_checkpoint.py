@@ -287,7 +287,7 @@ def test_a_full_disk_at_the_metrics_or_the_recipe(driver, tmp_path):
     assert f"after step 4: File too large ({tmp_path / 'run'})" in full.message
     assert driver.train(tmp_path / "run", *overrides).code == 0
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
-    assert_stopped_in_one_sentence(driver.train(tmp_path / "none", *overrides, file_limit=100), code=2)
+    assert_stopped_in_one_sentence(driver.train(tmp_path / "none", *overrides, file_limit=600), code=2)
 
 
 @pytest.fixture

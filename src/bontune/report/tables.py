@@ -7,15 +7,17 @@ import io
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich.table
 from rich import box
 from rich.console import Group
 from rich.text import Text
 
-from bontune.metrics import Interval
 from bontune.report.numbers import Measured, Writer, ends_text
+
+if TYPE_CHECKING:  # metrics load torch, and the command line tables without them
+    from bontune.metrics import Interval
 
 _LONGEST_WORD = 24
 _STYLES = {"better": "green", "worse": "red", "": ""}
@@ -85,6 +87,7 @@ def measured_cell(measured: Measured | None, write: Writer, between: str = ", ",
 def interval_columns(interval: Interval, name: str = "") -> dict[str, float]:
     """The columns of a CSV of a number with its interval: ``value``, ``low``, ``high``, or those of a name.
 
+    >>> from bontune.metrics import Interval
     >>> interval_columns(Interval(value=0.6, low=0.5, high=0.7), "gain")
     {'gain': 0.6, 'gain_low': 0.5, 'gain_high': 0.7}
     """
