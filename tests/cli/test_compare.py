@@ -279,7 +279,7 @@ def test_what_is_refused(compared: tuple[Path, list[Done]], tmp_path: Path) -> N
     source = compared[0]
     shutil.copytree(source / "runs", tmp_path / "runs")
     shutil.copytree(source / "out", tmp_path / "out")
-    for name, change in (("seeded", "task: {name: countdown, seed: 1}"), ("other", "task: {name: programs}")):
+    for name, change in (("harder", "task: {name: countdown, hard: true}"), ("other", "task: {name: programs}")):
         shutil.copytree(source / "runs" / "a" / "model", tmp_path / "runs" / name / "model")
         (tmp_path / "runs" / name / "recipe.yaml").write_text(change)
     (tmp_path / "runs" / "begun").mkdir()
@@ -306,7 +306,7 @@ def test_what_is_refused(compared: tuple[Path, list[Done]], tmp_path: Path) -> N
         (["runs/a", "http://127.0.0.1:1/v1"], "is a server: draw a pool from it with `bontune sample`"),
         (["runs/a", "runs/begun"], "runs/begun holds no model/: the run is not finished; `bontune train runs/begun`"),
         (["runs/a", "runs/torn"], "runs/torn/model contains no model"),
-        (["runs/a", "runs/seeded"], "runs/a is of task countdown and runs/seeded of countdown seed=1"),
+        (["runs/a", "runs/harder"], "runs/a is of task countdown and runs/harder of countdown hard=True"),
         (["runs/a", "runs/other"], "runs/a is of task countdown and runs/other of programs"),
         (["countdown-tiny", whole], "countdown-tiny is a model, and no run is given"),
         (["runs/a", whole], "hold different problems (500 and 24, 24 of them in both)"),

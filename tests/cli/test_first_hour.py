@@ -29,7 +29,7 @@ from bontune.engines.contract import SamplingOptions
 from bontune.models.saving import save_model
 from bontune.pools.draw import PoolRequest, draw_pool
 from bontune.tasks import load_task
-from commands import Done, run_many
+from commands import Done, run_in_one, run_many
 
 
 def bontune(folder: Path, *arguments: str) -> Done:
@@ -358,7 +358,7 @@ def test_an_error_breaks_between_words_on_a_terminal_alone(tmp_path: Path) -> No
 def test_a_file_that_is_missing_is_said_before_a_library_is_loaded(tmp_path: Path) -> None:
     code = "import sys; print(sorted({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))"
     commands = [["eval", "absent.parquet"], ["report", "absent.parquet"], ["adaptive", "absent.parquet"], code]
-    *results, loaded = run_many(tmp_path, commands)
+    *results, loaded = run_in_one(tmp_path, commands, is_fresh=True)
     for done in results:
         assert (done.returncode, done.stderr) == (2, "error: There is no pool at absent.parquet.\n")
     assert loaded.stdout == "[]\n"

@@ -14,6 +14,7 @@ from typing import Any
 
 import build_countdown
 import build_programs
+import programs_problems
 import pytest
 import torch
 from countdown_problems import demonstrations
@@ -21,7 +22,6 @@ from countdown_problems import demonstrations
 import tiny
 from bontune.base.errors import BontuneError
 from bontune.models import load_model, resolve, shipped
-from bontune.tasks import programs
 from bontune.tasks.countdown import Countdown
 from bontune.tasks.programs import Programs
 
@@ -127,7 +127,7 @@ def test_build_is_deterministic_and_needs_no_longer_completions(tmp_path: Path) 
 def test_programs_tokenizer_has_a_token_for_every_piece_and_round_trips() -> None:
     model, tokenizer = load_model("programs-tiny")
     pairs = [(problem.prompt, problem.reference) for problem in Programs().problems("train")]
-    for prompt, completion in [*pairs, *islice(programs.demonstrations(random.Random(0)), 500)]:
+    for prompt, completion in [*pairs, *islice(programs_problems.demonstrations(random.Random(0)), 500)]:
         prompt_ids, ids = tokenizer(prompt)["input_ids"], tokenizer(completion)["input_ids"]
         assert tokenizer.unk_token_id not in prompt_ids + ids
         assert tokenizer.decode(prompt_ids + ids) == prompt + completion
