@@ -82,7 +82,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     cases: list[tuple[Any, str]] = [
         (tmp_path / "empty", r"holds no file of task set: .*set_train\.jsonl or set_test\.jsonl"),
         (tmp_path / "absent", "there is no folder"),
-        (tmp_path / "tarin.jsonl", "there is no file .*did you mean .*train.jsonl"),
+        (tmp_path / "tarin.jsonl", "There is no file .*did you mean .*train.jsonl"),
         (tmp_path / "rows.txt", "there is no folder"),
         (5, "data must be a file or a folder, not 5"),
         ({"train": 5}, r"data\.train must be the name of a file, not 5"),

@@ -127,7 +127,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "lines.json").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
     (tmp_path / "folder.jsonl").mkdir()
     for name, phrase in [
-        ("tran.jsonl", "there is no file .*did you mean .*train.jsonl"),
+        ("tran.jsonl", "There is no file .*did you mean .*train.jsonl"),
         ("absent/train.jsonl", "there is no file"),
         ("rows.txt", "files of rows end in"),
         ("bad.jsonl.gz", "cannot be read"),

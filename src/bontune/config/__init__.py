@@ -151,8 +151,8 @@ def _without_shard(tree: Mapping[str, Any]) -> Mapping[str, Any]:
         return tree
     if training["shard"]:
         raise BontuneError(
-            "training.shard is gone: models that do not fit one GPU train inside TRL or verl (`bontune export`), see "
-            "docs/clusters.md."
+            "The recipe asks for training.shard, which is gone. Large models train inside TRL or verl "
+            "(`bontune export`), see docs/clusters.md."
         )
     return {**tree, "training": {key: value for key, value in training.items() if key != "shard"}}
 
