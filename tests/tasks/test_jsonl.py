@@ -128,7 +128,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "folder.jsonl").mkdir()
     for name, phrase in [
         ("tran.jsonl", "There is no file .*did you mean .*train.jsonl"),
-        ("absent/train.jsonl", "there is no file"),
+        ("absent/train.jsonl", "There is no file"),
         ("rows.txt", "files of rows end in"),
         ("bad.jsonl.gz", "cannot be read"),
         ("cut.jsonl.gz", "cannot be read"),

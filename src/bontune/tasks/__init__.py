@@ -95,7 +95,7 @@ def options(name: str) -> list[Option]:
 
     Example:
         >>> [(option.name, option.default) for option in options("countdown")]
-        [('seed', '0'), ('hard', 'False'), ('thoughts', 'auto')]
+        [('seed', '0'), ('hard', 'False'), ('data', 'None'), ('thoughts', 'auto')]
     """
     factory = _factory(name)
     summaries = {
