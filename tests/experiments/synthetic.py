@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from bontune.experiments.store import BASE_SELECT, Measurement, Run, Store
+from bontune.experiments.store import BASE_SELECT, Measurement, Store, SuiteRun
 from bontune.experiments.suite import BASE, Suite, load_suite
 from bontune.metrics.evaluation import Evaluation
 
@@ -45,17 +45,17 @@ def small(folder: Path, *overrides: str, **changes: Any) -> tuple[Suite, Store]:
     return suite, Store(folder / "out", suite)
 
 
-def trial_path(store: Store, run: Run) -> Path:
+def trial_path(store: Store, run: SuiteRun) -> Path:
     """The single file of a run's account."""
     return store.pieces.path(store.trial_name(run))
 
 
-def measurement_path(store: Store, run: Run, select: str, what: Measurement) -> Path:
+def measurement_path(store: Store, run: SuiteRun, select: str, what: Measurement) -> Path:
     """The single file of a measurement."""
     return store.pieces.path(store.measurement_name(run, select, what))
 
 
-def put_trial(store: Store, run: Run, **kept: float) -> None:
+def put_trial(store: Store, run: SuiteRun, **kept: float) -> None:
     """How a run went: the best value by each metric, at the last step."""
     account = {
         "arm": run.arm,
@@ -72,7 +72,7 @@ def put_trial(store: Store, run: Run, **kept: float) -> None:
 
 def put(
     store: Store,
-    run: Run,
+    run: SuiteRun,
     data: str,
     t: float,
     values: np.ndarray,
@@ -99,7 +99,7 @@ def fill(store: Store, rates: dict[str, float], num_seeds: dict[str, int]) -> di
     made: dict[tuple[str, int, float], np.ndarray] = {}
     for place, arm in enumerate((BASE, *rates)):
         for seed in range(num_seeds.get(arm, 1)):
-            run = Run(arm=arm, lr=rates[arm], seed=seed) if arm != BASE else Run(arm=BASE)
+            run = SuiteRun(arm=arm, lr=rates[arm], seed=seed) if arm != BASE else SuiteRun(arm=BASE)
             for t in (0.6, 1.0):
                 noise = rng.random(NUM_PROBLEMS) * 0.5
                 put(store, run, "test", t, noise + 0.05 * place + 0.01 * seed)

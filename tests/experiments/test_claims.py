@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bontune.experiments.claims import Judged, _crossing, judge
 from bontune.experiments.results import OWN, Results
 from bontune.experiments.statement import described, statement
-from bontune.experiments.store import Run
+from bontune.experiments.store import SuiteRun
 from bontune.experiments.suite import BASE, Claim
 from bontune.metrics import Interval
 from experiments.synthetic import NUM_PROBLEMS, put, put_trial, small
@@ -61,9 +61,9 @@ def measured(folder: Path, levels: dict[str, float], spread: float = 0.02, claim
     for arm, level in levels.items():
         rates = suite.rates(arm) if arm != BASE else [0.0]
         for lr in rates if arm != BASE else []:
-            put_trial(store, Run(arm=arm, lr=lr), pass_1=lr, pass_8=lr)
+            put_trial(store, SuiteRun(arm=arm, lr=lr), pass_1=lr, pass_8=lr)
         for seed in range(suite.num_seeds(arm)):
-            run = Run(arm=arm, lr=max(rates), seed=seed) if arm != BASE else Run(arm=BASE)
+            run = SuiteRun(arm=arm, lr=max(rates), seed=seed) if arm != BASE else SuiteRun(arm=BASE)
             for t in (0.6, 1.0):
                 values = level + 0.1 * (t == 0.6) + difficulty + rng.normal(0, spread / 2)
                 put(store, run, "test", t, values + rng.normal(0, spread, NUM_PROBLEMS))

@@ -22,7 +22,7 @@ from bontune.experiments.figure_parts import Figure, arm_label, arm_looks
 from bontune.experiments.figures_curves import arms_by_n
 from bontune.experiments.figures_training import write_figures
 from bontune.experiments.results import OWN, Results
-from bontune.experiments.store import Measurement, Run, Store, verifiers
+from bontune.experiments.store import Measurement, Store, SuiteRun, verifiers
 from bontune.experiments.suite import BASE, Suite, load_suite, main_arms
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.report.figure import apart
@@ -159,7 +159,7 @@ def pool(arm: str, seed: int, what: Measurement, num_problems: int, suite: Suite
 
 def fill(store: Store, arm: str, lr: float, seed: int, *, is_whole: bool = True) -> None:
     """The pieces of one run, as a run of the suite leaves them; seed 0 has all temperatures."""
-    suite, run = store.suite, Run(arm=arm, lr=lr, seed=seed)
+    suite, run = store.suite, SuiteRun(arm=arm, lr=lr, seed=seed)
     if arm != BASE:
         recipe = suite.run_recipe(arm, lr, seed, "run")
         steps = recipe.training.steps

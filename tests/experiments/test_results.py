@@ -9,7 +9,7 @@ import pytest
 
 from bontune.base.errors import BontuneError
 from bontune.experiments.results import OWN, Results, arm_rows, choice_rows, provenance_rows
-from bontune.experiments.store import Measurement, Run
+from bontune.experiments.store import Measurement, SuiteRun
 from bontune.experiments.suite import BASE
 from experiments.synthetic import NUM_PROBLEMS, SMALL, fill, measurement_path, put, put_trial, small
 
@@ -28,7 +28,7 @@ def complete(folder: Path) -> tuple[Results, dict[tuple[str, int, float], np.nda
     made = fill(store, rates, SEEDS)
     for arm, chosen in rates.items():
         for lr in suite.rates(arm):
-            put_trial(store, Run(arm=arm, lr=lr), pass_1=0.1 + (lr == chosen), pass_8=0.1 + (lr == chosen))
+            put_trial(store, SuiteRun(arm=arm, lr=lr), pass_1=0.1 + (lr == chosen), pass_8=0.1 + (lr == chosen))
     return Results(suite, store), made
 
 
@@ -38,18 +38,18 @@ def complete(folder: Path) -> tuple[Results, dict[tuple[str, int, float], np.nda
 def test_the_learning_rate_is_chosen_by_what_the_arm_is_for(tmp_path: Path) -> None:
     suite, store = small(tmp_path)
     assert Results(suite, store).chosen_rate("ours") is None
-    put_trial(store, Run(arm="rl", lr=1e-3), pass_1=0.5, pass_8=0.6)
+    put_trial(store, SuiteRun(arm="rl", lr=1e-3), pass_1=0.5, pass_8=0.6)
     assert Results(suite, store).chosen_rate("rl") is None, "not all are run"
     assert Results(suite, store).runs("rl") == []
-    put_trial(store, Run(arm="rl", lr=2e-3), pass_1=0.4, pass_8=0.9)
-    put_trial(store, Run(arm="rl", lr=2e-3, seed=1), pass_1=0.9, pass_8=0.9)  # chooses nothing
+    put_trial(store, SuiteRun(arm="rl", lr=2e-3), pass_1=0.4, pass_8=0.9)
+    put_trial(store, SuiteRun(arm="rl", lr=2e-3, seed=1), pass_1=0.9, pass_8=0.9)  # chooses nothing
     results = Results(suite, store)
     assert (results.chosen_rate("rl"), results.chosen_rate("kept"), results.chosen_rate(BASE)) == (1e-3, 2e-3, 0.0)
-    assert results.runs("kept") == [Run(arm="rl", lr=2e-3, seed=seed) for seed in range(3)]
-    assert results.runs("rl") == [Run(arm="rl", lr=1e-3, seed=seed) for seed in range(3)]
-    assert results.runs(BASE) == [Run(arm=BASE)]
-    put_trial(store, Run(arm="ours", lr=1e-3), pass_1=0.1, pass_8=0.7)
-    put_trial(store, Run(arm="ours", lr=2e-3), pass_1=0.9, pass_8=0.7)
+    assert results.runs("kept") == [SuiteRun(arm="rl", lr=2e-3, seed=seed) for seed in range(3)]
+    assert results.runs("rl") == [SuiteRun(arm="rl", lr=1e-3, seed=seed) for seed in range(3)]
+    assert results.runs(BASE) == [SuiteRun(arm=BASE)]
+    put_trial(store, SuiteRun(arm="ours", lr=1e-3), pass_1=0.1, pass_8=0.7)
+    put_trial(store, SuiteRun(arm="ours", lr=2e-3), pass_1=0.9, pass_8=0.7)
     assert Results(suite, store).chosen_rate("ours") == 1e-3, "of equal ones the first"
     chosen = [(row["arm"], row["value"]) for row in choice_rows(results) if row["choice"] == "lr" and row["is_chosen"]]
     assert chosen[-2:] == [("rl", 1e-3), ("kept", 2e-3)]
@@ -58,13 +58,13 @@ def test_the_learning_rate_is_chosen_by_what_the_arm_is_for(tmp_path: Path) -> N
 def test_the_temperature_is_chosen_with_seed_0_on_validation_alone(tmp_path: Path) -> None:
     suite, store = small(tmp_path)
     for lr in suite.rates("ours"):
-        put_trial(store, Run(arm="ours", lr=lr), pass_8=lr)
-    first, second = (Run(arm="ours", lr=2e-3, seed=seed) for seed in (0, 1))
+        put_trial(store, SuiteRun(arm="ours", lr=lr), pass_8=lr)
+    first, second = (SuiteRun(arm="ours", lr=2e-3, seed=seed) for seed in (0, 1))
     put(store, second, "validation", 0.6, np.full(10, 0.9))  # another seed's
     put(store, second, "validation", 1.0, np.full(10, 0.0))
     put(store, first, "test", 0.6, np.full(10, 0.9))  # other problems'
     put(store, first, "test", 1.0, np.full(10, 0.0))
-    put(store, Run(arm="ours", lr=1e-3), "validation", 0.6, np.full(10, 0.9))  # another rate's
+    put(store, SuiteRun(arm="ours", lr=1e-3), "validation", 0.6, np.full(10, 0.9))  # another rate's
     put(store, first, "validation", 1.0, np.full(10, 0.5))
     assert Results(suite, store).own_temperature("ours", "pass@8") is None
     assert Results(suite, store).values("ours", "pass@8", "test", OWN) is None
@@ -111,7 +111,7 @@ def test_problems_are_paired_by_their_ids(tmp_path: Path) -> None:
     wanted = results.difference("ours", "rl", "pass@1")
     values = made["ours", 2, 1.0]
     order = np.random.default_rng(0).permutation(NUM_PROBLEMS).tolist()
-    put(results.store, Run(arm="ours", lr=1e-3, seed=2), "test", 1.0, values, order=order)
+    put(results.store, SuiteRun(arm="ours", lr=1e-3, seed=2), "test", 1.0, values, order=order)
     shuffled = Results(results.suite, results.store)
     found = shuffled.difference("ours", "rl", "pass@1")
     assert wanted is not None
@@ -122,7 +122,7 @@ def test_problems_are_paired_by_their_ids(tmp_path: Path) -> None:
 
 def test_other_problems_are_refused(tmp_path: Path) -> None:
     results, _ = complete(tmp_path)
-    put(results.store, Run(arm="rl", lr=2e-3, seed=1), "test", 1.0, np.zeros(NUM_PROBLEMS - 1))
+    put(results.store, SuiteRun(arm="rl", lr=2e-3, seed=1), "test", 1.0, np.zeros(NUM_PROBLEMS - 1))
     with pytest.raises(BontuneError, match=r"rl-lr0.002-seed1 was measured on other problems \(test-T1.parquet\)"):
         Results(results.suite, results.store).difference("ours", "rl", "pass@1")
 
@@ -130,9 +130,9 @@ def test_other_problems_are_refused(tmp_path: Path) -> None:
 def test_what_is_missing_is_missing(tmp_path: Path) -> None:
     results, made = complete(tmp_path)
     what = Measurement(data="test", temperature=1.0)
-    measurement_path(results.store, Run(arm="ours", lr=1e-3, seed=1), "pass@8", what).unlink()
-    measurement_path(results.store, Run(arm="half", lr=half_rate(tmp_path)), "pass@1", what).unlink()
-    measurement_path(results.store, Run(arm="half", lr=half_rate(tmp_path), seed=1), "pass@1", what).unlink()
+    measurement_path(results.store, SuiteRun(arm="ours", lr=1e-3, seed=1), "pass@8", what).unlink()
+    measurement_path(results.store, SuiteRun(arm="half", lr=half_rate(tmp_path)), "pass@1", what).unlink()
+    measurement_path(results.store, SuiteRun(arm="half", lr=half_rate(tmp_path), seed=1), "pass@1", what).unlink()
     left = Results(results.suite, results.store)
     assert left.arms == [BASE, "ours", "rl", "kept"]
     assert list(left.by_seed("ours", "test", 1.0)) == [0, 2]
@@ -166,7 +166,7 @@ def test_every_row_says_what_made_it(tmp_path: Path) -> None:
     results, _ = complete(tmp_path)
     results.store.origin["command"] = "bontune reproduce small"
     for seed in range(3):
-        put_trial(results.store, Run(arm="ours", lr=1e-3, seed=seed), pass_8=1.0)
+        put_trial(results.store, SuiteRun(arm="ours", lr=1e-3, seed=seed), pass_8=1.0)
     rows = {(row["arm"], row["seed"]): row for row in provenance_rows(Results(results.suite, results.store))}
     assert {("base", 0), ("ours", 0), ("ours", 2), ("rl", 0)} <= rows.keys()
     recipes = {rows["ours", seed]["recipe"] for seed in range(3)}
@@ -190,7 +190,7 @@ def test_a_base_model_that_is_not_measured(tmp_path: Path) -> None:
 
 def test_graded_rewards_are_refused_in_a_sentence(tmp_path: Path) -> None:
     suite, store = small(tmp_path)
-    put(store, Run(arm=BASE), "test", 1.0, np.zeros(5))
+    put(store, SuiteRun(arm=BASE), "test", 1.0, np.zeros(5))
     results = Results(suite, store)
     with pytest.raises(BontuneError, match=r"rewards are graded: it has .*, not the max@8"):
         results.level(BASE, "max@8")

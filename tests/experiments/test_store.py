@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from bontune.base.errors import BontuneError
-from bontune.experiments.store import Measurement, Run, Store, num_problems, task_section
+from bontune.experiments.store import Measurement, Store, SuiteRun, num_problems, task_section
 from bontune.experiments.suite import BASE
 from bontune.metrics.evaluation import Evaluation
 from bontune.models import weights_digest
 from experiments.synthetic import measurement_path, put, put_trial, small, trial_path
 
-RUN = Run(arm="ours", lr=1e-3, seed=1)
+RUN = SuiteRun(arm="ours", lr=1e-3, seed=1)
 WHAT = Measurement(data="test", temperature=0.6)
 
 
@@ -38,7 +38,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert store.measured(RUN, "pass@1", WHAT) is None
     put_trial(store, RUN, pass_8=0.5)
     assert (store.trial(RUN) or {})["kept"] == {"pass@8": {"step": 12, "value": 0.5}}
-    assert measurement_path(store, Run(arm=BASE), "pass@8", WHAT).parent == tmp_path / "out/pieces/base/model"
+    assert measurement_path(store, SuiteRun(arm=BASE), "pass@8", WHAT).parent == tmp_path / "out/pieces/base/model"
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_packed_pieces_say_what_the_files_said(tmp_path: Path) -> None:
     put_trial(store, RUN, pass_8=0.5)
     put(store, RUN, "test", 0.6, np.arange(5.0), order=[3, 1, 0, 2, 4])
     graded = Evaluation(problem_ids=["a", "b"], values={"max@1": np.array([0.5, np.nan]), "none": np.full(2, np.nan)})
-    store.write_measurement(Run(arm=BASE), "", WHAT, graded)
-    before = [store.trial(RUN), store.measured(RUN, "pass@8", WHAT), store.measured(Run(arm=BASE), "", WHAT)]
+    store.write_measurement(SuiteRun(arm=BASE), "", WHAT, graded)
+    before = [store.trial(RUN), store.measured(RUN, "pass@8", WHAT), store.measured(SuiteRun(arm=BASE), "", WHAT)]
     names = store.pieces.names()
     store.pieces.pack()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["pieces.jsonl", "pieces.parquet"]
     for reader in (store, Store(tmp_path / "out", suite)):
         assert reader.pieces.names() == names
-        after = [reader.trial(RUN), reader.measured(RUN, "pass@8", WHAT), reader.measured(Run(arm=BASE), "", WHAT)]
+        after = [reader.trial(RUN), reader.measured(RUN, "pass@8", WHAT), reader.measured(SuiteRun(arm=BASE), "", WHAT)]
         assert str(after) == str(before)  # NaN is NaN
         reader.check_all()
     put_trial(store, RUN, pass_8=0.75)

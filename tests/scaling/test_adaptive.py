@@ -11,15 +11,15 @@ from __future__ import annotations
 import numpy as np
 
 from bontune.metrics import adaptive_best_of_n, best_of_k
-from bontune.scaling import ScoredPool, study_stopping
+from bontune.scaling import PoolArrays, study_stopping
 
 
-def drawn(seed: int, noise: float) -> ScoredPool:
+def drawn(seed: int, noise: float) -> PoolArrays:
     """200 problems of very different difficulty, 32 samples; scores are log-odds of a right answer, plus noise."""
     rng = np.random.default_rng(seed)
     rate_P1 = rng.beta(0.4, 1.2, size=(200, 1))
     rights_PM = (rng.random((200, 32)) < rate_P1).astype(float)
-    return ScoredPool(rewards_PM=rights_PM, scores_PM=3 * rights_PM + noise * rng.normal(size=rights_PM.shape))
+    return PoolArrays(rewards_PM=rights_PM, scores_PM=3 * rights_PM + noise * rng.normal(size=rights_PM.shape))
 
 
 def test_budgets_are_met() -> None:
@@ -48,7 +48,7 @@ def test_a_good_verifier_saves_draws_on_other_problems_too() -> None:
 def test_a_verifier_that_says_nothing_gains_nothing() -> None:
     """Whichever sample it takes is right as often, so that stopping early is worth as much as any number of draws."""
     rng = np.random.default_rng(2)
-    pool = ScoredPool(rewards_PM=drawn(2, 0).rewards_PM, scores_PM=rng.normal(size=(200, 32)))
+    pool = PoolArrays(rewards_PM=drawn(2, 0).rewards_PM, scores_PM=rng.normal(size=(200, 32)))
     study = study_stopping(pool, pool, n=16)
     assert all(point.gain.low < 0 < point.gain.high for point in study.points)
 
@@ -58,7 +58,7 @@ def test_scores_that_compare_only_answers_to_one_prompt_save_nothing() -> None:
     rewards_PM = np.zeros((40, 32))
     rewards_PM[:, 0] = 1.0
     wrong_PM = np.random.default_rng(4).random((40, 32))
-    pool = ScoredPool(
+    pool = PoolArrays(
         rewards_PM=rewards_PM, scores_PM=100.0 * np.arange(40)[:, None] + np.where(rewards_PM > 0, 2.0, wrong_PM)
     )
     study = study_stopping(pool, pool, n=16)
@@ -68,7 +68,7 @@ def test_scores_that_compare_only_answers_to_one_prompt_save_nothing() -> None:
 
 def test_rewards_do_not_choose_a_budgets_score() -> None:
     pool = drawn(3, noise=1.0)
-    other = ScoredPool(rewards_PM=1 - pool.rewards_PM, scores_PM=pool.scores_PM)
+    other = PoolArrays(rewards_PM=1 - pool.rewards_PM, scores_PM=pool.scores_PM)
     ours, theirs = study_stopping(pool, pool, n=16), study_stopping(other, other, n=16)
     assert [point.stop_at for point in ours.points] == [point.stop_at for point in theirs.points]
     assert theirs.cheapest is None or theirs.cheapest.loss.low >= -0.01

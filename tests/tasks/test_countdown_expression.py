@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bontune.tasks.countdown import Evaluation, ExpressionError, ExpressionLimits, evaluate
+from bontune.tasks.countdown import Expression, ExpressionError, ExpressionLimits, evaluate
 
 ALPHABET = "0123456789+-*()"
 
@@ -184,7 +184,7 @@ def test_wide_limits_need_no_recursion() -> None:
 
 def test_limits_are_inclusive() -> None:
     limits = ExpressionLimits(max_length=5, max_depth=1, max_digits=3)
-    assert evaluate("(123)", limits) == Evaluation(value=123, numbers=(123,), normal_form="123")
+    assert evaluate("(123)", limits) == Expression(value=123, numbers=(123,), normal_form="123")
     for text in ("(123)+", "((1))", "1234"):
         with pytest.raises(ExpressionError):
             evaluate(text, limits)

@@ -20,12 +20,12 @@ import pytest
 from bontune.base.errors import BontuneError
 from bontune.base.problems import content_ids
 from bontune.tasks import load_task, task_from_rows
-from bontune.tasks.partition import choose, held_out
-from bontune.tasks.reading import Source, Table, hub_rows, hub_splits, stem_of
+from bontune.tasks.partition import choose_rows, held_out
+from bontune.tasks.reading import Source, SourceTable, hub_rows, hub_splits, stem_of
 
 TABLES = {
-    "train": Table(files=("set_train", "train"), columns=("q", "a"), repository="owner/set", hub_split="train"),
-    "test": Table(files=("set_test", "test"), columns=("q", "a"), repository="owner/set"),
+    "train": SourceTable(files=("set_train", "train"), columns=("q", "a"), repository="owner/set", hub_split="train"),
+    "test": SourceTable(files=("set_test", "test"), columns=("q", "a"), repository="owner/set"),
 }
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson")
 
@@ -181,8 +181,8 @@ def test_held_out_rows_are_the_same_for_every_order_and_keep_equal_questions_tog
     assert held_out(texts, 30, seed=1) != chosen
     assert held_out(texts, 10) < chosen or len(held_out(texts, 10) - chosen) <= 1  # nested but for a pair at the edge
     assert held_out(["same", "Same", " same "], 2) == set()
-    train, validation = choose("train", texts, 10), choose("validation", texts, 10)
-    assert sorted(train + validation) == list(range(100)) == choose("test", texts, 10)
+    train, validation = choose_rows("train", texts, 10), choose_rows("validation", texts, 10)
+    assert sorted(train + validation) == list(range(100)) == choose_rows("test", texts, 10)
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet", "jsonl"])

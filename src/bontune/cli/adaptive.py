@@ -18,7 +18,7 @@ from bontune.report.tables import Table, as_csv, measured_cell
 if TYPE_CHECKING:
     from bontune.metrics import Interval, RewardScale
     from bontune.pools.pool import Pool
-    from bontune.scaling import ScoredPool, StoppingPoint, StoppingStudy
+    from bontune.scaling import PoolArrays, StoppingPoint, StoppingStudy
 
 
 _LEGEND = (
@@ -89,7 +89,7 @@ def study_early_stopping(
     print(f"{out}: adaptive.csv and adaptive.png")
 
 
-def _scored_pools(paths: Sequence[Path]) -> tuple[list[ScoredPool], RewardScale]:
+def _scored_pools(paths: Sequence[Path]) -> tuple[list[PoolArrays], RewardScale]:
     """Read the rewards and scores of pools that one verifier has scored.
 
     Raises:
@@ -98,7 +98,7 @@ def _scored_pools(paths: Sequence[Path]) -> tuple[list[ScoredPool], RewardScale]
     import numpy as np
 
     from bontune.metrics import reward_scale
-    from bontune.scaling import ScoredPool
+    from bontune.scaling import PoolArrays
 
     pools = [_pool(path) for path in paths]
     first, last = (pool.settings.get("verifier") for pool in (pools[0], pools[-1]))
@@ -111,7 +111,7 @@ def _scored_pools(paths: Sequence[Path]) -> tuple[list[ScoredPool], RewardScale]
         warn("the oracle knows right answers; this is what a verifier that is never wrong would save")
     scale = reward_scale(pool.columns["reward"] for pool in pools)
     return [
-        ScoredPool(rewards_PM=np.array(pool.rewards(scale)), scores_PM=np.array(pool.scores())) for pool in pools
+        PoolArrays(rewards_PM=np.array(pool.rewards(scale)), scores_PM=np.array(pool.scores())) for pool in pools
     ], scale
 
 

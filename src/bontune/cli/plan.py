@@ -144,7 +144,7 @@ def _main_memory() -> float:
 def _looked_at(recipe: Recipe, model: Any, tokenizer: Any) -> Table:
     """What can be seen of the model and its tokenizer before work starts."""
     try:
-        asks_chat = any(p.messages for p in setup.load_task(recipe.task).problems(recipe.task.split))
+        asks_chat = any(p.messages for p in setup.make_task(recipe.task).problems(recipe.task.split))
     except BontuneError:
         asks_chat = False
     table = Table(title="what can be seen now", title_justify="left", show_header=False)
@@ -175,9 +175,9 @@ class _Prompts:
 def _prompts(recipe: Recipe, tokenizer: Any) -> _Prompts:
     """Look at the prompts of a run, as far as data and tokenizer are at hand."""
     try:
-        task = setup.load_task(recipe.task)
-        problems = setup.problems_of(task, recipe.task.split)
-        eval_task = setup.load_task(recipe.eval.task) if recipe.eval.task is not None else task
+        task = setup.make_task(recipe.task)
+        problems = setup.split_problems(task, recipe.task.split)
+        eval_task = setup.make_task(recipe.eval.task) if recipe.eval.task is not None else task
         num_eval = len(setup.eval_problems_of(eval_task, recipe)) if recipe.eval.every else 0
     except BontuneError as error:
         note = f"assumed: prompts of {ASSUMED_PROMPT} tokens, because {error}"

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from bontune.base.errors import BontuneError
-from bontune.experiments.store import Measurement, Run, Store
+from bontune.experiments.store import Measurement, Store, SuiteRun
 from bontune.experiments.suite import BASE, Suite
 from bontune.metrics import Interval
 from bontune.metrics.evaluation import Evaluation
@@ -40,7 +40,7 @@ class Results:
     def __init__(self, suite: Suite, store: Store) -> None:
         self.suite = suite
         self.store = store
-        self._measured: dict[tuple[Run, str, Measurement], Evaluation | None] = {}
+        self._measured: dict[tuple[SuiteRun, str, Measurement], Evaluation | None] = {}
         self._orders: dict[str, list[str]] = {}
         self._rates: dict[str, float | None] = {}
         self._own: dict[tuple[str, str], float | None] = {}
@@ -55,19 +55,19 @@ class Results:
 
     def _choose_rate(self, arm: str) -> float | None:
         if arm == BASE:
-            return Run(arm=BASE).lr
+            return SuiteRun(arm=BASE).lr
         name, select = self.suite.runs_of(arm), self.suite.arms[arm].select
-        trials = {lr: self.store.trial(Run(arm=name, lr=lr)) for lr in self.suite.rates(name)}
+        trials = {lr: self.store.trial(SuiteRun(arm=name, lr=lr)) for lr in self.suite.rates(name)}
         if not all(trials.values()):
             return None
         return max(trials, key=lambda lr: cast(dict[str, Any], trials[lr])["kept"][select]["value"])
 
-    def runs(self, arm: str) -> list[Run]:
+    def runs(self, arm: str) -> list[SuiteRun]:
         """The runs of an arm with its chosen learning rate, done or not."""
         lr = self.chosen_rate(arm)
         if lr is None:
             return []
-        return [Run(arm=self.suite.runs_of(arm), lr=lr, seed=seed) for seed in range(self.suite.num_seeds(arm))]
+        return [SuiteRun(arm=self.suite.runs_of(arm), lr=lr, seed=seed) for seed in range(self.suite.num_seeds(arm))]
 
     def own_temperature(self, arm: str, metric: str) -> float | None:
         """The arm's best T for a metric, on validation with seed 0; of equal ones the lowest."""
@@ -143,7 +143,7 @@ class Results:
         """A difference as it may be spoken of: without ends (NaN) where nothing can be claimed."""
         return as_told(found, len(self.problems(data)))
 
-    def trial(self, run: Run) -> dict[str, Any] | None:
+    def trial(self, run: SuiteRun) -> dict[str, Any] | None:
         """The account of a training run; None if it is not complete."""
         return self.store.trial(run)
 
@@ -152,14 +152,14 @@ class Results:
         """The arms of which something is measured on the test problems at T = 1."""
         return [arm for arm in self.suite.arms if self.evaluations(arm, "test", 1.0)]
 
-    def _read(self, run: Run, select: str, what: Measurement) -> Evaluation | None:
+    def _read(self, run: SuiteRun, select: str, what: Measurement) -> Evaluation | None:
         key = (run, select, what)
         if key not in self._measured:
             found = self.store.measured(run, select, what)
             self._measured[key] = found and self._in_order(found, run, what)
         return self._measured[key]
 
-    def _in_order(self, found: Evaluation, run: Run, what: Measurement) -> Evaluation:
+    def _in_order(self, found: Evaluation, run: SuiteRun, what: Measurement) -> Evaluation:
         """The same with the problems in one order for all runs: differences are paired by it."""
         order = self._orders.setdefault(what.data, found.problem_ids)
         if found.problem_ids == order:
@@ -224,7 +224,7 @@ def choice_rows(results: Results) -> list[dict[str, Any]]:
     for arm, settings in results.suite.arms.items():
         name = results.suite.runs_of(arm)
         for lr in results.suite.rates(name) if arm != BASE else []:
-            trial = results.trial(Run(arm=name, lr=lr))
+            trial = results.trial(SuiteRun(arm=name, lr=lr))
             if trial is not None:
                 kept = trial["kept"][settings.select]
                 rows.append(

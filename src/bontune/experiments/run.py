@@ -17,7 +17,7 @@ import bontune.experiments.work as work_of
 from bontune.base.errors import BontuneError, Interrupted, RunStopped
 from bontune.experiments.jobs import Job, held, run_jobs, vacated
 from bontune.experiments.results import Results
-from bontune.experiments.store import BASE_SELECT, TRIAL, Measurement, Run, Store, task_section
+from bontune.experiments.store import BASE_SELECT, TRIAL, Measurement, Store, SuiteRun, task_section
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.tasks import load_task
 from bontune.training.setup import check_objective
@@ -128,8 +128,8 @@ class Runner:
         its seed 0 has chosen its temperatures.
         """
         results = Results(self.suite, self.store)
-        missing = self._missing(Run(arm=BASE), BASE_SELECT, _measurements(results, BASE, 0))
-        found = [self._job("measure", Run(arm=BASE), BASE_SELECT, missing)] if missing else []
+        missing = self._missing(SuiteRun(arm=BASE), BASE_SELECT, _measurements(results, BASE, 0))
+        found = [self._job("measure", SuiteRun(arm=BASE), BASE_SELECT, missing)] if missing else []
         for tier in sorted({self.suite.arms[arm].tier for arm in self.arms}):
             arms = [arm for arm in self.arms if arm != BASE and self.suite.arms[arm].tier == tier]
             jobs = {job.name: job for arm in arms for job in [*self._choosing(arm), *self._measuring(arm, results)]}
@@ -139,7 +139,7 @@ class Runner:
     def _choosing(self, arm: str) -> list[Job]:
         """The trainings that an arm's learning rate is chosen from."""
         name = self.suite.runs_of(arm)
-        runs = [Run(arm=name, lr=lr) for lr in self.suite.rates(name)]
+        runs = [SuiteRun(arm=name, lr=lr) for lr in self.suite.rates(name)]
         return [self._job("train", run) for run in runs if self.store.trial(run) is None]
 
     def _measuring(self, arm: str, results: Results) -> list[Job]:
@@ -152,10 +152,10 @@ class Runner:
                 jobs.append(self._job(kind, run, select, missing))
         return jobs
 
-    def _missing(self, run: Run, select: str, whats: Sequence[Measurement]) -> list[Measurement]:
+    def _missing(self, run: SuiteRun, select: str, whats: Sequence[Measurement]) -> list[Measurement]:
         return [what for what in whats if not self.store.has(run, select, what)]
 
-    def _job(self, kind: str, run: Run, select: str = "", whats: Sequence[Measurement] = ()) -> Job:
+    def _job(self, kind: str, run: SuiteRun, select: str = "", whats: Sequence[Measurement] = ()) -> Job:
         arguments: dict[str, Any] = {
             "suite": self.suite.model_dump(mode="json"),
             "out": str(self.out),

@@ -20,7 +20,7 @@ from bontune.experiments.claims import Judged, judge
 from bontune.experiments.figure_parts import Figure, arm_looks, over
 from bontune.experiments.figures_training import write_figures, write_learned
 from bontune.experiments.results import OWN, Level, Results, arm_rows, choice_rows, provenance_rows
-from bontune.experiments.store import Run, Store
+from bontune.experiments.store import Store, SuiteRun
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.experiments.work import run_folder
 from bontune.metrics import Interval
@@ -235,7 +235,7 @@ def example(results: Results, work: Path) -> dict[str, Any] | None:
 def next_command(results: Results, work: Path) -> str:
     """The command that asks the model that was just trained for Best-of-N; empty where it is not there."""
     arm = next((arm for arm in main_arms(results.suite) if arm != BASE), None)
-    runs: list[Run] = [] if arm is None else results.runs(arm)
+    runs: list[SuiteRun] = [] if arm is None else results.runs(arm)
     shown = example(results, work)
     if arm is None or not runs or shown is None:
         return ""
@@ -285,7 +285,7 @@ def summarise(results: Results, verdicts: Sequence[Judged]) -> Summary:
     )
 
 
-def write_page(results: Results, summary: Summary, figures: Sequence[Figure], path: Path, work: Path) -> None:
+def write_suite_files(results: Results, summary: Summary, figures: Sequence[Figure], path: Path, work: Path) -> None:
     """Write the page of a suite, with its pictures inside.
 
     Args:
@@ -346,7 +346,7 @@ def write_results(suite: Suite, store: Store, out: Path, work: Path, command: st
     write_whole(
         out / "summary.json", (json.dumps(summary.as_tree(), indent=1, ensure_ascii=False) + "\n").encode(), "summary"
     )
-    write_page(results, summary, figures, out / "report.html", work)
+    write_suite_files(results, summary, figures, out / "report.html", work)
     write_whole(out / "README.md", statement(results, verdicts, figures, out, command), "statement")
     return verdicts, summary
 

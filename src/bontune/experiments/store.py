@@ -37,7 +37,7 @@ BASE_SELECT = "model"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class Run:
+class SuiteRun:
     """A training run of a suite, or the base model."""
 
     arm: str
@@ -93,19 +93,19 @@ class Store:
         self.pieces = Pieces(out)
         self.suite = suite
         self._weights = {name: weights_digest(name) for name in self._models()}
-        self._training: dict[Run, dict[str, Any]] = {}
+        self._training: dict[SuiteRun, dict[str, Any]] = {}
 
     @staticmethod
-    def trial_name(run: Run) -> str:
+    def trial_name(run: SuiteRun) -> str:
         """The piece that tells how a run went."""
         return f"{run.name}/{TRIAL}"
 
     @staticmethod
-    def measurement_name(run: Run, select: str, what: Measurement) -> str:
+    def measurement_name(run: SuiteRun, select: str, what: Measurement) -> str:
         """The piece that holds a measurement of the checkpoint that ``select`` kept."""
         return f"{run.name}/{BASE_SELECT if run.arm == BASE else select}/{what.file}"
 
-    def trial(self, run: Run) -> dict[str, Any] | None:
+    def trial(self, run: SuiteRun) -> dict[str, Any] | None:
         """Read the account of a run; None if it is not complete.
 
         Raises:
@@ -117,7 +117,7 @@ class Store:
             self._check(name, found.get("settings"), self.training_settings(run))
         return found
 
-    def measured(self, run: Run, select: str, what: Measurement) -> Evaluation | None:
+    def measured(self, run: SuiteRun, select: str, what: Measurement) -> Evaluation | None:
         """Read a measurement; None if it is not there.
 
         Raises:
@@ -130,21 +130,21 @@ class Store:
         self._check(name, found.settings, self.measuring_settings(run, what))
         return found.evaluation
 
-    def origin_of(self, run: Run, what: Measurement) -> Mapping[str, str] | None:
+    def origin_of(self, run: SuiteRun, what: Measurement) -> Mapping[str, str] | None:
         """Return the commit and command that measured the base model; None: it is not measured, or not recorded."""
         piece = self.pieces.measurement(self.measurement_name(run, BASE_SELECT, what))
         return piece and piece.origin
 
-    def has(self, run: Run, select: str, what: Measurement) -> bool:
+    def has(self, run: SuiteRun, select: str, what: Measurement) -> bool:
         """Whether a measurement is there."""
         return self.pieces.has(self.measurement_name(run, select, what))
 
-    def write_trial(self, run: Run, account: Mapping[str, Any]) -> None:
+    def write_trial(self, run: SuiteRun, account: Mapping[str, Any]) -> None:
         """Keep the account of a run."""
         account = {**account, "settings": self.training_settings(run), "origin": self.origin}
         self.pieces.write_trial(self.trial_name(run), account)
 
-    def write_measurement(self, run: Run, select: str, what: Measurement, found: Evaluation) -> None:
+    def write_measurement(self, run: SuiteRun, select: str, what: Measurement, found: Evaluation) -> None:
         """Keep a measurement."""
         name = self.measurement_name(run, select, what)
         self.pieces.write_measurement(name, Piece(found, self.measuring_settings(run, what), self.origin))
@@ -158,10 +158,10 @@ class Store:
         suite = self.suite
         datas = ["validation", "test", *(["harder"] if suite.measuring.harder is not None else [])]
         whats = [Measurement(data=data, temperature=t) for data in datas for t in suite.measuring.temperatures]
-        runs = {Run(arm=BASE): [BASE_SELECT]}
+        runs = {SuiteRun(arm=BASE): [BASE_SELECT]}
         for arm in suite.trained():
             for seed in range(suite.num_seeds(arm)):
-                runs |= {Run(arm=arm, lr=lr, seed=seed): suite.selections(arm) for lr in suite.rates(arm)}
+                runs |= {SuiteRun(arm=arm, lr=lr, seed=seed): suite.selections(arm) for lr in suite.rates(arm)}
         begun = {name.partition("/")[0] for name in self.pieces.names()}
         for run, selects in runs.items():
             if run.name in begun:
@@ -170,7 +170,7 @@ class Store:
                     for what in whats:
                         self.measured(run, select, what)
 
-    def training_settings(self, run: Run) -> dict[str, Any]:
+    def training_settings(self, run: SuiteRun) -> dict[str, Any]:
         """The settings that decide how a run goes."""
         if run not in self._training:
             recipe = self.suite.run_recipe(run.arm, run.lr, run.seed, "run")
@@ -179,7 +179,7 @@ class Store:
             self._training[run] = {"recipe": recipe.fingerprint(), "weights": weights}
         return self._training[run]
 
-    def measuring_settings(self, run: Run, what: Measurement) -> dict[str, Any]:
+    def measuring_settings(self, run: SuiteRun, what: Measurement) -> dict[str, Any]:
         """The settings that decide what a measurement says."""
         measuring = self.suite.measuring
         settings = {

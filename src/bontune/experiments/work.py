@@ -18,8 +18,8 @@ from bontune.experiments.jobs import visited
 from bontune.experiments.store import (
     BASE_SELECT,
     Measurement,
-    Run,
     Store,
+    SuiteRun,
     different,
     num_problems,
     task_section,
@@ -42,19 +42,19 @@ KEPT_SEED = 0
 """The pools of this seed on the test problems at T = 1 are kept: the distribution of answers is read from them."""
 
 
-def run_folder(work: Path, run: Run) -> Path:
+def run_folder(work: Path, run: SuiteRun) -> Path:
     """The folder that a run trains in."""
     return work / run.name
 
 
-def pool_path(work: Path, run: Run, select: str, what: Measurement) -> Path:
+def pool_path(work: Path, run: SuiteRun, select: str, what: Measurement) -> Path:
     """The file that a pool is collected in."""
     return run_folder(work, run) / "pools" / (BASE_SELECT if run.arm == BASE else select) / what.file
 
 
 def train(suite: dict[str, Any], out: str, work: str, run: dict[str, Any], command: str = "") -> None:
     """Train a run, or resume it, and record how it went. Arguments are plain data, for another process."""
-    settings, this = Suite.model_validate(suite), Run(**run)
+    settings, this = Suite.model_validate(suite), SuiteRun(**run)
     store = Store(Path(out), settings, command)
     if store.trial(this) is not None:
         return
@@ -90,7 +90,7 @@ def measure(
     command: str = "",
 ) -> None:
     """Measure the model of a run that ``select`` kept, or the base model; what is there already is left as it is."""
-    settings, this = Suite.model_validate(suite), Run(**run)
+    settings, this = Suite.model_validate(suite), SuiteRun(**run)
     store = Store(Path(out), settings, command)
     quiet_libraries()
     trial = None if this.arm == BASE else store.trial(this)
@@ -106,11 +106,13 @@ def measure(
                 _forget(pool_path(Path(work), this, select, what))
 
 
-def _same_model(store: Store, run: Run, trial: dict[str, Any], select: str, what: Measurement) -> Evaluation | None:
+def _same_model(
+    store: Store, run: SuiteRun, trial: dict[str, Any], select: str, what: Measurement
+) -> Evaluation | None:
     """The measurement of the same weights: another metric's checkpoint of that step, or the base model at step 0."""
     step = trial["kept"][select]["step"]
     others = [(run, other) for other, kept in trial["kept"].items() if other != select and kept["step"] == step]
-    others += [(Run(arm=BASE), BASE_SELECT)] if step == 0 else []
+    others += [(SuiteRun(arm=BASE), BASE_SELECT)] if step == 0 else []
     found = (store.measured(other_run, other, what) for other_run, other in others)
     return next((evaluation for evaluation in found if evaluation is not None), None)
 
@@ -129,7 +131,7 @@ def train_and_measure(
     measure(suite, out, work, run, select, whats, command)
 
 
-def _measure_one(store: Store, work: Path, run: Run, select: str, what: Measurement) -> Evaluation:
+def _measure_one(store: Store, work: Path, run: SuiteRun, select: str, what: Measurement) -> Evaluation:
     """Collect the pool of one model, or go on with it, and evaluate it."""
     suite = store.suite
     tree, path = suite.tree(BASE), pool_path(work, run, select, what)

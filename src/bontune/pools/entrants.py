@@ -78,7 +78,7 @@ class DrawOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class DrawPlan:
     """What is drawn, from the first run's recipe and the options."""
 
     task: TaskSection
@@ -113,7 +113,7 @@ class Gathered:
     """Budgets to report, ascending."""
     num_samples: int
     """Samples per problem of the smallest pool."""
-    plan: Plan | None
+    plan: DrawPlan | None
     """How pools were drawn; None if all were given."""
 
 
@@ -189,7 +189,7 @@ def _entrant(argument: str) -> Entrant:
     return Entrant(name=argument if not path.exists() else name, kind=Kind.MODEL)
 
 
-def _plan(entrants: Sequence[Entrant], drawing: DrawOptions, given: Mapping[str, Pool]) -> Plan | None:
+def _plan(entrants: Sequence[Entrant], drawing: DrawOptions, given: Mapping[str, Pool]) -> DrawPlan | None:
     """How to draw the pools of runs and models; None if all that is compared are pools.
 
     Raises:
@@ -228,7 +228,7 @@ def _plan(entrants: Sequence[Entrant], drawing: DrawOptions, given: Mapping[str,
     references = {problem.id: problem.reference for problem in loaded.problems(split)[: drawing.limit]}
     for name, pool in given.items():
         _check_problems(f"split {split} of {task.name}", references, name, _references(pool))
-    return Plan(
+    return DrawPlan(
         task=task,
         split=split,
         chosen_on="validation" if "validation" in loaded.splits else split,
@@ -285,7 +285,7 @@ def _temperatures(text: str) -> tuple[float, ...]:
     return tuple(values)
 
 
-def _budgets(ks: str | None, num_samples: int, plan: Plan | None) -> list[int]:
+def _budgets(ks: str | None, num_samples: int, plan: DrawPlan | None) -> list[int]:
     """The k to report, ascending: those of ``--k``, else powers of two and each N the first run was trained for."""
     chosen = check_ks(ks, num_samples)
     if chosen is None:
@@ -334,7 +334,7 @@ def column_of(pool: Pool, name: str) -> dict[str, Any]:
 
 
 def _draw(
-    entrants: Sequence[Entrant], plan: Plan, out: Path, draw: Callable[[Mapping[Path, PoolRequest]], None]
+    entrants: Sequence[Entrant], plan: DrawPlan, out: Path, draw: Callable[[Mapping[Path, PoolRequest]], None]
 ) -> dict[str, Pools]:
     """Split → temperature → name → its pool, drawn where it is not there yet."""
 

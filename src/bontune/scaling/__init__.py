@@ -10,7 +10,7 @@ Shapes: ``_T`` temperatures, ``_N`` budgets N, ``_P`` problems, ``_M`` samples o
 problems, ``_C`` whatever is compared.
 """
 
-from bontune.scaling.adaptive import ScoredPool, StoppingPoint, StoppingStudy, study_stopping
+from bontune.scaling.adaptive import PoolArrays, StoppingPoint, StoppingStudy, study_stopping
 from bontune.scaling.advice import advise, advise_all, listed, metric_name
 from bontune.scaling.law import Law, LawVerdict, fit_law, fit_laws
 from bontune.scaling.resampling import Choice, choose, interval_of, resampled_means
@@ -25,7 +25,7 @@ __all__ = [
     "Law",
     "LawVerdict",
     "Optimum",
-    "ScoredPool",
+    "PoolArrays",
     "StoppingPoint",
     "StoppingStudy",
     "Study",

@@ -15,7 +15,7 @@ MARGIN = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScoredPool:
+class PoolArrays:
     """Rewards and scores of a pool."""
 
     rewards_PM: FloatArray
@@ -64,7 +64,7 @@ class StoppingStudy:
 
 
 def study_stopping(
-    chosen_on: ScoredPool, measured_on: ScoredPool, *, n: int, round_size: int = 1, ks: Sequence[int] | None = None
+    chosen_on: PoolArrays, measured_on: PoolArrays, *, n: int, round_size: int = 1, ks: Sequence[int] | None = None
 ) -> StoppingStudy:
     """For every budget k, the score to stop at that draws k samples on average, and what that is worth.
 
@@ -100,7 +100,7 @@ def study_stopping(
     )
 
 
-def _thresholds(pool: ScoredPool, n: int, round_size: int) -> dict[int, float]:
+def _thresholds(pool: PoolArrays, n: int, round_size: int) -> dict[int, float]:
     """For each budget k above a round and below N, the highest score of the pool that k draws do with, on average.
 
     The number of draws rises with the score to stop at, so that bisection finds it; budgets of which none is cheap
@@ -123,7 +123,7 @@ def _thresholds(pool: ScoredPool, n: int, round_size: int) -> dict[int, float]:
     return found
 
 
-def _measured(pool: ScoredPool, k: int, stop_at: float, n: int, round_size: int) -> StoppingPoint:
+def _measured(pool: PoolArrays, k: int, stop_at: float, n: int, round_size: int) -> StoppingPoint:
     rewards_P, draws_P = adaptive_best_of_n(pool.rewards_PM, pool.scores_PM, n, stop_at, round_size=round_size)
     fixed_P = _best_of_mean(pool, float(draws_P.mean()), n)
     return StoppingPoint(
@@ -137,7 +137,7 @@ def _measured(pool: ScoredPool, k: int, stop_at: float, n: int, round_size: int)
     )
 
 
-def _best_of_mean(pool: ScoredPool, draws: float, n: int) -> FloatArray:
+def _best_of_mean(pool: PoolArrays, draws: float, n: int) -> FloatArray:
     """(P,) best@k of a mean number of draws: some problems get one draw more than others, by lot."""
     fewer = min(int(draws), n)
     more = min(fewer + 1, n)

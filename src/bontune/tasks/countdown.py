@@ -155,7 +155,7 @@ class ExpressionLimits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
+class Expression:
     """An expression's value and what it is made of."""
 
     value: int
@@ -183,7 +183,7 @@ class _Part:
 DEFAULT_LIMITS = ExpressionLimits()
 
 
-def evaluate(text: str, limits: ExpressionLimits = DEFAULT_LIMITS) -> Evaluation:
+def evaluate(text: str, limits: ExpressionLimits = DEFAULT_LIMITS) -> Expression:
     """Evaluate ``text`` exactly.
 
     Args:
@@ -239,7 +239,7 @@ def evaluate(text: str, limits: ExpressionLimits = DEFAULT_LIMITS) -> Evaluation
         raise ExpressionError(f"{depth} unclosed '('")
     _reduce(operands, operators, 0)
     (whole,) = operands
-    return Evaluation(value=whole.value, numbers=tuple(numbers), normal_form=_render_sum(whole.plus, whole.minus))
+    return Expression(value=whole.value, numbers=tuple(numbers), normal_form=_render_sum(whole.plus, whole.minus))
 
 
 def _tokens(text: str, limits: ExpressionLimits) -> Iterator[tuple[int, str]]:

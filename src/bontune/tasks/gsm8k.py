@@ -20,21 +20,21 @@ from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.columns import column
 from bontune.tasks.fewshot import GSM8K_EXAMPLES, GSM8K_WORDING, offered
 from bontune.tasks.options import Format, ThoughtTags, checked
-from bontune.tasks.reading import Data, Source, Table
+from bontune.tasks.reading import Data, Source, SourceTable
 
 NUM_VALIDATION = 500
 """Rows of the train file that make the validation split."""
 
 _COLUMNS = ("question", "answer")
 _TABLES = {
-    "train": Table(
+    "train": SourceTable(
         files=("gsm8k_train", "train"),
         columns=_COLUMNS,
         repository="openai/gsm8k",
         configuration="main",
         hub_split="train",
     ),
-    "test": Table(
+    "test": SourceTable(
         files=("gsm8k_test", "test"),
         columns=_COLUMNS,
         repository="openai/gsm8k",
@@ -94,7 +94,7 @@ class Gsm8k(Benchmark):
         """Read a split; every row is checked to end in ``#### number``."""
         table = "test" if split == "test" else "train"
         rows = self._source.rows(table)
-        chosen = partition.choose(split, [str(row["question"]) for _, row in rows], NUM_VALIDATION)
+        chosen = partition.choose_rows(split, [str(row["question"]) for _, row in rows], NUM_VALIDATION)
         ids = content_ids(row for _, row in rows)
         return [self._problem(*rows[index], ids[index]) for index in chosen]
 

@@ -16,7 +16,7 @@ from bontune.tasks.code import ProgramBenchmark, joined, strict
 from bontune.tasks.columns import column
 from bontune.tasks.fewshot import offered
 from bontune.tasks.options import Format, MemoryLimit, ThoughtTags, TimeLimit, checked
-from bontune.tasks.reading import Data, Source, Table
+from bontune.tasks.reading import Data, Source, SourceTable
 
 STOP = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
 """Ends of a function's body."""
@@ -27,8 +27,8 @@ REQUEST = (
 
 _COLUMNS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 _TABLES = {
-    "base": Table(files=("humaneval", "HumanEval"), columns=_COLUMNS, repository="openai/openai_humaneval"),
-    "plus": Table(
+    "base": SourceTable(files=("humaneval", "HumanEval"), columns=_COLUMNS, repository="openai/openai_humaneval"),
+    "plus": SourceTable(
         files=("humaneval_plus_originfmt", "HumanEvalPlus-OriginFmt"),
         columns=_COLUMNS,
         repository="evalplus/humanevalplus",

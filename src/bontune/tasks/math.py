@@ -22,7 +22,7 @@ from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.columns import column, level_of
 from bontune.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING, offered
 from bontune.tasks.options import Format, ThoughtTags, checked
-from bontune.tasks.reading import Data, Source, Table
+from bontune.tasks.reading import Data, Source, SourceTable
 
 PAIRS_AT_A_TIME = 1024
 """Answers that are compared between two looks at whether to stop."""
@@ -34,13 +34,13 @@ WITHOUT_ANSWER = frozenset({"train/number_theory/7115.json", "train/number_theor
 
 _COLUMNS = ("problem", "answer")
 _TABLES = {
-    "train": Table(
+    "train": SourceTable(
         files=("math_train_12000", "math_train", "train"),
         columns=_COLUMNS,
         hub_split="train",
         repository="nlile/hendrycks-MATH-benchmark",
     ),
-    "test": Table(
+    "test": SourceTable(
         files=("math_test_500", "math_test", "MATH-500", "test"),
         columns=_COLUMNS,
         hub_split="test",
@@ -98,7 +98,7 @@ class Math(Benchmark):
             for (place, row), usual_id in zip(placed, content_ids(row for _, row in placed), strict=True)
             if row.get("answer") or row.get("unique_id") not in WITHOUT_ANSWER
         ]
-        chosen = partition.choose(split, [str(row["problem"]) for _, row, _ in rows], NUM_VALIDATION)
+        chosen = partition.choose_rows(split, [str(row["problem"]) for _, row, _ in rows], NUM_VALIDATION)
         return [self._problem(*rows[index]) for index in chosen]
 
     def _grade(

@@ -20,7 +20,7 @@ from bontune.tasks.code import ProgramBenchmark, strict
 from bontune.tasks.columns import column
 from bontune.tasks.fewshot import offered
 from bontune.tasks.options import Format, MemoryLimit, ThoughtTags, TimeLimit, checked
-from bontune.tasks.reading import Data, PlacedRow, Source, Table
+from bontune.tasks.reading import Data, PlacedRow, Source, SourceTable
 
 SPLIT_IDS = {"train": range(601, 975), "validation": range(511, 601), "test": range(11, 511), "prompt": range(1, 11)}
 """Task ids of each split, as the authors divide them."""
@@ -40,21 +40,21 @@ _SHORTENED_TEST = (
 _DATA_LINE = re.compile(r"^(inputs|results) = .*$", re.MULTILINE)
 
 _TABLES = {
-    "full": Table(
+    "full": SourceTable(
         files=("mbpp",),
         columns=("task_id", "text", "code", "test_list"),
         configuration="full",
         hub_split="all",
         repository="google-research-datasets/mbpp",
     ),
-    "sanitized": Table(
+    "sanitized": SourceTable(
         files=("mbpp_sanitized", "sanitized-mbpp"),
         columns=("task_id", "prompt", "code", "test_imports", "test_list"),
         configuration="sanitized",
         hub_split="all",
         repository="google-research-datasets/mbpp",
     ),
-    "plus": Table(
+    "plus": SourceTable(
         files=("mbpp_plus_originfmt", "MbppPlus-OriginFmt"),
         columns=("task_id", "prompt", "code", "test_list", "test"),
         hub_split="test",

@@ -38,7 +38,7 @@ def held_out(questions: Sequence[str], num_held_out: int, *, seed: int = 0) -> s
     return chosen
 
 
-def choose(split: str, questions: Sequence[str], num_validation: int) -> list[int]:
+def choose_rows(split: str, questions: Sequence[str], num_validation: int) -> list[int]:
     """The rows of ``test`` (all of its file), or of ``train`` or ``validation`` (parts of a file), in the file's order.
 
     Of a file with few rows at most a tenth is ``validation``.

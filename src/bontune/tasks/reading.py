@@ -206,7 +206,7 @@ Data: TypeAlias = str | Path | Mapping[str, str | Path] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
+class SourceTable:
     """One table of a data set: what its file is called, and where the hub has it."""
 
     files: tuple[str, ...]
@@ -234,7 +234,7 @@ class Source:
         BontuneError: no such file or folder, or a folder with none of the files.
     """
 
-    def __init__(self, task: str, tables: Mapping[str, Table], data: Data, hub: str | None = None) -> None:
+    def __init__(self, task: str, tables: Mapping[str, SourceTable], data: Data, hub: str | None = None) -> None:
         if hub is not None and (not isinstance(hub, str) or not hub):
             raise BontuneError(f"Task {task}: hub must be a repository (owner/name), not {hub!r}.")
         if hub is not None and data is not None:

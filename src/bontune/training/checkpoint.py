@@ -142,7 +142,7 @@ def _check_identity(path: Path, step: int, saved: Identity | None, now: Identity
             f"{path} was made by an earlier version, which this one cannot go on from: choose another run=…."
         )
     now = json.loads(json.dumps(now))  # as it was written
-    changed = differences(saved, now)
+    changed = changed_settings(saved, now)
     if changed and grown_from(saved, now, step) is None:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         hint = "" if STEPS not in saved or saved[STEPS] == now.get(STEPS) else " (a finished run may get more steps)"
@@ -244,7 +244,7 @@ def digest(identity: Identity) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def differences(saved: Identity, now: Identity) -> list[str]:
+def changed_settings(saved: Identity, now: Identity) -> list[str]:
     """Say in a few words each what is not as it was; a file under another name is, if it holds the same."""
     return [
         f"{name} changed"

@@ -47,11 +47,11 @@ class Evaluator:
             BontuneError: there is no such task or split, or it has no problems.
         """
         self.recipe = recipe
-        self.task = task if recipe.eval.task is None else setup.load_task(recipe.eval.task)
+        self.task = task if recipe.eval.task is None else setup.make_task(recipe.eval.task)
         self.problems = setup.eval_problems_of(self.task, recipe) if recipe.eval.every else []
         self.verifier = verifier
         self.shown: list[dict[str, Any]] = []
-        """Samples of the last evaluation for people to read; see :func:`rows_of`."""
+        """Samples of the last evaluation for people to read; see :func:`sample_rows`."""
         self.accelerator = accelerator
 
     def is_due(self, step: int) -> bool:
@@ -74,7 +74,7 @@ class Evaluator:
             for part in collect(
                 engine, self.task, self.verifier, mine, options, key=(self.recipe.seed, "eval"), poll=poll
             ):
-                self.shown += rows_of(part, NUM_PROBLEMS - len(self.shown))
+                self.shown += sample_rows(part, NUM_PROBLEMS - len(self.shown))
                 ids = [problem.id for problem in part.problems]
                 rows += zip(ids, part.graded_PM, part.scores, part.answers(), strict=True)
         place = {problem.id: i for i, problem in enumerate(problems)}
@@ -200,7 +200,7 @@ NUM_PROBLEMS = 3
 NUM_COMPLETIONS = 4
 
 
-def rows_of(graded: Graded, num_problems: int = NUM_PROBLEMS) -> list[dict[str, Any]]:
+def sample_rows(graded: Graded, num_problems: int = NUM_PROBLEMS) -> list[dict[str, Any]]:
     """The first completions of the first problems, as plain data."""
     rows = []
     for problem, texts, grades in zip(graded.problems, graded.samples.texts, graded.grades, strict=True):

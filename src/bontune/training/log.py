@@ -272,7 +272,7 @@ def log_samples(accelerator: Any, step: int, rows: Sequence[Mapping[str, Any]]) 
     Args:
         accelerator: holds the trackers.
         step: of the evaluation.
-        rows: see :func:`bontune.training.evaluation.rows_of`.
+        rows: see :func:`bontune.training.evaluation.sample_rows`.
     """
     table = [
         [step, row["problem"], row["prompt"], completion["text"], completion["verdict"]]

@@ -242,11 +242,11 @@ class Run:
         """Make the parts; see :class:`bontune.training.trainer.Trainer` for the arguments."""
         setup.check_objective(recipe)
         self.recipe, self.folder, self.step = recipe, Path(recipe.run), 0
-        self.task = setup.load_task(recipe.task) if task is None else task
-        self.verifier = setup.load_verifier(recipe) if verifier is None else verifiers.as_verifier(verifier)
+        self.task = setup.make_task(recipe.task) if task is None else task
+        self.verifier = setup.make_verifier(recipe) if verifier is None else verifiers.as_verifier(verifier)
         # A task that runs programs refuses here if no isolation is available; its name becomes part of the summary.
         self.isolation = isolation_of(self.task)
-        self.problems = setup.problems_of(self.task, recipe.task.split)
+        self.problems = setup.split_problems(self.task, recipe.task.split)
         self.accelerator = setup.make_accelerator(recipe)
         self.is_main = bool(self.accelerator.is_main_process)
         self.evaluator = Evaluator(recipe, self.task, self.verifier, self.accelerator)

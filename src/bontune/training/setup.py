@@ -44,18 +44,18 @@ def check_objective(recipe: Recipe) -> None:
         ) from None
 
 
-def load_task(section: TaskSection) -> Task:
+def make_task(section: TaskSection) -> Task:
     """Load the task that a section of the recipe names."""
     return tasks.load_task(section.name, **section.options())
 
 
-def load_verifier(recipe: Recipe) -> verifiers.Verifier:
+def make_verifier(recipe: Recipe) -> verifiers.Verifier:
     """Load the recipe's verifier."""
     device = "cpu" if recipe.training.device == "cpu" else None
     return verifiers.load_verifier(recipe.verifier.name, **recipe.verifier.options(), device=device)
 
 
-def problems_of(task: Task, split: str) -> list[Problem]:
+def split_problems(task: Task, split: str) -> list[Problem]:
     """The problems of a split.
 
     Raises:
@@ -76,7 +76,7 @@ def eval_problems_of(task: Task, recipe: Recipe) -> list[Problem]:
         raise BontuneError(
             f"Task {task.name} has only {', '.join(task.splits)}: set eval.split to one, or eval.every=0."
         )
-    return problems_of(task, split)[: recipe.eval.problems]
+    return split_problems(task, split)[: recipe.eval.problems]
 
 
 def make_accelerator(recipe: Recipe) -> Any:
