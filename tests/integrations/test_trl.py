@@ -508,7 +508,7 @@ def test_examples_are_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("n: 40", "error: The objective bon_rl with n = 40 cannot take 8 samples"),
         ("objectiv: bon_rl", "error: Unknown arguments from config file: ['--objectiv'"),
-        ("task: countdwn", "error: no task 'countdwn', did you mean 'countdown'?"),
+        ("task: countdwn", "error: No task 'countdwn', did you mean 'countdown'?"),
         ("verifier: mine.nothing", "error: mine.nothing cannot be loaded"),
     ],
 )
