@@ -46,7 +46,7 @@ CONTRACTS = [
     "bontune.engines.contract.Samples",
     "bontune.objectives.table.Objective",
     "bontune.objectives.batch.Batch",
-    "bontune.objectives.batch.Columns",
+    "bontune.objectives.batch.Sources",
 ]
 """What an extension implements or is given."""
 

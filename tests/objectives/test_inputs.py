@@ -37,7 +37,7 @@ from bontune.objectives import (
     rloo,
     winner_advantages,
 )
-from bontune.objectives.batch import Batch, Columns
+from bontune.objectives.batch import Batch, Sources
 from bontune.objectives.table import TABLE
 
 NAN, INF = float("nan"), float("inf")
@@ -193,7 +193,7 @@ def test_unknown_names_are_answered_with_the_known(unknown: str) -> None:
 def weighed(name: str, n: int = 2, **options: Any) -> torch.Tensor:
     """The row's advantages of two prompts with four samples each."""
     row = TABLE[name]
-    batch = Batch(columns=Columns(own=4), rewards_PS=REWARDS, scores_PS=SCORES)
+    batch = Batch(sources=Sources(own=4), rewards_PS=REWARDS, scores_PS=SCORES)
     return row.advantages(batch, n, row.options(**options))
 
 
@@ -218,7 +218,7 @@ def test_options_reach_the_function() -> None:
         assert torch.equal(weighed("rank", **options), rank(REWARDS, SCORES, 2, **options))
     assert torch.equal(weighed("rank", baseline="none"), rank(REWARDS, SCORES, 2, baseline="none"))
     row = TABLE["bon_rlb"]
-    batch = Batch(columns=Columns(own=4), rewards_PS=REWARDS, scores_PS=SCORES, p_fail_P=torch.tensor([0.5, 0.25]))
+    batch = Batch(sources=Sources(own=4), rewards_PS=REWARDS, scores_PS=SCORES, p_fail_P=torch.tensor([0.5, 0.25]))
     assert torch.equal(row.advantages(batch, 2, row.options()), bon_rlb(REWARDS, 2, p_fail=[0.5, 0.25]))
 
 
@@ -226,7 +226,7 @@ def test_options_reach_the_function() -> None:
 def test_several_budgets_are_the_weighted_sum_through_the_table(name: str) -> None:
     row = TABLE[name]
     options = row.options(baseline="loo") if hasattr(row.options(), "baseline") else row.options()
-    batch = Batch(columns=Columns(own=4), rewards_PS=REWARDS, scores_PS=SCORES)
+    batch = Batch(sources=Sources(own=4), rewards_PS=REWARDS, scores_PS=SCORES)
     one, three = (row.advantages(batch, n, options) for n in (1, 3))
     torch.testing.assert_close(row.advantages(batch, {1: 0.25, 3: 0.75}, options), 0.25 * one + 0.75 * three)
 

@@ -25,7 +25,7 @@ from bontune import Recipe, task_from_rows
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.grading.verdict import Grade, Verdict
-from bontune.objectives.batch import Columns
+from bontune.objectives.batch import Sources
 from bontune.objectives.table import ROWS
 from bontune.pools.collect import Graded
 from bontune.tasks import load_task
@@ -264,7 +264,7 @@ def test_the_optimum_is_the_derived_one(
     assert share_of_capitals(run.model) == pytest.approx(wanted(p0), abs=0.04)
 
 
-# ---- 4: log-probabilities and columns ----
+# ---- 4: log-probabilities and sources ----
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma2"])
@@ -277,7 +277,7 @@ def test_logprobs_are_those_of_a_plain_forward_pass(tmp_path: Path, family: str)
     for name, parameter in other.named_parameters():
         run.anchor.tensors[name] = parameter.detach().clone()
     with run.accelerator.autocast():
-        samples = run.sequences.of(run.problems, 0, range(len(run.problems)))
+        samples = run.rollouts.of(run.problems, 0, range(len(run.problems)))
     assert samples.num_samples == 10
     plain: dict[str, list[float]] = {"policy": [], "anchor": []}
     rows = torch.arange(len(samples.lengths_B))
@@ -310,7 +310,7 @@ def test_columns_stay_what_they_are(tmp_path: Path) -> None:
         trainer(recipe(tmp_path, objective={"name": name}, sampling={"max_new_tokens": 3}), phrases())
         for name in ("bon_rl", "bon_sft")
     ]
-    own, both = (run.sequences.of(run.problems, 0, range(8)) for run in runs)
+    own, both = (run.rollouts.of(run.problems, 0, range(8)) for run in runs)
     assert (own.num_samples, both.num_samples) == (16, 17)
     width = own.tokens_BT.shape[1]
     assert torch.equal(both.tokens_BT.view(8, 17, -1)[:, :16, :width], own.tokens_BT.view(8, 16, -1))
@@ -334,8 +334,8 @@ def test_the_kl_is_estimated_on_as_many_samples_as_without_other_columns() -> No
     for share in (0.01, 0.1, 0.25, 1 / 3, 0.5, 0.7, 1.0):
         for own in range(1, 130):
             for reference, demonstrated in ((0, 0), (0, 1), (own, 0), (7, 1)):
-                columns = Columns(own=own, reference=reference, demonstrated=demonstrated)
-                assert math.ceil(columns.kl_share(share) * columns.total) == math.ceil(share * own)
+                sources = Sources(own=own, reference=reference, demonstrated=demonstrated)
+                assert math.ceil(sources.kl_share(share) * sources.total) == math.ceil(share * own)
 
 
 # ---- demonstrations ----

@@ -39,7 +39,7 @@ def run_reproduce(
     Raises:
         BontuneError: no such suite or arm, or results of other settings in the folder.
         RunStopped: trainings or measurements failed; the others are done, and the results of these written.
-        Interrupted: a signal; the same command goes on from there.
+        Interrupted: a signal; the same command resumes from there.
     """
     suite = load_suite(source, overrides)  # before torch is loaded: names are answered at once
     from bontune.experiments.run import Runner

@@ -68,7 +68,7 @@ class Runner:
             BontuneError: pieces of other settings are there, another process works in one of the folders, or the suite
                 names what an objective or task refuses.
             RunStopped: jobs failed; all that does not rest on them is done first.
-            Interrupted: from ``poll``; the same call goes on from there.
+            Interrupted: from ``poll``; the same call resumes from there.
         """
         with held(self.out):
             vacated(self.work, poll)

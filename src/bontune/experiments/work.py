@@ -132,7 +132,7 @@ def train_and_measure(
 
 
 def _measure_one(store: Store, work: Path, run: SuiteRun, select: str, what: Measurement) -> Evaluation:
-    """Collect the pool of one model, or go on with it, and evaluate it."""
+    """Collect the pool of one model, or resume it, and evaluate it."""
     suite = store.suite
     tree, path = suite.tree(BASE), pool_path(work, run, select, what)
     model = tree["model"] if run.arm == BASE else str(run_folder(work, run) / "best" / select)

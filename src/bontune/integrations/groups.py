@@ -127,7 +127,7 @@ class GroupObjective:
             return torch.Generator().manual_seed(int(stream(*key).integers(2**62)))
 
         batch = Batch(
-            columns=row.columns(options, num_samples),
+            sources=row.sources_per_prompt(options, num_samples),
             rewards_PS=rewards_PM.cpu(),
             scores_PS=scores_PM.cpu(),
             generator_of=generator_of,

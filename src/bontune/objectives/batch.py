@@ -45,7 +45,7 @@ Source = Literal["own", "reference", "demonstrated"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Columns:
+class Sources:
     """How many sequences of each source a prompt has in a batch, in this order."""
 
     own: int = 0
@@ -71,7 +71,7 @@ class Columns:
         return self.own or self.reference or self.demonstrated
 
     def kl_share(self, share: float) -> float:
-        """The share of all columns that equals ``share`` of the measured ones, rounded up as the updater rounds."""
+        """The share of all sequences that equals ``share`` of the measured ones, rounded up as the updater rounds."""
         return (math.ceil(share * self.measured) - 0.5) / self.total
 
 
@@ -79,8 +79,8 @@ class Columns:
 class Batch:
     """Everything that an objective may weigh the sequences of P prompts by."""
 
-    columns: Columns
-    """Columns of the tensors by who wrote the sequences."""
+    sources: Sources
+    """How many sequences of each source the last axis of the tensors holds."""
     rewards_PS: Tensor
     """float64, what each sequence is worth."""
     scores_PS: Tensor
@@ -99,12 +99,12 @@ class Batch:
     """Makes the generator for random choices within prompt p; which process holds the prompt makes no difference."""
 
     def own(self, values_PS: Tensor) -> Tensor:
-        """The columns of the policy's own samples."""
-        return values_PS[:, : self.columns.own]
+        """The part of the last axis that holds the policy's own samples."""
+        return values_PS[:, : self.sources.own]
 
     def reference(self, values_PS: Tensor) -> Tensor | None:
-        """The columns of the anchor's samples, if there are any."""
-        start, number = self.columns.own, self.columns.reference
+        """The part of the last axis that holds the anchor's samples, if there are any."""
+        start, number = self.sources.own, self.sources.reference
         return values_PS[:, start : start + number] if number else None
 
     def log_ratios(self) -> Tensor | None:
@@ -218,7 +218,7 @@ def weigh_vbon(batch: Batch, n: int, o: VbonOptions) -> Tensor:
     advantages_PM = vbon(
         batch.own(batch.scores_PS), n, batch.reference(batch.scores_PS), batch.log_ratios(), o.estimate
     )
-    return torch.nn.functional.pad(advantages_PM / batch.columns.own, (0, batch.columns.reference))
+    return torch.nn.functional.pad(advantages_PM / batch.sources.own, (0, batch.sources.reference))
 
 
 def weigh_bond(batch: Batch, n: int, o: BondOptions) -> Tensor:
@@ -231,5 +231,5 @@ def weigh_bond(batch: Batch, n: int, o: BondOptions) -> Tensor:
         law=o.law,
         estimate=o.estimate,
     )
-    backward = found.advantages / batch.columns.own
-    return torch.cat([backward, found.weights], dim=-1) if batch.columns.reference else backward + found.weights
+    backward = found.advantages / batch.sources.own
+    return torch.cat([backward, found.weights], dim=-1) if batch.sources.reference else backward + found.weights

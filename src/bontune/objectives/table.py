@@ -34,7 +34,7 @@ from bontune.objectives.options import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bontune.objectives.batch import Batch, Columns, Source
+    from bontune.objectives.batch import Batch, Source, Sources
 
 
 PFailSource = Literal["plugin", "running", "value_head"]
@@ -78,12 +78,12 @@ class Objective:
         """The pure function that computes the objective, with its documentation."""
         return imported(self.path)
 
-    def columns(self, options: Any, num_samples: int) -> Columns:
+    def sources_per_prompt(self, options: Any, num_samples: int) -> Sources:
         """The sequences that a prompt has, where ``num_samples`` are drawn."""
-        from bontune.objectives.batch import Columns
+        from bontune.objectives.batch import Sources
 
         num_reference = getattr(options, "reference_samples", None)
-        return Columns(
+        return Sources(
             own=num_samples if "own" in self.sources else 0,
             reference=(num_samples if num_reference is None else num_reference) if "reference" in self.sources else 0,
             demonstrated=1 if "demonstrated" in self.sources else 0,
@@ -114,7 +114,7 @@ class Objective:
             ValueError: rewards, N or options that the objective cannot take.
         """
         weights_PS = self._weights(batch, n, options)
-        return weights_PS if self.is_policy_gradient else weights_PS * batch.columns.total
+        return weights_PS if self.is_policy_gradient else weights_PS * batch.sources.total
 
     def check(self, n: Budgets, options: Any, num_samples: int) -> None:
         """Weigh one prompt of zeros: whatever the objective would refuse during a run, it refuses now.
@@ -126,11 +126,11 @@ class Objective:
 
         from bontune.objectives.batch import Batch
 
-        columns = self.columns(options, num_samples)
-        zeros = torch.zeros(1, columns.total, dtype=torch.float64)
-        some = zeros[:, : columns.measured] - 1
+        sources = self.sources_per_prompt(options, num_samples)
+        zeros = torch.zeros(1, sources.total, dtype=torch.float64)
+        some = zeros[:, : sources.measured] - 1
         batch = Batch(
-            columns=columns,
+            sources=sources,
             rewards_PS=zeros,
             scores_PS=zeros,
             same_as_PS=zeros.long(),

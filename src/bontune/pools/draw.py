@@ -105,7 +105,7 @@ def draw_pool(
     poll: Poll | None = None,
     on_progress: Callable[[DrawProgress], None] | None = None,
 ) -> DrawnPool:
-    """Draw a pool, or go on with one that was begun.
+    """Draw a pool, or resume one that was begun.
 
     Args:
         request: what to draw.

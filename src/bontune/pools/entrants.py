@@ -138,7 +138,7 @@ def gather(
 
     Raises:
         BontuneError: what is given cannot be compared; nothing has been drawn then.
-        RunStopped, Interrupted: drawing had to stop; the same command goes on.
+        RunStopped, Interrupted: drawing had to stop; the same command resumes.
     """
     if len(arguments) < 2:
         raise BontuneError(f"A comparison needs two runs, pools or models at least, got {' '.join(arguments)}.")

@@ -52,9 +52,9 @@ def score_pool(
     on_progress: Tell | None = None,
     on_interrupt: Tell | None = None,
 ) -> ScoredPool:
-    """Write a pool with another verifier's scores, or go on with one that was begun.
+    """Write a pool with another verifier's scores, or resume one that was begun.
 
-    Scores are on disk as they come, in ``OUT.partial.jsonl``; the same call goes on from there.
+    Scores are on disk as they come, in ``OUT.partial.jsonl``; the same call resumes from there.
 
     Args:
         path: a pool with prompts and completions.

@@ -23,7 +23,7 @@ from bontune.training.forward import CausalLM, Rows
 from bontune.training.losses import drawn_logprobs
 
 
-class Weighing:
+class Advantages:
     """Weighs the sequences of a step by the recipe's objective."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Weighing:
         self.objective = recipe.objective.row()
         self.options = recipe.objective.options()
         self.section, self.num_steps = recipe.objective, recipe.training.steps
-        self.columns = self.objective.columns(self.options, recipe.sampling.samples)
+        self.sources = self.objective.sources_per_prompt(self.options, recipe.sampling.samples)
         self.lm = lm
         self.anchor = anchor
         self.autocast = autocast
@@ -82,7 +82,7 @@ class Weighing:
             with self.anchor.in_place_of_policy():
                 ref_logprobs_PX = self._logprobs(samples)
         batch = Batch(
-            columns=self.columns,
+            sources=self.sources,
             rewards_PS=rewards_PS,
             scores_PS=scores_PS,
             p_fail_P=p_fail_P,
@@ -97,7 +97,7 @@ class Weighing:
 
     def _logprobs(self, samples: Samples) -> Tensor:
         """log π of the first source's sequences, computed alike for policy and anchor: equal weights, ratio 0."""
-        rows_PX = torch.arange(len(samples.lengths_B)).view(-1, self.columns.total)[:, : self.columns.measured]
+        rows_PX = torch.arange(len(samples.lengths_B)).view(-1, self.sources.total)[:, : self.sources.measured]
         with self.autocast():
             sums = sequence_logprobs(
                 self.lm, samples, rows_PX.flatten(), temperature=self.temperature, token_budget=self.token_budget

@@ -9,7 +9,7 @@ from bontune.training.importance import RatioOptions
 
 
 def ratio_options(recipe: Recipe) -> RatioOptions:
-    """What a recipe does with the ratios of the policy to the one that drew.
+    """What a recipe does with the ratios of the policy to the behaviour policy.
 
     Raises:
         BontuneError: the recipe asks for what makes no sense together.

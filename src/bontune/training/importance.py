@@ -1,4 +1,4 @@
-"""Samples of another policy: ratios of the policy that is trained to the one that drew, and what they do to weights.
+"""Samples of another policy: ratios of the policy that is trained to the behaviour policy, and what they do to weights.
 
 The engine μ drew the samples and π is trained: μ rounds otherwise (an inference engine), or π has moved on (several
 updates on one batch). Every sample keeps its advantage, which was made from its whole group; only the advantage is

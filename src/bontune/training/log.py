@@ -70,7 +70,7 @@ class RunLog:
         self.bar.__exit__(kind, error, trace)
 
     def begin(self, step: int) -> None:
-        """Show that the run goes on after this step."""
+        """Show that the run continues after this step."""
         self.bar.show(step, self.total_steps)
 
     @contextmanager

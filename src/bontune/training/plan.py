@@ -22,7 +22,7 @@ from bontune.engines.transformers import pad_id
 from bontune.models.adapters import check_targets
 from bontune.models.chat import has_chat_template, holds_date
 from bontune.models.precision import saved_dtype
-from bontune.objectives.batch import Columns
+from bontune.objectives.batch import Sources
 from bontune.training.forward import CausalLM
 from bontune.training.losses import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 from bontune.training.setup import LARGE
@@ -31,9 +31,9 @@ EVALUATED_AT_A_TIME = 64
 """Problems of an evaluation whose samples are drawn together."""
 
 
-def columns_of(recipe: Recipe) -> Columns:
+def sources_of(recipe: Recipe) -> Sources:
     """The sequences that a prompt has in a step of this recipe."""
-    return recipe.objective.row().columns(recipe.objective.options(), recipe.sampling.samples)
+    return recipe.objective.row().sources_per_prompt(recipe.objective.options(), recipe.sampling.samples)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +147,7 @@ def least_memory(recipe: Recipe, shape: Shape, *, is_gpu: bool) -> float:
 def _work(recipe: Recipe, prompt_tokens: int, num_eval_problems: int) -> Work:
     every, steps = recipe.eval.every, recipe.training.steps
     num_evaluations = 1 + math.ceil(steps / every) if every else 0
-    generations = steps * recipe.training.prompts_per_step * columns_of(recipe).drawn
+    generations = steps * recipe.training.prompts_per_step * sources_of(recipe).drawn
     return Work(
         generations=generations,
         tokens=generations * recipe.sampling.max_new_tokens,
@@ -163,7 +163,7 @@ def _memory(recipe: Recipe, shape: Shape, trainable: int, longest: int, *, is_gp
     element = 2 if is_bf16 else 4
     frozen = 0 if recipe.training.lora is None else shape.parameters
     row = longest + recipe.sampling.max_new_tokens
-    drawn = recipe.training.prompts_per_step * columns_of(recipe).drawn
+    drawn = recipe.training.prompts_per_step * sources_of(recipe).drawn
     if drawn == 0 and recipe.eval.every:  # demonstrations alone are trained on
         drawn = EVALUATED_AT_A_TIME * recipe.eval.samples
     rows_at_once = min(max(1, recipe.sampling.token_budget // row), drawn)

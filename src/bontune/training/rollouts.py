@@ -20,18 +20,18 @@ from bontune.engines.prompts import Prompt, as_text, prompt_of, prompts_of
 from bontune.engines.texts import Decoder, context_of, encode_prompts, encode_text, end_ids
 from bontune.engines.transformers import pad_id
 from bontune.models.chat import has_chat_template
-from bontune.objectives.batch import Columns
+from bontune.objectives.batch import Sources
 from bontune.pools.collect import Graded
 from bontune.tasks.base import HasDemonstrations, HasThoughts, Task
 from bontune.training.anchor import Anchor
 
 
-class Sequences:
+class Rollouts:
     """Draws and joins the sequences of a step; each draw has a seed of its own."""
 
     def __init__(
         self,
-        columns: Columns,
+        sources: Sources,
         engine: Engine,
         model: Any,
         tokenizer: Any,
@@ -41,14 +41,14 @@ class Sequences:
     ) -> None:
         """
         Args:
-            columns: how many sequences of each source a prompt has.
+            sources: how many sequences of each source a prompt has.
             engine: draws the samples.
             model, tokenizer: the policy's, for demonstrations.
             anchor: draws the samples of the reference.
-            options: how to draw; the number of samples is the columns'.
-            demonstrations: tokens by problem, with the end token; not looked at if there is no such column.
+            options: how to draw; the number of samples follows from ``sources``.
+            demonstrations: tokens by problem, with the end token; not read if that source has none.
         """
-        self.columns = columns
+        self.sources = sources
         self.engine = engine
         self.model = model
         self.tokenizer = tokenizer
@@ -58,7 +58,7 @@ class Sequences:
 
     def number(self, problems: Sequence[Problem]) -> tuple[int, int]:
         """How many completions are drawn for some problems, and the most tokens that one may have."""
-        return len(problems) * (self.columns.own + self.columns.reference), self.options.max_new_tokens
+        return len(problems) * (self.sources.own + self.sources.reference), self.options.max_new_tokens
 
     def of(self, problems: Sequence[Problem], seed: int, draws: Sequence[int], poll: Poll | None = None) -> Samples:
         """Draw and join the sequences of some problems, S of each.
@@ -78,14 +78,14 @@ class Sequences:
             assert isinstance(drawn, Samples), "the trainer has checked that the engine returns tokens"
             return drawn
 
-        parts = [draw("train", self.columns.own)] if self.columns.own else []
-        if self.columns.reference:
+        parts = [draw("train", self.sources.own)] if self.sources.own else []
+        if self.sources.reference:
             self.engine.load(self.anchor.weights())
             try:
-                parts.append(draw("reference", self.columns.reference))
+                parts.append(draw("reference", self.sources.reference))
             finally:
                 self.engine.load(self.anchor.policy_weights())
-        if self.columns.demonstrated:
+        if self.sources.demonstrated:
             encoded = (
                 parts[0].prompts
                 if parts

@@ -34,7 +34,7 @@ from bontune.training.failure_rate import FailureRates, what_running_amounts_to
 from bontune.training.first_step import FirstStep
 from bontune.training.forward import CausalLM
 from bontune.training.log import RunLog, log_report
-from bontune.training.plan import columns_of, start_line
+from bontune.training.plan import sources_of, start_line
 from bontune.training.processes import one_of_several
 from bontune.training.read_log import LOCK
 from bontune.training.refill import Refill
@@ -357,7 +357,7 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Write the final model and the summary."""
-        summary = self.state.summary(self.recipe, self.step, columns_of(self.recipe).drawn)
+        summary = self.state.summary(self.recipe, self.step, sources_of(self.recipe).drawn)
         if self.isolation is not None:
             summary["isolation"] = self.isolation
         self.write_model(self.folder / "model", adapter=self.folder / "adapter")

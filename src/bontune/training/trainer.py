@@ -26,11 +26,11 @@ from bontune.metrics.evaluation import Evaluation
 from bontune.objectives.budgets import largest_budget
 from bontune.pools.collect import Graded, grade_all, score_all
 from bontune.tasks.base import Task
-from bontune.training.advantages import Weighing
+from bontune.training.advantages import Advantages
 from bontune.training.batches import prompts_of_updates, ratio_options
 from bontune.training.evaluation import append_samples, gains_since_first
 from bontune.training.log import Stages, batch_numbers, log_samples
-from bontune.training.rollouts import Sequences, encode_demonstrations
+from bontune.training.rollouts import Rollouts, encode_demonstrations
 from bontune.training.run import Run
 from bontune.training.schedules import kl_coefficient, learning_rate
 from bontune.training.update import Updater, UpdateResult
@@ -76,12 +76,12 @@ class Trainer(Run):
             is_quiet=is_quiet,
             write_report=write_report,
         )
-        self.weighing = Weighing(recipe, self.lm, self.anchor, self.accelerator.autocast)
-        self.columns = self.weighing.columns
-        known = self.problems if self.columns.demonstrated else []
+        self.advantages = Advantages(recipe, self.lm, self.anchor, self.accelerator.autocast)
+        self.sources = self.advantages.sources
+        known = self.problems if self.sources.demonstrated else []
         demonstrations = encode_demonstrations(self.task, known, self.model, self.tokenizer)
-        self.sequences = Sequences(
-            self.columns, self.engine, self.model, self.tokenizer, self.anchor, self.options, demonstrations
+        self.rollouts = Rollouts(
+            self.sources, self.engine, self.model, self.tokenizer, self.anchor, self.options, demonstrations
         )
         self.updater = Updater(
             self.lm,
@@ -90,7 +90,7 @@ class Trainer(Run):
             self.accelerator,
             temperature=recipe.sampling.temperature,
             token_budget=recipe.training.token_budget,
-            kl_share=self.columns.kl_share(recipe.kl.share),
+            kl_share=self.sources.kl_share(recipe.kl.share),
             max_grad_norm=recipe.training.max_grad_norm,
             ratios=ratio_options(recipe),
             measures_ratios=not self.engine.limits.has_seeds and recipe.objective.row().is_policy_gradient,
@@ -159,8 +159,8 @@ class Trainer(Run):
 
         A completion's seed is (run seed, "train", draw of the problem, problem, sample).
         """
-        with self.accelerator.autocast(), self.log.watching("sampling", self.engine, self.sequences.number(problems)):
-            samples = self.sequences.of(problems, self.recipe.seed, draws, signals.poll)
+        with self.accelerator.autocast(), self.log.watching("sampling", self.engine, self.rollouts.number(problems)):
+            samples = self.rollouts.of(problems, self.recipe.seed, draws, signals.poll)
         if not bool(samples.logprobs_BT.isfinite().all()):
             self.stop(step, "A sampled token's log-probability is not finite", samples, None)
         return samples
@@ -193,7 +193,7 @@ class Trainer(Run):
             self.stop(step, what, graded.samples, None, graded.grades)
         p_fail = None if self.state.failure_rates is None else self.state.failure_rates.estimate(graded)
         try:
-            advantages_PM = self.weighing.advantages(
+            advantages_PM = self.advantages.advantages(
                 graded.samples,
                 rewards_PM,
                 graded.scores_PM,
@@ -242,7 +242,7 @@ class Trainer(Run):
     def record(self, graded: Graded, result: UpdateResult, stages: Stages) -> None:
         """Write the step's row in ``metrics.jsonl``; its means are over all processes."""
         numbers = batch_numbers(
-            graded, self.columns.measured, largest_budget(self.recipe.objective.n_at()), self.accelerator
+            graded, self.sources.measured, largest_budget(self.recipe.objective.n_at()), self.accelerator
         )
         if not self.is_main:
             return
