@@ -105,8 +105,9 @@ def test_the_state_beside_the_weights(whole):
         best = max(evaluations, key=lambda row: row["metrics"]["best@2"])  # the first of equals
         assert state["step"] == 6
         assert state["best"] == {"step": best["step"], "metric": "best@2", "value": best["metrics"]["best@2"]}
-        assert len(state.get("running", {})) == (6 * 8 if kind == "running" else 0)  # every prompt of an epoch's beginning
-        assert all(0 <= rate <= 1 for rate in state["running"].values())
+        rates = state.get("running", {})
+        assert len(rates) == (6 * 8 if kind == "running" else 0)  # every prompt of an epoch's beginning
+        assert all(0 <= rate <= 1 for rate in rates.values())
         policy, anchor = load_file(folder / "policy.safetensors"), load_file(folder / "anchor.safetensors")
         optimizer = load_file(folder / "optimizer.safetensors")
         assert set(policy) == set(anchor)
