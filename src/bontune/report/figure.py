@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context, rc_params_from_file
@@ -24,6 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -96,11 +97,7 @@ class Plot:
             texts = PngInfo()
             for name in ("Title", "Description"):
                 texts.add_itxt(name, image.info[name])
-            colours, palette = image.convert("RGB"), Image.new("P", (1, 1))
-            # The most frequent colours stay what they are; the others, of edges, become the nearest of them.
-            counts = sorted(colours.getcolors(colours.width * colours.height) or [], key=lambda c: (-c[0], c[1]))
-            palette.putpalette([part for _, colour in counts[:128] for part in cast("tuple[int, int, int]", colour)])
-            quantized = colours.quantize(palette=palette, dither=Image.Dither.NONE)
+            quantized = _in_few_colours(np.asarray(image.convert("RGB")))
             quantized.save(small, format="png", optimize=True, dpi=image.info["dpi"], pnginfo=texts)
         return small.getvalue()
 
@@ -118,6 +115,21 @@ class Plot:
             BontuneError: the file cannot be written.
         """
         return write_whole(path, self.png(), "figure")
+
+
+def _in_few_colours(pixels_HW3: NDArray[np.uint8]) -> Image.Image:
+    """Keep the 128 most frequent colours exactly; every other one, of an edge, becomes the nearest of them.
+
+    Pillow's own mapping to a palette looks at six bits of a colour, so that white would not stay white.
+    """
+    codes_HW = pixels_HW3.astype(np.int64) @ np.array([65536, 256, 1])
+    codes, place_HW, counts = np.unique(codes_HW, return_inverse=True, return_counts=True)
+    colours_C3 = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
+    kept_K3 = colours_C3[np.argsort(-counts, kind="stable")[:128]]
+    nearest_C = np.array([np.square(kept_K3 - colour).sum(-1).argmin() for colour in colours_C3], dtype=np.uint8)
+    image = Image.fromarray(nearest_C[place_HW].reshape(codes_HW.shape))
+    image.putpalette(kept_K3.astype(np.uint8).tobytes())
+    return image
 
 
 # ---- axes ----
