@@ -1,4 +1,4 @@
-"""``bontune adaptive``."""
+"""Measures what an adaptive number of samples saves: the command ``bontune adaptive``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bontune compare``."""
+"""Compares runs, pools and models: the command ``bontune compare``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bontune eval``."""
+"""Prints the metrics of pools and runs: the command ``bontune eval``."""
 
 from __future__ import annotations
 

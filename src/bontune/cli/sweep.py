@@ -1,4 +1,4 @@
-"""``bontune sweep``."""
+"""Measures pools over temperatures and N: the command ``bontune sweep``."""
 
 from __future__ import annotations
 

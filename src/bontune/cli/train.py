@@ -1,4 +1,4 @@
-"""``bontune train``."""
+"""Trains a model as a recipe says: the command ``bontune train``."""
 
 from __future__ import annotations
 

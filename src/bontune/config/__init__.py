@@ -106,7 +106,7 @@ class Recipe(Section):
         return flat(self._deciding_tree())
 
     def fingerprint(self) -> str:
-        """Hash of :meth:`deciding`."""
+        """Return a hash of the settings that :meth:`deciding` lists: equal for recipes that train the same."""
         return hashlib.sha256(json.dumps(self._deciding_tree(), sort_keys=True).encode()).hexdigest()
 
     def _deciding_tree(self) -> dict[str, Any]:

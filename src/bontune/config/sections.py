@@ -134,7 +134,7 @@ class EngineSection(Section):
 
 
 class LoraSection(Section):
-    """Low-rank adapters (peft)."""
+    """How low-rank adapters (of peft) are laid into the model, where they are trained instead of all weights."""
 
     r: PositiveInt = 16
     """Rank of the adapters."""

@@ -140,12 +140,12 @@ class Store:
         return self.pieces.has(self.measurement_name(run, select, what))
 
     def write_trial(self, run: SuiteRun, account: Mapping[str, Any]) -> None:
-        """Keep the account of a run."""
+        """Write how a training run went, with the settings and the commit that made it."""
         account = {**account, "settings": self.training_settings(run), "origin": self.origin}
         self.pieces.write_trial(self.trial_name(run), account)
 
     def write_measurement(self, run: SuiteRun, select: str, what: Measurement, found: Evaluation) -> None:
-        """Keep a measurement."""
+        """Write what was measured of a checkpoint, with the settings and the commit that made it."""
         name = self.measurement_name(run, select, what)
         self.pieces.write_measurement(name, Piece(found, self.measuring_settings(run, what), self.origin))
 

@@ -23,7 +23,7 @@ class BonRlOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RankOptions:
-    """Options of ``rank``."""
+    """Options of the objective ``rank``; each field is a key of the recipe's section ``objective``."""
 
     weights: Literal["best_of", "top_m", "cvar", "mean"] | list[float] = "best_of"
     """Which ranks among the N are paid: the best, the best ``m``, the worst ``share``, all alike, or a weight for each
@@ -38,7 +38,7 @@ class RankOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BonRlbpOptions:
-    """Options of ``bon_rlbp``."""
+    """Options of the objective ``bon_rlbp``; each field is a key of the recipe's section ``objective``."""
 
     baseline: Literal["loo", "none"] = "loo"
     """Variance reduction: the mean of the other samples' weights (for ``draw: winner`` a value that follows from
@@ -51,7 +51,7 @@ class BonRlbpOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BonRlbOptions:
-    """Options of ``bon_rlb``."""
+    """Options of the objective ``bon_rlb``; each field is a key of the recipe's section ``objective``."""
 
     baseline: Literal["loo", "none"] = "loo"
     """Variance reduction: the mean of the other samples' weights (for ``draw: winner`` a value that follows from
@@ -66,7 +66,7 @@ class BonRlbOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PkpoOptions:
-    """Options of ``pkpo``."""
+    """Options of the objective ``pkpo``; each field is a key of the recipe's section ``objective``."""
 
     baseline: Literal["loo", "loo1", "none"] = "loo1"
     """Variance reduction; ``loo1`` is the estimator of the paper that introduced PKPO."""
@@ -74,7 +74,7 @@ class PkpoOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RftOptions:
-    """Options of ``rft``."""
+    """Options of the objective ``rft``; each field is a key of the recipe's section ``objective``."""
 
     distinct: bool = False
     """Whether only the first of several equal correct texts is kept."""
@@ -84,7 +84,7 @@ class RftOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BonDistillationOptions:
-    """Options of ``bon_distillation``."""
+    """Options of the objective ``bon_distillation``; each field is a key of the recipe's section ``objective``."""
 
     winners: Literal["all", "correct"] = "all"
     """Whether all Best-of-N winners are trained on, or only the correct ones."""
@@ -92,7 +92,7 @@ class BonDistillationOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BonSftOptions:
-    """Options of ``bon_sft``."""
+    """Options of the objective ``bon_sft``; each field is a key of the recipe's section ``objective``."""
 
     baseline: Literal["loo", "none"] = "loo"
     """Variance reduction: leave one sample out, or none."""
@@ -105,7 +105,7 @@ class BonSftOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BonbonOptions:
-    """Options of ``bonbon``."""
+    """Options of the objective ``bonbon``; each field is a key of the recipe's section ``objective``."""
 
     alpha: float = 0.005
     """Share of SFT on winners in the loss, in [0, 1]."""
@@ -117,7 +117,7 @@ class BonbonOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VbonOptions:
-    """Options of ``vbon``."""
+    """Options of the objective ``vbon``; each field is a key of the recipe's section ``objective``."""
 
     estimate: Literal["plugin", "harmonic"] = "plugin"
     """Estimator of the log-quantile of a score."""
@@ -131,7 +131,7 @@ class VbonOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BondOptions:
-    """Options of ``bond``."""
+    """Options of the objective ``bond``; each field is a key of the recipe's section ``objective``."""
 
     beta: float = 0.5
     """Share of the backward KL divergence, in [0, 1]."""

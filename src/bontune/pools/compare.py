@@ -69,7 +69,7 @@ class Difference:
     a_temperature: float | None = None
     """Temperature of ``a``, where each model has its own for the metric."""
     b_temperature: float | None = None
-    """Temperature of ``b``."""
+    """Temperature of ``b``, where each model has its own for the metric."""
     is_share: bool = True
     """Whether it is a difference of shares, which are written in points; False: of graded rewards or other numbers."""
     band: Interval | None = None
@@ -77,12 +77,12 @@ class Difference:
 
     @property
     def family(self) -> str:
-        """``pass``, ``max``, ``best`` …"""
+        """Family of the metric: ``pass``, ``max``, ``best`` …"""
         return self.metric.partition("@")[0]
 
     @property
     def k(self) -> int:
-        """The budget."""
+        """Number of samples k that the metric allows."""
         return int(self.metric.partition("@")[2])
 
     @property

@@ -17,15 +17,15 @@ class Measured(Protocol):
 
     @property
     def value(self) -> float:
-        """The number."""
+        """The number itself; NaN: there is none."""
 
     @property
     def low(self) -> float | None:
-        """Lower end of its interval."""
+        """Lower end of the number's interval; None: it has none."""
 
     @property
     def high(self) -> float | None:
-        """Upper end of its interval."""
+        """Upper end of the number's interval; None: it has none."""
 
 
 # ---- numbers ----

@@ -243,7 +243,7 @@ class EvaluatedPool:
     name: str
     """Name of the pool on the page."""
     pool: Pool
-    """The pool itself."""
+    """The pool: completions with rewards and scores."""
     evaluation: Evaluation
     """Every metric of every problem."""
     intervals: Mapping[str, Interval]

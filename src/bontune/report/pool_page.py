@@ -360,7 +360,7 @@ class SweepPart:
     tables: list[Table]
     """The tables with the numbers of the map."""
     sheets: dict[str, list[Row]]
-    """CSV name → rows."""
+    """Rows of each CSV file beside the page, by the name of the file."""
 
 
 def sweep_part(pools: Sequence[EvaluatedPool], scale: RewardScale) -> SweepPart | None:

@@ -1,1 +1,1 @@
-"""Best-of-N in use."""
+"""Best-of-N in use: a class that draws N candidates and returns the verifier's pick."""

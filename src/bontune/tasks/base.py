@@ -18,7 +18,11 @@ OPEN_THOUGHT = Grade(
 
 @runtime_checkable
 class Task(Protocol):
-    """Problems and their grader. Implementations: ``countdown``, ``jsonl`` and your own."""
+    """Problems and their grader. Implementations: ``countdown``, ``jsonl`` and your own.
+
+    Attributes that a task may have besides: ``isolation`` (:func:`isolation_of`), ``code`` (:func:`grader_code_of`),
+    those of :class:`HasDemonstrations` and :class:`HasThoughts`, and ``stop_is_for_texts``.
+    """
 
     name: str
     """Written into pools and reports."""
@@ -78,40 +82,23 @@ class HasThoughts(Protocol):
     """Finds the answer of a completion; None: completions are graded as they are."""
 
 
-@runtime_checkable
-class RunsPrograms(Protocol):
-    """A task that runs programs which a model wrote."""
-
-    @property
-    def isolation(self) -> str:
-        """Name of what programs are isolated by, for the record of a run or pool.
-
-        Raises:
-            BontuneError: no isolation is available on this machine.
-        """
-        ...
-
-
-@runtime_checkable
-class HasGraderCode(Protocol):
-    """A task whose grader is a file of the user's."""
-
-    code: str
-    """Hash of the grader's file, by which a restart notices that it has changed; empty if there is no file."""
-
-
 def isolation_of(task: Task) -> str | None:
-    """Name of what the task's programs are isolated by; None for a task that runs none.
+    """Name of what isolates the programs that a model wrote, for the record of a run or pool.
+
+    A task that runs such programs says it by an attribute ``isolation``; None: this task has none.
 
     Raises:
         BontuneError: no isolation is available on this machine.
     """
-    isolation: str | None = getattr(task, "isolation", None)  # isinstance looks no further than the class from 3.12 on
+    isolation: str | None = getattr(task, "isolation", None)
     return isolation
 
 
 def grader_code_of(task: Task) -> str:
-    """Hash of the file of the task's grader; empty for graders that are part of the package."""
+    """Hash of the file of the task's grader, by which a restart notices that it has changed.
+
+    A task whose grader is a file of the user's says it by an attribute ``code``; empty: the grader is in the package.
+    """
     code: str = getattr(task, "code", "")
     return code
 

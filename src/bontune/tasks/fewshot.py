@@ -10,7 +10,7 @@ from bontune.base.problems import Message
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """A worked example."""
+    """A worked example that a prompt shows before the question."""
 
     question: str
     """Question, as a row has it."""

@@ -92,7 +92,7 @@ class HumanEval(ProgramBenchmark):
         )
 
     def load(self, split: str) -> list[Problem]:
-        """Read a split."""
+        """Read the problems of a split from the task's data."""
         rows = self._source.rows(self._table)
         train = partition.held_out([str(row["task_id"]) for _, row in rows], round(self._train_share * len(rows)))
         return [

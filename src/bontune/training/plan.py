@@ -67,7 +67,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """All parameters."""
+        """Number of all parameters: the blocks', the embeddings' and the head's."""
         return self.body_parameters + self.vocabulary * self.hidden * (1 if self.is_tied else 2)
 
     def lora_parameters(self, rank: int) -> int:

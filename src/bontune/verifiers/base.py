@@ -39,7 +39,7 @@ class Oracle:
     name = "oracle"
 
     def score(self, problems: Sequence[Problem], completions: Texts, grades: Grades) -> list[list[float]]:
-        """Return the rewards."""
+        """Return each completion's reward as its score."""
         return [[grade.reward for grade in row] for row in grades]
 
 
@@ -52,7 +52,7 @@ class Majority:
     name = "majority"
 
     def score(self, problems: Sequence[Problem], completions: Texts, grades: Grades) -> list[list[float]]:
-        """Count the votes."""
+        """Return how many of the prompt's samples have the same answer as each completion."""
         from bontune.objectives.votes import numbered  # imports torch, which the table of verifiers does not need
 
         scores = []

@@ -18,12 +18,12 @@ from bontune.grading.answers.values import Tree, Value, exact_value, letters_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scalar:
-    """One value."""
+    """An answer, or a part of one, that is a single value."""
 
     tree: Tree
     """Tree of the expression as written."""
     value: Value = field(compare=False)
-    """Exact value."""
+    """Exact value of the expression, by which scalars are compared."""
     unit: str | None = None
     """Canonical name of the unit that followed, ``$`` and ``%`` included."""
     is_unit_known: bool = True

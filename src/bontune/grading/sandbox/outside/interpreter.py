@@ -170,7 +170,7 @@ class Sandbox:
         self._zygote: Zygote | None = Zygote(backend)
 
     def zygote(self) -> Zygote:
-        """The isolated interpreter."""
+        """Return the isolated interpreter, started anew if the last one has ended."""
         if self._zygote is None:
             self._zygote = Zygote(self.backend)
         return self._zygote

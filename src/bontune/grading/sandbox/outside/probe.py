@@ -145,7 +145,7 @@ def _try(
 
 
 def _reads(path: str) -> str:
-    """Read a file."""
+    """Try to read a file that lies outside the sandbox."""
     with open(path, "rb") as file:
         return "read " + file.read(64).decode("utf-8", "replace")
 
@@ -170,7 +170,7 @@ def _changes_mode(path: str) -> str:
 
 
 def _connects(port: str) -> str:
-    """Connect by TCP."""
+    """Try to connect to a port of this machine by TCP."""
     with socket.create_connection(("127.0.0.1", int(port)), timeout=1):
         return "connected by TCP"
 
@@ -190,7 +190,7 @@ def _connects_locally(path: str) -> str:
 
 
 def _forks(_: str) -> str:
-    """Start another process."""
+    """Try to start another process by fork."""
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -199,7 +199,7 @@ def _forks(_: str) -> str:
 
 
 def _executes(interpreter: str) -> str:
-    """Execute another program."""
+    """Try to execute another program."""
     os.posix_spawn(interpreter, [interpreter, "-c", ""], {})
     return "executed a program"
 

@@ -121,7 +121,7 @@ class Session:
         return self.fault
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the pipes to the sandbox and forget the objects that live there."""
         for descriptor in (self._requests, self._replies, self._process):
             os.close(descriptor)
         # An exception's traceback leads to the test's variables and back here: the cycle would keep all that it got.
