@@ -122,8 +122,14 @@ def test_problems_of_another_seed_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "torn.jsonl.gz").write_bytes((FOLDER / "countdown.jsonl.gz").read_bytes()[:1000])
     with pytest.raises(BontuneError, match="is no file of problems"):
         Countdown(data=tmp_path / "torn.jsonl.gz").problems("test")
-    with pytest.raises(BontuneError, match="is no file of problems"):
-        Countdown(data=FOLDER / "programs.jsonl.gz").problems("test")
+    (tmp_path / "text.jsonl.gz").write_text("# no gzip")
+    write_problems(tmp_path / "part.jsonl.gz", drawing.problem_rows()[:1000])  # without a train split
+    write_problems(tmp_path / "empty.jsonl.gz", [])
+    others = [tmp_path / f"{name}.jsonl.gz" for name in ("text", "part", "empty")]
+    for other in (FOLDER / "programs.jsonl.gz", *others):
+        with pytest.raises(BontuneError, match="is no file of problems") as caught:
+            Countdown(data=other).problems("test")
+        assert str(caught.value).count("is no file of problems") == 1, "said once"
     with pytest.raises(BontuneError, match="leave out seed and hard"):
         Countdown(data=FOLDER / "countdown.jsonl.gz", hard=True)
     other = drawn(tmp_path, 1).problems("test")

@@ -28,7 +28,7 @@ from bontune.base.signals import Poll
 from bontune.base.thoughts import thoughts_of
 from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import grade_answers, grade_each
-from bontune.tasks.embedded import embedded_file, read_embedded, readable_problems
+from bontune.tasks.embedded import SPLITS, embedded_file, read_embedded, readable_problems
 from bontune.tasks.options import Seed, ThoughtTags, checked
 from bontune.tasks.reading import FilePath
 
@@ -58,7 +58,7 @@ class Countdown:
     ) -> None:
         self.name = "countdown"
         self.stop: tuple[str, ...] = ()
-        self.splits: tuple[str, ...] = ("train", "validation", "test")
+        self.splits: tuple[str, ...] = SPLITS
         self.thoughts = thoughts_of(thoughts)
         self._file = embedded_file("countdown", seed, hard, data)
 
@@ -108,7 +108,7 @@ def _problems_of(file: Path) -> dict[str, tuple[Problem, ...]]:
                 row={"numbers": numbers, "target": target},
             )
             splits.setdefault(row["split"], []).append(problem)
-    return {split: tuple(problems) for split, problems in splits.items()}
+        return {split: tuple(splits[split]) for split in SPLITS}
 
 
 def _grade_one(problem: Problem, completion: str) -> Grade:

@@ -13,6 +13,8 @@ from bontune.base.errors import BontuneError
 from bontune.tasks.reading import FilePath
 
 FOLDER = Path(__file__).with_name("data")
+SPLITS = ("train", "validation", "test")
+"""Splits of every embedded task."""
 
 
 def embedded_file(task: str, seed: int, is_hard: bool, data: FilePath | None) -> Path:
@@ -37,12 +39,8 @@ def embedded_file(task: str, seed: int, is_hard: bool, data: FilePath | None) ->
 
 
 def read_embedded(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a file of problems.
-
-    Raises:
-        BontuneError: the file is damaged.
-    """
-    with readable_problems(path), gzip.open(path, "rt", encoding="utf-8") as file:
+    """Read the rows of a file of problems; :func:`readable_problems` says what is wrong with one that is none."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 

@@ -32,7 +32,7 @@ from bontune.grading.sandbox.outside.check import Outcome, check_programs, sandb
 from bontune.grading.sandbox.outside.checker import Program
 from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import grade_answers
-from bontune.tasks.embedded import embedded_file, read_embedded, readable_problems
+from bontune.tasks.embedded import SPLITS, embedded_file, read_embedded, readable_problems
 from bontune.tasks.options import Seed, ThoughtTags, checked
 from bontune.tasks.reading import FilePath
 
@@ -69,7 +69,7 @@ class Programs:
     ) -> None:
         self.name = "programs"
         self.stop: tuple[str, ...] = ()
-        self.splits: tuple[str, ...] = ("train", "validation", "test")
+        self.splits: tuple[str, ...] = SPLITS
         self.thoughts = thoughts_of(thoughts)
         self._file = embedded_file("programs", seed, hard, data)
 
@@ -178,7 +178,7 @@ def _problems_of(file: Path) -> dict[str, tuple[Problem, ...]]:
                 row={"inputs": inputs, "outputs": outputs, "shown": shown},
             )
             splits.setdefault(row["split"], []).append(problem)
-    return {split: tuple(problems) for split, problems in splits.items()}
+        return {split: tuple(splits[split]) for split in SPLITS}
 
 
 def _graded(problem: Problem, form: str, outcome: Outcome) -> Grade:
