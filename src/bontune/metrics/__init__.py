@@ -11,6 +11,7 @@ Rewards are float, int or bool: a tensor gives a tensor on its device, anything 
 
 from bontune.metrics.arrays import RewardScale, reward_scale
 from bontune.metrics.calibration import Calibration, ReliabilityBin, calibration, platt_scaling, sigmoid
+from bontune.metrics.chance import chance_at_k, chance_parts, chance_parts_of_pairs
 from bontune.metrics.distribution import AnswerDistribution, answer_distribution
 from bontune.metrics.intervals import (
     Interval,
@@ -46,6 +47,9 @@ __all__ = [
     "bootstrap_interval",
     "bootstrap_intervals",
     "calibration",
+    "chance_at_k",
+    "chance_parts",
+    "chance_parts_of_pairs",
     "default_ks",
     "distinct_answers",
     "drop_at_k",

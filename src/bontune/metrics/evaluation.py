@@ -24,6 +24,8 @@ class Evaluation:
     """P problems, in order."""
     values: dict[str, np.ndarray]
     """Metric → (P,) its value for each problem; NaN where it is undefined (``auc`` of a problem with one class)."""
+    why_no_chance: str = ""
+    """Why there is no chance level, as the end of a sentence; empty if there is one, or if none was asked for."""
 
     def intervals(self) -> dict[str, Interval]:
         """Return the mean over the problems that have a value, with its 95 % bootstrap interval."""
@@ -166,6 +168,8 @@ def _of_verifier(
 
 MEANINGS = {
     "pass": "share of problems that at least one of k samples solves",
+    "chance": "pass@k of the same samples by the references of other problems: what guessing solves",
+    "above": "pass@k − chance@k, in points",
     "max": "highest reward among k samples",
     "all": "share of problems that each of k samples solves (pass^k)",
     "best": "reward of the sample that the verifier picks among k",
@@ -213,13 +217,13 @@ def under_shared_names(rows: Sequence[Mapping[str, V]]) -> list[dict[str, V]]:
 
 
 def share_families(names: Iterable[str]) -> set[str]:
-    """Return the families of metrics that are shares of problems; with graded rewards, only pass and all.
+    """Return the families of metrics that are shares of problems; with graded rewards, only pass, all and chance.
 
     >>> sorted(share_families(["pass@1", "max@1", "best@1"])), sorted(share_families(["pass@1", "best@1"]))
     (['pass'], ['best', 'pass'])
     """
     families = {name.partition("@")[0] for name in names if "@" in name}
-    return families & {"pass", "all"} if "max" in families else families
+    return families & {"pass", "all", "chance", "above"} if "max" in families else families
 
 
 def as_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float]]:

@@ -220,7 +220,7 @@ def compare(
         k: the one of them at which levels are compared.
         levels: problem id → its difficulty; None: there is none.
     """
-    names = [f"{family}@{budget}" for family in families for budget in ks]
+    names = [f"{family}@{budget}" for family in (*families, "chance", "above") for budget in ks]
     reference, *others = sampled.evaluations
     groups: dict[int, list[str]] = {}
     for problem in sampled.evaluations[reference].problem_ids:
@@ -239,11 +239,14 @@ def compare(
             for other in others
             for level in sorted(groups)
         ),
-        values={
-            name: dict(zip(names, bootstrap_intervals([evaluation.values[m] for m in names]), strict=True))
-            for name, evaluation in sampled.evaluations.items()
-        },
+        values={name: _intervals(evaluation, names) for name, evaluation in sampled.evaluations.items()},
     )
+
+
+def _intervals(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Interval]:
+    """The intervals of those metrics that there are; a chance level is not known of every pool."""
+    there = [name for name in names if name in evaluation.values]
+    return dict(zip(there, bootstrap_intervals([evaluation.values[name] for name in there]), strict=True))
 
 
 def _at_temperatures(difference: Difference, sampled: Sampled) -> Difference:

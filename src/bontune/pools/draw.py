@@ -28,7 +28,7 @@ from bontune.engines.opening import is_address, open_engine
 from bontune.engines.prompts import asks_chat, digest_as_rendered, prompts_of, stop_of
 from bontune.models import resolve, weights_digest
 from bontune.pools.collect import collect, collect_streamed
-from bontune.pools.pool import PoolWriter, Rows, problem_rows, rows_of
+from bontune.pools.pool import RENDERED, PoolWriter, Rows, problem_rows, rows_of
 from bontune.pools.read import read_pool
 from bontune.tasks import Task, check_options, load_task
 from bontune.tasks.base import grader_code_of, isolation_of
@@ -38,8 +38,6 @@ from bontune.verifiers.load import verifier_digest as verifier_contents
 
 ROWS_AT_A_TIME = 4096
 """Completions of a batch in this process; a batch is drawn again as a whole if one of its problems is missing."""
-
-RENDERED = "the prompts as the model's chat template writes them (it may hold the day's date)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

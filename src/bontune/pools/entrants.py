@@ -373,12 +373,12 @@ def _file_name(text: str) -> str:
 
 
 def _weights_hash(model: str) -> str:
-    """A short hash of a model's folder; empty for one of the hub, whose name stands for it."""
-    folder = Path(resolve(model))
-    if not folder.is_dir():
+    """A short hash of a model's folder or GGUF file; empty for one of the hub, whose name stands for it."""
+    place = Path(resolve(model))
+    if not place.exists():
         return ""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+    for path in sorted(path for path in (place.iterdir() if place.is_dir() else [place]) if path.is_file()):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
         with open(path, "rb") as file:
             while chunk := file.read(2**22):

@@ -49,6 +49,8 @@ COLUMNS = (
 """Of a pool, in order. ``reward`` is null where the grader failed; ``score``, the verifier's, is null for −∞ (last).
 ``messages``: the problem as a conversation, JSON, null where it has none."""
 SUFFIXES = (".parquet", ".jsonl")
+RENDERED = "the prompts as the model's chat template writes them (it may hold the day's date)"
+"""Name of a hash in the settings of a pool that a model in this process drew from conversations."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +93,22 @@ class Pool:
             None if _is_gap(level) else level if isinstance(level, (int, float, str)) else str(level)
             for level, *_ in rows
         ]
+
+    def asked(self, place: int) -> str | None:
+        """What the model was asked: the problem's text, or its conversation where that is known to have been sent.
+
+        Args:
+            place: of the problem.
+
+        Returns:
+            A text; of several turns each with its role. None if the pool does not say.
+        """
+        turns = self.columns["messages"][place][0] if "messages" in self.columns else None
+        if isinstance(turns, str) and RENDERED in self.settings.get("contents", {}):
+            said = json.loads(turns)
+            texts = [turn["content"] if len(said) == 1 else f"{turn['role']}: {turn['content']}" for turn in said]
+            return "\n\n".join(texts)
+        return self.columns["prompt"][place][0] if "prompt" in self.columns else None
 
     @property
     def num_grader_errors(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from bontune.base.problems import Problem
@@ -21,7 +22,9 @@ class Task(Protocol):
     """Problems and their grader. Implementations: ``countdown``, ``jsonl`` and your own.
 
     Attributes that a task may have besides: ``isolation`` (:func:`isolation_of`), ``code`` (:func:`grader_code_of`),
-    those of :class:`HasDemonstrations` and :class:`HasThoughts`, and ``stop_is_for_texts``.
+    those of :class:`HasDemonstrations` and :class:`HasThoughts`, ``stop_is_for_texts``, and for the chance level of
+    pools a static method ``answer_keys`` of its options (:class:`AnswerKeys`,
+    :class:`bontune.tasks.ways.WayKeys`).
     """
 
     name: str
@@ -80,6 +83,19 @@ class HasThoughts(Protocol):
 
     thoughts: Thoughts | None
     """Finds the answer of a completion; None: completions are graded as they are."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerKeys:
+    """How a task grades, in terms of what a pool holds: a reference accepts the answers that have its key.
+
+    By these keys answers are graded against the references of other problems, without the task's data.
+    """
+
+    answer: Callable[[str], Hashable | None]
+    """Key of an answer in normal form, as grades hold it; None: no reference accepts it."""
+    reference: Callable[[str], Hashable | None]
+    """Key of a reference; None: it accepts nothing."""
 
 
 def isolation_of(task: Task) -> str | None:

@@ -17,17 +17,18 @@ demonstrations to the shipped model, which held 0.38 of the hard test problems (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from bontune.base.errors import BontuneError, did_you_mean
 from bontune.base.problems import Problem
 from bontune.base.signals import Poll
 from bontune.base.thoughts import thoughts_of
 from bontune.grading.verdict import Grade, Verdict
-from bontune.tasks.base import grade_answers, grade_each
+from bontune.tasks.base import AnswerKeys, grade_answers, grade_each
 from bontune.tasks.embedded import SPLITS, embedded_file, read_embedded, readable_problems
 from bontune.tasks.options import Seed, ThoughtTags, checked
 from bontune.tasks.reading import FilePath
@@ -83,6 +84,11 @@ class Countdown:
         """The solution that the problem was drawn from."""
         return problem.reference
 
+    @staticmethod
+    def answer_keys(options: Mapping[str, Any]) -> AnswerKeys:
+        """The numbers of an expression and its value, in which a right answer agrees with the problem's solution."""
+        return AnswerKeys(answer=_numbers_and_value, reference=_numbers_and_value)
+
 
 def format_prompt(numbers: Sequence[int], target: int) -> str:
     """The prompt of a problem.
@@ -128,6 +134,14 @@ def _grade_one(problem: Problem, completion: str) -> Grade:
         answer=found.normal_form,
         reason=reason,
     )
+
+
+def _numbers_and_value(expression: str) -> tuple[tuple[int, ...], int] | None:
+    try:
+        found = evaluate(expression)
+    except ExpressionError:
+        return None
+    return tuple(sorted(found.numbers)), found.value
 
 
 def _listed(numbers: Sequence[int]) -> str:
