@@ -21,7 +21,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.problems import content_ids
 from bontune.tasks import load_task, task_from_rows
 from bontune.tasks.partition import choose_rows, held_out
-from bontune.tasks.reading import Source, SourceTable, hub_rows, hub_splits, stem_of
+from bontune.tasks.reading import Source, SourceTable, hub_rows, hub_splits, read_texts, stem_of
 
 TABLES = {
     "train": SourceTable(files=("set_train", "train"), columns=("q", "a"), repository="owner/set", hub_split="train"),
@@ -36,6 +36,41 @@ def write(path: Path, marks: list[str]) -> Path:
     text = json.dumps(rows) if is_list else "".join(json.dumps(row) + "\n" for row in rows)
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return path
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_the_texts_of_a_file(suffix: str, tmp_path: Path) -> None:
+    """Texts and numbers at any depth, as tasks write them; a file of another kind is one text."""
+    row = {"q": "a", "parts": [{"text": "b"}, ["c", 51.0, 0.5, 7]], "is_right": True, "gap": None}
+    contents = {
+        "x.jsonl": json.dumps(row) + "\n" + json.dumps({"q": "d"}),
+        "x.json": json.dumps([row, {"q": "d"}]),
+        "x.csv": "q,r\na,b\n",
+        "x.txt": "one\ntwo ä\n",
+        "README": "",
+    }
+    expected = ["a", "b", "c", "51", "0.5", "7", "d"]
+    wanted = dict(zip(contents, [expected, expected, ["a", "b"], ["one\ntwo ä\n"], [""]], strict=True))
+    for name, content in contents.items():
+        path = tmp_path / (name + suffix)
+        path.write_bytes(gzip.compress(content.encode()) if suffix else content.encode())
+        assert list(read_texts(path)) == wanted[name], name
+    pq.write_table(pa.table({"q": ["a"], "r": [["b", "c"]]}), tmp_path / "x.parquet")
+    assert list(read_texts(tmp_path / "x.parquet")) == ["a", "b", "c"]
+
+
+def test_texts_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
+    (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"text" * 99)[:-12])
+    for name, phrase in [
+        ("latin.txt", "is not UTF-8"),
+        ("cut.txt.gz", "cannot be read"),
+        ("no.txt", "There is no file"),
+    ]:
+        with pytest.raises(BontuneError, match=phrase):
+            list(read_texts(tmp_path / name))
+    with pytest.raises(BontuneError, match="is a folder"):
+        list(read_texts(tmp_path))
 
 
 def questions(source: Source, table: str) -> list[str]:

@@ -69,6 +69,14 @@ def test_every_form_of_completion(tmp_path: Path) -> None:
         assert grade.reason, text[:40]
 
 
+def test_a_function_without_a_body_is_said(tmp_path: Path) -> None:
+    task = task_of(tmp_path, ROW)
+    (problem,) = task.problems("test")
+    texts = ["```python\ndef other(x):\n    return x // 2\n```", "    pass", "    return x"]
+    reasons = [grade.reason for grade in task.grade([problem], [texts])[0]]
+    assert [reason.endswith("; the function has no body") for reason in reasons] == [True, True, False]
+
+
 def test_equal_programs_run_once(tmp_path: Path) -> None:
     task = task_of(tmp_path, ROW)
     (problem,) = task.problems("test")

@@ -26,7 +26,7 @@ from bontune.tasks import load_task
         ("math", {"shots": -1}, "shots must be at least 0, not -1"),
         ("math", {"data": 5}, "Task math: data must be text"),
         ("gsm8k", {"shots": 9}, "shots must be at most 8, not 9"),
-        ("gsm8k", {"format": None}, "format must be 'auto', 'base' or 'chat', not None"),
+        ("gsm8k", {"format": None}, "format must be 'auto', 'base', 'chat' or 'equations', not None"),
         ("mbpp", {"shots": 11}, "shots must be at most 10, not 11"),
         ("mbpp", {"memory_mb": True}, "memory_mb must be a whole number, not True"),
         ("mbpp", {"memory_mb": 63}, "memory_mb must be at least 64, not 63"),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bontune.base.errors import BontuneError, did_you_mean, nearest
 from bontune.base.problems import Problem
 from bontune.base.settings import ours
-from bontune.tasks.base import Task
+from bontune.tasks.base import AnswerKeys, Task
 from bontune.tasks.countdown import Countdown
 from bontune.tasks.gsm8k import Gsm8k
 from bontune.tasks.humaneval import HumanEval
@@ -20,6 +20,8 @@ from bontune.tasks.math import Math
 from bontune.tasks.mbpp import Mbpp
 from bontune.tasks.programs import Programs
 from bontune.tasks.rows import RowsTask, task_from_rows
+from bontune.tasks.svamp import Svamp
+from bontune.tasks.ways import WayKeys
 
 __all__ = [
     "Countdown",
@@ -31,6 +33,7 @@ __all__ = [
     "Problem",
     "Programs",
     "RowsTask",
+    "Svamp",
     "Task",
     "load_task",
     "names",
@@ -53,6 +56,7 @@ _TABLE = {
     "math": _Row(Math),
     "mbpp": _Row(Mbpp),
     "programs": _Row(Programs, usual_length=32),
+    "svamp": _Row(Svamp, usual_length=64),
 }
 _ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 """Matches one argument in a docstring's list of arguments."""
@@ -123,6 +127,17 @@ def load_task(name: str, **options: Any) -> Task:
     """
     check_options(name, options)
     return _factory(name)(**options)
+
+
+def answer_keys(name: str, options: Mapping[str, Any]) -> AnswerKeys | WayKeys | None:
+    """How a task compares answers with references; None if it does not, or is not in the table.
+
+    Example:
+        >>> answer_keys("jsonl", {"grader": "last_number"}).reference("so it is 7.0"), answer_keys("mbpp", {})
+        ('7', None)
+    """
+    keys = getattr(_TABLE[name].make, "answer_keys", None) if name in _TABLE else None
+    return None if keys is None else keys(options)
 
 
 def check_options(name: str, options: Iterable[str]) -> None:

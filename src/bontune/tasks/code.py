@@ -263,7 +263,7 @@ class ProgramBenchmark(Benchmark):
         }
         outcomes = dict(zip(programs, check_programs(programs.values(), poll=poll), strict=True))
         return [
-            [_graded(outcomes[problem.id, source], source) for source in row]
+            [_graded(outcomes[problem.id, source], source, problem.row["entry_point"]) for source in row]
             for problem, row in zip(problems, sources, strict=True)
         ]
 
@@ -284,9 +284,12 @@ class ProgramBenchmark(Benchmark):
         )
 
 
-def _graded(outcome: Outcome, source: str) -> Grade:
+def _graded(outcome: Outcome, source: str, entry_point: str) -> Grade:
     if outcome.verdict is Verdict.GRADER_ERROR:
         return Grade(reward=math.nan, verdict=outcome.verdict, reason=outcome.reason)
-    return Grade(
-        reward=float(outcome.passed), verdict=outcome.verdict, answer=normal_form(source), reason=outcome.reason
-    )
+    form = normal_form(source)
+    reason = outcome.reason
+    stub = rf"^def {re.escape(entry_point)}\(.*\n    pass$"
+    if outcome.verdict is Verdict.FAILED and re.search(stub, form or "", re.MULTILINE):
+        reason += "; the function has no body"  # often the prompt's own, where the model wrote another function
+    return Grade(reward=float(outcome.passed), verdict=outcome.verdict, answer=form, reason=reason)

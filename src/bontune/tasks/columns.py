@@ -205,7 +205,7 @@ class Columns:
         if not reference.strip() or is_missing(row[name]):
             raise _empty(name, place)
         if self._needed == "number" and last_number(reference) is None:
-            raise BontuneError(f"{place}: column {name!r} holds no number, which the grader last_number compares.")
+            raise BontuneError(f"{place}: column {name!r} holds no number, which the grader compares.")
         return reference
 
 

@@ -47,6 +47,10 @@ class Wording:
         ]
         return "\n\n".join([*parts, f"{self.question}{question}{self.solution}"])
 
+    def question_in(self, text: str) -> str:
+        """Return the question in a text without worked examples; a text of other words as it is."""
+        return text.rpartition(self.question)[2].removesuffix(self.solution)
+
     def messages(self, question: str, examples: Sequence[Example] = ()) -> tuple[Message, ...]:
         """A conversation whose next turn is a solution. It has no system turn: some templates refuse one."""
         turns: list[Message] = []
@@ -96,6 +100,15 @@ GSM8K_WORDING = Wording(
     request="Reason step by step, and put the final answer as a number in \\boxed{}.",
     chat_closing=" The final answer is $\\boxed{ANSWER}$.",
     stop=("\nQuestion:",),
+)
+EQUATIONS_WORDING = Wording(
+    preamble="Solve the problem with equations, one in each line.",
+    question="Problem: ",
+    solution="\nEquations:",
+    closing="",
+    request="Answer with equations only.",
+    chat_closing="",
+    stop=("\nProblem:", "\n\n"),
 )
 
 MATH_EXAMPLES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.base.thoughts import answer_behind
 from bontune.base.user_code import code_digest
+from bontune.tasks.base import AnswerKeys
 from bontune.tasks.columns import Columns, Names, Needed
 from bontune.tasks.options import ThoughtTags, checked
 from bontune.tasks.reading import SUFFIXES, FilePath, hub_splits, read_rows
@@ -22,15 +23,21 @@ from bontune.tasks.rows import (
     UserGrader,
     grade_exact,
     grade_last_number,
+    grade_way,
     guarded,
     load_user_grader,
+    number_of,
     split_problems,
     task_from_rows,
+    words_of,
 )
+from bontune.tasks.ways import WayKeys, way_keys
 
 __all__ = ["Jsonl", "RowsTask", "read_rows", "task_from_rows"]
 
-_BUILT_IN: dict[str, Grader] = {"exact": grade_exact, "last_number": grade_last_number}
+_BUILT_IN: dict[str, Grader] = {"exact": grade_exact, "last_number": grade_last_number, "equations": grade_way}
+_KEYS = {"exact": words_of, "last_number": number_of}
+"""Key of a reference for each of them; answers are their own keys."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
 
 
@@ -48,10 +55,11 @@ class Jsonl(RowsTask):
             The others compare with ``completion`` where there is no such column.
         template: the text that the model sees, in a conversation its last turn. ``{prompt}`` stands for the question,
             ``{name}`` for any column; ``{{name}}`` writes ``{name}``, other braces stay.
-        grader: ``exact`` (same text up to white space), ``last_number`` (same last number, as in GSM8K), or your
-            function of (row, completion): ``module:function``, ``path/to/file.py:function`` or, from Python, the
-            function itself. It returns a bool, a finite number (above 0 counts as passed) or a ``Grade``; if it fails,
-            the verdict is a grader error.
+        grader: ``exact`` (same text up to white space), ``last_number`` (same last number, as in GSM8K), ``equations``
+            (a chain of true equations that leads from the prompt's numbers to the answer's, such as ``76 - 25 = 51``;
+            see :func:`bontune.grading.answers.equations.grade_equations`), or your function of (row, completion):
+            ``module:function``, ``path/to/file.py:function`` or, from Python, the function itself. It returns a bool, a
+            finite number (above 0 counts as passed) or a ``Grade``; if it fails, the verdict is a grader error.
         test_data: a file for ``test``; then all of ``data`` is ``train`` and nothing is held out.
         hold_out: share of the distinct prompts of a single file that goes to ``test``.
         seed: chooses them.
@@ -93,7 +101,7 @@ class Jsonl(RowsTask):
         names = Names.of("task jsonl", columns, prompt=prompt, answer=answer)
         needed: Needed = "nothing" if names.answer in ("answer", None) else "column"
         if is_built_in:
-            needed = "number" if grader == "last_number" else "text"
+            needed = "text" if grader == "exact" else "number"
         made = Columns(names, template, needed=needed, is_chat=chat)
         splits: dict[str, list[Problem]]
         if isinstance(data, Mapping):
@@ -121,6 +129,14 @@ class Jsonl(RowsTask):
             solution=names.solution,
             code=code_digest(grader) if isinstance(grader, str) and not is_built_in else "",
         )
+
+    @staticmethod
+    def answer_keys(options: Mapping[str, Any]) -> AnswerKeys | WayKeys | None:
+        """The words of ``exact``, the number of ``last_number``, the way to it; None for a grader of the user's own."""
+        if options.get("grader") == "equations":
+            return way_keys(options)
+        key = _KEYS.get(str(options.get("grader", "exact")))
+        return None if key is None else AnswerKeys(answer=str, reference=key)
 
 
 def _of_file(columns: Columns, path: FilePath) -> list[Problem]:

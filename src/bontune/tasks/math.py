@@ -1,12 +1,14 @@
 """MATH: problems of mathematics contests (Hendrycks et al., 2021, arXiv 2103.03874), tested on MATH-500.
 
-The split is that of Lightman et al. (2023, arXiv 2305.20050): 12,000 problems to train on and 500 to test on.
+The split is that of Lightman et al. (2023, arXiv 2305.20050): 12,000 problems to train on and 500 to test on. The
+task also reads two data sets that are only for evaluation: Functional MATH (Srivastava et al., 2024, arXiv
+2402.19450) and MathOdyssey (Fang et al., 2024, arXiv 2406.18321); ``heldout`` says how.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -18,9 +20,11 @@ from bontune.base.signals import Poll
 from bontune.grading.answers.math_answer import compare_pairs, math_equal, normal_answer
 from bontune.grading.answers.notation import last_box
 from bontune.grading.verdict import Grade, Judgement, Verdict
+from bontune.tasks.base import AnswerKeys
 from bontune.tasks.benchmark import Benchmark
 from bontune.tasks.columns import column, level_of
 from bontune.tasks.fewshot import MATH_EXAMPLES, MATH_WORDING, offered
+from bontune.tasks.heldout import HeldOutSet, choice_in, held_out_set, is_choice
 from bontune.tasks.options import Format, ThoughtTags, checked
 from bontune.tasks.reading import Data, Source, SourceTable
 
@@ -56,9 +60,18 @@ class Math(Benchmark):
     11,498; two more have no answer). The answer of a completion is what its last ``\\boxed{}`` holds, compared by
     value: :mod:`bontune.grading.answers.math_answer` says how.
 
+    Functional MATH varies the numbers of MATH's problems. Its splits are ``test`` (all 1,745), ``unseen_seeds`` (181
+    that vary a problem of MATH-500) and ``seen_seeds`` (1,564 that vary one of the train file, which a model may have
+    been trained on). The last two need the column ``seed_in_math_500``, which the original folder lacks.
+
+    MathOdyssey has the splits ``test`` (all 387), ``open`` (244), ``choice`` (128, the answer is a letter) and
+    ``yes_no`` (15): guessing alone solves a share of the last two. There, without a box, the last sentence "the answer
+    is …" counts. Its licence prohibits training on it.
+
     Args:
         data: a folder with ``math_train_12000.jsonl`` and ``math_test_500.jsonl`` (or ``train``, ``test``; ``.json``
-            and ``.gz`` too), one such file, or ``{"train": FILE, "test": FILE}``. None: the Hugging Face hub
+            and ``.gz`` too), one such file, or ``{"train": FILE, "test": FILE}``. Or Functional MATH: its folder of one
+            JSON file a problem, or a file of their rows; or the file of MathOdyssey. None: the Hugging Face hub
             (nlile/hendrycks-MATH-benchmark to train, HuggingFaceH4/MATH-500 to test).
         hub: another repository on the hub with the same columns.
         shots: worked examples before the question, 0 to 4.
@@ -67,6 +80,8 @@ class Math(Benchmark):
         thoughts: ``auto``: what stands in ``<think>…</think>`` and its like is no answer; ``open``: the same, and every
             completion begins within a thought; an opening and a closing tag, or several such pairs; or ``none``.
     """
+
+    _held_out: HeldOutSet | None = None
 
     @checked
     def __init__(
@@ -80,24 +95,30 @@ class Math(Benchmark):
     ) -> None:
         self._format = format
         self._examples = MATH_EXAMPLES[:shots]
-        self._source = Source("math", _TABLES, data, hub)
-        splits = {"train": ("train", "validation"), "test": ("test",)}
+        self._held_out = held_out_set(data) if hub is None else None
+        if self._held_out is None:
+            self._source = Source("math", _TABLES, data, hub)
+            tables = {"train": ("train", "validation"), "test": ("test",)}
+            splits = tuple(split for table in self._source.tables for split in tables[table])
+        else:
+            splits = self._held_out.splits
         super().__init__(
-            name="math",
-            splits=[split for table in self._source.tables for split in splits[table]],
-            thoughts=thoughts,
-            stop=() if self._format == "chat" else MATH_WORDING.stop,
+            name="math", splits=splits, thoughts=thoughts, stop=() if self._format == "chat" else MATH_WORDING.stop
         )
 
     def load(self, split: str) -> list[Problem]:
         """Read a split; every answer is compared with itself, so that none is beyond the grader."""
-        table = "test" if split == "test" else "train"
-        placed = self._source.rows(table)
+        if self._held_out is not None:
+            placed = self._held_out.rows(split)
+        else:
+            placed = self._source.rows("test" if split == "test" else "train")
         rows = [
             (place, row, usual_id)
             for (place, row), usual_id in zip(placed, content_ids(row for _, row in placed), strict=True)
             if row.get("answer") or row.get("unique_id") not in WITHOUT_ANSWER
         ]
+        if self._held_out is not None:
+            return [self._problem(*row) for row in rows]
         chosen = partition.choose_rows(split, [str(row["problem"]) for _, row, _ in rows], NUM_VALIDATION)
         return [self._problem(*rows[index]) for index in chosen]
 
@@ -105,7 +126,9 @@ class Math(Benchmark):
         self, problems: Sequence[Problem], answers: Sequence[Sequence[str]], poll: Poll | None
     ) -> list[list[Grade]]:
         """Reward 1 for an answer that equals the reference, else 0; equal answers are compared once."""
-        boxes = [[last_box(answer) for answer in row] for row in answers]
+        boxes = [
+            [self._answer_of(problem, answer) for answer in row] for problem, row in zip(problems, answers, strict=True)
+        ]
         asked = [
             (problem.reference, box)
             for problem, row in zip(problems, boxes, strict=True)
@@ -124,6 +147,11 @@ class Math(Benchmark):
             for problem, row in zip(problems, boxes, strict=True)
         ]
 
+    def _answer_of(self, problem: Problem, completion: str) -> str | None:
+        if self._held_out is not None and is_choice(problem.reference):
+            return choice_in(completion, problem.reference)
+        return last_box(completion)
+
     def reference_completion(self, problem: Problem) -> str:
         """The row's solution where it holds a box, else the boxed reference."""
         solution = problem.row.get("solution")
@@ -134,6 +162,11 @@ class Math(Benchmark):
     def demonstration(self, problem: Problem) -> str:
         """The same, parted from the prompt as the worked examples are."""
         return f" {self.reference_completion(problem)}"
+
+    @staticmethod
+    def answer_keys(options: Mapping[str, Any]) -> AnswerKeys:
+        """The normal form of an answer: what only sympy could tell is no hit, and units are not looked at."""
+        return AnswerKeys(answer=str, reference=normal_answer)
 
     def _problem(self, place: str, row: dict[str, Any], usual_id: str) -> Problem:
         question, answer = (column(row, wanted, place).strip() for wanted in _COLUMNS)

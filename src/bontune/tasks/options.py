@@ -16,6 +16,8 @@ from bontune.base.thoughts import Setting
 Format = Literal["auto", "base", "chat"]
 """Of prompts. ``auto`` offers the text to continue and the conversation, ``base`` the text only; ``chat`` has the
 conversation, and its words as the text too, for models tuned to follow instructions that have no chat template."""
+WordProblemFormat = Literal["auto", "base", "chat", "equations"]
+"""Of prompts of word problems: as ``Format``, and ``equations``: text and conversation ask for equations only."""
 ThoughtTags = Annotated[Setting, SkipValidation()]
 """Of thoughts; see :func:`bontune.base.thoughts.thoughts_of`, which says what it can be in one sentence."""
 Seed = Annotated[int, Field(ge=0)]

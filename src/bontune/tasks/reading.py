@@ -55,6 +55,40 @@ def read_rows(path: FilePath) -> Iterator[tuple[str, dict[str, Any]]]:
         raise BontuneError(f"{path} cannot be read: {error}") from error
 
 
+def read_texts(path: FilePath) -> Iterator[str]:
+    """Yield the texts of a file: each text and number in its rows, at any depth; any other file is one text.
+
+    Args:
+        path: a file of rows (see :func:`read_rows`), or a text in UTF-8, which may be compressed (``.gz``).
+
+    Raises:
+        BontuneError: no such file, or it cannot be read as what its name says.
+    """
+    path = Path(path).expanduser()
+    if path.name.endswith(SUFFIXES):
+        for _, row in read_rows(path):
+            yield from _texts_in(row)
+        return
+    _require_file(path)
+    try:
+        with gzip.open(path) if path.name.endswith(".gz") else open(path, "rb") as file:
+            yield file.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BontuneError(f"{path} is not UTF-8: byte {error.start + 1}.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise BontuneError(f"{path} cannot be read: {error}.") from error
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    elif isinstance(value, (Mapping, list)):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts_in(part)
+
+
 def require_file(path: Path) -> None:
     """Refuse what is not an existing file of rows, with its likely name.
 
@@ -63,6 +97,10 @@ def require_file(path: Path) -> None:
     """
     if not path.name.endswith(SUFFIXES):
         raise BontuneError(f"{path}: files of rows end in {', '.join(SUFFIXES)}.")
+    _require_file(path)
+
+
+def _require_file(path: Path) -> None:
     if path.is_dir():
         raise BontuneError(f"{path} is a folder; name a file in it.")
     if not path.is_file():

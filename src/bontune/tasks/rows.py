@@ -18,6 +18,7 @@ from bontune.base.signals import Poll
 from bontune.base.text import cell_text
 from bontune.base.thoughts import Setting, answer_behind, thoughts_of
 from bontune.base.user_code import load_function, what_was_raised
+from bontune.grading.answers.equations import grade_equations
 from bontune.grading.answers.numbers import last_number
 from bontune.grading.verdict import Grade, Verdict
 from bontune.tasks.base import grade_answers, grade_each
@@ -190,7 +191,7 @@ MAX_REASON_LENGTH = 300
 
 def grade_exact(problem: Problem, completion: str) -> Grade:
     """Passed if completion and reference are the same text, up to white space."""
-    wanted, found = " ".join(problem.reference.split()), " ".join(completion.split())
+    wanted, found = words_of(problem.reference), words_of(completion)
     return _compared(found or None, is_equal=found == wanted, missing="empty", wanted=wanted)
 
 
@@ -201,6 +202,25 @@ def grade_last_number(problem: Problem, completion: str) -> Grade:
         return _grader_error("the reference holds no number")
     answer = None if found is None else str(found)
     return _compared(answer, is_equal=found == wanted, missing="no number", wanted=str(wanted))
+
+
+def grade_way(problem: Problem, completion: str) -> Grade:
+    """Grade a chain of equations that leads from the prompt's numbers to the last number of the reference."""
+    wanted = last_number(problem.reference)
+    if wanted is None:
+        return _grader_error("the reference holds no number")
+    return grade_equations(problem.prompt, wanted, completion)
+
+
+def words_of(text: str) -> str:
+    """The text with single spaces, which the grader ``exact`` compares."""
+    return " ".join(text.split())
+
+
+def number_of(text: str) -> str | None:
+    """The number that the grader ``last_number`` compares, as answers hold it; None: there is none."""
+    number = last_number(text)
+    return None if number is None else str(number)
 
 
 def guarded(function: UserGrader) -> Grader:
@@ -236,9 +256,9 @@ def load_user_grader(spec: str) -> UserGrader:
     """
     source, _, attribute = spec.rpartition(":")
     if not source or not attribute:
-        hint = did_you_mean(spec, ["exact", "last_number"])
+        hint = did_you_mean(spec, ["exact", "last_number", "equations"])
         raise BontuneError(
-            f"No grader {spec!r}{hint}; there are exact, last_number, and your own, "
+            f"No grader {spec!r}{hint}; there are exact, last_number, equations, and your own, "
             "module:function or file.py:function."
         )
     return load_function(spec, what="grader")

@@ -64,6 +64,8 @@ def run(source: str, check: str | Callable[..., object], **options: Any) -> grad
         ("    return x + 2\n", Verdict.FAILED, "an assertion failed at line 3 of the test"),
         ("    return x +\n", Verdict.FAILED, "loading it raised SyntaxError"),
         ("    return y\n", Verdict.FAILED, "raised NameError: name 'y' is not defined"),
+        # Annotations are evaluated, as Python does where a program does not import them from __future__.
+        ("    return x * 2\ndef g() -> Lost: ...\n", Verdict.FAILED, "raised NameError: name 'Lost' is not defined"),
         ("    return x * 2\n1 / 0\n", Verdict.FAILED, "loading it raised ZeroDivisionError: division by zero"),
         ("    return 2 * x\ndel double\n", Verdict.FAILED, "does not define double"),
         ("    return 2 * x\nhelper = lambda x: 0\n", Verdict.PASSED, ""),  # the test's helper is the row's

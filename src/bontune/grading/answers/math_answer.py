@@ -27,7 +27,7 @@ stand for positive numbers (``\sqrt{x^2}`` is ``x``, ``|x|`` is not).
 ``42,42``. ``(1,2)`` is a tuple: ordered, and neither a list nor a set, nor a matrix. ``[1,2)`` is an interval: its ends
 and both brackets count, so ``(1,2)`` and ``[1,2]`` differ. Inequalities in one letter are intervals (``x>3``,
 ``1\le x<2``, ``-2x>-6``), and ``x\in[1,2]`` is ``[1,2]``. Unions are in any order, and ``x<1\text{ or }x>2`` is one.
-Matrices (``pmatrix``, ``bmatrix``) are compared cell by cell.
+Matrices (``pmatrix``, ``bmatrix``, ``[1,2;3,4]``) are compared cell by cell.
 
 *Names and equations.* ``x=5`` is ``5``; ``x=5`` is not ``y=5``. ``2+3=5`` is ``5``, as all its sides are equal.
 Equations are equal if they differ by a constant factor when all is on one side; an equation is not its solution. A gold
@@ -206,7 +206,7 @@ def _judged(gold: str, text: str | None) -> Judgement | dict[str, object]:
         return _different(f"{len(text)} characters, more than {MAX_ANSWER_LENGTH}")
     clean_gold, clean_text = _cleaned(gold), _cleaned(text)
     if not clean_text:
-        return _different("empty")
+        return _different("the answer is empty")
     if clean_gold.replace(RANGE_DASH, "-") == clean_text.replace(RANGE_DASH, "-"):
         return _EQUAL
     gold_read, text_read = _read(gold), _read(text)

@@ -120,7 +120,7 @@ _REALS = Collection(kind="tuple", items=(Words(text="-oo"), Words(text="oo")), s
 """The open interval from −∞ to ∞."""
 _REAL_LINE = (r"\mathbb{R}", r"\mathbbR", r"\Bbb{R}", r"\BbbR", r"\R", r"\Reals", r"\reals", "all real numbers")
 _PHRASE = re.compile(
-    r"(?:no|none|not|never|neither|undefined|infinitely|all|cannot|does not)(?: [a-z]+)*", re.IGNORECASE
+    r"(?:yes|no|none|not|never|neither|undefined|infinitely|all|cannot|does not)(?: [a-z]+)*", re.IGNORECASE
 )
 """Bare words that deny or affirm; others may be products of letters."""
 _GROUPED = re.compile(r"(?<![0-9.,])([1-9][0-9]{0,2}(?:,[0-9]{3})+)(?![0-9,])")
@@ -376,6 +376,11 @@ def _bracketed(tokens: list[Token]) -> Answer | None:
         depth += (token.text in _OPENING) - (token.text in _CLOSING) if token.kind != "text" else 0
         if depth == 0 and i < len(tokens) - 1:
             return None  # the first bracket closes before the end: (x+1)(x-1)
+    rows = _split(tokens[1:-1], lambda t: t.text == ";") if opening + closing == "[]" else []
+    if len(rows) > 1:
+        cells = [_split(row, lambda t: t.text == ",") for row in rows]
+        if len(cells[0]) > 1:
+            return _matrix_of(cells, [])
     parts = _split(tokens[1:-1], lambda t: t.text in (",", ";"))
     if opening in (r"\{", r"\lbrace"):
         if closing not in (r"\}", r"\rbrace"):
@@ -411,9 +416,13 @@ def _matrix(tokens: list[Token]) -> Answer | None:
     if not rows[-1]:
         rows.pop()
     cells = [_split(row, lambda t: t.text == "&") for row in rows]
+    return _matrix_of(cells, tokens[:start])
+
+
+def _matrix_of(cells: list[list[list[Token]]], factor: list[Token]) -> Collection:
+    """A matrix of rows of cells, each multiplied by what stands before the matrix."""
     if len({len(row) for row in cells}) != 1 or len(cells) * len(cells[0]) > MAX_ELEMENTS:
         raise Unreadable("a matrix with rows of different length, or too large")
-    factor = tokens[:start]
     sign = [Token("number", "1")] if [t.text for t in factor] == ["-"] else []
     scaled = [_scaled(cell, [*factor, *sign]) for row in cells for cell in row]
     return Collection(kind="matrix", items=tuple(scaled), shape=str(len(cells[0])))

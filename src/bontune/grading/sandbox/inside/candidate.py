@@ -104,7 +104,8 @@ def _load(source: str, names: tuple[str, ...]) -> tuple[object, ...]:
     if "async" in source:
         _allow_event_loop()
     try:
-        exec(compile(source, "<solution>", "exec"), module.__dict__)
+        # Without dont_inherit, compile() passes this file's own "from __future__ import annotations" on to the program.
+        exec(compile(source, "<solution>", "exec", dont_inherit=True), module.__dict__)
     except Exception as error:
         return ("unloadable", *_describe(error))
     return ("loaded", {name: module.__dict__[name] for name in names if name in module.__dict__})
