@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -15,6 +15,18 @@ from transformers import (
 )
 
 CHARACTERS = " \n0123456789+-*/=,.:;()abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ#$?'\"%"
+LEARNED = [
+    "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May.",
+    "Weng earns $12 an hour for babysitting. Yesterday, she just did 50 minutes of babysitting.",
+    "the other mother gathers feathers rather than leather; there they are, the brothers of the father",
+    "naïve café — Zürich, façade, déjà vu",
+] * 3
+"""Texts on which byte-pair encodings are learned."""
+TEMPLATE = (
+    "{% for m in messages %}<|start|>{{ m['role'] }} says father: {{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+"""A chat template with words of its own."""
 FAMILIES = ("qwen2", "llama", "gemma2", "gemma2_wide")
 
 
@@ -26,6 +38,28 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
     )
+
+
+def byte_level(*, template: bool = False, ignores_merges: bool = False) -> PreTrainedTokenizerFast:
+    """A byte-level BPE whose end token stands before its vocabulary, and whose other special ones behind it."""
+    core = Tokenizer(models.BPE(ignore_merges=ignores_merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(LEARNED, trainer)
+    core.add_special_tokens([AddedToken("<|start|>", special=True), AddedToken("<|pad|>", special=True)])
+    start = core.token_to_id("<|start|>")
+    core.post_processor = processors.TemplateProcessing(single="<|start|> $A", special_tokens=[("<|start|>", start)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<|start|>", eos_token="<|end|>", pad_token="<|pad|>"
+    )
+    tokenizer.chat_template = TEMPLATE if template else None
+    return tokenizer
 
 
 def model(family: str = "qwen2", seed: int = 0, *, sharp: float = 8.0, **overrides: object) -> torch.nn.Module:

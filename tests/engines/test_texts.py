@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 import tiny
+from bontune.base.errors import BontuneError
 from bontune.engines.contract import SamplingOptions, StopReason
 from bontune.engines.texts import Decoder, encode_prompts
 from bontune.engines.transformers import TransformersEngine
@@ -171,6 +172,32 @@ def test_a_demonstration_has_one_end_token() -> None:
     problem = Problem(id="a", prompt="1+2=", reference="3")
     found = encode_demonstrations(Sums(), [problem], tiny.model(), ending_tokenizer())
     assert found["a"] == [*tiny.tokenizer()("3")["input_ids"], 1]
+
+
+def test_a_token_that_the_model_has_no_row_for_is_one_sentence() -> None:
+    """A tokenizer with a token more than the model: its row does not exist, and torch would name an index."""
+    larger = tiny.tokenizer()
+    larger.add_special_tokens({"additional_special_tokens": ["<extra>"]})
+    model = tiny.model()
+    assert encode_prompts(model, larger, ["1+2="], 4) == encode_prompts(model, tiny.tokenizer(), ["1+2="], 4)
+    with pytest.raises(BontuneError, match=r"token '<extra>', for which the model's vocabulary of \d+ has no row"):
+        encode_prompts(model, larger, ["1+2=", "<extra>1="], 4)
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_a_character_that_a_pruned_tokenizer_drops_is_one_sentence(letter: str) -> None:
+    """A byte-level BPE without all bytes and without an unknown token leaves characters out silently."""
+    core = Tokenizer(models.BPE({letter: i for i, letter in enumerate("1234567890+=Ġab")}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens([AddedToken("<end>", special=True)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>", pad_token="<end>")
+    model = tiny.model()
+    text = f"a {letter} 1="
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == "a  1="
+    with pytest.raises(BontuneError, match=f"contains '{letter}', for which the tokenizer has no token"):
+        encode_prompts(model, tokenizer, ["1+2=", text], 4)
+    assert len(encode_prompts(model, tokenizer, ["a b 1=<end>", "12"], 4)) == 2  # letters within a special token
 
 
 def test_padding_outside_the_vocabulary_changes_nothing() -> None:

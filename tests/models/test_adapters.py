@@ -14,6 +14,7 @@ from peft import (
     IA3Config,
     LoHaConfig,
     LoraConfig,
+    PeftModel,
     PrefixTuningConfig,
     PromptEncoderConfig,
     PromptTuningConfig,
@@ -32,9 +33,9 @@ IDS = torch.arange(3, 40).unsqueeze(0)
 TARGETS = (["lm_head"], ["embed_tokens"], ["embed_tokens", "lm_head"], ["q_proj", "lm_head"], "all-linear", "q_proj")
 
 
-def adapted(family: str, targets: Any, **overrides: object) -> Any:
+def adapted(family: str, targets: Any, *, layers: Any = None, **overrides: object) -> Any:
     """A model with adapters that do something."""
-    model = add_lora(tiny.model(family, **overrides), r=4, alpha=8, targets=targets).eval()
+    model = add_lora(tiny.model(family, **overrides), r=4, alpha=8, targets=targets, layers=layers).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -168,6 +169,32 @@ def test_an_adapter_without_a_base_is_refused_in_a_sentence(saved: Path) -> None
 def test_targets_that_are_no_modules(targets: Any, phrase: str) -> None:
     with pytest.raises(BontuneError, match=phrase):
         add_lora(tiny.model(), r=4, alpha=8, targets=targets)
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["embed_tokens", "q_proj", "lm_head"]], ids=str)
+@pytest.mark.parametrize("family", ["qwen2", "llama", "gemma2"])
+def test_adapters_are_on_the_chosen_layers_alone_and_load_by_peft(family: str, targets: Any, tmp_path: Path) -> None:
+    model = adapted(family, targets, layers=[1])
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert names
+    assert all(".layers.1." in name and "lora_" in name for name in names)
+    assert any(".q_proj." in name for name in names)
+    assert any(".down_proj." in name for name in names) == (targets == "all-linear")
+    save_model(model, tiny.tokenizer(), tmp_path / "model", adapter=tmp_path / "adapter")
+    again = PeftModel.from_pretrained(tiny.model(family), tmp_path / "adapter").eval()
+    assert torch.equal(logits(again), logits(model))
+
+
+@pytest.mark.parametrize(
+    ("targets", "layers", "phrase"),
+    [
+        ("all-linear", [0, 2], "training.lora.layers: the model has no layer 2; its layers are 0 to 1"),
+        (["lm_head"], [1], "none of the targets is in the chosen layers"),
+    ],
+)
+def test_layers_that_cannot_be_adapted(targets: Any, layers: list[int], phrase: str) -> None:
+    with pytest.raises(BontuneError, match=phrase):
+        add_lora(tiny.model(), r=4, alpha=8, targets=targets, layers=layers)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from bontune.engines.prompts import as_text, stop_of
 from bontune.engines.transformers import TransformersEngine
 from bontune.models.chat import render_conversation
 from bontune.models.saving import save_model
-from bontune.pools.draw import RENDERED, PoolRequest, draw_pool
+from bontune.pools.draw import PoolRequest, draw_pool
+from bontune.pools.pool import RENDERED
 from bontune.pools.read import read_pool
 from bontune.tasks import load_task, task_from_rows
 

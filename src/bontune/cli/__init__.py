@@ -17,6 +17,7 @@ from bontune.cli.catalogue import objectives_app, recipes_app, tasks_app
 from bontune.cli.compare import compare_runs
 from bontune.cli.doctor import report_on_machine
 from bontune.cli.evaluate import evaluate_pools
+from bontune.cli.models import models_app
 from bontune.cli.report import report_on, watch_runs
 from bontune.cli.reproduce import quickstart, reproduce_suite
 from bontune.cli.sample import pools_app, sample_pool
@@ -44,6 +45,7 @@ COMMANDS = {
     "recipes": recipes_app,
     "objectives": objectives_app,
     "tasks": tasks_app,
+    "models": models_app,
     "verify": verify_app,
     "pools": pools_app,
 }

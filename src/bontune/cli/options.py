@@ -23,7 +23,10 @@ KeyValues = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings to change, as key=value.", show_default=False)
 ]
 Model = Annotated[
-    str, typer.Argument(help="The model: a shipped one, a folder, a hub id, or a server such as http://host/v1.")
+    str,
+    typer.Argument(
+        help="The model: a shipped one, a folder, a GGUF file, a hub id, or a server such as http://host/v1."
+    ),
 ]
 TaskName = Annotated[str, typer.Argument(help="The task's name; `bontune tasks` lists them.")]
 

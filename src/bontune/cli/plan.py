@@ -18,6 +18,7 @@ from bontune.engines.prompts import as_text, prompt_of
 from bontune.models import load_model, quiet_libraries, resolve, shipped
 from bontune.models.adapters import outer_base
 from bontune.models.chat import has_chat_template
+from bontune.models.gguf import source_of
 from bontune.training import setup
 from bontune.training.plan import Plan, Shape, count_of, device_of, estimate, least_memory, preflight, trained_share
 
@@ -39,7 +40,7 @@ def run_plan(settings: Recipe) -> None:
     gpu_memory = _gpu_memory()
     memory = _main_memory() if gpu_memory is None else gpu_memory
     least = least_memory(settings, shape, is_gpu=gpu_memory is not None)
-    is_here = settings.model in shipped() or Path(settings.model).is_dir()
+    is_here = settings.model in shipped() or Path(settings.model).exists()
     loaded = load_model(settings.model) if is_here and least < memory else None
     prompts = _prompts(settings, None if loaded is None else loaded[1])
     plans = {
@@ -121,7 +122,8 @@ def _config_of(model: str) -> Any:
     if base is not None:
         return _config_of(base)
     try:
-        return AutoConfig.from_pretrained(where)
+        folder, options = source_of(where)
+        return AutoConfig.from_pretrained(folder, **options)
     except Exception as error:  # an edge: the hub and its files fail in many types
         cause = str(error).strip().partition("\n")[0]
         raise BontuneError(f"the config of {model} cannot be read: {cause}") from error

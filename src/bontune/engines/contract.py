@@ -20,6 +20,8 @@ from bontune.engines.prompts import Prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bontune.engines.lower_layers import LowerStates
+
 
 class EngineFailed(RunStopped):
     """An engine broke down while it drew or loaded weights; training saves its last step and can be resumed from it."""
@@ -129,6 +131,8 @@ class Samples:
     """Reason why each of the B completions ended."""
     texts: list[list[str]] = field(repr=False)
     """P lists of M decoded completions, stop strings and special tokens removed."""
+    states: LowerStates | None = field(default=None, repr=False)
+    """Hidden states that enter the first trained layer, where an engine was asked to keep them."""
 
     @property
     def num_samples(self) -> int:
@@ -146,6 +150,7 @@ class Samples:
             logprobs_BT=self.logprobs_BT[rows],
             stops=[self.stops[b] for b in rows],
             texts=[self.texts[p] for p in chosen],
+            states=None if self.states is None else self.states.of_prompts(chosen, rows),
         )
 
     def check_finite(self) -> None:

@@ -13,6 +13,7 @@ from bontune.base.errors import BontuneError, did_you_mean
 from bontune.engines.contract import Engine
 from bontune.engines.openai import OpenAIEngine, Serving
 from bontune.models import best_device, load_model, load_tokenizer, resolve, shipped
+from bontune.models.gguf import is_gguf
 
 ENGINES = ("auto", "transformers", "vllm")
 """Engines for a model that is opened by name; an address always means a server."""
@@ -58,7 +59,7 @@ def open_engine(model: Any, tokenizer: Any = None, *, serving: Serving | None = 
         if engine == "vllm" and model not in shipped():
             from bontune.models.adapters import is_adapter
 
-            if not is_adapter(where):
+            if not is_adapter(where) and not is_gguf(where):
                 return _vllm_of(model)
         model, tokenizer = load_model(model, device=best_device())
     if engine == "vllm":

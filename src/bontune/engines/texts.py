@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 
 from bontune.base.errors import BontuneError
@@ -17,21 +19,50 @@ def encode_prompts(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_ne
     """Return the token ids of each prompt.
 
     Raises:
-        BontuneError: a prompt has no token, leaves no room for ``max_new_tokens`` in the model's context, or is a
-            conversation that the chat template refuses.
+        BontuneError: a prompt has no token, one that the model has no row for, or a character without a token; leaves
+            no room for ``max_new_tokens`` in the model's context; or is a conversation that the chat template refuses.
     """
     texts = [as_text(prompt, tokenizer) for prompt in prompts]
     encoded = [encode_text(tokenizer, text, prompt) for text, prompt in zip(texts, prompts, strict=True)]
     context = context_of(model) or float("inf")
+    num_tokens = getattr(model.config.get_text_config(), "vocab_size", None) or float("inf")
+    missing = _missing_bytes(tokenizer)
     for text, ids in zip(texts, encoded, strict=True):
+        lost = next((character for character in text if missing and missing & _as_bytes(character)), None)
+        if lost is not None and text.strip() not in tokenizer.decode(ids):  # a special token may contain it
+            raise BontuneError(
+                f"The prompt {text[:60]!r} contains {lost!r}, for which the tokenizer has no token: take a tokenizer "
+                "with all bytes, or leave the character out."
+            )
         if not ids:
             raise BontuneError(f"The prompt {text[:60]!r} has no tokens; a prompt needs at least one.")
+        if max(ids) >= num_tokens:
+            raise BontuneError(
+                f"The prompt {text[:60]!r} has the token {tokenizer.convert_ids_to_tokens(max(ids))!r}, for which the "
+                f"model's vocabulary of {num_tokens} has no row: take the tokenizer that was saved with the model."
+            )
         if len(ids) + max_new_tokens > context:
             raise BontuneError(
                 f"The prompt {text[:60]!r}… has {len(ids)} tokens; with {max_new_tokens} new ones that is more than "
                 f"the model's context of {context}: shorten the prompt or lower max_new_tokens."
             )
     return encoded
+
+
+def _missing_bytes(tokenizer: Any) -> set[str]:
+    """Return the letters of the bytes that a byte-level BPE without an unknown token drops, for want of a token."""
+    core: Any = getattr(tokenizer, "backend_tokenizer", None)
+    model = getattr(core, "model", None)
+    is_lossy = isinstance(model, BPE) and model.unk_token is None and "ByteLevel(" in repr(core.decoder)
+    if not is_lossy:
+        return set()
+    return {letter for letter in ByteLevel.alphabet() if core.token_to_id(letter) is None}
+
+
+def _as_bytes(character: str) -> set[str]:
+    """Return the letters that stand for a character's bytes in a byte-level vocabulary."""
+    pieces = ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(character)
+    return {letter for piece, _ in pieces for letter in piece}
 
 
 def encode_text(tokenizer: Any, text: str, prompt: Prompt) -> list[int]:

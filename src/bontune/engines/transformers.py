@@ -8,7 +8,7 @@ prompt yields does not depend on the batch it sits in (up to the rounding of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,11 +21,12 @@ from bontune.base.signals import Poll
 from bontune.engines.cache import cache_of, decoding_cache, shares_prompts, with_cache
 from bontune.engines.contract import Limits, Progress, Samples, SamplingOptions, parameter_of
 from bontune.engines.decoding import REASONS, RowTensors, SamplingState, can_keep_state, generate
+from bontune.engines.lower_layers import Recorder, watched
 from bontune.engines.prompts import Prompt
 from bontune.engines.seeds import stream
 from bontune.engines.shared_attention import shares_attention, sharing
 from bontune.engines.texts import Decoder, context_of, encode_prompts, end_ids
-from bontune.models.adapters import copy_with
+from bontune.models.adapters import copy_with, decoder_layers
 from bontune.models.chat import has_chat_template
 
 COMPACT_AT = 0.125
@@ -51,6 +52,17 @@ class TransformersEngine:
         self.limits = Limits(has_seeds=True, has_tokens=True, can_load=True, context=context_of(model))
         self.progress = Progress()
         self._has_own_parameters = False
+        self._kept_layer: int | None = None
+        self._recorder: Recorder | None = None
+
+    @contextmanager
+    def keeping_states(self, layer: int | None) -> Iterator[None]:
+        """Keep the hidden states that enter a decoder layer with the samples drawn meanwhile; None: no states."""
+        self._kept_layer = layer
+        try:
+            yield
+        finally:
+            self._kept_layer = None
 
     def draw(
         self,
@@ -67,7 +79,7 @@ class TransformersEngine:
         was_training = self.model.training
         self.model.eval()
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._recording(len(prompts), *shape) as recorder:
                 for rows, drawn in self._batches(encoded, options, keys, poll):
                     for whole, part in zip((tokens_BT, logprobs_BT, lengths_B, reasons_B), drawn, strict=True):
                         whole[rows] = part.cpu()
@@ -82,7 +94,21 @@ class TransformersEngine:
             logprobs_BT=logprobs_BT[:, :longest].contiguous(),
             stops=[REASONS[reason] for reason in reasons_B.tolist()],
             texts=[texts[i : i + options.num_samples] for i in range(0, len(texts), options.num_samples)],
+            states=None if recorder is None else recorder.states(longest),
         )
+
+    @contextmanager
+    def _recording(self, num_prompts: int, num_rows: int, width: int) -> Iterator[Recorder | None]:
+        """Give the recorder of a draw; None where no states are kept."""
+        if self._kept_layer is None:
+            yield None
+            return
+        self._recorder = Recorder(num_prompts, num_rows, width)
+        try:
+            with watched(decoder_layers(self.model)[1][self._kept_layer], self._recorder.see):
+                yield self._recorder
+        finally:
+            self._recorder = None
 
     def takes_chat(self) -> bool:
         """Return whether the tokenizer has a chat template."""
@@ -134,6 +160,8 @@ class TransformersEngine:
             longest = max(len(encoded[p]) for p in batch) + options.max_new_tokens
             rows_at_once = max(1, self.token_budget // longest)
             prefill = self._prefill([encoded[p] for p in batch]) if self._shares_prompts else None
+            if self._recorder is not None and prefill is not None:
+                self._recorder.keep_prompts(batch, [len(encoded[p]) for p in batch])
             owner = torch.arange(take).repeat_interleave(m)
             rows = (torch.tensor(batch).unsqueeze(1) * m + torch.arange(m)).flatten()
             for start in range(0, len(rows), rows_at_once):
@@ -156,7 +184,7 @@ class TransformersEngine:
                 if prefill is None:
                     generate(self.model, prompt_ids, state, keeps_state=self._keeps_state)
                 else:
-                    self._decode(prefill, owner[part], state)
+                    self._decode(prefill, owner[part], state, rows[part])
                 self.progress.num_samples = before + len(prompt_ids)  # also counts rows that never ended
                 yield rows[part], state.result()
 
@@ -186,8 +214,8 @@ class TransformersEngine:
         is_padded = min(map(len, encoded)) < max(map(len, encoded))
         return _Prefill(cache_of(out), mask if is_padded else None, mask.sum(-1), out.logits[:, -1])
 
-    def _decode(self, prefill: _Prefill, owner: Tensor, state: SamplingState) -> None:
-        """Draw the tokens of a batch of rows; row b continues prompt ``owner[b]`` of the prefill."""
+    def _decode(self, prefill: _Prefill, owner: Tensor, state: SamplingState, indices: Tensor) -> None:
+        """Draw the tokens of a batch of rows; row b, ``indices[b]`` of the draw, continues prompt ``owner[b]``."""
         num_prompts, longest = len(prefill.logits), prefill.cache.get_seq_length()
         is_worth_it = longest >= SHARED_FROM and len(owner) >= SHARED_BY * num_prompts
         is_shared = is_worth_it and self._shares_attention
@@ -209,6 +237,8 @@ class TransformersEngine:
                         rows.keep(keep)
                         numbers, token = numbers[keep], token[keep]
                 logits = rows.next_logits(self.model, token)
+                if self._recorder is not None:
+                    self._recorder.keep_tokens(indices.to(numbers.device)[numbers], t)
 
     @cached_property
     def _shares_attention(self) -> bool:

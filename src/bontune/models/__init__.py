@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bontune.base.client import why_unreachable
 from bontune.base.errors import BontuneError, nearest
+from bontune.models import gguf
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,13 @@ _BUILT = {"tiny-gemma2": "bontune.models.tiny_gemma2"}
 """Models that are built when they are loaded, because random weights need no file."""
 _VERIFIERS = {"countdown-verifier": "countdown_verifier", "countdown-verifier-rough": "countdown_verifier_rough"}
 """Shipped sequence classifiers; see :mod:`bontune.models.classifiers`."""
+_ABOUT = {
+    "countdown-tiny": "Writes sums for the task countdown: good, but unsure.",
+    "programs-tiny": "Writes short Python functions for the task programs: good, but unsure.",
+    "tiny-gemma2": "Random weights in Gemma 2's architecture, built when it is loaded: for trying recipes out.",
+    "countdown-verifier": "A reward model for the task countdown.",
+    "countdown-verifier-rough": "A reward model for the task countdown that makes mistakes.",
+}
 _MODEL_FILES = ("config.json", "adapter_config.json")
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -47,13 +55,18 @@ def shipped() -> list[str]:
     return sorted([*_SHIPPED, *_BUILT])
 
 
+def describe() -> dict[str, str]:
+    """Return each model and verifier that comes with the package, with a sentence about it."""
+    return dict(_ABOUT)
+
+
 def is_shipped(name: str) -> bool:
     """Return whether a name is a model or a verifier that comes with the package."""
     return name in _SHIPPED or name in _VERIFIERS or name in _BUILT
 
 
 def resolve(name_or_path: str | Path) -> str:
-    """Return the folder from which a model is read, for a shipped name or a local path; any other name is a hub id.
+    """Return the folder or GGUF file from which a model is read; a name that is neither shipped nor local is a hub id.
 
     The folder of a training run stands for the model that it has written. A shipped name wins over a folder of the same
     name; write ``./countdown-tiny`` for the folder.
@@ -69,9 +82,15 @@ def resolve(name_or_path: str | Path) -> str:
     path = Path(name).expanduser()
     if name and path.is_dir():
         return str(_model_folder(path, name))
+    if gguf.is_gguf(name):
+        gguf.check_file(name, path)
+        return str(path)
     if name and path.exists():
-        raise BontuneError(f"{name} is a file; give the folder with config.json in it, a hub id, or {_shipped_text()}.")
-    if isinstance(name_or_path, Path) or not name or name[0] in "./~" or name.count("/") > 1 or "\\" in name:
+        raise BontuneError(
+            f"{name} is a file; give the folder with config.json in it, a GGUF file, a hub id, or {_shipped_text()}."
+        )
+    is_path = isinstance(name_or_path, Path) or name.startswith((".", "/", "~", "runs/")) or "\\" in name
+    if is_path or not name or name.count("/") > 1:
         raise BontuneError(
             f"There is no model folder {name!r}; give a folder, a hub id (owner/name), or {_shipped_text()}."
         )
@@ -101,7 +120,7 @@ def check_reachable(where: str) -> None:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    if Path(where).is_dir() or any(isinstance(try_to_load_from_cache(where, file), str) for file in _MODEL_FILES):
+    if Path(where).exists() or any(isinstance(try_to_load_from_cache(where, file), str) for file in _MODEL_FILES):
         return
     why = why_unreachable()
     if why is not None:
@@ -139,10 +158,10 @@ def load_model(
     """Load a causal language model and its tokenizer.
 
     Args:
-        name_or_path: a shipped name, a folder in Hugging Face format (a model, an adapter, or a training run), or a hub
-            id. An adapter is merged into its base model.
+        name_or_path: a shipped name, a folder in Hugging Face format (a model, an adapter, or a training run), a GGUF
+            file, or a hub id. An adapter is merged into its base model; a GGUF file's weights are dequantised.
         dtype: dtype of the weights, such as ``"bfloat16"``; None: as they were saved, but float32 on a CPU without
-            arithmetic of the saved dtype, which is several times slower there.
+            arithmetic of the saved dtype, which is several times slower there, and for a GGUF file.
         device: device of the weights; None: the CPU.
 
     Returns:
@@ -176,7 +195,7 @@ def load_model(
 
 
 def load_tokenizer(name_or_path: str | Path) -> Any:
-    """Load the tokenizer of a model in a folder or on the hub, without the model; see :func:`load_model`.
+    """Load the tokenizer of a folder, a GGUF file or a hub id, without the model; see :func:`load_model`.
 
     Raises:
         BontuneError: there is no tokenizer, or it cannot be fetched or read.
@@ -204,7 +223,8 @@ def _read_tokenizer(where: str) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     loader = PreTrainedTokenizerFast if _has_own_tokenizer(Path(where)) else AutoTokenizer
-    return loader.from_pretrained(where)
+    folder, options = gguf.source_of(where)
+    return loader.from_pretrained(folder, **options)
 
 
 def _read(name_or_path: str | Path, dtype: torch.dtype | str, *, needs_tokenizer: bool = True) -> tuple[Any, Any]:
@@ -240,8 +260,9 @@ def _read(name_or_path: str | Path, dtype: torch.dtype | str, *, needs_tokenizer
         if adapter is not None:
             model = load_merged(model, adapter, tokenizer if has_own else None)
         else:
-            with without_bars():
-                model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
+            source, options = gguf.weights_source_of(where)
+            with without_bars(), gguf.without_bar(where):
+                model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
     except BontuneError:
         raise
     except Exception as error:  # hub, files and weights fail in many types, tokenizers even in bare Exception
@@ -264,6 +285,8 @@ def _checked_dtype(dtype: str | torch.dtype) -> torch.dtype | str:
 def _load_failure(name: str, where: str, error: Exception) -> str:
     """Return a sentence that says what could not be loaded and why."""
     cause = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    if gguf.is_gguf(where):
+        return gguf.load_failure(name, cause)
     if Path(where).is_dir():
         return f"The model in {name} cannot be loaded: {type(error).__name__}: {cause}."
     return (

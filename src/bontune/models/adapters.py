@@ -27,7 +27,9 @@ def is_adapted(model: Any) -> bool:
     return hasattr(model, "get_base_model")
 
 
-def add_lora(model: Any, *, r: int, alpha: float, targets: str | Sequence[str]) -> Any:
+def add_lora(
+    model: Any, *, r: int, alpha: float, targets: str | Sequence[str], layers: Sequence[int] | None = None
+) -> Any:
     """Add low-rank adapters to a model (Hu et al., arXiv 2106.09685) and freeze its own weights.
 
     Args:
@@ -35,19 +37,30 @@ def add_lora(model: Any, *, r: int, alpha: float, targets: str | Sequence[str]) 
         r: rank.
         alpha: the adapters' update is multiplied by alpha / r.
         targets: names of the modules to adapt, or ``all-linear``.
+        layers: decoder layers that get adapters, counted from 0; None: all, and modules outside the layers.
 
     Returns:
         The peft model; the adapters' weights are drawn from torch's global generator.
 
     Raises:
-        BontuneError: a name is that of no module, or of a module that takes no adapter.
+        BontuneError: a name is that of no module, or of a module that takes no adapter; or the model lacks a layer.
     """
     from peft import LoraConfig, get_peft_model
 
-    check_targets(model, targets)
+    chosen = check_targets(model, targets, layers)
+    options: dict[str, Any] = {}
+    if layers is not None:
+        # peft refuses layers together with all-linear, and adapts a head that is named although it is in no layer. The
+        # list of layers is named, because others, such as experts, have numbers as well.
+        if targets == "all-linear":
+            targets = sorted({name.rpartition(".")[2] for name in chosen})
+        named = [targets] if isinstance(targets, str) else targets
+        targets = [t for t in named if any(f".{name}".endswith(f".{t}") for name in chosen)]
+        pattern = decoder_layers(model)[0].rpartition(".")[2]
+        options = {"layers_to_transform": list(layers), "layers_pattern": [pattern]}
     if targets != "all-linear":
         targets = [targets] if isinstance(targets, str) else list(targets)
-    config = LoraConfig(r=r, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM")
+    config = LoraConfig(r=r, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM", **options)
     with of_tied_layers_at_ease():
         return get_peft_model(model, config)
 
@@ -66,15 +79,54 @@ def of_tied_layers_at_ease() -> Iterator[None]:
         yield
 
 
-def check_targets(model: Any, targets: str | Sequence[str]) -> list[str]:
+def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
+    """Return the list of a model's decoder layers, with its name.
+
+    Args:
+        model: a causal LM, or a peft model around one, whose names are returned then.
+
+    Raises:
+        BontuneError: the model has no list of its layers.
+    """
+    core = model.get_base_model() if is_adapted(model) else model
+    count = core.config.get_text_config().num_hidden_layers
+    decoder = core.get_decoder()
+    lists = [m for m in decoder.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    name = next((name for name, module in model.named_modules() if lists and module is lists[0]), None)
+    if name is None:
+        raise BontuneError(f"training.lora.layers: {type(core).__name__} has no list of its layers; leave layers out.")
+    return name, lists[0]
+
+
+def check_targets(model: Any, targets: str | Sequence[str], layers: Sequence[int] | None = None) -> list[str]:
     """Return the names of the modules that adapters would be added to.
 
     Args:
-        model, targets: as for :func:`add_lora`.
+        model, targets, layers: as for :func:`add_lora`.
 
     Raises:
-        BontuneError: a name is that of no module, or of a module that takes no adapter.
+        BontuneError: a name is that of no module, or of a module that takes no adapter; or the model lacks a layer.
     """
+    chosen = _named_targets(model, targets)
+    if layers is None:
+        return chosen
+    pattern, existing = decoder_layers(model)
+    outside = [layer for layer in layers if layer >= len(existing)]
+    if outside:
+        raise BontuneError(
+            f"training.lora.layers: the model has no layer {outside[0]}; its layers are 0 to {len(existing) - 1}."
+        )
+    starts = tuple(f"{pattern}.{layer}." for layer in layers)
+    inside = [name for name in chosen if name.startswith(starts)]
+    if not inside:
+        raise BontuneError(
+            "training.lora: none of the targets is in the chosen layers; choose other targets or layers."
+        )
+    return inside
+
+
+def _named_targets(model: Any, targets: str | Sequence[str]) -> list[str]:
+    """Return the names of the modules that ``targets`` names, in all layers and outside."""
     from transformers.pytorch_utils import Conv1D
 
     modules = {name: module for name, module in model.named_modules() if name}
@@ -205,7 +257,7 @@ def adapter_folder(where: str) -> Path | None:
     from huggingface_hub import snapshot_download, try_to_load_from_cache
     from transformers.utils import cached_file
 
-    if Path(where).is_dir():
+    if Path(where).exists():  # a folder, or a GGUF file
         return Path(where) if is_adapter(Path(where)) else None
     config, own = (isinstance(try_to_load_from_cache(where, name), str) for name in ("config.json", ADAPTER_CONFIG))
     if config and not own:
@@ -217,7 +269,7 @@ def adapter_folder(where: str) -> Path | None:
 
 
 def base_of(folder: Path) -> str:
-    """Return an adapter's base model; a relative folder counts from the working directory or the adapter's folder.
+    """Return an adapter's base model; a relative path counts from the working directory or the adapter's folder.
 
     Raises:
         BontuneError: the adapter's config names no base model.
@@ -229,7 +281,7 @@ def base_of(folder: Path) -> str:
             "base_model_name_or_path."
         )
     beside = folder / name
-    return str(beside) if not Path(name).is_dir() and beside.is_dir() else name
+    return str(beside) if not Path(name).exists() and beside.exists() else name
 
 
 def outer_base(where: str) -> str | None:

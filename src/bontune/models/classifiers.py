@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import bontune.models as models
 from bontune.base.errors import BontuneError
 from bontune.models.adapters import AdapterFile, adapter_folder, is_of_classifier, load_merged, whole_model_of
+from bontune.models.gguf import is_gguf
 from bontune.models.precision import cpu_dtype
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _read(where: str, dtype: str | torch.dtype, *, num_labels: int | None) -> tu
         missing -= file.shapes.keys()
         return merged, missing
     with models.without_bars():
-        if adapter is None:
+        if adapter is None and not is_gguf(where):
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 where, dtype=dtype, output_loading_info=True, **options
             )

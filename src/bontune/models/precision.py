@@ -12,7 +12,9 @@ import torch
 from safetensors import safe_open
 
 import bontune.models as models
+from bontune.base.errors import BontuneError
 from bontune.models.adapters import outer_base
+from bontune.models.gguf import is_gguf
 
 _SAFETENSORS = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
 
@@ -32,6 +34,8 @@ def saved_dtype(name_or_path: str | Path) -> torch.dtype | None:
     base = outer_base(where)
     if base is not None:
         return saved_dtype(base)
+    if is_gguf(where):
+        return torch.float32  # to which its weights are dequantised
     files = [path for path in sorted(Path(where).glob("*.safetensors")) if not path.name.startswith("adapter_")]
     if files:  # the first part of a large model represents the others
         with safe_open(files[0], framework="pt") as opened:
@@ -61,6 +65,36 @@ def cpu_dtype(name_or_path: str | Path) -> torch.dtype | None:
         stacklevel=3,
     )
     return torch.float32
+
+
+def check_trainable(name_or_path: str | Path) -> None:
+    """Refuse a model whose weights are stored quantised, which training can neither change nor save.
+
+    Raises:
+        BontuneError: the model's config says that its weights are quantised.
+    """
+    from transformers import PreTrainedConfig
+
+    name = str(name_or_path)
+    if name in models.shipped() or is_gguf(where := models.resolve(name)):
+        return
+    models.check_reachable(where)
+    base = outer_base(where)
+    if base is not None:
+        check_trainable(base)
+        return
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(where)
+    except Exception:  # loading will raise a better message
+        return
+    settings = config.get("quantization_config")
+    if not isinstance(settings, dict) or settings.get("dequantize"):
+        return
+    method = settings.get("quant_method") or "a method that its config does not name"
+    raise BontuneError(
+        f"The weights of {name} are quantised ({method}) and cannot be trained: take the model as it was before, or "
+        "load it with transformers, call model.dequantize() and save it to a folder."
+    )
 
 
 @contextmanager

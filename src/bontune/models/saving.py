@@ -77,7 +77,7 @@ def lasting_base(name: str, merged: Path) -> str:
     where = models.resolve(name)
     if adapter_folder(where) is not None:
         return str(merged.resolve())
-    return str(Path(where).resolve()) if Path(where).is_dir() else name
+    return str(Path(where).resolve()) if Path(where).exists() else name
 
 
 def write_base(name: str, base: str | None, dtype: torch.dtype | None) -> None:

@@ -108,6 +108,8 @@ def file_of(where: str, name: str) -> Path | None:
     """Return the path of a file of a model, which is fetched if the model is on the hub; None if there is none."""
     from transformers.utils import cached_file
 
+    if Path(where).is_file():  # a GGUF file, which has nothing beside it
+        return None
     path = cached_file(
         where,
         name,
