@@ -94,6 +94,16 @@ def test_overrides_read_yaml_and_what_people_mean() -> None:
     assert load_recipe("countdown", ["run=nan"]).run == "nan"
 
 
+@pytest.mark.parametrize(
+    ("given", "layers"), [("20-22", [20, 21, 22]), ("7", [7]), ("[3, 1, 3]", [1, 3]), ("null", None), ("0-0", [0])]
+)
+def test_layers_are_a_range_a_number_or_a_list(given: str, layers: list[int] | None) -> None:
+    recipe = load_recipe("countdown", [f"training.lora.layers={given}"])
+    assert recipe.training.lora is not None
+    assert recipe.training.lora.layers == layers
+    assert Recipe.from_dict(recipe.model_dump()) == recipe
+
+
 def test_overrides_leave_the_given_tree_alone_and_reach_any_depth() -> None:
     tree: dict[str, Any] = {"a": {"b": 1}, "c": 2}
     assert apply_overrides(tree, ["a.d=x=y", "c.e.f=[1]", "g="]) == {
@@ -111,6 +121,11 @@ def test_overrides_leave_the_given_tree_alone_and_reach_any_depth() -> None:
         ("lr=1e-3", ["no key 'lr'", "'training.lr'"]),
         ("trainig.steps=5", ["no key 'trainig'", "'training'"]),
         ("training.lora.rr=5", ["no key 'training.lora.rr'", "'training.lora.r'"]),
+        ("training.lora.layers=29-20", ["training.lora.layers", "'29-20' contains no layer; write the lower"]),
+        ("training.lora.layers=[]", ["training.lora.layers", "[] contains no layer"]),
+        ("training.lora.layers=-3", ["training.lora.layers", "a range such as 20-29"]),
+        ("training.lora.layers=upper", ["training.lora.layers", "a list of layers or one number, got 'upper'"]),
+        ("training.lora.layers=[1, -2]", ["training.lora.layers[1]", "must be at least 0, got -2"]),
         ("training.lora=5", ["training.lora: must be a section of keys and values, got 5"]),
         ("training=5", ["training: must be a section", "got 5"]),
         ("training.steps=0", ["training.steps: must be above 0, got 0"]),
@@ -363,3 +378,20 @@ def test_a_borrowed_rate_is_said() -> None:
     assert borrowed_rate("countdown", mine[:1]) is None
     assert borrowed_rate("countdown", mine[1:]) is None
     assert borrowed_rate("own", ["model=tiny-gemma2", "task.data=mine.jsonl"]) is None
+
+
+def test_a_recipe_has_sizes(tmp_path: Path) -> None:
+    path = tmp_path / "sized.yaml"
+    path.write_text("training: {steps: 7}\nsizes:\n  cores: {}\n  gpu: {training: {lr: 1.0e-5}, kl: {steps: 9}}\n")
+    first, gpu = load_recipe(str(path)), load_recipe(str(path), ["size=gpu", "kl.steps=5"])
+    assert first == load_recipe(str(path), ["size=cores"])
+    assert (first.training.steps, first.training.lr, first.kl.steps) == (7, Recipe().training.lr, Recipe().kl.steps)
+    assert (gpu.training.steps, gpu.training.lr, gpu.kl.steps) == (7, 1e-5, 5), "an override wins over the size"
+    with pytest.raises(BontuneError, match=r"no size 'gpuu', did you mean 'gpu'\?; there are cores, gpu"):
+        load_recipe(str(path), ["size=gpuu"])
+    with pytest.raises(BontuneError, match="no key 'size'"):
+        load_recipe("countdown", ["size=gpu"])
+    for sizes in ("3", "{}", "{a: 1}"):
+        path.write_text(f"sizes: {sizes}\n")
+        with pytest.raises(BontuneError, match="sizes takes names with the keys"):
+            load_recipe(str(path))

@@ -103,6 +103,24 @@ def test_gsm8k_runs(tmp_path: Path) -> None:
     finished_run("gsm8k", "model=tiny-gemma2", f"task.data={DATA}", f"run={tmp_path / 'run'}", has_reward=False)
 
 
+@pytest.mark.parametrize("name", ["smollm2-sft", "smollm2-bon", "smollm2-rl"])
+def test_word_problems_run_with_adapters_above_and_in_every_size(name: str, tmp_path: Path) -> None:
+    rows = [
+        {"Body": f"Ann has {i} eggs.", "Question": "How many are left if 2 break?", "Equation": f"( {i}.0 - 2.0 )"}
+        for i in range(3, 33)
+    ]
+    (tmp_path / "svamp.json").write_text(json.dumps([row | {"Answer": i + 1} for i, row in enumerate(rows)]))
+    given = ["model=tiny-gemma2", f"task.data={tmp_path / 'svamp.json'}", f"run={tmp_path / 'run'}"]
+    small = [override for override in SMALL if name != "smollm2-sft" or not override.startswith("objective.n")]
+    run = Trainer(load_recipe(name, [*small, *given, "training.lora.layers=1"]), is_quiet=True)
+    assert {key.partition(".layers.")[2][0] for key, p in run.model.named_parameters() if p.requires_grad} == {"1"}
+    assert run.train()["steps"] == 2
+    for size in ("gpu", "gpus"):
+        recipe = load_recipe(name, [f"size={size}", *given])
+        assert recipe.training.lora is None
+        assert recipe.training.prompts_per_step > load_recipe(name).training.prompts_per_step
+
+
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_embedded_recipes_run(name: str, tmp_path: Path) -> None:
     finished_run(name, f"run={tmp_path / 'run'}", "training.prompts_per_step=4", "sampling.max_new_tokens=24")

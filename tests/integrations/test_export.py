@@ -73,6 +73,8 @@ def test_objectives_that_run_here_alone_are_refused(target: str) -> None:
         export_recipe(load_recipe("countdown", ["objective.name=bond"]), target)
     with pytest.raises(BontuneError, match="n = 99 is more than"):
         export_recipe(load_recipe("countdown", ["objective.n=99"]), target)
+    with pytest.raises(BontuneError, match="neither TRL's nor verl's settings choose layers"):
+        export_recipe(load_recipe("countdown", ["training.lora.layers=1"]), target)
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ KINDS = {
     "running": ("objective.name=bon_rlb", "objective.p_fail=running", "training.prompts_per_step=8"),
     "value_head": ("objective.name=bon_rlb", "objective.p_fail=value_head", "training.value_lr=0.01"),
     "lora": ("training.lora.r=4", "training.lr=1e-3"),
+    "upper_layers": ("training.lora={r: 4, layers: 1}", "training.lr=1e-3"),
     "winner": ("objective.draw=winner",),
 }
 
@@ -114,7 +115,7 @@ def test_the_state_beside_the_weights(whole):
         assert set(optimizer) == {f"{name}/{key}" for name in policy for key in ("step", "exp_avg", "exp_avg_sq")}
         assert all(float(optimizer[f"{name}/step"]) == 6 for name in policy)
         assert any((policy[name] != anchor[name]).any() for name in policy)
-        assert all("lora_" in name for name in policy) == (kind == "lora")
+        assert all("lora_" in name for name in policy) == (kind in ("lora", "upper_layers"))
     head = load_file(whole("value_head") / "checkpoints" / "step_000006" / "value_head.safetensors")
     assert head["weight"].abs().max() > 0
 

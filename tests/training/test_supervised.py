@@ -351,7 +351,9 @@ def test_tasks_that_ship_have_demonstrations_that_pass() -> None:
             assert name == "programs" or task.grade([problem], [[task.demonstration(problem)]])[0][0].reward == 1.0
     row = {"question": "1 + 1?", "answer": "It is 2.\n#### 2"}
     problem = Problem(id="1", prompt="Q: 1 + 1?\nA:", reference="2", row=row)
-    assert Gsm8k.demonstration(object.__new__(Gsm8k), problem) == " It is 2.\n#### 2"
+    words = object.__new__(Gsm8k)
+    words._format = "auto"
+    assert words.demonstration(problem) == " It is 2.\n#### 2"
 
 
 def test_a_conversation_is_closed_by_the_token_that_closes_a_turn() -> None:

@@ -95,6 +95,7 @@ def flat(row: dict[str, Any]) -> dict[str, float]:
         {"objective": {"name": "bon_rlbp", "p_fail": "running"}},
         {"objective": {"name": "bon_rlb", "p_fail": "value_head"}, "training": {"value_lr": 0.01}},
         {"training": {"lora": {"r": 4}}},
+        {"training": {"lora": {"r": 4, "layers": 1}}, "eval": {"keep": ["pass@4"]}},
         {"objective": {"name": "bon_rl", "draw": "winner"}},
         {"training": {"device": "auto"}},
         {
@@ -112,7 +113,19 @@ def flat(row: dict[str, Any]) -> dict[str, float]:
         },
         {"model": "tied", "training": {"gradient_checkpointing": True}},
     ],
-    ids=["bon_rl", "running p_fail", "value head", "lora", "winners", "auto", "refill", "in pieces", "refit", "tied"],
+    ids=[
+        "bon_rl",
+        "running p_fail",
+        "value head",
+        "lora",
+        "upper layers",
+        "winners",
+        "auto",
+        "refill",
+        "in pieces",
+        "refit",
+        "tied",
+    ],
 )
 def test_two_processes_are_one(folder: Path, sections: dict[str, Any], request: pytest.FixtureRequest) -> None:
     name = request.node.callspec.id.replace(" ", "-")

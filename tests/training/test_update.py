@@ -13,24 +13,27 @@ import torch
 from accelerate import Accelerator
 
 import tiny
+from bontune import Recipe
 from bontune.base.errors import BontuneError, RunStopped
 from bontune.engines.contract import SamplingOptions
 from bontune.engines.transformers import TransformersEngine
+from bontune.models.adapters import decoder_layers
 from bontune.training import losses
 from bontune.training.anchor import Anchor
-from bontune.training.forward import CausalLM, disable_dropout
+from bontune.training.forward import CausalLM, Rows, disable_dropout
+from bontune.training.setup import make_policy
 from bontune.training.update import Updater
 
 PROMPTS = ["3,7,2,9:45=", "a", "what is 12+30?"]
 M = 6
 
 
-def with_lora(model, targets="all-linear"):
+def with_lora(model, targets="all-linear", layers=None):
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(3)
-    adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False))
-    return adapted.eval()
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, layers_to_transform=layers, init_lora_weights=False)
+    return get_peft_model(model, config).eval()
 
 
 def perturb(model, scale=0.02, seed=5):
@@ -42,9 +45,19 @@ def perturb(model, scale=0.02, seed=5):
                 p.add_(torch.randn(p.shape, generator=generator) * scale)
 
 
-def set_up(family, *, lora=False, share_prompt=True, token_budget=10_000, temperature=0.9, kl_share=0.5, trained=None):
+def set_up(
+    family,
+    *,
+    lora=False,
+    layers=None,
+    share_prompt=True,
+    token_budget=10_000,
+    temperature=0.9,
+    kl_share=0.5,
+    trained=None,
+):
     model, tokenizer = tiny.model(family, sharp=4.0), tiny.tokenizer()
-    model = with_lora(model, "all-linear" if lora is True else lora) if lora else model
+    model = with_lora(model, "all-linear" if lora is True else lora, layers) if lora else model
     if trained is not None:
         for name, parameter in model.named_parameters():
             parameter.requires_grad = trained in name
@@ -132,6 +145,8 @@ def test_gradient_is_the_plain_one(family, share_prompt, lora, monkeypatch):
         {"lora": ["o_proj", "down_proj"]},
         {"lora": ["lm_head"]},
         {"lora": ["embed_tokens"]},
+        {"lora": ["q_proj", "k_proj", "down_proj"], "layers": [1]},
+        {"lora": ["o_proj"], "layers": [0]},
         {"trained": "layers.1"},
         {"trained": "layers.0.self_attn.q_proj"},
         {"trained": "layers.0.mlp"},
@@ -148,6 +163,30 @@ def test_gradient_of_a_partly_frozen_model_is_the_plain_one(family, part):
     model.zero_grad(set_to_none=True)
     updater.accumulate(samples, advantages(), kl_coef=0.3, num_prompts=3)
     assert_same_gradient(model, expected)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_no_gradient_is_computed_below_the_lowest_adapter(family, checkpointing, tmp_path):
+    recipe = Recipe.from_dict(
+        {
+            "run": str(tmp_path),
+            "training": {"lora": {"r": 4, "layers": 1}, "gradient_checkpointing": checkpointing, "device": "cpu"},
+        }
+    )
+    model, tokenizer, lm = make_policy(recipe, tiny.model(family), tiny.tokenizer(), Accelerator(cpu=True))
+    perturb(model)
+    samples = TransformersEngine(model, tokenizer).draw(
+        PROMPTS, SamplingOptions(num_samples=M, max_new_tokens=10), [(i,) for i in range(3)]
+    )
+    layers = decoder_layers(model)[1]
+    seen = []
+    for layer in layers:
+        layer.register_forward_hook(lambda _, __, out: seen.append(out[0] if isinstance(out, tuple) else out))
+    prefix = lm.encode(samples.prompts)
+    lm.hidden(prefix.as_leaf(), Rows.of(samples))
+    assert [out.requires_grad for out in seen] == [False, True] * (len(seen) // 2)
+    assert len(seen) == (2 if checkpointing else 4)
 
 
 @pytest.mark.parametrize("token_budget", [1, 40, 97, 400])

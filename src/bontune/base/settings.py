@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from bontune.base.errors import BontuneError, nearest
+from bontune.base.errors import BontuneError, did_you_mean, nearest
 from bontune.base.text import repeated
 
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -102,6 +102,46 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
             node = node[parent]
         node[leaf] = value
     return tree
+
+
+def merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree with the changes of all levels; the weights of several N are one value, and replace the others.
+
+    Example:
+        >>> merged({"a": {"b": 1, "n": {1: 0.5, 4: 0.5}}}, {"a": {"n": {8: 1.0}}})
+        {'a': {'b': 1, 'n': {8: 1.0}}}
+    """
+    result = dict(tree)
+    for key, value in changes.items():
+        both = key != "n" and isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def choose_size(tree: Mapping[str, Any], overrides: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return settings in the size that the override ``size=NAME`` asks for, and the other overrides.
+
+    Settings may hold ``sizes``: for each name the changes that suit them to a machine. The first is taken where no size
+    is asked for. In settings without sizes ``size`` is a key like any other.
+
+    Raises:
+        BontuneError: there is no such size, or ``sizes`` does not consist of named changes.
+
+    Example:
+        >>> choose_size({"steps": 5, "sizes": {"cpu": {}, "gpu": {"steps": 50}}}, ["size=gpu", "lr=1"])
+        ({'steps': 50}, ['lr=1'])
+    """
+    overrides, plain = list(overrides), dict(tree)
+    if "sizes" not in plain:
+        return plain, overrides
+    sizes = plain.pop("sizes")
+    if not isinstance(sizes, dict) or not sizes or not all(isinstance(changes, dict) for changes in sizes.values()):
+        raise BontuneError("sizes takes names with the keys that each changes, such as {cores: {}, gpu: {lr: 1e-5}}.")
+    chosen = [override for override in overrides if override.partition("=")[0] == "size"]
+    name = chosen[-1].partition("=")[2] if chosen else next(iter(sizes))
+    if name not in sizes:
+        raise BontuneError(f"There is no size {name!r}{did_you_mean(name, sizes)}; there are {', '.join(sizes)}.")
+    return merged(plain, sizes[name]), [override for override in overrides if override not in chosen]
 
 
 def _check_closed(key: str, text: str, error: yaml.YAMLError) -> None:
@@ -424,6 +464,7 @@ OTHER_WORDS: tuple[tuple[str | None, str, str], ...] = (
     ("training.lora.r", "", "r lora_r lora_rank rank"),
     ("training.lora.alpha", "", "alpha lora_alpha"),
     ("training.lora.targets", "", "target_modules lora_target_modules lora_targets"),
+    ("training.lora.layers", "", "layers_to_transform lora_layers"),
     (None, "Adapters have no dropout here: a log-probability must not depend on chance.", "lora_dropout dropout"),
     ("training.precision", "It takes fp32, bf16 or auto.", "bf16 fp16 fp32 dtype torch_dtype mixed_precision"),
     ("training.device", "It takes auto or cpu.", "device cuda device_map use_cpu no_cuda"),

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bontune.base.errors import BontuneError, nearest
 from bontune.base.files import replace_file
-from bontune.base.settings import apply_overrides, explain, flat, ours, read_yaml
+from bontune.base.settings import apply_overrides, choose_size, explain, flat, ours, read_yaml
 from bontune.config.objective import ObjectiveSection
 from bontune.config.sections import (
     EngineSection,
@@ -167,21 +167,21 @@ def load_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:
 
     Args:
         source: a shipped name, a YAML file, or a run folder.
-        overrides: like ``training.steps=50``; values are YAML.
+        overrides: like ``training.steps=50``; values are YAML. In a recipe with sizes, ``size=NAME`` chooses one.
 
     Raises:
         BontuneError: no such recipe, broken YAML, or an override that is not ``key=value``; and see
             :meth:`Recipe.from_dict`.
     """
-    return Recipe.from_dict(apply_overrides(read_recipe(source), overrides))
+    return Recipe.from_dict(apply_overrides(*_in_size(source, overrides)))
 
 
 def borrowed_rate(source: str, overrides: Iterable[str]) -> str | None:
     """Say that a recipe's learning rate was chosen for another model on another task; None where that is not so."""
     if is_run(Path(source)):
         return None
-    written, given = read_recipe(source), apply_overrides(read_recipe(source), overrides)
-    before, now = Recipe.model_validate(written), Recipe.model_validate(given)
+    written, overrides = _in_size(source, overrides)
+    before, now = Recipe.model_validate(written), Recipe.model_validate(apply_overrides(written, overrides))
     is_set = any(override.partition("=")[0].strip() in ("training.lr", "training") for override in overrides)
     if is_set or before.model == now.model or before.task.name == now.task.name:
         return None
@@ -197,7 +197,15 @@ def is_run(path: Path) -> bool:
 
 
 def read_recipe(source: str) -> dict[str, Any]:
-    """The recipe's own tree, as written; of a run folder with ``run`` and the run's files as they are called here."""
+    """The recipe's own tree, as written, in its first size.
+
+    The tree of a run folder has ``run`` and the run's files as they are called from here.
+    """
+    return _in_size(source, ())[0]
+
+
+def _in_size(source: str, overrides: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """The recipe's own tree in the size that an override asks for, and the other overrides."""
     path, folder = Path(source), None
     if source in shipped_recipes():
         path = RECIPES / f"{source}.yaml"
@@ -214,8 +222,8 @@ def read_recipe(source: str) -> dict[str, Any]:
         raise BontuneError(
             f"No recipe {source!r}.{hint} It is neither a file nor one of {', '.join(shipped_recipes())}."
         )
-    tree = read_yaml(path)
-    return tree if folder is None else found_from_here(tree, Path(folder)) | {"run": folder}
+    tree, others = choose_size(read_yaml(path), overrides)
+    return (tree if folder is None else found_from_here(tree, Path(folder)) | {"run": folder}), others
 
 
 STARTED_IN = ".started_in"

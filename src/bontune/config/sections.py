@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Literal
 
 from pydantic import (
@@ -142,6 +143,27 @@ class LoraSection(Section):
     """Scale of the adapters: their update is multiplied by alpha / r."""
     targets: str | list[str] = "all-linear"
     """Names of the modules to adapt, or ``all-linear``."""
+    layers: list[NotNegativeInt] | None = None
+    """Decoder layers that get adapters, counted from 0: ``20-29`` (both included), a list, or one number; nothing is
+    trained, and no gradient computed, below the lowest of them. null: all layers, with the embedding and the head if
+    ``targets`` names them."""
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _read_layers(cls, given: Any) -> Any:
+        """Write a range, a number or a list as the sorted numbers of the layers."""
+        if given is None or isinstance(given, dict):
+            return given
+        if isinstance(given, (list, tuple)):
+            layers = list(given)
+        elif match := re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(given)):
+            first, last = int(match[1]), int(match[2] or match[1])
+            layers = list(range(first, last + 1))
+        else:
+            raise ValueError(f"must be a range such as 20-29, a list of layers or one number, got {given!r}")
+        if not layers:
+            raise ValueError(f"{given!r} contains no layer; write the lower number first, such as 20-29")
+        return sorted(set(layers)) if all(isinstance(x, int) and x >= 0 for x in layers) else layers
 
 
 class RefillSection(Section):

@@ -17,6 +17,7 @@ from bontune.config import Recipe
 from bontune.integrations.groups import GroupObjective
 from bontune.models import is_shipped, resolve
 from bontune.models.adapters import is_adapter
+from bontune.models.gguf import is_gguf
 from bontune.tasks import load_task
 
 ROWS_AT_ONCE = 8
@@ -47,12 +48,18 @@ def export_recipe(recipe: Recipe, target: str) -> str:
             script.
 
     Raises:
-        BontuneError: an objective that runs only in this package, or an unknown target.
+        BontuneError: an objective or adapters that only this package has, or an unknown target.
     """
     targets: Mapping[str, Callable[[Recipe], str]] = {"trl": _trl_text, "verl": _verl_text}
     if target not in targets:
         raise BontuneError(f"--to must be {' or '.join(targets)}, got {target!r}.")
-    section = recipe.objective
+    section, lora = recipe.objective, recipe.training.lora
+    if lora is not None and lora.layers is not None:
+        # TRL's ModelConfig and verl's model section lack peft's layers_to_transform.
+        raise BontuneError(
+            "training.lora.layers: neither TRL's nor verl's settings choose layers for adapters; export without it, or "
+            "train with `bontune train`."
+        )
     GroupObjective.of(section.name, section.n, _options(recipe)).check(recipe.sampling.samples)
     return targets[target](recipe)
 
@@ -218,6 +225,8 @@ def _common(made: Exported, recipe: Recipe) -> Exported:
     """Add the notes that apply to both trainers."""
     if not is_shipped(recipe.model) and is_adapter(Path(resolve(recipe.model))):
         made.notes.append("model: it is an adapter, which is not merged there; name a folder with the merged model.")
+    if is_gguf(recipe.model):
+        made.notes.append("model: a GGUF file is not read there; name the model's Hugging Face folder.")
     if recipe.kl.start > 0 and recipe.kl.share < 1:
         made.notes.append(f"kl.share = {recipe.kl.share:g}: there the KL is estimated on all samples.")
     if recipe.training.refill is not None:

@@ -129,8 +129,9 @@ def sequence_logprobs(
 def _of_rows(lm: CausalLM, samples: Samples, rows_R: Tensor, temperature: float) -> Tensor:
     rows = Rows.of(samples).select(rows_R)
     owners, owner_R = torch.unique(rows.owner_R, return_inverse=True)
-    prefix = lm.encode([samples.prompts[p] for p in owners.tolist()])
-    rows = dataclasses.replace(rows, owner_R=owner_R).to(prefix.ids.device)
+    lower = lm.lower_prefix(samples, owners.tolist())
+    prefix = lm.encode([samples.prompts[p] for p in owners.tolist()], lower)
+    rows = lm.with_lower(lower, dataclasses.replace(rows, owner_R=owner_R).to(prefix.ids.device))
     is_token_RT = rows.is_token_RT
     hidden_NH, targets_N = lm.hidden_of_tokens(prefix, rows), rows.tokens_RT[is_token_RT]
     drawn_N = drawn_logprobs(lm, hidden_NH, targets_N, temperature)

@@ -8,6 +8,7 @@ Shapes: ``_P`` prompts, ``_N`` tokens of the looked-at completions, flattened.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -75,12 +76,13 @@ class FirstStep:
         chosen = torch.arange(count) * samples.num_samples
         everything = Rows.of(samples)
         rows = everything.select(chosen)
-        rows = Rows(owner_R=torch.arange(count), tokens_RT=rows.tokens_RT, lengths_R=rows.lengths_R)
-        rows = rows.to(self.lm.core.device)
+        rows = dataclasses.replace(rows, owner_R=torch.arange(count)).to(self.lm.core.device)
         prompts = samples.prompts[:count]
-        hidden_NH = self.lm.hidden_of_tokens(self.lm.encode(prompts), rows)
+        lower = self.lm.lower_prefix(samples, range(count))
+        rows = self.lm.with_lower(lower, rows)
+        hidden_NH = self.lm.hidden_of_tokens(self.lm.encode(prompts, lower), rows)
         with self.anchor.in_place_of_policy():
-            before_NH = self.lm.hidden_of_tokens(self.lm.encode(prompts), rows)
+            before_NH = self.lm.hidden_of_tokens(self.lm.encode(prompts, lower), rows)
         before = Reference(hidden_NH=before_NH, head_parameters=self.anchor.parameters_of(self.lm.head))
         return float(count), kl_to_reference(self.lm, hidden_NH, before, temperature)
 

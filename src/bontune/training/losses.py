@@ -21,6 +21,8 @@ from bontune.training.importance import RatioSums
 CHUNK_ELEMENTS = 15 * 2**19
 """Logits held at once: large enough to keep the matrix products busy. 30 MiB of float32 stay below the 32 MiB from
 which glibc hands every block back to the system, to be faulted in anew for each chunk."""
+SMALL_CHUNK_ELEMENTS = 6 * 2**19
+"""The same above frozen layers, where the chunk's dozen tensors of this size are most of what a step holds."""
 GPU_CHUNK_ELEMENTS = 2**27
 """The same on a GPU: 512 tokens of a vocabulary of 262,144, half a GiB of float32 each for logits and gradient. Every
 chunk reads the whole output layer, so that the 15 tokens of the CPU's size would wait for memory."""
@@ -62,7 +64,7 @@ class Reference:
     @torch.no_grad()
     def logprobs(self, lm: CausalLM, places: Tensor, temperature: float) -> Tensor:
         """The anchor's log-probabilities over the vocabulary for some of the tokens."""
-        return torch.log_softmax(lm.logits(self.hidden_NH[places], self.head_parameters) / temperature, dim=-1)
+        return _log_softmax(lm.logits(self.hidden_NH[places], self.head_parameters), temperature)
 
 
 def backward_through_head(
@@ -104,7 +106,7 @@ def backward_through_head(
     ref_place_N = kl_weight_N.ne(0).cumsum(0) - 1 if has_kl and kl_weight_N is not None else None
     for part in chunks(hidden_NH, lm.head.weight.shape[0], chunk_elements):
         hidden = hidden_NH[part].detach().requires_grad_()
-        logprobs = torch.log_softmax(lm.logits(hidden) / temperature, dim=-1)
+        logprobs = _log_softmax(lm.logits(hidden), temperature)
         drawn = logprobs.gather(-1, targets_N[part].unsqueeze(-1)).squeeze(-1)
         policy = -(weight_N[part] * drawn).sum()
         loss = policy
@@ -131,10 +133,15 @@ def drawn_logprobs(lm: CausalLM, hidden_NH: Tensor, targets_N: Tensor, temperatu
     """log π_T of each drawn token (N,), from the hidden states that predict it."""
     return torch.cat(
         [
-            torch.log_softmax(lm.logits(hidden_NH[part]) / temperature, dim=-1).gather(-1, targets_N[part, None])
+            _log_softmax(lm.logits(hidden_NH[part]), temperature).gather(-1, targets_N[part, None])
             for part in chunks(hidden_NH, lm.head.weight.shape[0])
         ]
     ).squeeze(-1)
+
+
+def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
+    """log π_T over the vocabulary; at T = 1 logits are not divided, which would copy them once more."""
+    return torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
 
 
 def _weighted_kl(own: Tensor, ref: Tensor, weight: Tensor) -> Tensor:
@@ -148,7 +155,7 @@ def kl_to_reference(lm: CausalLM, hidden_NH: Tensor, reference: Reference, tempe
     total = 0.0
     for part in chunks(hidden_NH, lm.head.weight.shape[0]):
         places = torch.arange(len(hidden_NH), device=hidden_NH.device)[part]
-        own = torch.log_softmax(lm.logits(hidden_NH[part]) / temperature, dim=-1)
+        own = _log_softmax(lm.logits(hidden_NH[part]), temperature)
         ones = torch.ones(len(places), device=own.device)
         total += float(_weighted_kl(own, reference.logprobs(lm, places, temperature), ones))
     return total

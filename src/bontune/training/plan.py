@@ -70,11 +70,11 @@ class Shape:
         """Number of all parameters: the blocks', the embeddings' and the head's."""
         return self.body_parameters + self.vocabulary * self.hidden * (1 if self.is_tied else 2)
 
-    def lora_parameters(self, rank: int) -> int:
-        """Parameters of adapters on all linear layers of the blocks."""
+    def lora_parameters(self, rank: int, num_layers: int | None = None) -> int:
+        """Parameters of adapters on all linear layers of the blocks, or of so many of the blocks."""
         heads, kv = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         attention = 2 * (self.hidden + heads) + 2 * (self.hidden + kv)
-        return self.num_layers * rank * (attention + 3 * (self.hidden + self.intermediate))
+        return (num_layers or self.num_layers) * rank * (attention + 3 * (self.hidden + self.intermediate))
 
     def cache_bytes(self, element_bytes: int) -> int:
         """Keys and values of one token in all layers."""
@@ -130,7 +130,8 @@ def estimate(
     if num_eval_problems is None:
         num_eval_problems = recipe.eval.problems or 500
     lora = recipe.training.lora
-    trainable = shape.lora_parameters(lora.r) if lora is not None else shape.parameters
+    num_layers = None if lora is None or lora.layers is None else len(lora.layers)
+    trainable = shape.lora_parameters(lora.r, num_layers) if lora is not None else shape.parameters
     return Plan(
         work=_work(recipe, prompt_tokens, num_eval_problems),
         trainable=trainable,
@@ -309,7 +310,7 @@ def _adapters(recipe: Recipe, model: Any) -> Finding:
     assert recipe.training.lora is not None
     targets = recipe.training.lora.targets
     try:
-        names = check_targets(model, targets)
+        names = check_targets(model, targets, recipe.training.lora.layers)
     except BontuneError as error:
         return Finding(what="adapters", found=str(error), is_problem=True)
     return Finding(
@@ -324,6 +325,9 @@ def _disk(recipe: Recipe, model: Any) -> Finding:
     if recipe.training.lora is not None:
         rows = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
         trained = recipe.training.lora.r * sum(m.in_features + m.out_features for m in rows)
+        layers = recipe.training.lora.layers
+        if layers is not None:
+            trained = trained * len(layers) // model.config.get_text_config().num_hidden_layers
     needed = 16 * trained * (recipe.training.keep_checkpoints + 1) + 4 * size * (1 + len(recipe.eval.keep))
     folder = Path(recipe.run).absolute()
     while not folder.exists():

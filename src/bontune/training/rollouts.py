@@ -6,6 +6,7 @@ Shapes: ``_P`` prompts, ``_S`` sequences of one prompt, ``_B`` = P·S flattened 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +17,10 @@ from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
 from bontune.base.signals import Poll
 from bontune.engines.contract import Engine, Samples, SamplingOptions, StopReason
+from bontune.engines.lower_layers import joined
 from bontune.engines.prompts import Prompt, as_text, prompt_of, prompts_of
 from bontune.engines.texts import Decoder, context_of, encode_prompts, encode_text, end_ids
-from bontune.engines.transformers import pad_id
+from bontune.engines.transformers import TransformersEngine, pad_id
 from bontune.models.chat import has_chat_template
 from bontune.objectives.batch import Sources
 from bontune.pools.collect import Graded
@@ -38,6 +40,7 @@ class Rollouts:
         anchor: Anchor,
         options: SamplingOptions,
         demonstrations: Mapping[str, Sequence[int]],
+        kept_layer: int | None = None,
     ) -> None:
         """
         Args:
@@ -47,6 +50,8 @@ class Rollouts:
             anchor: draws the samples of the reference.
             options: how to draw; the number of samples follows from ``sources``.
             demonstrations: tokens by problem, with the end token; not read if that source has none.
+            kept_layer: decoder layer whose entering states the samples bring along, if the model itself draws; None:
+                no states.
         """
         self.sources = sources
         self.engine = engine
@@ -55,6 +60,7 @@ class Rollouts:
         self.anchor = anchor
         self.options = options
         self.demonstrations = demonstrations
+        self.kept_layer = kept_layer
 
     def number(self, problems: Sequence[Problem]) -> tuple[int, int]:
         """How many completions are drawn for some problems, and the most tokens that one may have."""
@@ -74,7 +80,11 @@ class Rollouts:
 
         def draw(purpose: str, number: int) -> Samples:
             keys = [(seed, purpose, i, problem.id) for i, problem in zip(draws, problems, strict=True)]
-            drawn = self.engine.draw(prompts, replace(self.options, num_samples=number), keys, poll)
+            keeping: AbstractContextManager[None] = nullcontext()
+            if self.kept_layer is not None and isinstance(self.engine, TransformersEngine):
+                keeping = self.engine.keeping_states(self.kept_layer)
+            with keeping:
+                drawn = self.engine.draw(prompts, replace(self.options, num_samples=number), keys, poll)
             assert isinstance(drawn, Samples), "the trainer has checked that the engine returns tokens"
             return drawn
 
@@ -140,6 +150,7 @@ def join(parts: Sequence[Samples], pad: int) -> Samples:
             for stop in part.stops[p * part.num_samples : (p + 1) * part.num_samples]
         ],
         texts=[[text for part in parts for text in part.texts[p]] for p in range(num_prompts)],
+        states=joined([part.states for part in parts], num_prompts),
     )
 
 
@@ -162,6 +173,7 @@ def append(parts: Sequence[Graded]) -> Graded:
             logprobs_BT=below([part.logprobs_BT for part in samples]),
             stops=[stop for part in samples for stop in part.stops],
             texts=[row for part in samples for row in part.texts],
+            states=joined([part.states for part in samples]),
         ),
         grades=[row for part in parts for row in part.grades],
         scores=[row for part in parts for row in part.scores],

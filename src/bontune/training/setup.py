@@ -15,12 +15,13 @@ import bontune.tasks as tasks
 import bontune.verifiers as verifiers
 from bontune.base.errors import BontuneError
 from bontune.base.problems import Problem
-from bontune.config import Recipe, TaskSection
+from bontune.config import Recipe, TaskSection, TrainingSection
 from bontune.engines.contract import Engine, SamplingOptions, check_vllm_sampling
 from bontune.engines.prompts import asks_chat, prompts_of, stop_of
 from bontune.engines.transformers import TransformersEngine, pad_id
 from bontune.models import load_model
 from bontune.models.adapters import add_lora, copy_with, linear_only
+from bontune.models.precision import check_trainable
 from bontune.tasks.base import Task
 from bontune.training.forward import CausalLM, disable_dropout
 
@@ -135,10 +136,11 @@ def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
         Model, tokenizer, and the model taken apart for training.
 
     Raises:
-        BontuneError: there is no such model, or adapters fit none of its modules.
+        BontuneError: there is no such model, its weights are quantised, or adapters fit none of its modules.
     """
     training = recipe.training
     if model is None:
+        check_trainable(recipe.model)
         # With adapters the base is frozen and may live in bf16; weights that are trained stay in float32.
         is_small = training.lora is not None and accelerator.mixed_precision == "bf16"
         model, tokenizer = load_model(recipe.model, dtype=torch.bfloat16 if is_small else torch.float32)
@@ -147,7 +149,7 @@ def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
     if training.lora is not None:
         torch.manual_seed(recipe.seed)
         lora = training.lora
-        model = add_lora(model, r=lora.r, alpha=lora.alpha, targets=lora.targets)
+        model = add_lora(model, r=lora.r, alpha=lora.alpha, targets=lora.targets, layers=lora.layers)
     if not any(p.requires_grad for p in model.parameters()):
         raise BontuneError("No parameter of the model is trained: all of them have requires_grad=False.")
     model = model.to(accelerator.device)
@@ -159,11 +161,22 @@ def make_policy(recipe: Recipe, model: Any, tokenizer: Any, accelerator: Any) ->
         checkpointing = accelerator.device.type == "cuda" and size >= LARGE
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if training.lora is not None:
-            model.enable_input_require_grads()
+        # transformers makes the embedding's output need a gradient, which only reentrant checkpointing asks for; it
+        # would take the backward pass through layers of which nothing is trained.
+        model.disable_input_require_grads()
         model.train()  # transformers checkpoints in train mode only; dropout is off for good
     # Checkpointing switches the cache off inside transformers, and with it the sharing of the prompt.
-    return model, tokenizer, CausalLM(model, pad=pad_id(tokenizer, model), share_prompt=not checkpointing)
+    lm = CausalLM(
+        model, pad=pad_id(tokenizer, model), share_prompt=not checkpointing, first_trained=_first_trained(training)
+    )
+    return model, tokenizer, lm
+
+
+def _first_trained(training: TrainingSection) -> int | None:
+    """Lowest layer of which something is trained; None if nothing lies below it that is computed once only."""
+    if training.lora is None or not training.lora.layers:
+        return None
+    return training.lora.layers[0] or None
 
 
 def make_optimizer(recipe: Recipe, model: Any) -> torch.optim.Optimizer:

@@ -80,8 +80,10 @@ class Trainer(Run):
         self.sources = self.advantages.sources
         known = self.problems if self.sources.demonstrated else []
         demonstrations = encode_demonstrations(self.task, known, self.model, self.tokenizer)
+        # An engine from outside may draw in another precision, whose states the policy's upper layers do not fit.
+        kept = self.lm.lower.first if self.lm.lower is not None and engine is None else None
         self.rollouts = Rollouts(
-            self.sources, self.engine, self.model, self.tokenizer, self.anchor, self.options, demonstrations
+            self.sources, self.engine, self.model, self.tokenizer, self.anchor, self.options, demonstrations, kept
         )
         self.updater = Updater(
             self.lm,

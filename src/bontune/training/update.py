@@ -17,7 +17,7 @@ from bontune.engines.contract import Samples
 from bontune.training.anchor import Anchor
 from bontune.training.forward import CausalLM, Prefix, Rows
 from bontune.training.importance import RatioOptions, RatioSums, weigh_by_ratio
-from bontune.training.losses import LossSums, Reference, backward_through_head, drawn_logprobs
+from bontune.training.losses import SMALL_CHUNK_ELEMENTS, LossSums, Reference, backward_through_head, drawn_logprobs
 from bontune.training.processes import sum_gradients, sum_over_processes
 
 PADDING = 2048
@@ -140,24 +140,26 @@ class Updater:
             # them through the prompts.
             with self.accelerator.autocast():
                 encoded = [samples.prompts[p] for p in prompts.tolist()]
-                prefix = self.lm.encode(encoded)
+                lower = self.lm.lower_prefix(samples, prompts.tolist())
+                prefix = self.lm.encode(encoded, lower)
                 leaf = prefix.as_leaf()
-                ref_prefix = self._reference_prefix(encoded) if num_kl else None
+                ref_prefix = self._reference_prefix(encoded, lower) if num_kl else None
                 for rows_B in buckets:
                     if poll is not None:
                         poll()
                     rows = everything.select(rows_B)
                     # From the number of a prompt in the batch to its place among the prompts of this group.
                     rows = dataclasses.replace(rows, owner_R=torch.searchsorted(prompts, rows.owner_R))
+                    rows = self.lm.with_lower(lower, rows)
                     drawn_RT = samples.logprobs_BT[rows_B, : rows.tokens_RT.shape[1]]
                     weights = weight_B[rows_B], kl_weight_B[rows_B]
                     sums.add(self._backward(leaf, ref_prefix, rows, drawn_RT, *weights, kl_coef))
             prefix.backward_from(leaf)
         return sums
 
-    def _reference_prefix(self, encoded: list[list[int]]) -> Prefix:
+    def _reference_prefix(self, encoded: list[list[int]], lower: Prefix | None) -> Prefix:
         with torch.no_grad(), self.anchor.in_place_of_policy():
-            return self.lm.encode(encoded)
+            return self.lm.encode(encoded, lower)
 
     def _backward(
         self,
@@ -188,6 +190,7 @@ class Updater:
             now_N = drawn_logprobs(self.lm, hidden_NH.detach(), targets_N, self.temperature)
             drawn_N = drawn_RT.to(device)[is_token_RT]
             weight_N, ratios = weigh_by_ratio(weight_N, now_N, drawn_N, rows.lengths_R, self.ratios)
+        is_small = self.lm.lower is not None and not hidden_NH.is_cuda
         grad_NH, sums = backward_through_head(
             self.lm,
             hidden_NH.detach(),
@@ -197,6 +200,7 @@ class Updater:
             kl_weight_N=kl_weight_R.to(device).repeat_interleave(per_token),
             kl_coef=kl_coef,
             reference=reference,
+            chunk_elements=SMALL_CHUNK_ELEMENTS if is_small else None,
         )
         if hidden_NH.requires_grad:  # not where the output layer alone is trained
             hidden_NH.backward(grad_NH)
@@ -262,13 +266,20 @@ class Updater:
             yield prompts, [chosen[bucket] for bucket in self._buckets(samples.lengths_B[chosen], longest)]
 
     def _prompt_groups(self, samples: Samples, is_needed_B: Tensor) -> Iterator[Tensor]:
-        """Group the prompts that have any sample to train on, as many at a time as fit the budget together."""
-        has_work_P = is_needed_B.view(-1, samples.num_samples).any(-1)
+        """Group the prompts that have any sample to train on, as many at a time as fit the budget together.
+
+        Above frozen layers the prompts' graph is most of the memory. There, those of one micro-batch are taken.
+        """
+        num_rows_P = is_needed_B.view(-1, samples.num_samples).sum(-1).tolist()
         group: list[int] = []
         longest = 0
-        for p in has_work_P.nonzero().squeeze(-1).tolist():
+        for p in [p for p, num_rows in enumerate(num_rows_P) if num_rows]:
             longest_with = max(longest, len(samples.prompts[p]))
-            if group and (len(group) + 1) * longest_with > self.token_budget:
+            size = (len(group) + 1) * longest_with
+            if self.lm.lower is not None:
+                num_rows = sum(num_rows_P[q] for q in [*group, p])
+                size = max(size, num_rows * (longest_with + samples.tokens_BT.shape[1]))
+            if group and size > self.token_budget:
                 yield torch.tensor(group)
                 group, longest_with = [], len(samples.prompts[p])
             group.append(p)
