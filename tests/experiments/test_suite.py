@@ -54,6 +54,16 @@ def test_every_run_of_a_shipped_suite_can_begin(name: str) -> None:
     assert suite.measuring.samples >= 2 * max(k for k in suite.measuring.ks if suite.metric.endswith(f"@{k}"))
 
 
+@pytest.mark.parametrize("size", ["cores", "gpu", "gpus"])
+def test_word_problems_can_begin_in_every_size(size: str) -> None:
+    suite = load_suite("wordproblems", [f"size={size}"])
+    recipes = [suite.run_recipe(arm, suite.rates(arm)[0], 0, "runs/x") for arm in suite.trained()]
+    for recipe in recipes:
+        check_objective(recipe)
+    generations = {r.training.steps * r.training.prompts_per_step * r.sampling.samples for r in recipes}
+    assert len(generations) == 1, "equal for all arms"
+
+
 def test_the_weights_of_an_arm_replace_those_of_its_base(tmp_path: Path) -> None:
     arm = {"label": "other weights", "recipe": {"objective": {"n": {1: 0.5, 16: 0.5}}}}
     suite = {

@@ -22,7 +22,7 @@ import pytest
 import bontune.metrics as metrics
 import browser
 from bontune.base.errors import BontuneError
-from bontune.pools.pool import Pool
+from bontune.pools.pool import RENDERED, Pool
 from bontune.report.pool_data import CUTS, as_json_element, browsable, pack, problem_details
 from bontune.report.pool_page import write_pool_report
 
@@ -392,7 +392,7 @@ def test_the_page_stands_alone_and_can_be_read_aloud(tmp_path: Path) -> None:
             value.startswith(("data:image/png;base64,", "data:image/svg+xml;base64,", "#"))
             for value in re.findall(r'\s(?:src|href)="(.*?)"', tag)
         )
-    assert not re.search(r"url\(|@import", source)
+    assert not re.search(r"url\((?!data:image)|@import", source)
     assert "default-src 'none'" in source
     assert source.count("<h1>") == source.count("<main>") == source.count("<nav") == 1
     ids = re.findall(r'\sid="(.*?)"', source)
@@ -510,6 +510,22 @@ def test_samples_that_are_alike_are_stored_once_and_none_is_lost() -> None:
             sorted(key for key, sample in zip(keys, detail["samples"], strict=True) for _ in range(sample[1])) == drawn
         )
     assert unpacked[0]["samples"][0][5] == "∞"
+
+
+def test_the_prompt_is_what_the_model_was_asked() -> None:
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1?"}]
+    for said, sent in ((turns, "system: Be brief.\n\nuser: 1 + 1?"), (turns[1:], "1 + 1?")):
+        columns = {
+            "reward": [[1.0]],
+            "completion": [["2"]],
+            "prompt": [["Question: 1 + 1?\nAnswer:"]],
+            "messages": [[json.dumps(said)]],
+        }
+        settings = {"contents": {RENDERED: "b5f2"}}
+        pool = Pool(problem_ids=["a"], columns=columns, settings=settings)
+        assert problem_details(pool)[0]["prompt"] == sent
+        base = Pool(problem_ids=["a"], columns=columns, settings={"contents": {}})
+        assert problem_details(base)[0]["prompt"] == "Question: 1 + 1?\nAnswer:"
 
 
 @pytest.mark.parametrize("max_bytes", [10**9, 60_000, 3_000, 1])

@@ -101,9 +101,12 @@ def _show_and_write(arguments: Sequence[str], gathered: Gathered, out: Path, sol
         comparison_sentences(comparison, k=k, verifier=verifier, is_alone=is_alone) for comparison in comparisons
     ]
     note = " ".join(sentence for sentence in (_choice_note(gathered), scale_note(scale)) if sentence)
+    said = set()  # what is so of chance at one temperature is often so at all of them
     for number, (comparison, texts) in enumerate(zip(comparisons, sentences, strict=True)):
         for sentence in [*texts, *([note] if note and number == 0 else [])]:
-            console().print(sentence)
+            if sentence not in said:
+                console().print(sentence)
+                said.add(sentence)
         print()
         for table in comparison_tables(comparison):
             console().print(table.terminal())
@@ -148,14 +151,19 @@ def _evaluate(
         BontuneError: a pool holds what cannot be evaluated.
     """
     from bontune.metrics.evaluation import evaluate_pool
+    from bontune.pools.chance import with_chance
 
     results: list[dict[float | None, dict[str, Evaluation]]] = [{} for _ in groups]
     for evaluated, group in zip(results, groups, strict=True):
         for temperature, of_name in group.items():
             for name, pool in of_name.items():
                 try:
-                    found = evaluate_pool(
-                        pool.problem_ids, pool.columns["reward"], ks, scores_PM=pool.scores(), scale=scale
+                    found = with_chance(
+                        evaluate_pool(
+                            pool.problem_ids, pool.columns["reward"], ks, scores_PM=pool.scores(), scale=scale
+                        ),
+                        pool,
+                        scale,
                     )
                 except ValueError as error:  # what a pool of other origin may hold
                     raise BontuneError(f"{name} cannot be evaluated: {error}") from None
@@ -240,7 +248,8 @@ def _write(
             pictures.append(f"{family}{where}.png")
             is_share = next(d.is_share for d in comparison.differences if d.family == family)
             curves = comparison_curves(comparison, family)
-            plot = draw_curves(curves, trained_for=trained_for, title=_TITLES[family], is_share=is_share)
+            chance = comparison_curves(comparison, "chance") if family == "pass" else {}
+            plot = draw_curves(curves, trained_for=trained_for, title=_TITLES[family], is_share=is_share, chance=chance)
             plot.save(out / pictures[-1])
     tree = {**origin, "comparisons": [comparison_tree(*pair) for pair in zip(comparisons, sentences, strict=True)]}
     write_whole(out / "comparison.json", (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode(), "numbers")

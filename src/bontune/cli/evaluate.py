@@ -19,11 +19,12 @@ from bontune.report.numbers import (
     capitalized,
     change_writer,
     decimals,
+    family_unit,
+    family_writer,
     interval_text,
     metric_writer,
     sorted_metrics,
     split_metric,
-    unit_of,
     with_unit,
 )
 from bontune.report.tables import Table, as_csv, measured_cell
@@ -64,30 +65,38 @@ def _show_pools(paths: Sequence[Path], ks: str | None, out: Path | None, solved_
     """
     from bontune.metrics import reward_scale
     from bontune.metrics.evaluation import as_json
+    from bontune.pools.chance import needs_texts
     from bontune.pools.read import read_pool
-    from bontune.report.sentences import scale_note
+    from bontune.report.failures import endings_note
+    from bontune.report.sentences import chance_notes, has_chance, scale_note
 
     pools = {str(path): read_pool(path, has_texts=False, is_even=False) for path in paths}
+    pools |= {name: read_pool(Path(name), is_even=False) for name, pool in pools.items() if needs_texts(pool)}
     scale = reward_scale((pool.columns["reward"] for pool in pools.values()), solved_at)
     evaluations = {name: _evaluate(name, pool, ks, scale) for name, pool in pools.items()}
     first, *others = evaluations
     found = {other: _differences(evaluations, first, other) for other in others}
     result: dict[str, Any] = {"pools": {}, "differences": []}
-    for name, evaluation in evaluations.items():
-        intervals = evaluation.intervals()
-        result["pools"][name] = {"problems": len(evaluation.problem_ids), "metrics": as_json(intervals)}
-        _print_metrics(_title(name, pools[name]), _shown(intervals))
+    intervals = {name: evaluation.intervals() for name, evaluation in evaluations.items()}
+    is_chance_shown = any(map(has_chance, intervals.values()))
+    for name, of_pool in intervals.items():
+        result["pools"][name] = {"problems": len(evaluations[name].problem_ids), "metrics": as_json(of_pool)}
+        _print_metrics(_title(name, pools[name]), _shown(of_pool, is_chance_shown))
+        if note := endings_note(pools[name]):
+            console().print(note)
     for other, of in found.items():
-        shown = _shown({d.metric: d for d in of})
+        shown = _shown({d.metric: d for d in of}, is_chance_shown)
         _print_metrics(f"{other} − {first}, paired", shown, are_differences=True)
         if all(d.low is None for d in of):
             console().print(f"{capitalized(of[0].why_unknown)}.")
         result["differences"] += [
             {"a": d.a, "b": d.b, "metric": d.metric, "diff": d.value, "low": d.low, "high": d.high} for d in of
         ]
-    if note := scale_note(scale):
-        console().print(note)
-    _explain(evaluations.values())
+    both = {name: (evaluations[name], of_pool) for name, of_pool in intervals.items()}
+    for note in (*chance_notes(both), scale_note(scale)):
+        if note:
+            console().print(note)
+    _explain(evaluations.values(), is_chance_shown)
     if out is not None:
         _write(out, result)
 
@@ -113,17 +122,18 @@ def _title(name: str, pool: Pool) -> str:
     return "\n".join([parts[0], ", ".join(parts[1:])]).strip()
 
 
-def _shown(intervals: dict[str, Any]) -> dict[str, Any]:
-    """Without best@k where it is pass@k, because the verifier is the reward itself."""
+def _shown(intervals: Mapping[str, Any], is_chance_shown: bool) -> dict[str, Any]:
+    """Without best@k where it is pass@k, because the verifier is the reward itself, and without a chance level of 0."""
     is_oracle = not any(name.startswith("gap@") for name in intervals)
-    return {name: i for name, i in intervals.items() if not (is_oracle and name.startswith("best@"))}
+    hidden = (*(["best@"] if is_oracle else []), *([] if is_chance_shown else ["chance@", "above@"]))
+    return {name: i for name, i in intervals.items() if not name.startswith(hidden)}
 
 
-def _explain(evaluations: Iterable[Evaluation]) -> None:
+def _explain(evaluations: Iterable[Evaluation], is_chance_shown: bool) -> None:
     """Print what each column means."""
     from bontune.metrics.evaluation import MEANINGS
 
-    names = dict.fromkeys(name for e in evaluations for name in _shown(e.values))
+    names = dict.fromkeys(name for e in evaluations for name in _shown(e.values, is_chance_shown))
     for family in dict.fromkeys(name.partition("@")[0] for name in names):
         at = "@k" if f"{family}@" in " ".join(names) else ""
         console().print(f"{family}{at}: {MEANINGS[family]}", style="dim")
@@ -171,6 +181,7 @@ def _evaluate(path: str, pool: Pool, ks: str | None, scale: RewardScale) -> Eval
     """
     from bontune.metrics import default_ks
     from bontune.metrics.evaluation import evaluate_pool
+    from bontune.pools.chance import with_chance
     from bontune.pools.compare import parse_ks
 
     sizes = {len(row) for row in pool.columns["reward"]}
@@ -197,7 +208,7 @@ def _evaluate(path: str, pool: Pool, ks: str | None, scale: RewardScale) -> Eval
     scores = pool.scores()
     if scores is not None and all(score == -math.inf for row in scores for score in row):
         warn(f"{path}: the verifier scored no completion, so that best@k picks at random; score it again.")
-    return evaluation
+    return with_chance(evaluation, pool, scale)
 
 
 def _print_metrics(title: str, intervals: Mapping[str, Measured], *, are_differences: bool = False) -> None:
@@ -211,11 +222,14 @@ def _print_metrics(title: str, intervals: Mapping[str, Measured], *, are_differe
     others = [(name, interval) for name, interval in intervals.items() if "@" not in name]
     plain = _signed if are_differences else decimals(2)
     caption = "   ".join(f"{name} {interval_text(interval, plain)}" for name, interval in others)
-    write = {family: (change_writer if are_differences else metric_writer)(family in shares) for family in families}
+    write = {
+        family: change_writer(family in shares) if are_differences else family_writer(family, family in shares)
+        for family in families
+    }
     for start in range(0, max(len(families), 1), across):
         shown = families[start : start + across]
         table = Table(
-            columns=("k", *(f"{family}@k, {unit_of(family in shares)}" for family in shown)),
+            columns=("k", *(f"{family}@k, {family_unit(family, family in shares)}" for family in shown)),
             rows=[(k, *(measured_cell(intervals.get(f"{f}@{k}"), write[f], missing="") for f in shown)) for k in ks],
             title="" if start else title,
             caption=caption if start + across >= len(families) else "",

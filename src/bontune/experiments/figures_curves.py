@@ -14,6 +14,7 @@ from bontune.experiments.figure_parts import (
     SuitePlot,
     arm_columns,
     arm_curves,
+    arm_looks,
     base_curve,
     fraction_columns,
     gains_by_k,
@@ -24,7 +25,7 @@ from bontune.experiments.figure_parts import (
     scope,
     seed_column,
 )
-from bontune.experiments.results import Results
+from bontune.experiments.results import Results, chance_level
 from bontune.experiments.suite import BASE, Suite, main_arms
 from bontune.metrics import Interval
 from bontune.pools.over_runs import mean_over_runs
@@ -55,9 +56,17 @@ def success_figure(results: Results) -> SuitePlot | None:
     for axes, family in zip(panels, families, strict=True):
         curves = _draw(axes, results, levels[family])
         panel(axes, _NOTES[family])
+    guessed = [(k, level.interval) for k in measuring.ks if (level := chance_level(results, BASE, k)) is not None]
+    if guessed:
+        look = arm_looks(results.suite)[BASE]
+        line = {"color": look.colour, "linestyle": (0, (3, 2)), "marker": "", "label": "chance, of the base model"}
+        panels[0].plot([k for k, _ in guessed], [y.value for _, y in guessed], **line)
+        panels[0].legend(loc="upper left")
+        levels["chance"] = {BASE: guessed}
     figure_title(figure, "Success with N samples")
     label_ends(figure, (panels[-1], curves))
     picked = f"; Best-of-N by {measuring.verifier}" if has_verifier else ""
+    picked += "; dashed: what guessing solves, by the references of other problems" if guessed else ""
     return SuitePlot(
         name="curves",
         title="Success with N samples",
@@ -67,7 +76,7 @@ def success_figure(results: Results) -> SuitePlot | None:
             | {"metric": f"{family}@{k}", "k": k, "temperature": 1.0}
             | fraction_columns(y)
             | seed_column(results, arm)
-            for family in families
+            for family in levels
             for arm, points in levels[family].items()
             for k, y in points
         ],

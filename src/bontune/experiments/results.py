@@ -16,6 +16,7 @@ from bontune.metrics.evaluation import Evaluation
 from bontune.objectives.inputs import FloatArray
 from bontune.pools.compare import as_told
 from bontune.pools.over_runs import band_over_runs, difference_over_runs, mean_over_runs
+from bontune.report.sentences import LEAST_CHANCE
 
 OWN = "own"
 """Instead of a temperature: each arm's own best one for the metric, chosen on validation."""
@@ -180,6 +181,9 @@ def _of(evaluation: Evaluation, metric: str) -> FloatArray:
     Raises:
         BontuneError: rewards are graded, so that there is no pass@k; or the results were thinned without the metric.
     """
+    if metric.startswith("above@"):
+        k = metric.removeprefix("above@")
+        return _of(evaluation, f"pass@{k}") - _of(evaluation, f"chance@{k}")
     if metric not in evaluation.values and "pass@1" in evaluation.values and not metric.startswith("max@"):
         raise BontuneError(
             f"The results have no {metric} where the suite needs it, only {', '.join(evaluation.values)}: they were "
@@ -271,11 +275,23 @@ def provenance_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def metrics_of(results: Results, arm: str, data: str = "test") -> list[str]:
-    """The metrics of an arm that have a value for every problem; none where it is not measured on the problems."""
+    """The metrics of an arm that have a value for every problem; none where it is not measured on the problems.
+
+    A chance level is one if every run of the arm was measured since suites have it.
+    """
     found = results.evaluations(arm, data, 1.0)
     if not found:
         return []
-    return [name for name in found[0].values if name not in ("level", "auc") and not name.endswith(":auc")]
+    shared = [name for name in found[0].values if all(name in evaluation.values for evaluation in found)]
+    return [name for name in shared if name not in ("level", "auc") and not name.endswith(":auc")]
+
+
+def chance_level(results: Results, arm: str, k: int) -> Level | None:
+    """The chance level of an arm on the test problems at T = 1; None where it is not known, or nearly 0 at every k."""
+    known = [name for name in metrics_of(results, arm) if name.startswith("chance@")]
+    levels = {name: results.level(arm, name) for name in known}
+    is_seen = any(level is not None and level.interval.value >= LEAST_CHANCE for level in levels.values())
+    return levels.get(f"chance@{k}") if is_seen else None
 
 
 def choices_of(results: Results, metric: str) -> list[Temperature]:

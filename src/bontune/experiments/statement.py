@@ -19,11 +19,12 @@ from bontune.base.files import write_whole
 from bontune.experiments.claims import Judged, judge
 from bontune.experiments.figure_parts import Figure, arm_looks, over
 from bontune.experiments.figures_training import write_figures, write_learned
-from bontune.experiments.results import OWN, Level, Results, arm_rows, choice_rows, provenance_rows
+from bontune.experiments.results import OWN, Level, Results, arm_rows, chance_level, choice_rows, provenance_rows
 from bontune.experiments.store import Store, SuiteRun
 from bontune.experiments.suite import BASE, Suite, main_arms
-from bontune.experiments.work import run_folder
+from bontune.experiments.work import model_folder, run_folder
 from bontune.metrics import Interval
+from bontune.metrics.evaluation import MEANINGS
 from bontune.pools.compare import FEWEST_PROBLEMS, Difference, Outcome, outcome_of
 from bontune.report.numbers import NOT_MEASURED, interval_text, percent, points
 from bontune.report.page import picture
@@ -33,6 +34,13 @@ from bontune.report.style import has_label
 from bontune.report.suite_page import score_table, write_suite_page
 from bontune.report.tables import as_csv
 from bontune.training.read_log import read_samples
+
+_CHECKPOINTS = {
+    "best": "the checkpoint of each run by its own evaluations; learning rate and checkpoint by what the arm is "
+    "trained for",
+    "last": "the learning rate by what the arm is trained for; of each run the last step is measured",
+}
+"""How the measured model of a run was chosen, for ``measuring.checkpoint``."""
 
 
 def statement(results: Results, verdicts: Sequence[Judged], figures: Sequence[Figure], out: Path, command: str) -> str:
@@ -49,7 +57,7 @@ def statement(results: Results, verdicts: Sequence[Judged], figures: Sequence[Fi
     if unfinished := _unfinished(results):
         parts += [unfinished, ""]
     parts += ["## Claim by claim", "", *_claims(verdicts), "", *_how(results), ""]
-    parts += ["## Every arm", "", *_arms(results), ""]
+    parts += ["## Every arm", "", *_arms(results), "", *_chance(results)]
     parts += ["## From which k on", "", *_by_budget(results), ""]
     for figure in figures:
         path = os.path.relpath(figure.png, out)
@@ -155,8 +163,7 @@ def _how(results: Results) -> list[str]:
         "holds if its interval, with each arm at its own best temperature, lies wholly on the claimed side."
         f"{for_every_k}{few} Every arm that samples trains on {per_run:,} generations unless its name says otherwise. "
         f"Choices were made on {measuring.validation_problems or 'all'} validation problems: learning rate and "
-        "temperature of each arm with seed 0, the checkpoint of each run by its own evaluations; learning rate and "
-        "checkpoint by what the arm is trained for (`choices.csv`)."
+        f"temperature of each arm with seed 0, {_CHECKPOINTS[measuring.checkpoint]} (`choices.csv`)."
     ]
 
 
@@ -175,6 +182,21 @@ def _arms(results: Results) -> list[str]:
         cells = [_cell(level) for level in levels] + [_cell(own) + (f" (T = {own.temperature:g})" if own else "")]
         lines.append(f"| {suite.arms[arm].label} | {lr} | {seeds} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _chance(results: Results) -> list[str]:
+    """What guessing solves, beside what each arm solves; empty where it is not known, or nearly nothing."""
+    k = int(results.suite.metric.partition("@")[2])
+    levels = {arm: level for arm in results.arms if (level := chance_level(results, arm, k)) is not None}
+    if not levels:
+        return []
+    lines = [f"| arm | pass@{k}, T = 1 | chance@{k}, T = 1 | above chance, points |", "|---|---|---|---|"]
+    for arm, level in levels.items():
+        above = results.level(arm, f"above@{k}")
+        cells = [_cell(results.level(arm, f"pass@{k}")), _cell(level)]
+        cells += [NOT_MEASURED if above is None else interval_text(above.interval, points)]
+        lines.append(f"| {results.suite.arms[arm].label} | {' | '.join(cells)} |")
+    return [f"chance@{k}: {MEANINGS['chance']}.", "", *lines, ""]
 
 
 def _cell(level: Level | None) -> str:
@@ -239,7 +261,7 @@ def next_command(results: Results, work: Path) -> str:
     shown = example(results, work)
     if arm is None or not runs or shown is None:
         return ""
-    model = run_folder(work, runs[0]) / "best" / results.suite.arms[arm].select
+    model = model_folder(results.suite, work, runs[0], results.suite.arms[arm].select)
     if not model.is_dir():
         return ""
     tree = results.suite.tree(arm)

@@ -194,6 +194,8 @@ class Store:
         }
         if measuring.votes:
             settings["votes"] = True
+        if measuring.checkpoint == "last":
+            settings["checkpoint"] = "last"
         return settings if run.arm == BASE else settings | {"training": self.training_settings(run)}
 
     def _models(self) -> set[str]:

@@ -6,7 +6,7 @@ Suites are YAML files; the shipped ones lie in ``suites/``. All arms start from 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from pydantic import NonNegativeFloat as NotNegative
 from pydantic import NonNegativeInt as NotNegativeInt
 
 from bontune.base.errors import BontuneError, nearest
-from bontune.base.settings import apply_overrides, explain, read_yaml
+from bontune.base.settings import apply_overrides, choose_size, explain, merged, read_yaml
 from bontune.config import Recipe, Section, read_recipe
 
 SUITES = Path(__file__).parent / "suites"
@@ -109,6 +109,9 @@ class Measuring(Section):
     """Other verifiers, by name: they tell what a model is worth under a verifier that it was not trained for."""
     votes: bool = False
     """Whether the vote of k samples is measured, too: majority@k."""
+    checkpoint: Literal["best", "last"] = "best"
+    """Which model of a run is measured: the best on validation by what the arm is trained for, the untrained one
+    included, or the last, where the validation problems are too few to choose by."""
 
 
 class Suite(Section):
@@ -171,9 +174,9 @@ class Suite(Section):
         Raises:
             BontuneError: the recipe is refused; the message names the arm.
         """
-        tree = _merged(read_recipe(self.base), self.recipe)
+        tree = merged(read_recipe(self.base), self.recipe)
         if name != BASE:
-            tree = _merged(tree, self.arms[self.runs_of(name)].recipe)
+            tree = merged(tree, self.arms[self.runs_of(name)].recipe)
         try:
             return Recipe.from_dict(tree).model_dump(mode="json")
         except BontuneError as error:
@@ -228,7 +231,7 @@ def load_suite(source: str, overrides: Iterable[str] = ()) -> Suite:
 
     Args:
         source: a shipped name or a YAML file.
-        overrides: values are YAML.
+        overrides: values are YAML; in a suite with sizes, ``size=NAME`` chooses one.
 
     Raises:
         BontuneError: no such suite, broken YAML, an unknown key, or arms and claims that do not fit together.
@@ -239,7 +242,7 @@ def load_suite(source: str, overrides: Iterable[str] = ()) -> Suite:
         hint = f" Did you mean {near!r}?" if near else ""
         raise BontuneError(f"No suite {source!r}: neither a file nor one of {', '.join(shipped_suites())}.{hint}")
     try:
-        suite = Suite.model_validate(apply_overrides(read_yaml(path), overrides))
+        suite = Suite.model_validate(apply_overrides(*choose_size(read_yaml(path), overrides)))
     except ValidationError as error:
         see = f"{SUITES / 'countdown.yaml'} is a whole one."
         raise BontuneError(explain(Suite, error, "suite", see)) from None
@@ -316,12 +319,3 @@ def _num_sampled(suite: Suite, name: str) -> int:
     """Completions that a run of an arm samples."""
     tree = suite.tree(name)
     return int(tree["training"]["steps"] * tree["training"]["prompts_per_step"] * tree["sampling"]["samples"])
-
-
-def _merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree with the changes of all levels; the weights of several N are one value, and replace the others."""
-    result = dict(tree)
-    for key, value in changes.items():
-        both = key != "n" and isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = _merged(result[key], value) if both else value
-    return result

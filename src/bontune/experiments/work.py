@@ -29,6 +29,7 @@ from bontune.experiments.suite import BASE, Suite
 from bontune.metrics import RewardScale, reward_scale
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.models import quiet_libraries
+from bontune.pools.chance import with_chance
 from bontune.pools.collect import score_all
 from bontune.pools.draw import PoolRequest, draw_pool
 from bontune.pools.pool import Pool, grades_of, problems_of
@@ -45,6 +46,12 @@ KEPT_SEED = 0
 def run_folder(work: Path, run: SuiteRun) -> Path:
     """The folder that a run trains in."""
     return work / run.name
+
+
+def model_folder(suite: Suite, work: Path, run: SuiteRun, select: str) -> Path:
+    """The folder of the model of a run that is measured."""
+    folder = run_folder(work, run)
+    return folder / "model" if suite.measuring.checkpoint == "last" else folder / "best" / select
 
 
 def pool_path(work: Path, run: SuiteRun, select: str, what: Measurement) -> Path:
@@ -66,13 +73,16 @@ def train(suite: dict[str, Any], out: str, work: str, run: dict[str, Any], comma
     rows = read_metrics(folder / "metrics.jsonl")
     steps = rows_of_kind(rows, "step")
     history = [{"step": row["step"], **row["metrics"]} for row in rows_of_kind(rows, "eval")]
+    kept = summary["kept"]
+    if settings.measuring.checkpoint == "last":
+        kept = {name: {"step": summary["steps"], "value": history[-1][name]} for name in kept}
     trial = {
         "arm": this.arm,
         "lr": this.lr,
         "seed": this.seed,
         "steps": summary["steps"],
         "generations": summary["generations"],
-        "kept": summary["kept"],
+        "kept": kept,
         "history": history,
         "seconds": sum(sum(row["seconds"].values()) for row in steps),
         "versions": versions(),
@@ -135,7 +145,7 @@ def _measure_one(store: Store, work: Path, run: SuiteRun, select: str, what: Mea
     """Collect the pool of one model, or resume it, and evaluate it."""
     suite = store.suite
     tree, path = suite.tree(BASE), pool_path(work, run, select, what)
-    model = tree["model"] if run.arm == BASE else str(run_folder(work, run) / "best" / select)
+    model = tree["model"] if run.arm == BASE else str(model_folder(suite, work, run, select))
     if run.arm != BASE and not Path(model).is_dir():
         raise BontuneError(
             f"The models of {run.name} are gone ({model}), and measurements of them are missing: delete "
@@ -220,10 +230,11 @@ def _forget(pool: Path) -> None:
 
 
 def evaluate(suite: Suite, pool: Pool, path: Path) -> Evaluation:
-    """Every metric that suites use: pass@k, best@k under each verifier (``name:best@k`` for other ones), distinct
-    answers, entropy, and majority@k where the suite asks for votes."""
+    """Every metric that suites use: pass@k, chance@k, best@k under each verifier (``name:best@k`` for other ones),
+    distinct answers, entropy, and majority@k where the suite asks for votes."""
     ks = suite.measuring.ks
     has_votes = suite.measuring.votes
+    scale = _scale(suite, pool)
     evaluation = evaluate_pool(
         pool.problem_ids,
         pool.columns["reward"],
@@ -231,9 +242,10 @@ def evaluate(suite: Suite, pool: Pool, path: Path) -> Evaluation:
         scores_PM=pool.scores(),
         answers_PM=pool.columns["answer"],
         is_full=has_votes,
-        scale=_scale(suite, pool),
+        scale=scale,
     )
-    wanted = ("pass@", "max@", "best@", "distinct", "entropy", *(["majority@"] if has_votes else []))
+    evaluation = with_chance(evaluation, pool, scale)
+    wanted = ("pass@", "max@", "chance@", "best@", "distinct", "entropy", *(["majority@"] if has_votes else []))
     values = {name: v for name, v in evaluation.values.items() if name.startswith(wanted)}
     for name, spec in verifiers(suite).items():
         if name:

@@ -27,7 +27,7 @@ def model_card(recipe: Recipe, evaluations: Sequence[Mapping[str, Any]], *, kept
     after = evaluations[-1] if evaluations and kept is None else _kept_row(recipe, evaluations, kept)
     objective = recipe.objective.name
     row = recipe.objective.row()
-    is_path = Path(recipe.model).is_dir()
+    is_path = Path(recipe.model).exists()
     metadata: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",

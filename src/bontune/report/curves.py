@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from matplotlib.axes import Axes
 
@@ -32,6 +33,7 @@ def draw_curves(
     size: tuple[float, float] = (7.2, 4.4),
     colours: Mapping[str, str] | None = None,
     name: str = "Problems solved by number of samples",
+    chance: Curves = MappingProxyType({}),
 ) -> Plot:
     """Draw a metric against k for each model, with its 95 % band.
 
@@ -43,6 +45,7 @@ def draw_curves(
         size: width and height in inches.
         colours: of each model; those that it does not name have their usual one.
         name: title that a file of the figure carries.
+        chance: chance level of each model that has one, as a dashed line in the model's colour.
 
     Raises:
         BontuneError: no curve has a point.
@@ -65,19 +68,27 @@ def draw_curves(
         )
         for name, points in kept.items()
     ]
+    guessed = {name: points for name in kept if (points := _finite(chance.get(name, {})))}
     figure = new(*size)
     axes = figure.add_subplot()
     for curve in lines:
         draw_curve(axes, curve, band=0.15)
+    levels = [_draw_chance(axes, guessed[n], line.look) for n, line in zip(kept, lines, strict=True) if n in guessed]
     k_axis(axes, every_k, "k, samples per problem", ticks)
-    _scale_values(axes, [y for curve in lines for y in curve.y], is_share)
-    label_ends(figure, (axes, lines))
+    _scale_values(axes, [y for curve in (*lines, *levels) for y in curve.y], is_share)
+    label_ends(figure, (axes, [*lines, *levels]))
     marked = [n for n in trained_for if every_k[0] <= n <= every_k[-1]]
     for n in marked:
         _mark_trained_n(axes, every_k, n, "N =" if is_narrow else "trained for N =")
-    has_bands = any(math.isfinite(y.low) for curve in lines for y in curve.y)
-    write_title(axes, title, "bands: 95 % intervals" if has_bands else "")
-    return Plot(figure=figure, title=name, description=_description(kept, marked, title, is_share))
+    notes = ["bands: 95 % intervals"] if any(math.isfinite(y.low) for curve in lines for y in curve.y) else []
+    write_title(axes, title, "; ".join([*notes, *(["dashed: chance level"] if guessed else [])]))
+    return Plot(figure=figure, title=name, description=_description(kept, marked, title, is_share, guessed))
+
+
+def _draw_chance(axes: Axes, points: Mapping[float, Interval], look: Look) -> Curve:
+    """Draw a chance level, and return it with its label."""
+    axes.plot(list(points), [y.value for y in points.values()], color=look.colour, linestyle=(0, (3, 2)), marker="")
+    return Curve(label=_chance_label(points), look=look, x=list(points), y=list(points.values()))
 
 
 def _finite(points: Mapping[float, Interval] | Mapping[int, Interval]) -> dict[float, Interval]:
@@ -90,6 +101,10 @@ def _end_label(name: str, points: Mapping[float, Interval], is_share: bool, widt
     k = list(points)[-1]
     lines = "\n".join(textwrap.wrap(shortened(heading(name)), width))
     return f"{lines}\n{_with_unit(points[k].value, is_share)} at k = {round(k, 1):g}"
+
+
+def _chance_label(points: Mapping[float, Interval]) -> str:
+    return f"chance {_with_unit(list(points.values())[-1].value, is_share=True)}"
 
 
 def _with_unit(value: float, is_share: bool) -> str:
@@ -124,7 +139,11 @@ def _mark_trained_n(axes: Axes, every_k: Sequence[float], n: int, words: str) ->
 
 
 def _description(
-    curves: Mapping[str, Mapping[float, Interval]], marked: Sequence[int], title: str, is_share: bool
+    curves: Mapping[str, Mapping[float, Interval]],
+    marked: Sequence[int],
+    title: str,
+    is_share: bool,
+    chance: Mapping[str, Mapping[float, Interval]],
 ) -> str:
     parts = []
     for name, points in curves.items():
@@ -133,6 +152,8 @@ def _description(
         text = f"{label(name)} {_with_unit(points[first].value, is_share)} at k = {first:g}"
         if last > first:
             text += f" and {_with_unit(points[last].value, is_share)} at k = {round(last, 1):g}"
+        if name in chance:
+            text += f" ({_chance_label(chance[name])}, dashed)"
         parts.append(text)
     trained = "".join(f" A vertical line marks N = {n}, for which training was done." for n in marked)
     what = "of the share of problems solved by at least one of k samples" if title == PASS_TITLE else f"({title})"

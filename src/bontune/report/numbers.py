@@ -114,6 +114,16 @@ def unit_of(is_share: bool) -> str:
     return "%" if is_share else "reward"
 
 
+def family_unit(family: str, is_share: bool) -> str:
+    """The unit of a family of metrics: as :func:`unit_of`, and ``points`` of ``above``, which is a difference."""
+    return "points" if family == "above" else unit_of(is_share)
+
+
+def family_writer(family: str, is_share: bool) -> Writer:
+    """The writer of a family of metrics, to its unit."""
+    return points if family == "above" else metric_writer(is_share)
+
+
 def with_unit(metric: str, *, is_share: bool) -> str:
     """A metric as the header of a column; without a unit where it has no budget, and is no reward."""
     return f"{metric}, {unit_of(is_share)}" if "@" in metric else metric

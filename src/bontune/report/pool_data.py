@@ -22,10 +22,20 @@ from bontune.base.errors import BontuneError
 from bontune.metrics import Interval
 from bontune.metrics.evaluation import Evaluation, evaluate_pool, share_families
 from bontune.pools import compare
+from bontune.pools.chance import with_chance
 from bontune.pools.compare import Difference
 from bontune.pools.pool import Pool
-from bontune.report.numbers import decimals, interval_text, metric_writer, split_metric, unit_of
-from bontune.report.sentences import TABLE_KS
+from bontune.report.numbers import (
+    decimals,
+    family_unit,
+    interval_text,
+    metric_writer,
+    points,
+    split_metric,
+    typographic,
+    unit_of,
+)
+from bontune.report.sentences import TABLE_KS, has_chance
 from bontune.report.tables import Cell, Table, interval_columns, measured_cell
 
 MAX_PACKED_BYTES = 11_000_000
@@ -93,7 +103,7 @@ def problem_index(pool: Pool, scale: metrics.RewardScale | None = None) -> dict[
     rewards = np.array(pool.rewards(scale))
     num_samples = rewards.shape[1]
     scores, answers, levels = pool.scores(), pool.answers(), pool.levels()
-    heads = [_text(row[0]) for row in pool.columns["prompt"]] if "prompt" in pool.columns else [""] * len(rewards)
+    heads = [_text(pool.asked(place)) for place in range(len(rewards))]
     texts = pool.columns.get("completion")
     return {
         "samples": num_samples,
@@ -154,8 +164,8 @@ def problem_details(pool: Pool) -> list[dict[str, Any]]:
         ordered = sorted(groups.values(), key=lambda group: (-math.inf if group[5] is None else -group[5], -group[1]))
         for group in ordered:  # JSON has no infinity
             group[5], group[6] = _stated(group[5]), _stated(group[6])
-        first = {name: _text(columns[name][place][0]) if name in columns else "" for name in ("prompt", "reference")}
-        details.append({**first, "samples": ordered})
+        reference = _text(columns["reference"][place][0]) if "reference" in columns else ""
+        details.append({"prompt": _text(pool.asked(place)), "reference": reference, "samples": ordered})
     return details
 
 
@@ -283,6 +293,8 @@ class EvaluatedPool:
     def cell(self, family: str, interval: Interval) -> Cell:
         """A value of a family as an entry of a table."""
         is_share = self.is_share(family)
+        if family == "above":
+            return measured_cell(interval, lambda value: typographic(points(value)), " to ")
         return measured_cell(interval, metric_writer(is_share), "–" if is_share else " to ")
 
 
@@ -300,6 +312,7 @@ def pool_evaluation(
     Raises:
         BontuneError: a k beyond the samples, or what cannot be evaluated (such as answers that cannot be compared).
     """
+    scale = metrics.reward_scale([pool.columns["reward"]]) if scale is None else scale
     num_samples = len(pool.columns["reward"][0])
     budgets = metrics.default_ks(num_samples) if ks is None else sorted(set(ks))
     if max(budgets) > num_samples:
@@ -312,16 +325,19 @@ def pool_evaluation(
             scores_PM=pool.scores(),
             answers_PM=pool.answers(),
             is_full=True,
-            scale=metrics.reward_scale([pool.columns["reward"]]) if scale is None else scale,
+            scale=scale,
         )
     except ValueError as error:
         raise BontuneError(f"{name} cannot be evaluated: {error}") from None
+    evaluation = with_chance(evaluation, pool, scale)
     return EvaluatedPool(name=name, pool=pool, evaluation=evaluation, intervals=evaluation.intervals())
 
 
 def number_table(measured: EvaluatedPool) -> Table:
     """k down, metrics across."""
     families = [*measured.families, *(f for f in ("all", "gap", "drop") if measured.points(f))]
+    if has_chance(measured.intervals):
+        families[1:1] = ["chance", "above"]
     points = {family: measured.points(family) for family in families}
     rest = [interval_text(i, decimals(2), "–") for m, i in measured.intervals.items() if "@" not in m]
     names = [m for m in measured.intervals if "@" not in m]
@@ -331,7 +347,7 @@ def number_table(measured: EvaluatedPool) -> Table:
         caption += f" Over all samples of a problem: {listed}."
     return Table(
         caption=caption,
-        columns=["k", *(f"{family}@k, {unit_of(measured.is_share(family))}" for family in families)],
+        columns=["k", *(f"{family}@k, {family_unit(family, measured.is_share(family))}" for family in families)],
         rows=[[str(k), *(measured.cell(family, points[family][k]) for family in families)] for k in measured.ks],
     )
 
@@ -431,8 +447,12 @@ def pool_difference_rows(differences: Sequence[Difference]) -> list[Row]:
 
 
 def problem_sheet(pools: Sequence[EvaluatedPool]) -> Iterator[Row]:
-    """A row for each problem of each pool, for CSV: every metric, empty where a pool does not have it."""
-    names = list(dict.fromkeys(metric for measured in pools for metric in measured.evaluation.values))
+    """A row for each problem of each pool, for CSV: every metric, empty where a pool does not have it.
+
+    The chance level is left out: it is that of a pool, and has parts of problems only.
+    """
+    every = dict.fromkeys(metric for measured in pools for metric in measured.evaluation.values)
+    names = [metric for metric in every if split_metric(metric)[0] not in ("chance", "above")]
     for measured in pools:
         levels = measured.pool.levels()
         values = measured.evaluation.values

@@ -29,6 +29,7 @@ from bontune.pools import compare
 from bontune.pools.compare import Difference, Outcome
 from bontune.pools.pool import Pool
 from bontune.report.curves import draw_curves
+from bontune.report.failures import endings_note, reason_table
 from bontune.report.numbers import (
     NOT_MEASURED,
     change_writer,
@@ -61,13 +62,15 @@ from bontune.report.pool_data import (
     shown_families,
 )
 from bontune.report.result_tables import Row, grid_rows, optimum_rows
-from bontune.report.sentences import MARKS, READINGS, difference_ends, ranges, scale_note
+from bontune.report.sentences import MARKS, READINGS, chance_notes, difference_ends, has_chance, ranges, scale_note
 from bontune.report.sweep_figures import draw_bests, draw_grid, draw_optimum
 from bontune.report.tables import Cell, Table, as_csv, measured_cell
 from bontune.training.read_log import finite
 
 _ASSETS = Path(__file__).parent
 _BANDS = "Bands: 95 % intervals over problems."
+_NARROW = (3.7, 3.9)
+"""Inches of a chart on a telephone."""
 
 
 def write_pool_report(
@@ -116,6 +119,7 @@ def write_pool_report(
         "charts": _charts(measured),
         "numbers": [number_table(one) for one in measured],
         "differences": _difference_table(shown_differences(differences)) if differences else None,
+        "reasons": [grid for one in measured if (grid := reason_table(one.name, one.pool)) is not None],
         "levels": [grid for one in measured if (grid := level_table(one)) is not None],
         "settings": [(one.name, facts(one.pool.settings)) for one in measured if one.pool.settings],
         "reading": _reading(measured),
@@ -248,6 +252,9 @@ def _notes(measured: Sequence[EvaluatedPool]) -> list[str]:
                 f"{one.name}: {counted(one.pool.num_grader_errors, 'completion')} could not be graded; they count as "
                 "wrong."
             )
+        if ending := endings_note(one.pool):
+            notes.append(f"{one.name}: {ending}")
+    notes += map(typographic, chance_notes({one.name: (one.evaluation, one.intervals) for one in measured}))
     if not are_of_same_problems(measured):
         notes.append("The pools hold different problems: there are no paired differences.")
     return notes
@@ -263,10 +270,9 @@ def _charts(measured: Sequence[EvaluatedPool]) -> list[Picture]:
             chosen = [family for family in families if one.is_share(family) == is_share]
             curves = {f"{family}@k": one.points(family) for family in chosen}
             caption = f"{'; '.join(f'{family}@k: {FAMILY_LABELS[family]}' for family in chosen)}. {_BANDS}"
-            name = "What selection among k samples yields" + (
-                "" if is_share or len(chosen) == len(families) else ", in rewards"
-            )
-            charts += [_chart(curves, name, caption, is_share=is_share)] if chosen else []
+            name = "What selection yields" + ("" if is_share or len(chosen) == len(families) else ", in rewards")
+            chance = {"pass@k": _chance(one)} if "pass" in chosen else {}
+            charts += [_chart(curves, name, caption, is_share=is_share, chance=chance)] if chosen else []
         return charts
     return [
         _chart(
@@ -274,15 +280,31 @@ def _charts(measured: Sequence[EvaluatedPool]) -> list[Picture]:
             f"{family}@k, {FAMILY_LABELS[family]}",
             _BANDS,
             is_share=measured[0].is_share(family),
+            chance={one.name: _chance(one) for one in measured} if family == "pass" else {},
         )
         for family in families
     ]
 
 
-def _chart(curves: Mapping[str, Mapping[int, Interval]], heading: str, caption: str, *, is_share: bool) -> Picture:
-    plot = draw_curves(curves, title=heading, is_share=is_share)
+def _chance(one: EvaluatedPool) -> dict[int, Interval]:
+    """The chance level at each k; empty where there is none, or none to see."""
+    return one.points("chance") if has_chance(one.intervals) else {}
+
+
+def _chart(
+    curves: Mapping[str, Mapping[int, Interval]],
+    heading: str,
+    caption: str,
+    *,
+    is_share: bool,
+    chance: Mapping[str, Mapping[int, Interval]],
+) -> Picture:
+    plot = draw_curves(curves, title=heading, is_share=is_share, chance=chance)
+    short = heading.partition(", ")[0]
+    narrow = draw_curves(curves, title=short, is_share=is_share, chance=chance, size=_NARROW)
     plot = dataclasses.replace(plot, description=f"{plot.description} The table below holds every number.")
-    return drawing(plot, heading=heading, caption=caption)
+    chart = drawing(plot, heading=heading, caption=caption)
+    return dataclasses.replace(chart, narrow=drawing(narrow, heading="", caption="").source)
 
 
 def _difference_table(differences: Sequence[Difference]) -> Table:
@@ -315,6 +337,11 @@ def _reading(measured: Sequence[EvaluatedPool]) -> list[str]:
         "each k up to the number of samples, and steady up to about half of it.",
         "Intervals are over problems: how far a number may move with other problems of the same kind.",
     ]
+    if any(map(_chance, measured)):
+        notes.append(
+            f"chance@k: {MEANINGS['chance']}; above@k: {MEANINGS['above']}. Intervals of both are over problems, each "
+            "taken as one that is guessed for and as one whose reference is hit."
+        )
     if any(one.points("all") for one in measured):
         notes.append(f"all@k: {MEANINGS['all']}: how far one answer can be relied on.")
     if "best" in families:

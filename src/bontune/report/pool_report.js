@@ -109,7 +109,7 @@
       name: `${index.binary ? "Right" : "Mean reward"} in ${visible(indexes[0].name)}`,
       of: (p) => indexes[0].right[places[p]], show: (p) => share(indexes[0], places[p]),
     }] : []),
-    ...(index.distinct ? [{ name: "Distinct", of: (p) => index.distinct[p] }] : []),
+    ...(index.distinct ? [{ name: "Texts", of: (p) => index.distinct[p] }] : []),
     ...(index.pick ? [{ name: "Verifier's choice", of: (p) => index.pick[p], show: (p) => earned(index.pick[p]) }] : []),
     ...(index.vote ? [{ name: "Vote", of: (p) => index.vote[p], show: (p) => earned(index.vote[p]) }] : []),
     { name: "Prompt", of: (p) => index.head[p], className: "head" },
@@ -152,7 +152,8 @@
     if (!index.binary && reward !== null) add("", `reward ${reward.toPrecision(4)}`);
     const number = (score) => typeof score === "number" ? Number(score.toPrecision(4)) : score;
     if (high !== null) add("", `score ${number(high) === number(low) ? number(high) : `${number(low)} to ${number(high)}`}`);
-    if (answer) add("", `answer ${visible(answer.slice(0, 200))}`);
+    const isProgram = answer.includes("\n"); // it stands in the completion
+    if (answer && !isProgram) add("", `answer ${visible(answer.length > 200 ? `${answer.slice(0, 200)}…` : answer)}`);
     if (tokens) add("", `${tokens} tokens`);
     if (stop && stop !== "end" && stop !== "stop") add("", `stop: ${visible(stop)}`);
     if (isPicked) add("", make("strong", {}, "the verifier's choice"));

@@ -25,7 +25,7 @@ from bontune.report.numbers import (
     points,
     unit_of,
 )
-from bontune.report.sentences import setting_text
+from bontune.report.sentences import has_chance, setting_text
 from bontune.report.tables import Cell, Table, interval_columns, measured_cell
 from bontune.scaling import Choice, Grid, Law, LawVerdict, Study, advise, advise_all, metric_name
 
@@ -358,6 +358,7 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
         caption += f"; no interval over fewer than {FEWEST_PROBLEMS}" if num_problems < FEWEST_PROBLEMS else ""
         caption += "; T: each one's own" if comparison.sampled.own_temperatures else ""
         yield from _difference_tables(title, "k", rows, [difference.k for difference in rows], caption)
+    yield from _chance_tables(comparison)
     if comparison.by_level:
         rows = list(comparison.by_level)
         title = f"{rows[0].metric} by difficulty{f', {where}' if where else ''}"
@@ -365,6 +366,24 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
         if any(difference.low is None for difference in rows):
             caption += f"; no interval over fewer than {FEWEST_PROBLEMS} problems"
         yield from _difference_tables(title, "level", rows, [difference.level for difference in rows], caption)
+
+
+def _chance_tables(comparison: Comparison) -> Iterator[Table]:
+    """What of each model's pass@k lies above chance, a few models a table; none where there is no chance to see."""
+    levels, above = comparison_curves(comparison, "chance"), comparison_curves(comparison, "above")
+    names = [name for name, curve in levels.items() if curve]
+    labels, where = _labels(list(levels)), setting_text(comparison.sampled)
+    for start in range(0, len(names), _ACROSS):
+        shown = names[start : start + _ACROSS]
+        yield Table(
+            title=f"pass@k − chance@k{f', {where}' if where else ''}",
+            caption="points with 95 % intervals; in parentheses chance@k, the percent that guessing solves",
+            columns=["k", *(labels[name] for name in shown)],
+            rows=[
+                [str(k), *(f"{interval_text(above[n][k], points)} ({percent(levels[n][k].value)})" for n in shown)]
+                for k in levels[shown[0]]
+            ],
+        )
 
 
 def _difference_tables(
@@ -438,12 +457,16 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def comparison_curves(comparison: Comparison, family: str) -> dict[str, dict[int, Interval]]:
-    """Model → k → its value with its interval, as :func:`bontune.report.curves.draw_curves` takes them."""
+    """Model → k → its value with its interval, as :func:`bontune.report.curves.draw_curves` takes them.
+
+    Of a chance level that is nearly 0 there is no curve.
+    """
+    is_hidden = family in ("chance", "above") and not any(map(has_chance, comparison.values.values()))
     return {
         name: {
             int(metric.partition("@")[2]): interval
             for metric, interval in values.items()
-            if metric.partition("@")[0] == family
+            if metric.partition("@")[0] == family and not is_hidden
         }
         for name, values in comparison.values.items()
     }
@@ -453,15 +476,17 @@ def comparison_tree(comparison: Comparison, sentences: Sequence[str]) -> dict[st
     """Everything about one comparison, for JSON."""
     sampled = comparison.sampled
     temperatures: Mapping[str, Mapping[str, float]] = sampled.own_temperatures
-    families = list(dict.fromkeys(difference.family for difference in comparison.differences))
+    families = [*dict.fromkeys(difference.family for difference in comparison.differences), "chance", "above"]
+    curves = {family: comparison_curves(comparison, family) for family in families}
     return {
         "temperature": sampled.temperature,
         "own_temperatures": {name: dict(chosen) for name, chosen in temperatures.items()} or None,
         "findings": list(sentences),
         "differences": comparison_rows(comparison),
         "curves": {
-            family: {name: curve_tree(curve) for name, curve in comparison_curves(comparison, family).items()}
-            for family in families
+            family: {name: curve_tree(curve) for name, curve in by_name.items()}
+            for family, by_name in curves.items()
+            if any(by_name.values())
         },
     }
 

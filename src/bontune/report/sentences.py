@@ -8,7 +8,8 @@ from typing import Any
 
 from bontune.base.text import temperature_text
 from bontune.metrics import Interval, RewardScale
-from bontune.pools.compare import Comparison, Difference, Outcome, Sampled
+from bontune.metrics.evaluation import Evaluation
+from bontune.pools.compare import Comparison, Difference, Outcome, Sampled, as_told, outcome_of
 from bontune.report.numbers import (
     capitalized,
     change_writer,
@@ -169,7 +170,7 @@ def difference_sentence(entry: Difference) -> str:
 
 
 def comparison_sentences(comparison: Comparison, *, k: int, verifier: str, is_alone: bool = True) -> list[str]:
-    """A few sentences for each model: at ``k``, at the smallest budget, and over all of them.
+    """A few sentences for each model: at ``k``, at the smallest budget, and over all of them; then some on chance.
 
     Args:
         comparison: the differences; of several families of metrics the last is spoken about.
@@ -186,7 +187,9 @@ def comparison_sentences(comparison: Comparison, *, k: int, verifier: str, is_al
     joint = ", at" if comparison.sampled.own_temperatures else " and"
     start = f"{capitalized(where)}{joint}" if where else "At"
     picked = f", picked by {verifier}," if family == "best" else ""
-    return [f"{start} N = {k}{picked} {_at_budget(ds, k)} {_over_budgets(ds)}".strip() for ds in by_model.values()]
+    found = [f"{start} N = {k}{picked} {_at_budget(ds, k)} {_over_budgets(ds)}".strip() for ds in by_model.values()]
+    evaluations = comparison.sampled.evaluations
+    return found + chance_notes({name: (evaluations[name], values) for name, values in comparison.values.items()})
 
 
 def setting_text(sampled: Sampled) -> str:
@@ -275,6 +278,50 @@ def _size_ends(difference: Difference) -> str:
     low, high = sorted((abs(difference.low or 0.0), abs(difference.high or 0.0)))
     write = metric_writer(difference.is_share)
     return f"[{write(low)}, {write(high)}]"
+
+
+# ---- chance ----
+
+LEAST_CHANCE = 0.0005
+"""A chance level below that at every k is 0.0 % as it is written, and is not shown."""
+
+
+def has_chance(intervals: Mapping[str, Interval]) -> bool:
+    """Whether there is a chance level that is worth showing."""
+    return any(split_metric(name)[0] == "chance" and i.value >= LEAST_CHANCE for name, i in intervals.items())
+
+
+def chance_notes(pools: Mapping[str, tuple[Evaluation, Mapping[str, Interval]]]) -> list[str]:
+    """Say of pools why there is no chance level, that it is nearly 0, or where pass@k is not clearly above it.
+
+    Args:
+        pools: name → its evaluation, and metric → mean with its interval.
+
+    Returns:
+        A sentence for each pool of which there is something to say; one for all where it is the same.
+    """
+    notes = {name: _chance_note(*pool) for name, pool in pools.items()}
+    if len({*notes.values()}) == 1:
+        return [note for note in list(notes.values())[:1] if note]
+    return [f"{name}: {note}" for name, note in notes.items() if note]
+
+
+def _chance_note(evaluation: Evaluation, intervals: Mapping[str, Interval]) -> str:
+    """One sentence; empty where pass@k is clearly above chance at every k, or has no interval."""
+    if evaluation.why_no_chance:
+        return f"There is no chance level: {evaluation.why_no_chance}."
+    ks = [k for name in intervals if (k := split_metric(name)[1]) is not None and name.startswith("chance@")]
+    if ks and not has_chance(intervals):
+        return "Guessing solves less than 0.05 % of the problems at every k."
+    for k in sorted(ks, reverse=True):
+        above = as_told(intervals[f"above@{k}"], len(evaluation.problem_ids))
+        if outcome_of(above.low, above.high) in (Outcome.UNCLEAR, Outcome.FEWER):
+            solved, guessed = percent(intervals[f"pass@{k}"].value), percent(intervals[f"chance@{k}"].value)
+            start = f"Of the {solved} % solved at k = {k}, {guessed} points are what guessing finds"
+            if above.value < 0:
+                start = f"At k = {k}, {solved} % are solved, and guessing solves {guessed} %"
+            return f"{start}: pass@{k} is not clearly above chance ({interval_text(above, points)} points)."
+    return ""
 
 
 # ---- rewards ----
