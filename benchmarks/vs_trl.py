@@ -33,6 +33,7 @@ RESULTS = Path(__file__).parent / "results" / "vs_trl.json"
 BETA, REFERENCE_RATE, LEARNING_RATE = 0.05, 0.01, 1e-6  # so slow that completions keep their length
 VOCABULARY, PROMPT_TOKENS = 4096, 192
 POSITIVES = 0.15
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,10 @@ class Case:
     objective: str
     reward: str
     """``task``, or by a hash of the text: ``graded`` in [0, 1), ``sparse`` 1 for a share of them and else 0."""
+    baseline: str | None = None
+    """The objective's; None: its default."""
+    lora_layers: tuple[int, int] | None = None
+    """First and last decoder layer with adapters, on both sides; None: all weights are trained."""
     device: str = "cpu"
     """``cpu``: in float32; ``auto``: what there is, a GPU in bfloat16."""
 
@@ -73,15 +78,37 @@ CASES = {
         reward="graded",
     ),
     "large-positives": Case(
-        title="10M Qwen2, positives only",
+        title="10M Qwen2, positives only (no baseline)",
         model="large",
         num_prompts=2,
         max_new_tokens=64,
         longest_prompt=PROMPT_TOKENS,
         objective="bon_rlbp",
+        baseline="none",
         reward="sparse",
     ),
 }
+SMOLLM2: dict[str, Any] = {
+    "model": "smollm2",
+    "num_prompts": 4,
+    "num_samples": 16,
+    "max_new_tokens": 24,
+    "longest_prompt": 128,
+}
+CASES |= {
+    "smollm2-all": Case(title="SmolLM2, every sample weighted", objective="rloo", reward="graded", **SMOLLM2),
+    "smollm2-positives": Case(
+        title="SmolLM2, positives only (no baseline)", objective="bon_rlbp", baseline="none", reward="sparse", **SMOLLM2
+    ),
+    "smollm2-lora": Case(
+        title="SmolLM2, LoRA on layers 20 to 29, every sample weighted",
+        objective="rloo",
+        reward="graded",
+        lora_layers=(20, 29),
+        **SMOLLM2,
+    ),
+}
+LORA_R, LORA_ALPHA = 16, 32
 
 SIDES = {"trl": "TRL", "bontune": "bontune", "bontune-full-kl": "bontune, KL on all samples"}
 
@@ -133,11 +160,16 @@ def load(case: Case, folder: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
+    if case.model == "smollm2":  # as in build_large: an end token that lies just outside the model's vocabulary
+        tokenizer.add_special_tokens({"eos_token": "<never>"})
     lengths = [len(tokenizer(problem.prompt)["input_ids"]) for problem in make_task(case).problems("train")]
     if max(lengths) > case.longest_prompt or (case.reward != "task" and set(lengths) != {case.longest_prompt}):
         raise RuntimeError(f"the prompts have {min(lengths)} to {max(lengths)} tokens, not {case.longest_prompt}")
     dtype = torch.float32 if case.device == "cpu" else torch.bfloat16
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype), tokenizer
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    if case.model == "smollm2":
+        model.config.eos_token_id = model.generation_config.eos_token_id = None
+    return model, tokenizer
 
 
 def by_hash(kind: str, problem_id: str, text: str) -> float:
@@ -159,6 +191,9 @@ def make_task(case: Case) -> Any:
         def problems(self, split: str) -> list[Problem]:
             if case.reward == "task":
                 return Countdown().problems("train")[: case.num_prompts]
+            if case.model == "smollm2":  # every digit is a token
+                digits = ("".join(str((7 * p + i * (i + p)) % 10) for i in range(128)) for p in range(case.num_prompts))
+                return [Problem(id=str(p), prompt=prompt, reference="") for p, prompt in enumerate(digits)]
             prompts = (
                 " ".join(f"w{2 + (7919 * p + 31 * i * i) % (VOCABULARY - 2)}" for i in range(case.longest_prompt))
                 for p in range(case.num_prompts)
@@ -229,6 +264,10 @@ def run_bontune(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
     from bontune.training.trainer import Trainer
 
     share = {} if kl_share is None else {"share": kl_share}
+    baseline = {} if case.baseline is None else {"baseline": case.baseline}
+    lora = None
+    if case.lora_layers is not None:
+        lora = {"r": LORA_R, "alpha": LORA_ALPHA, "layers": "{}-{}".format(*case.lora_layers)}
     rows = -(-case.num_prompts * case.num_samples // arguments["micro_batches"])
     steps = arguments["warmup"] + arguments["steps"]
     meter, weighted, lengths, stages = Meter(), [], [], []
@@ -241,7 +280,7 @@ def run_bontune(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
             lengths.append(graded.samples.lengths_B.double().mean().item())
             stages.append(dict(stage_times.seconds))
             if self.step == steps:
-                raise Interrupted("measured")  # leave before the model and the report are written
+                raise Interrupted("SIGINT")  # leave before the model and the report are written
 
         def save(self) -> None:
             pass
@@ -251,7 +290,7 @@ def run_bontune(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
             {
                 "model": model_folder,
                 "run": folder,
-                "objective": {"name": case.objective, "n": 16},
+                "objective": {"name": case.objective, "n": 16, **baseline},
                 "sampling": {"samples": case.num_samples, "max_new_tokens": case.max_new_tokens},
                 "training": {
                     "steps": steps,
@@ -263,6 +302,7 @@ def run_bontune(case: Case, model_folder: str, arguments: dict[str, Any], kl_sha
                     "precision": "fp32" if case.device == "cpu" else "auto",
                     "checkpoint_every": 0,
                     "gradient_checkpointing": arguments.get("gradient_checkpointing", "auto"),
+                    "lora": lora,
                     "token_budget": rows * (case.longest_prompt + case.max_new_tokens),
                 },
                 "kl": {"start": BETA, "end": BETA, "anchor_ema": REFERENCE_RATE, **share},
@@ -290,6 +330,7 @@ def run_trl(case: Case, model_folder: str, arguments: dict[str, Any]) -> dict[st
     """Steps of TRL's GRPOTrainer."""
     import torch
     from datasets import Dataset
+    from peft import LoraConfig
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
@@ -320,7 +361,7 @@ def run_trl(case: Case, model_folder: str, arguments: dict[str, Any]) -> dict[st
             loss_type="grpo",
             learning_rate=LEARNING_RATE,
             lr_scheduler_type="constant",
-            sync_ref_model=True,
+            sync_ref_model=case.lora_layers is None,  # TRL refuses it with adapters
             ref_model_mixup_alpha=REFERENCE_RATE,
             ref_model_sync_steps=1,
             disable_dropout=True,
@@ -337,8 +378,22 @@ def run_trl(case: Case, model_folder: str, arguments: dict[str, Any]) -> dict[st
             logging_steps=steps,  # once, after the last step was timed
         )
         model, tokenizer = load(case, model_folder)
+        peft_config = None
+        if case.lora_layers is not None:
+            names = {
+                name.rpartition(".")[2] for name, m in model.model.named_modules() if isinstance(m, torch.nn.Linear)
+            }
+            first, last = case.lora_layers
+            peft_config = LoraConfig(
+                r=LORA_R,
+                lora_alpha=LORA_ALPHA,
+                target_modules=sorted(names),
+                layers_to_transform=list(range(first, last + 1)),
+                task_type="CAUSAL_LM",
+            )
         trainer = GRPOTrainer(
             model=model,
+            peft_config=peft_config,
             processing_class=tokenizer,
             reward_funcs=reward,
             args=config,
@@ -448,13 +503,22 @@ def machine(threads: int) -> dict[str, Any]:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="default: all")
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        choices=CASES,
+        default=[n for n in CASES if not n.startswith("smollm2")],
+        help="default: all of built models",
+    )
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="default: all")
     parser.add_argument("--repeats", type=int, default=3, help="processes a side and case (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=4, help="timed steps a process (default: %(default)s)")
     parser.add_argument("--warmup", type=int, default=1, help="steps before those (default: %(default)s)")
+    parser.add_argument("--trl-steps", type=int, help="timed steps of TRL's, which are slow (default: as --steps)")
+    parser.add_argument("--trl-warmup", type=int, help="steps before those of TRL's (default: as --warmup)")
     parser.add_argument("--threads", type=int, default=1, help="of each side (default: %(default)s)")
     parser.add_argument("--micro-batches", type=int, default=1, help="parts of an update (default: %(default)s)")
+    parser.add_argument("--smollm2", default=HUB_ID, help="folder or id of the model (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON file (default: %(default)s)")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -482,8 +546,13 @@ def main() -> None:
         for repeat in range(arguments.repeats):
             for case in arguments.cases:
                 for side in arguments.sides:
-                    where = folder if CASES[case].model == "large" else resolve(CASES[case].model)
-                    run = in_a_process(settings | {"case": case, "side": side, "model_folder": where})
+                    models = {"large": folder, "smollm2": arguments.smollm2}
+                    where = models.get(CASES[case].model) or resolve(CASES[case].model)
+                    own = {"case": case, "side": side, "model_folder": where}
+                    if side == "trl":
+                        slow = {"steps": arguments.trl_steps, "warmup": arguments.trl_warmup}
+                        own |= {key: value for key, value in slow.items() if value is not None}
+                    run = in_a_process(settings | own)
                     runs[case][side].append(run)
                     seconds = f"{statistics.median(run['seconds']):.2f} s/step"
                     print(f"{repeat + 1}/{arguments.repeats} {case} {side}: {seconds}", file=sys.stderr)
