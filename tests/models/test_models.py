@@ -183,6 +183,8 @@ def test_names_that_are_no_model(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{")
     assert resolve("some-owner/some-model") == "some-owner/some-model"
+    with pytest.raises(BontuneError, match="There is no model folder 'runs/absent'"):
+        resolve("runs/absent")
     for name, phrase in [
         (tmp_path / "empty", "contains no model: it has no config.json"),
         (tmp_path / "file.bin", "is a file"),
