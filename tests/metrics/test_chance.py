@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from bontune.metrics import chance_at_k, chance_parts, pass_at_k
+from bontune.metrics import chance_at_k, chance_parts, chance_parts_of_pairs, pass_at_k
 
 CLOSE = {"rtol": 0, "atol": 1e-12}
 ANSWERS = ["1", "2", "3", "4", None]
@@ -47,7 +47,10 @@ def test_brute_force_over_subsets_and_pairings(sizes: tuple[int, ...], seed: int
     counts = np.array([[0 if r is None else row.count(r) for r in references] for row in answers])
     ks = range(1, min(sizes) + 1)
     parts = chance_parts(answers, references, ks)
+    owners, others = np.nonzero(counts * (1 - np.eye(len(sizes), dtype=int)))
+    of_pairs = chance_parts_of_pairs(owners, others, counts[owners, others], sizes, ks)
     for k in ks:
+        np.testing.assert_allclose(of_pairs[k], parts[k], **CLOSE)
         table = pairs(answers, references, k)
         rows, columns = np.nanmean(table, axis=1), np.nanmean(table, axis=0)
         np.testing.assert_allclose(chance_at_k(counts, np.array(sizes), k), rows, **CLOSE)
@@ -91,6 +94,7 @@ def test_the_kind_comes_back_and_extremes_are_exact() -> None:
         (lambda: chance_parts([["1"]], ["1"], [1]), "two problems"),
         (lambda: chance_parts([["1"], ["2"]], ["1", "2", "3"], [1]), "got 2 and 3"),
         (lambda: chance_parts([["1"], ["2"]], ["1", "2"], [2]), "k = 2"),
+        (lambda: chance_parts_of_pairs([], [], [], [4], [1]), "two problems"),
     ],
 )
 def test_what_is_wrong_is_said(call, sentence: str) -> None:

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from bontune.base.problems import Problem
+from bontune.cli import app
 from bontune.metrics import chance_at_k, reward_scale
 from bontune.metrics.evaluation import Evaluation, evaluate_pool
 from bontune.pools.chance import with_chance
@@ -201,5 +205,18 @@ def test_a_way_needs_the_numbers_of_the_other_problem(tmp_path: Path) -> None:
         level = chance_at_k(counts, 4, k).mean()
         assert level > 0
         assert found.values[f"chance@{k}"].mean() == pytest.approx(level, abs=1e-12)
+    flipped = [[1.0 - reward for reward in row] for row in pool.columns["reward"]]
+    other = evaluation_of(dataclasses.replace(pool, columns=pool.columns | {"reward": flipped}))
+    assert "do not follow from completions" in other.why_no_chance
+    kept = {"problem_id": [[name] * 4 for name in pool.problem_ids]} | pool.columns
+    flat = {name: list(itertools.chain.from_iterable(rows)) for name, rows in kept.items()}
+    table = pa.table(flat).replace_schema_metadata({"bontune": json.dumps(pool.settings)})
+    pq.write_table(table, tmp_path / "pool.parquet")
+    out = str(tmp_path / "found.json")
+    done = CliRunner().invoke(app, ["eval", str(tmp_path / "pool.parquet"), "--k", "1,2,4", "-o", out])
+    assert done.exit_code == 0, done.output
+    (on_disk,) = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["pools"].values()
+    for k in KS:
+        assert on_disk["metrics"][f"chance@{k}"]["value"] == pytest.approx(found.values[f"chance@{k}"].mean())
     del pool.columns["prompt"]
     assert evaluation_of(pool).why_no_chance == "the pool holds no prompts, completions or references"

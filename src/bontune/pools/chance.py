@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from fractions import Fraction
-from typing import Any
 
 from bontune.metrics import RewardScale, chance_parts, chance_parts_of_pairs
 from bontune.metrics.evaluation import Evaluation
@@ -40,7 +39,7 @@ def with_chance(evaluation: Evaluation, pool: Pool, scale: RewardScale) -> Evalu
     if isinstance(keys, str):
         parts: dict[int, FloatArray] | str = keys
     else:
-        parts = _of_ways(pool, keys, ks) if isinstance(keys, WayKeys) else _of_answers(pool, keys, scale, ks)
+        parts = _of_ways(pool, keys, scale, ks) if isinstance(keys, WayKeys) else _of_answers(pool, keys, scale, ks)
     if isinstance(parts, str):
         return dataclasses.replace(evaluation, why_no_chance=parts)
     values = {name: v for name, v in evaluation.values.items() if name.startswith("pass@")}
@@ -75,12 +74,16 @@ def _of_answers(pool: Pool, keys: AnswerKeys, scale: RewardScale, ks: list[int])
     answers = [[None if answer is None else of_answer[answer] for answer in row] for row in pool.columns["answer"]]
     firsts = [row[0] for row in pool.columns["reference"]]
     references = [None if reference is None else keys.reference(reference) for reference in firsts]
-    if not _is_graded_so(answers, references, pool, scale):
+    accepted = [
+        [answer is not None and answer == reference for answer in row]
+        for row, reference in zip(answers, references, strict=True)
+    ]
+    if not _is_graded_so(accepted, pool, scale):
         return "the rewards do not follow from answers and references"
     return chance_parts(answers, references, ks)
 
 
-def _of_ways(pool: Pool, keys: WayKeys, ks: list[int]) -> dict[int, FloatArray] | str:
+def _of_ways(pool: Pool, keys: WayKeys, scale: RewardScale, ks: list[int]) -> dict[int, FloatArray] | str:
     """Return the same where problems accept chains of equations whose operands they supply."""
     if not {"prompt", "completion", "reference"} <= pool.columns.keys():
         return "the pool holds no prompts, completions or references"
@@ -89,25 +92,30 @@ def _of_ways(pool: Pool, keys: WayKeys, ks: list[int]) -> dict[int, FloatArray] 
     for index, row in enumerate(pool.columns["reference"]):
         if row[0] is not None and (answer := keys.answer(row[0])) is not None:
             with_answer.setdefault(answer, []).append(index)
+    ways = {text: keys.way(text) for row in pool.columns["completion"] for text in row if text is not None}
     accepted: Counter[tuple[int, int]] = Counter()
+    own = []
     for owner, texts in enumerate(pool.columns["completion"]):
-        for text, number in Counter(text for text in texts if text is not None).items():
-            way = keys.way(text)
-            for other in () if way is None else with_answer.get(way.result, ()):
-                if other != owner and way is not None and way.operands <= supplied[other]:
-                    accepted[owner, other] += number
+        accepting = {
+            text: {other for other in with_answer.get(way.result, ()) if way.operands <= supplied[other]}
+            for text in set(texts)
+            if text is not None and (way := ways[text]) is not None
+        }
+        own.append([owner in accepting.get(text, ()) for text in texts])
+        accepted.update((owner, other) for text in texts for other in accepting.get(text, ()) if other != owner)
+    if not _is_graded_so(own, pool, scale):
+        return "the rewards do not follow from completions, prompts and references"
     owners, others = [owner for owner, _ in accepted], [other for _, other in accepted]
     sizes = [len(texts) for texts in pool.columns["completion"]]
     return chance_parts_of_pairs(owners, others, list(accepted.values()), sizes, ks)
 
 
-def _is_graded_so(answers: list[list[Any]], references: list[Any], pool: Pool, scale: RewardScale) -> bool:
-    """Whether the keys say of the pool's own problems what its rewards say."""
+def _is_graded_so(accepted_PM: list[list[bool]], pool: Pool, scale: RewardScale) -> bool:
+    """Whether what the keys accept for the pool's own problems is what its rewards call solved."""
     assert scale.solved_at is not None
     both = either = 0
-    for row, reference, rewards in zip(answers, references, pool.columns["reward"], strict=True):
-        for answer, reward in zip(row, rewards, strict=True):
-            is_equal = answer is not None and answer == reference
+    for row, rewards in zip(accepted_PM, pool.columns["reward"], strict=True):
+        for is_accepted, reward in zip(row, rewards, strict=True):
             is_solved = reward is not None and reward >= scale.solved_at  # NaN is not
-            both, either = both + (is_equal and is_solved), either + (is_equal or is_solved)
+            both, either = both + (is_accepted and is_solved), either + (is_accepted or is_solved)
     return both >= LEAST_AGREEMENT * either

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bontune.grading.answers.equations import MAX_EQUATIONS, chain_of, grade_equations, numbers_of
+from bontune.grading.answers.equations import MAX_EQUATIONS, chain_of, grade_equations, numbers_of, way_of
 from bontune.grading.verdict import Verdict
 
 TABLE = [
@@ -31,6 +31,17 @@ def test_a_hand_made_chain(verdict: str, problem: str, reference: str, chain: st
     grade = grade_equations(problem, Fraction(reference), chain.replace("⏎", "\n"))
     assert (grade.verdict.value, grade.reward) == (verdict, float(verdict == "passed")), grade.reason
     assert bool(grade.reason) == (verdict == "failed")
+
+
+def test_a_way_passes_where_its_chain_does() -> None:
+    """Every chain of the table for every problem of the table, without a look at the problem while it is read."""
+    problems = sorted({row[1:3] for row in TABLE})
+    supplied = [(problem, Fraction(reference), numbers_of(problem)) for problem, reference in problems]
+    for chain in {row[3].replace("⏎", "\n") for row in TABLE}:
+        way = way_of(chain)
+        for problem, reference, numbers in supplied:
+            is_passed = way is not None and way.result == reference and way.operands <= numbers
+            assert is_passed == (grade_equations(problem, reference, chain).verdict == Verdict.PASSED), (chain, problem)
 
 
 def test_reasons_name_the_line() -> None:
