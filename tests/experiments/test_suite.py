@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from bontune.base.errors import BontuneError
+from bontune.config import load_recipe
 from bontune.experiments.suite import BASE, load_suite, shipped_suites
 from bontune.objectives.budgets import largest_budget
 from bontune.training.setup import check_objective
@@ -62,6 +63,10 @@ def test_word_problems_can_begin_in_every_size(size: str) -> None:
         check_objective(recipe)
     generations = {r.training.steps * r.training.prompts_per_step * r.sampling.samples for r in recipes}
     assert len(generations) == 1, "equal for all arms"
+    for name in ("smollm2-bon", "smollm2-rl"):
+        alone = load_recipe(name, [f"size={size}"])
+        assert {alone.training.steps * alone.training.prompts_per_step * alone.sampling.samples} == generations
+        assert alone.kl.steps == alone.training.steps == recipes[0].kl.steps
 
 
 def test_the_weights_of_an_arm_replace_those_of_its_base(tmp_path: Path) -> None:
