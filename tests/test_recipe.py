@@ -123,6 +123,7 @@ def test_overrides_leave_the_given_tree_alone_and_reach_any_depth() -> None:
         ("training.lora.rr=5", ["no key 'training.lora.rr'", "'training.lora.r'"]),
         ("training.lora.layers=29-20", ["training.lora.layers", "'29-20' contains no layer; write the lower"]),
         ("training.lora.layers=[]", ["training.lora.layers", "[] contains no layer"]),
+        ("training.lora.layers=0-99999999999", ["training.lora.layers", "more layers than any model has"]),
         ("training.lora.layers=-3", ["training.lora.layers", "a range such as 20-29"]),
         ("training.lora.layers=upper", ["training.lora.layers", "a list of layers or one number, got 'upper'"]),
         ("training.lora.layers=[1, -2]", ["training.lora.layers[1]", "must be at least 0, got -2"]),

@@ -134,6 +134,10 @@ class EngineSection(Section):
         return self
 
 
+MOST_LAYERS = 10_000
+"""Largest range of layers that is written out; a longer one is a typing error."""
+
+
 class LoraSection(Section):
     """How low-rank adapters (of peft) are laid into the model, where they are trained instead of all weights."""
 
@@ -158,6 +162,8 @@ class LoraSection(Section):
             layers = list(given)
         elif match := re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(given)):
             first, last = int(match[1]), int(match[2] or match[1])
+            if last - first > MOST_LAYERS:
+                raise ValueError(f"{given!r} are more layers than any model has")
             layers = list(range(first, last + 1))
         else:
             raise ValueError(f"must be a range such as 20-29, a list of layers or one number, got {given!r}")
