@@ -43,13 +43,13 @@ class Pruned:
     """What pruning has kept, and what its check has found."""
 
     num_tokens_before: int
-    """Rows of the model's embedding before."""
+    """Rows of the embedding before pruning."""
     num_tokens: int
-    """Rows of the model's embedding now."""
+    """Rows of the pruned model's embedding."""
     num_parameters_before: int
-    """Parameters before; a tied head counts once."""
+    """Parameters of the model before pruning; a tied head counts once."""
     num_parameters: int
-    """Parameters now."""
+    """Parameters of the pruned model; a tied head counts once."""
     num_bytes: int
     """Bytes of the written weights."""
     num_texts: int

@@ -36,94 +36,32 @@ _SIGNS = str.maketrans(
     {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": " ", "€": " ", "£": " ", "x": "*", "X": "*"}
 )
 
-_UNITS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_WORDS: dict[str, tuple[int, ...]] = (
-    {word: (number,) for number, word in enumerate(_UNITS)}
-    | {word: (10 * number,) for number, word in enumerate(_TENS, start=2)}
-    | {
-        "once": (1,),
-        "single": (1,),
-        "both": (2,),
-        "couple": (2,),
-        "pair": (2,),
-        "twice": (2,),
-        "double": (2,),
-        "doubled": (2,),
-        "half": (2,),
-        "halves": (2,),
-        "triple": (3,),
-        "tripled": (3,),
-        "thrice": (3,),
-        "third": (3,),
-        "quarter": (4, 25),
-        "quadruple": (4,),
-        "fourth": (4,),
-        "fifth": (5,),
-        "sixth": (6,),
-        "seventh": (7,),
-        "eighth": (8,),
-        "ninth": (9,),
-        "tenth": (10,),
-        "dozen": (12,),
-        "hundred": (100,),
-        "thousand": (1000,),
-        "million": (1_000_000,),
-        "percent": (100,),
-        "nickel": (5, 100),
-        "dime": (10, 100),
-        "cent": (100,),
-        "dollar": (100,),
-        "minute": (60,),
-        "hour": (60, 24),
-        "day": (7, 24),
-        "daily": (7,),
-        "week": (7, 5, 2, 4, 52),
-        "weekly": (4, 52),
-        "month": (12, 30, 4),
-        "monthly": (12,),
-        "year": (12, 52, 365),
-        "yearly": (12,),
-        "decade": (10,),
-        "century": (100,),
-        "foot": (12, 3),
-        "feet": (12, 3),
-        "inch": (12,),
-        "yard": (3,),
-        "mile": (5280,),
-        "pound": (16,),
-        "ounce": (16,),
-        "gallon": (4, 8, 16, 128),
-        "quart": (4,),
-        "kilometer": (1000,),
-        "km": (1000,),
-        "meter": (100, 1000),
-        "kilogram": (1000,),
-        "kg": (1000,),
-        "liter": (1000,),
-    }
+_NAMES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
 )
+_TENS = {
+    word: 10 * number
+    for number, word in enumerate(
+        ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2
+    )
+}
+_UNITS = {word: number for number, word in enumerate(_NAMES.split(" "))}
+_OTHERS = """
+    once 1, single 1, both 2, couple 2, pair 2, twice 2, double 2, doubled 2, half 2, halves 2, triple 3, tripled 3
+    thrice 3, third 3, quarter 4 25, quadruple 4, fourth 4, fifth 5, sixth 6, seventh 7, eighth 8, ninth 9, tenth 10
+    dozen 12, hundred 100, thousand 1000, million 1000000, percent 100
+    nickel 5 100, dime 10 100, cent 100, dollar 100
+    minute 60, hour 60 24, day 7 24, daily 7, week 7 5 2 4 52, weekly 4 52, month 12 30 4, monthly 12, year 12 52 365
+    yearly 12, decade 10, century 100
+    foot 12 3, feet 12 3, inch 12, yard 3, mile 5280, pound 16, ounce 16, gallon 4 8 16 128, quart 4
+    kilometer 1000, km 1000, meter 100 1000, kilogram 1000, kg 1000, liter 1000
+"""
+_WORDS = {word: (number,) for word, number in (_UNITS | _TENS).items()} | {
+    entry.split()[0]: tuple(map(int, entry.split()[1:]))
+    for entry in _OTHERS.replace("\n", ",").split(",")
+    if entry.strip()
+}
 """Numbers that a word stands for: number words, and what is counted in a unit that the problem names."""
 _WORD = re.compile(r"[a-z]+")
 _OF_A_WHOLE = re.compile(r"%|\b(?:percent|half|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)")
@@ -258,8 +196,8 @@ def numbers_of(problem: str) -> set[Fraction]:
     for word, following in pairwise([*words, ""]):
         values = _values_of(word)
         found.update(map(Fraction, values))
-        if word in _TENS and following in _UNITS[1:10]:
-            found.add(Fraction(values[0] + _values_of(following)[0]))
+        if word in _TENS and 0 < _UNITS.get(following, 0) < 10:
+            found.add(Fraction(_TENS[word] + _UNITS[following]))
     if "$" in text or "¢" in text:
         found.add(Fraction(100))
     if _OF_A_WHOLE.search(text) or any(number.denominator > 1 for number in found):
